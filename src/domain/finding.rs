@@ -1,0 +1,101 @@
+//! What a person should know about, with how many, some examples, and what to do.
+
+use serde::{Deserialize, Serialize};
+
+/// Something a run noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it is.
+    pub kind: FindingKind,
+    /// How many there are.
+    pub count: usize,
+    /// The first few, in order.
+    pub examples: Vec<String>,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// The kinds of findings; stable names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FindingKind {
+    /// Devices that report no posture identity.
+    NoIdentity,
+    /// Devices with a serial that Falcon does not know.
+    Unmatched,
+    /// Matched devices without an assessment.
+    Unassessed,
+    /// Matched devices whose hosts are older than `maxHostAgeDays`.
+    StaleHosts,
+    /// Devices that report texts that are no serial numbers.
+    PlaceholderSerials,
+    /// Serials that live hosts with different names share.
+    SharedSerials,
+    /// Assessments whose score is no integer from 0 to 100.
+    InvalidScores,
+    /// Attributes that Tailscale refused to write.
+    RefusedWrites,
+    /// Removals that the guard holds back.
+    HeldRemovals,
+}
+
+impl FindingKind {
+    /// What to do about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::NoIdentity => {
+                "Switch on Device Identity Collection in the tailnet, and on Linux run `tailscale set --report-posture` \
+                 on the device."
+            }
+            Self::Unmatched => {
+                "Install the Falcon sensor on the device, or see whether its host is hidden or in another Falcon \
+                 account."
+            }
+            Self::Unassessed => {
+                "Falcon has not assessed the host: see in the Falcon console whether Zero Trust Assessment covers its \
+                 platform."
+            }
+            Self::StaleHosts => {
+                "The sensor has not reported for longer than maxHostAgeDays: bring it back online or raise the limit."
+            }
+            Self::PlaceholderSerials => {
+                "The vendor shipped the machine without a serial number there. Another of its serials is used if it \
+                 has one; otherwise set one in the firmware."
+            }
+            Self::SharedSerials => {
+                "Different machines report one serial number, so each gets the lowest of their scores: give cloned \
+                 machines serials of their own."
+            }
+            Self::InvalidScores => {
+                "Falcon answered a score that is no integer from 0 to 100; it counts as no assessment. Report it to \
+                 CrowdStrike if it stays."
+            }
+            Self::RefusedWrites => {
+                "Tailscale refused the attribute of these devices; the others are written. See the message, and \
+                 whether the attribute key is in use with another type."
+            }
+            Self::HeldRemovals => {
+                "More attributes would be removed than maxRemovals allows. Look at why, then run a sync with \
+                 `\"force\":true,\"allowMassRemoval\":true`."
+            }
+        }
+    }
+}
+
+impl Finding {
+    /// How many examples are given.
+    pub const EXAMPLES: usize = 5;
+
+    /// A finding about these things, or none if there are none.
+    pub fn of(kind: FindingKind, things: impl IntoIterator<Item = String>) -> Option<Self> {
+        let mut things = things.into_iter();
+        let examples: Vec<String> = things.by_ref().take(Self::EXAMPLES).collect();
+        let count = examples.len() + things.count();
+        (count > 0).then(|| Self {
+            kind,
+            count,
+            examples,
+            remedy: kind.remedy().to_owned(),
+        })
+    }
+}

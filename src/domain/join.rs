@@ -1,0 +1,334 @@
+//! Which score does each device deserve? One outcome for every node, with the reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::device::{Device, Devices, Identity, NodeId};
+use crate::domain::finding::{Finding, FindingKind};
+use crate::domain::host::{Account, Aid, Assessment, Host, Score};
+use crate::domain::serial::{NoSerial, Serial};
+
+/// Of several hosts with one serial, those seen within this time of the most recently seen one are taken to be alive;
+/// the others are what re-imaging left behind.
+const ALIVE_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is known of one device's score.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has one.
+    Scored(Evidence),
+    /// There are hosts for it, none with an assessment.
+    Unassessed {
+        /// The sensors without an assessment.
+        aids: BTreeSet<Aid>,
+    },
+    /// There are hosts for it, all older than the integration's `maxHostAgeDays`.
+    Stale {
+        /// The sensors that have not been seen.
+        aids: BTreeSet<Aid>,
+    },
+    /// Falcon knows none of its serials.
+    Unmatched {
+        /// Its usable serials.
+        serials: BTreeSet<Serial>,
+    },
+    /// It reports serials, but none that identifies a machine.
+    NoSerial {
+        /// What it reports, and why that is no serial.
+        refused: Vec<(String, NoSerial)>,
+    },
+    /// It reports no posture identity.
+    NoIdentity {
+        /// Switched off on the device itself, rather than absent.
+        disabled: bool,
+    },
+    /// It is shared in from another tailnet.
+    External,
+}
+
+/// Why a device has the score it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// The score that counts.
+    pub score: Score,
+    /// The host it comes from.
+    pub aid: Aid,
+    /// The serial that led there.
+    pub serial: Serial,
+    /// The host's own name.
+    pub hostname: Option<String>,
+    /// Live hosts of the device's serials that have no assessment. They do not count; but before a score is written
+    /// beside them, they are looked up, since theirs may be lower and only have moved while it was read.
+    pub unassessed: BTreeSet<Aid>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scored(evidence) => {
+                write!(f, "score {} of host {}", evidence.score, evidence.aid)
+            }
+            Self::Unassessed { .. } => f.write_str("its Falcon host has no assessment"),
+            Self::Stale { .. } => f.write_str("its Falcon host was not seen for too long"),
+            Self::Unmatched { .. } => f.write_str("no Falcon host has its serial number"),
+            Self::NoSerial { .. } => f.write_str("it reports no usable serial number"),
+            Self::NoIdentity { disabled: true } => {
+                f.write_str("posture reporting is switched off on the device")
+            }
+            Self::NoIdentity { disabled: false } => f.write_str("it reports no posture identity"),
+            Self::External => f.write_str("it is shared in from another tailnet"),
+        }
+    }
+}
+
+/// The outcome for every node of an observation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// One for each device of the listing.
+    pub outcomes: BTreeMap<NodeId, Outcome>,
+    /// The counts, named as in Tailscale's own integration.
+    pub counts: Counts,
+    /// What a person should know about.
+    pub findings: Vec<Finding>,
+}
+
+/// How many of what, as Tailscale's own integration counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All visible hosts of the Falcon account.
+    pub provider_hosts: usize,
+    /// Own nodes with a usable serial.
+    pub possible_matched: usize,
+    /// Nodes with a Falcon host.
+    pub matched: usize,
+}
+
+/// Joins hosts and devices by serial number. `seen_since` is the age limit of hosts, if there is one; a host that was
+/// never seen at a known time does not meet it.
+pub fn join(falcon: &Account, devices: &Devices, seen_since: Option<Timestamp>) -> Joined {
+    let claims = Claims::of(falcon, seen_since);
+    let outcomes: BTreeMap<NodeId, Outcome> = devices
+        .iter()
+        .map(|(id, device)| (id.clone(), outcome(device, &claims)))
+        .collect();
+    let counts = Counts {
+        provider_hosts: falcon.hosts.len(),
+        possible_matched: count(&outcomes, |o| {
+            o.has_host() || matches!(o, Outcome::Unmatched { .. })
+        }),
+        matched: count(&outcomes, Outcome::has_host),
+    };
+    let findings = findings(falcon, devices, &outcomes, &claims);
+    Joined {
+        outcomes,
+        counts,
+        findings,
+    }
+}
+
+impl Outcome {
+    /// Whether Falcon knows the device at all.
+    pub fn has_host(&self) -> bool {
+        matches!(
+            self,
+            Self::Scored(_) | Self::Unassessed { .. } | Self::Stale { .. }
+        )
+    }
+}
+
+fn count(outcomes: &BTreeMap<NodeId, Outcome>, which: impl Fn(&Outcome) -> bool) -> usize {
+    outcomes.values().filter(|outcome| which(outcome)).count()
+}
+
+/// What the hosts of one serial amount to.
+struct Claim<'a> {
+    /// The hosts that are alive (see [`ALIVE_WITHIN`]) and not too old.
+    alive: Vec<&'a Host>,
+    /// The hosts that only the age limit excludes.
+    stale: Vec<&'a Host>,
+    /// The lowest score among the living, and whose it is.
+    lowest: Option<(Score, &'a Host)>,
+    /// The living without a usable score.
+    unassessed: BTreeSet<Aid>,
+}
+
+struct Claims<'a>(BTreeMap<&'a Serial, Claim<'a>>);
+
+impl<'a> Claims<'a> {
+    fn of(falcon: &'a Account, seen_since: Option<Timestamp>) -> Self {
+        let mut hosts: BTreeMap<&Serial, Vec<&Host>> = BTreeMap::new();
+        for host in falcon.hosts.values() {
+            if let Some(serial) = &host.serial {
+                hosts.entry(serial).or_default().push(host);
+            }
+        }
+        Self(
+            hosts
+                .into_iter()
+                .map(|(serial, hosts)| (serial, Claim::of(&hosts, falcon, seen_since)))
+                .collect(),
+        )
+    }
+}
+
+impl<'a> Claim<'a> {
+    fn of(hosts: &[&'a Host], falcon: &Account, seen_since: Option<Timestamp>) -> Self {
+        let newest = hosts.iter().filter_map(|host| host.last_seen).max();
+        // A host without a time cannot be ruled out as an old record, so it keeps its say.
+        let (alive, stale): (Vec<&Host>, Vec<&Host>) = hosts
+            .iter()
+            .copied()
+            .filter(|host| match (host.last_seen, newest) {
+                (Some(seen), Some(newest)) => newest.duration_since(seen) <= ALIVE_WITHIN,
+                _ => true,
+            })
+            .partition(|host| seen_since.is_none_or(|limit| host.last_seen >= Some(limit)));
+        let score = |host: &Host| falcon.scores.get(&host.aid).and_then(Assessment::score);
+        Self {
+            lowest: alive
+                .iter()
+                .filter_map(|host| score(host).map(|score| (score, *host)))
+                .min_by_key(|(score, host)| (*score, &host.aid)),
+            unassessed: alive
+                .iter()
+                .filter(|host| score(host).is_none())
+                .map(|host| host.aid.clone())
+                .collect(),
+            alive,
+            stale,
+        }
+    }
+}
+
+/// The serials a device reports, and the texts that are none.
+pub fn serials(texts: &[String]) -> (BTreeSet<Serial>, Vec<(String, NoSerial)>) {
+    let mut usable = BTreeSet::new();
+    let mut refused = Vec::new();
+    for text in texts {
+        match Serial::parse(text) {
+            Ok(serial) => {
+                usable.insert(serial);
+            }
+            Err(why) => refused.push((text.clone(), why)),
+        }
+    }
+    (usable, refused)
+}
+
+fn outcome(device: &Device, claims: &Claims<'_>) -> Outcome {
+    if device.is_external {
+        return Outcome::External;
+    }
+    let texts = match &device.identity {
+        Identity::Missing => return Outcome::NoIdentity { disabled: false },
+        Identity::Disabled => return Outcome::NoIdentity { disabled: true },
+        Identity::Serials(texts) => texts,
+    };
+    let (serials, refused) = serials(texts);
+    if serials.is_empty() {
+        return Outcome::NoSerial { refused };
+    }
+    let claims: Vec<(&Serial, &Claim<'_>)> = serials
+        .iter()
+        .filter_map(|serial| claims.0.get_key_value(serial).map(|(s, claim)| (*s, claim)))
+        .collect();
+    let unassessed: BTreeSet<Aid> = claims
+        .iter()
+        .flat_map(|(_, claim)| claim.unassessed.iter().cloned())
+        .collect();
+    let lowest = claims
+        .iter()
+        .filter_map(|(serial, claim)| claim.lowest.map(|(score, host)| (score, host, *serial)))
+        .min_by_key(|(score, host, _)| (*score, &host.aid));
+    if let Some((score, host, serial)) = lowest {
+        return Outcome::Scored(Evidence {
+            score,
+            aid: host.aid.clone(),
+            serial: serial.clone(),
+            hostname: host.hostname.clone(),
+            unassessed,
+        });
+    }
+    if claims.is_empty() {
+        return Outcome::Unmatched { serials };
+    }
+    if unassessed.is_empty() {
+        return Outcome::Stale {
+            aids: claims
+                .iter()
+                .flat_map(|(_, claim)| claim.stale.iter().map(|host| host.aid.clone()))
+                .collect(),
+        };
+    }
+    Outcome::Unassessed { aids: unassessed }
+}
+
+fn findings(
+    falcon: &Account,
+    devices: &Devices,
+    outcomes: &BTreeMap<NodeId, Outcome>,
+    claims: &Claims<'_>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (kind, which) in DEVICE_FINDINGS {
+        let names = outcomes
+            .iter()
+            .filter(|(_, outcome)| which(outcome))
+            .filter_map(|(id, _)| devices.get(id))
+            .map(|device| device.name.clone());
+        findings.extend(Finding::of(kind, names));
+    }
+    let refused = devices
+        .values()
+        .filter(|device| !device.is_external)
+        .filter_map(|device| match &device.identity {
+            Identity::Serials(texts) => serials(texts)
+                .1
+                .first()
+                .map(|(text, why)| format!("{}: {text:?} is {why}", device.name)),
+            Identity::Missing | Identity::Disabled => None,
+        });
+    findings.extend(Finding::of(FindingKind::PlaceholderSerials, refused));
+    let shared = claims.0.iter().filter_map(|(serial, claim)| {
+        let names: BTreeSet<String> = claim
+            .alive
+            .iter()
+            .filter_map(|host| host.hostname.as_deref().map(str::to_lowercase))
+            .collect();
+        (names.len() > 1).then(|| {
+            let names: Vec<String> = names.into_iter().take(3).collect();
+            format!("{serial}: {}", names.join(", "))
+        })
+    });
+    findings.extend(Finding::of(FindingKind::SharedSerials, shared));
+    let invalid = falcon
+        .scores
+        .iter()
+        .filter_map(|(aid, assessment)| match assessment {
+            Assessment::Score(_) => None,
+            Assessment::Invalid(text) => Some(format!("{aid}: {text}")),
+        });
+    findings.extend(Finding::of(FindingKind::InvalidScores, invalid));
+    findings
+}
+
+/// Whether an outcome belongs to a finding.
+type Belongs = fn(&Outcome) -> bool;
+
+/// The findings that are one outcome of a device each.
+const DEVICE_FINDINGS: [(FindingKind, Belongs); 4] = [
+    (FindingKind::NoIdentity, |o| {
+        matches!(o, Outcome::NoIdentity { .. })
+    }),
+    (FindingKind::Unmatched, |o| {
+        matches!(o, Outcome::Unmatched { .. })
+    }),
+    (FindingKind::Unassessed, |o| {
+        matches!(o, Outcome::Unassessed { .. })
+    }),
+    (FindingKind::StaleHosts, |o| {
+        matches!(o, Outcome::Stale { .. })
+    }),
+];

@@ -1,0 +1,15 @@
+//! The heart: what a run decides, as pure functions over plain values.
+//!
+//! Nothing here is async, reads a clock, an environment or a socket. Every collection that is printed or stored is
+//! ordered, so the same observation always gives the same plan, letter for letter.
+
+pub mod audit;
+pub mod device;
+pub mod finding;
+pub mod guard;
+pub mod host;
+pub mod join;
+pub mod pause;
+pub mod plan;
+pub mod serial;
+pub mod status;

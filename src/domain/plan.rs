@@ -1,0 +1,305 @@
+//! What to change, as an ordered value that prints. Applying it makes no choices.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::domain::device::{Devices, Identity, NodeId};
+use crate::domain::host::{Aid, Score};
+use crate::domain::join::{Evidence, Joined, Outcome};
+use crate::integration::{AttributeKey, OnMissing};
+
+/// What this integration last wrote to a device: the decisive part of its node record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The attribute's key.
+    pub key: AttributeKey,
+    /// Its value.
+    pub score: Score,
+    /// The host it came from.
+    pub aid: Aid,
+    /// The serial that led there, in normal form.
+    pub serial: String,
+    /// The device's name at that time.
+    pub name: String,
+    /// The run that wrote it: the record is ours to replace only while it still names this run.
+    pub run_id: String,
+}
+
+/// The records of an integration by node.
+pub type Records = BTreeMap<NodeId, Written>;
+
+/// One device's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The device.
+    pub node_id: NodeId,
+    /// Its name in the tailnet.
+    pub name: String,
+    /// Its own host name.
+    pub hostname: String,
+    /// What is written now.
+    pub old: Option<Written>,
+    /// What shall be written; none takes the attribute away.
+    pub new: Option<Target>,
+    /// Why, as a sentence about the device.
+    pub reason: String,
+}
+
+/// An attribute to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its key.
+    pub key: AttributeKey,
+    /// Its value.
+    pub score: Score,
+    /// The host it comes from.
+    pub aid: Aid,
+    /// The serial that led there, in normal form.
+    pub serial: String,
+    /// The name of that host, where it is known.
+    pub falcon_hostname: Option<String>,
+}
+
+impl Change {
+    /// Whether it takes the attribute away.
+    pub fn is_removal(&self) -> bool {
+        self.new.is_none()
+    }
+
+    /// The key that must be deleted: that of an attribute which goes, or which moves to another key.
+    pub fn deleted_key(&self) -> Option<&AttributeKey> {
+        let old = &self.old.as_ref()?.key;
+        (self.new.as_ref().map(|new| &new.key) != Some(old)).then_some(old)
+    }
+}
+
+/// All that a run means to do, in the order of the nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Attributes to set, to move or to take away.
+    pub changes: Vec<Change>,
+    /// Devices whose attribute is right as it is.
+    pub unchanged: usize,
+    /// Of those, the devices that keep a score although there is none for them any more (`onMissing: keep`).
+    pub kept: Vec<NodeId>,
+    /// Records of devices that have left the tailnet, and their attributes with them.
+    pub departed: Vec<NodeId>,
+}
+
+impl Plan {
+    /// The removals in it.
+    pub fn removals(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.is_removal())
+    }
+
+    /// The plan without the changes that rest on something unconfirmed.
+    #[must_use]
+    pub fn without(mut self, doubts: &Doubts) -> Self {
+        self.changes
+            .retain(|change| !doubts.changes.contains(&change.node_id));
+        self.departed.retain(|node| !doubts.departed.contains(node));
+        self
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.departed.is_empty()
+    }
+}
+
+/// Compares what each device deserves with what is written.
+pub fn plan(
+    joined: &Joined,
+    devices: &Devices,
+    records: &Records,
+    key: &AttributeKey,
+    on_missing: OnMissing,
+) -> Plan {
+    let mut plan = Plan::default();
+    let nodes: BTreeSet<&NodeId> = joined.outcomes.keys().chain(records.keys()).collect();
+    for node_id in nodes {
+        let old = records.get(node_id);
+        let (Some(outcome), Some(device)) = (joined.outcomes.get(node_id), devices.get(node_id))
+        else {
+            plan.departed.push(node_id.clone());
+            continue;
+        };
+        let new = match (outcome, old) {
+            (Outcome::Scored(evidence), _) => Some(Target::deserved(key, evidence)),
+            (_, None) => continue,
+            (_, Some(old)) if on_missing == OnMissing::Keep => Some(Target::kept(key, old)),
+            (_, Some(_)) => None,
+        };
+        let same = |old: &Written, new: &Target| old.key == new.key && old.score == new.score;
+        if old
+            .zip(new.as_ref())
+            .is_some_and(|(old, new)| same(old, new))
+        {
+            plan.unchanged += 1;
+            if !matches!(outcome, Outcome::Scored(_)) {
+                plan.kept.push(node_id.clone());
+            }
+            continue;
+        }
+        plan.changes.push(Change {
+            node_id: node_id.clone(),
+            name: device.name.clone(),
+            hostname: device.hostname.clone(),
+            old: old.cloned(),
+            new,
+            reason: outcome.to_string(),
+        });
+    }
+    plan
+}
+
+impl Target {
+    fn deserved(key: &AttributeKey, evidence: &Evidence) -> Self {
+        Self {
+            key: key.clone(),
+            score: evidence.score,
+            aid: evidence.aid.clone(),
+            serial: evidence.serial.to_string(),
+            falcon_hostname: evidence.hostname.clone(),
+        }
+    }
+
+    fn kept(key: &AttributeKey, old: &Written) -> Self {
+        Self {
+            key: key.clone(),
+            score: old.score,
+            aid: old.aid.clone(),
+            serial: old.serial.clone(),
+            falcon_hostname: None,
+        }
+    }
+}
+
+/// What must be looked up directly before the plan is believed: hosts and scores move while they are paged through, so
+/// one that a crawl lacks may still be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// The nodes whose change rests on something that was not seen.
+    pub changes: BTreeSet<NodeId>,
+    /// Serials of devices that would lose their attribute for want of a host, as reported and in normal form.
+    pub serials: BTreeSet<String>,
+    /// Sensors to look up as hosts.
+    pub hosts: BTreeSet<Aid>,
+    /// Sensors to look up as assessments.
+    pub scores: BTreeSet<Aid>,
+    /// Nodes with a record that the listing lacks.
+    pub departed: BTreeSet<NodeId>,
+}
+
+impl Doubts {
+    /// Whether all was seen.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.departed.is_empty()
+    }
+
+    /// These and others.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.changes.extend(other.changes);
+        self.serials.extend(other.serials);
+        self.hosts.extend(other.hosts);
+        self.scores.extend(other.scores);
+        self.departed.extend(other.departed);
+        self
+    }
+}
+
+/// What is doubtful in a plan. Asked a second time, with the hosts that were found, it names the scores to look up.
+pub fn doubts(plan: &Plan, joined: &Joined, devices: &Devices) -> Doubts {
+    let mut doubts = Doubts {
+        departed: plan.departed.iter().cloned().collect(),
+        ..Doubts::default()
+    };
+    for change in &plan.changes {
+        match joined.outcomes.get(&change.node_id) {
+            Some(Outcome::Unmatched { serials }) => {
+                doubts
+                    .serials
+                    .extend(serials.iter().map(ToString::to_string));
+                if let Some(Identity::Serials(texts)) =
+                    devices.get(&change.node_id).map(|d| &d.identity)
+                {
+                    // Whether Falcon's filter folds case is not documented, so the text goes as reported, too.
+                    doubts
+                        .serials
+                        .extend(texts.iter().map(|text| text.trim().to_owned()));
+                }
+                if let Some(old) = &change.old {
+                    doubts.hosts.insert(old.aid.clone());
+                    doubts.scores.insert(old.aid.clone());
+                }
+                doubts.changes.insert(change.node_id.clone());
+            }
+            Some(
+                Outcome::Unassessed { aids }
+                | Outcome::Scored(Evidence {
+                    unassessed: aids, ..
+                }),
+            ) if !aids.is_empty() => {
+                doubts.scores.extend(aids.iter().cloned());
+                doubts.changes.insert(change.node_id.clone());
+            }
+            Some(
+                Outcome::Scored(_)
+                | Outcome::Unassessed { .. }
+                | Outcome::Stale { .. }
+                | Outcome::NoSerial { .. }
+                | Outcome::NoIdentity { .. }
+                | Outcome::External,
+            )
+            | None => {}
+        }
+    }
+    doubts
+}
+
+impl fmt::Display for Plan {
+    /// One line for each change: `+` sets, `~` changes or moves, `-` takes away; then the rest in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for change in &self.changes {
+            writeln!(f, "{change}")?;
+        }
+        for node_id in &self.departed {
+            writeln!(f, "x {node_id} has left the tailnet")?;
+        }
+        write!(f, "= {} unchanged", self.unchanged)?;
+        if !self.kept.is_empty() {
+            write!(f, ", {} of them kept without a score", self.kept.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            node_id,
+            name,
+            reason,
+            ..
+        } = self;
+        match (&self.old, &self.new) {
+            (None, Some(new)) => write!(f, "+ {node_id} {name}: {} {}", new.key, new.score)?,
+            (Some(old), Some(new)) if old.key == new.key => {
+                write!(
+                    f,
+                    "~ {node_id} {name}: {} {} -> {}",
+                    new.key, old.score, new.score
+                )?;
+            }
+            (Some(old), Some(new)) => write!(
+                f,
+                "~ {node_id} {name}: {} {} -> {} {}",
+                old.key, old.score, new.key, new.score
+            )?,
+            (Some(old), None) => write!(f, "- {node_id} {name}: {} {}", old.key, old.score)?,
+            (None, None) => write!(f, "  {node_id} {name}")?,
+        }
+        write!(f, " ({reason})")
+    }
+}
