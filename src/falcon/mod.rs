@@ -1,0 +1,300 @@
+//! Falcon's API: hosts and Zero Trust Assessment scores. All of it reads.
+//!
+//! A run lists all hosts and all scores: two listings instead of one look-up a device, 12 requests for 10,000 hosts.
+//! What a listing lacks is looked up directly before it is believed to be gone.
+
+mod paging;
+mod refusal;
+#[cfg(test)]
+mod tests;
+mod token;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use crate::bearer::{Answer, Bearer, Token};
+use crate::domain::host::{Aid, Host, Scores};
+use crate::error::{Side, UpstreamError, chain};
+use crate::falcon::paging::{Crawl, Page, Record, Step};
+use crate::falcon::wire::{HostRecord, ScoreRecord};
+use crate::http::{Http, Reply, endpoint};
+use crate::integration::CloudId;
+use crate::retry::{Budget, Operation};
+use crate::secrets::FalconCredentials;
+
+const HOST_LISTING: Operation = operation("the host listing", HOSTS_READ);
+const HOST_LOOK_UP: Operation = operation("the host look-up", HOSTS_READ);
+const SCORE_LISTING: Operation = operation("the score listing", ASSESSMENTS_READ);
+const SCORE_LOOK_UP: Operation = operation("the score look-up", ASSESSMENTS_READ);
+
+const HOSTS_READ: &str = "Hosts: Read";
+const ASSESSMENTS_READ: &str = "Zero Trust Assessment: Read";
+
+const HOSTS: [&str; 4] = ["devices", "combined", "devices", "v1"];
+const SCORES: [&str; 4] = ["zero-trust-assessment", "queries", "assessments", "v1"];
+const ASSESSMENTS: [&str; 4] = ["zero-trust-assessment", "entities", "assessments", "v1"];
+
+/// The fields of a host that are asked for: 200 bytes a host instead of 3,700.
+const FIELDS: &str = "device_id,serial_number,hostname,last_seen";
+/// The API's largest page of hosts; the default is 100.
+const HOSTS_A_PAGE: &str = "10000";
+/// The API's largest page of scores; the default is 100.
+const SCORES_A_PAGE: &str = "1000";
+/// Values a look-up. The API takes 250 serials and 1,000 ids; a hundred keep the URL below 13 kB.
+const LOOK_UP: usize = 100;
+/// A page of 10,000 hosts has some 2 MB, a look-up of 100 assessments 0.8 MB.
+const PAGE_CAP: usize = 32 << 20;
+
+const fn operation(name: &'static str, scope: &'static str) -> Operation {
+    Operation {
+        side: Side::Falcon,
+        name,
+        scope,
+    }
+}
+
+/// A session with the Falcon API.
+#[derive(Debug)]
+pub struct Falcon {
+    http: Http,
+    cloud: CloudId,
+    base: Url,
+    credentials: FalconCredentials,
+    budget: Budget,
+    bearer: Bearer,
+}
+
+/// A listing that comes in pages.
+struct Listing<'a> {
+    operation: Operation,
+    path: [&'a str; 4],
+    query: Vec<(&'a str, &'a str)>,
+    /// The parameter that takes the cursor.
+    cursor: &'a str,
+}
+
+impl Falcon {
+    /// Signs in, at the cloud named or at the one that it redirects to.
+    ///
+    /// # Errors
+    /// When the credentials are refused, the cloud is the wrong one and the right one unknown, or no answer came.
+    pub async fn sign_in(
+        http: Http,
+        clouds: &BTreeMap<CloudId, Url>,
+        cloud: &CloudId,
+        credentials: FalconCredentials,
+        budget: Budget,
+    ) -> Result<Self, UpstreamError> {
+        let signed_in = token::sign_in(&http, clouds, cloud, &credentials, &budget).await?;
+        Ok(Self {
+            http,
+            cloud: signed_in.cloud,
+            base: signed_in.base,
+            credentials,
+            budget,
+            bearer: Bearer::holding(signed_in.token),
+        })
+    }
+
+    /// The cloud that the account lives in, which need not be the one that was named.
+    pub fn cloud(&self) -> &CloudId {
+        &self.cloud
+    }
+
+    /// All visible hosts of the account. Hidden ones are not among them.
+    ///
+    /// # Errors
+    /// When the listing could not be read to its end; a part of it is never returned.
+    pub async fn hosts(&self) -> Result<Vec<Host>, UpstreamError> {
+        let listing = hosts(HOST_LISTING, None);
+        let hosts = self.crawl::<HostRecord>(&listing).await?;
+        Ok(hosts.into_values().collect())
+    }
+
+    /// All scores of the account, some of them of sensors that are no visible hosts.
+    ///
+    /// # Errors
+    /// When the listing could not be read to its end; a part of it is never returned.
+    pub async fn scores(&self) -> Result<Scores, UpstreamError> {
+        let listing = Listing {
+            operation: SCORE_LISTING,
+            path: SCORES,
+            // The filter is mandatory, and this one excludes nothing.
+            query: vec![("filter", "score:>=0"), ("limit", SCORES_A_PAGE)],
+            cursor: "after",
+        };
+        self.crawl::<ScoreRecord>(&listing).await
+    }
+
+    /// The visible hosts with one of these serial numbers or sensors.
+    ///
+    /// A serial with a character that serials do not have (a quote, a backslash, a star) is left out, as is a sensor id
+    /// that is none: the values stand in a filter expression, and some come from devices. Whether Falcon compares
+    /// serials with regard to case is not documented.
+    ///
+    /// # Errors
+    /// When a look-up failed or was not whole.
+    pub async fn find_hosts(
+        &self,
+        serials: &BTreeSet<String>,
+        aids: &BTreeSet<Aid>,
+    ) -> Result<Vec<Host>, UpstreamError> {
+        let serials: Vec<&str> = serials
+            .iter()
+            .map(String::as_str)
+            .filter(|serial| is_filterable(serial))
+            .collect();
+        let aids = usable(aids);
+        let mut found = BTreeMap::new();
+        for (field, values) in [("serial_number", serials), ("device_id", aids)] {
+            for values in values.chunks(LOOK_UP) {
+                let filter = format!("{field}:['{}']", values.join("','"));
+                let listing = hosts(HOST_LOOK_UP, Some(&filter));
+                found.extend(self.crawl::<HostRecord>(&listing).await?);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// The assessments of these sensors. One that is not in the answer has none.
+    ///
+    /// # Errors
+    /// When a look-up failed.
+    pub async fn find_scores(&self, aids: &BTreeSet<Aid>) -> Result<Scores, UpstreamError> {
+        let mut found = Scores::new();
+        for ids in usable(aids).chunks(LOOK_UP) {
+            let mut url = endpoint(&self.base, ASSESSMENTS);
+            url.query_pairs_mut()
+                .extend_pairs(ids.iter().map(|id| ("ids", id)));
+            found.extend(self.get(SCORE_LOOK_UP, &url, wire::assessments).await?);
+        }
+        found.retain(|aid, _| aids.contains(aid));
+        Ok(found)
+    }
+
+    /// Reads a listing to its end. One that was not whole is started anew once: a cursor may have expired, and records
+    /// move while they are paged through.
+    async fn crawl<R: Record + DeserializeOwned>(
+        &self,
+        listing: &Listing<'_>,
+    ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
+        match self.crawl_once::<R>(listing).await {
+            Err(error @ UpstreamError::Incomplete { .. }) => {
+                warn!(
+                    error = chain(&error),
+                    "a listing was not whole and is read again"
+                );
+                self.crawl_once::<R>(listing).await
+            }
+            done => done,
+        }
+    }
+
+    async fn crawl_once<R: Record + DeserializeOwned>(
+        &self,
+        listing: &Listing<'_>,
+    ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
+        let mut crawl = Crawl::<R>::default();
+        let mut cursor = None;
+        loop {
+            let url = listing.url(&self.base, cursor.as_deref());
+            let page: Page<R> = match self.get(listing.operation, &url, wire::page).await {
+                // The sibling services say so when a cursor has expired (elastic/integrations#14670).
+                Err(UpstreamError::Rejected { status: 404, .. }) if cursor.is_some() => {
+                    return Err(crawl.incomplete(listing.operation));
+                }
+                page => page?,
+            };
+            match crawl.take(page) {
+                Step::Next(next) => cursor = Some(next),
+                Step::Stuck => return Err(crawl.incomplete(listing.operation)),
+                Step::End => break,
+            }
+        }
+        if crawl.unusable() > 0 {
+            let (operation, records) = (listing.operation.name, crawl.unusable());
+            warn!(
+                operation,
+                records, "records without a sensor id were skipped"
+            );
+        }
+        crawl.finish(listing.operation)
+    }
+
+    async fn get<T>(
+        &self,
+        operation: Operation,
+        url: &Url,
+        read: fn(Operation, &Reply) -> Result<T, UpstreamError>,
+    ) -> Result<T, UpstreamError> {
+        let mint = || token::mint(&self.http, &self.base, &self.credentials, &self.budget);
+        let attempt = |token| self.attempt(operation, url, token, read);
+        self.bearer
+            .call(&self.budget, operation, mint, attempt)
+            .await
+    }
+
+    async fn attempt<T>(
+        &self,
+        operation: Operation,
+        url: &Url,
+        token: Token,
+        read: fn(Operation, &Reply) -> Result<T, UpstreamError>,
+    ) -> Result<Answer<T>, UpstreamError> {
+        self.budget.pace().await;
+        let request = token.authorize(self.http.request(Method::GET, url.clone()));
+        let reply = self
+            .http
+            .send(request, operation, PAGE_CAP, &self.budget)
+            .await?;
+        if let Some((limit, remaining)) = refusal::quota(&reply) {
+            self.budget.note_quota(limit, remaining);
+        }
+        if refusal::is_bad_bearer(&reply) {
+            return Ok(Answer::BadBearer(refusal::classify(operation, &reply)));
+        }
+        read(operation, &reply).map(Answer::Good)
+    }
+}
+
+impl Listing<'_> {
+    fn url(&self, base: &Url, cursor: Option<&str>) -> Url {
+        let mut url = endpoint(base, self.path);
+        url.query_pairs_mut()
+            .extend_pairs(&self.query)
+            .extend_pairs(cursor.map(|cursor| (self.cursor, cursor)));
+        url
+    }
+}
+
+fn hosts(operation: Operation, filter: Option<&str>) -> Listing<'_> {
+    let mut query = vec![("limit", HOSTS_A_PAGE), ("fields", FIELDS)];
+    query.extend(filter.map(|filter| ("filter", filter)));
+    Listing {
+        operation,
+        path: HOSTS,
+        query,
+        // What is sent as the offset is the previous page's `next`.
+        cursor: "offset",
+    }
+}
+
+/// Whether a serial can stand in a filter between quotes and mean itself.
+fn is_filterable(serial: &str) -> bool {
+    !serial.is_empty()
+        && serial
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b" ._/-:#+()".contains(&b))
+}
+
+/// The ids that can be a sensor's: 32 hexadecimal digits.
+fn usable(aids: &BTreeSet<Aid>) -> Vec<&str> {
+    aids.iter()
+        .map(|aid| aid.0.as_str())
+        .filter(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+        .collect()
+}

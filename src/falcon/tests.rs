@@ -1,0 +1,291 @@
+//! The client against a scripted server, and decoding of bodies shaped like recorded ones.
+
+mod listings;
+mod look_ups;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::domain::host::{Assessment, Score};
+use crate::http::scripted::{Asked, Server, answer};
+use crate::retry::tests::budget;
+
+const A: &str = "4a027b0c95404062be4148c989dcf4c1";
+const B: &str = "4a027b0c95404062be4148c989dcf4c2";
+const C: &str = "4a027b0c95404062be4148c989dcf4c3";
+
+fn json(status: u16, body: &Value) -> Vec<u8> {
+    answer(
+        status,
+        &["content-type: application/json"],
+        body.to_string(),
+    )
+}
+
+fn token() -> Vec<u8> {
+    json(
+        201,
+        &json!({"access_token": "t0ken", "expires_in": 1799, "token_type": "bearer"}),
+    )
+}
+
+fn page(pagination: &Value, resources: &Value) -> Vec<u8> {
+    let meta = json!({"query_time": 0.01, "pagination": pagination, "trace_id": "61fdb7f7"});
+    json(
+        200,
+        &json!({"meta": meta, "resources": resources, "errors": null}),
+    )
+}
+
+fn scores(ids: &[&str], total: usize, after: &str) -> Vec<u8> {
+    let resources: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({"aid": id, "score": 19}))
+        .collect();
+    page(
+        &json!({"limit": 1000, "total": total, "after": after}),
+        &json!(resources),
+    )
+}
+
+fn failure(status: u16, headers: &[&str], message: &str) -> Vec<u8> {
+    let body = json!({"meta": {}, "errors": [{"code": status, "message": message}]});
+    answer(status, headers, body.to_string())
+}
+
+/// A server that gives a token to whoever asks, and answers the other calls by script. They are counted apart.
+fn server(script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static) -> Server {
+    let calls = std::cell::Cell::new(0);
+    Server::new(move |_, asked| {
+        if asked.line == "POST /oauth2/token" {
+            return token();
+        }
+        calls.set(calls.get() + 1);
+        script(calls.get() - 1, asked)
+    })
+}
+
+fn cloud(name: &str) -> CloudId {
+    name.to_owned().try_into().unwrap()
+}
+
+fn credentials() -> FalconCredentials {
+    FalconCredentials {
+        client_id: "0123456789abcdef0123456789abcdef".to_owned(),
+        client_secret: "s3cret".into(),
+        member_cid: Some("87428E31806E4C879014212B2579686F-A1".to_owned()),
+    }
+}
+
+async fn sign_in_to(servers: &[(&str, &Server)]) -> Result<Falcon, UpstreamError> {
+    let clouds = servers
+        .iter()
+        .map(|(name, server)| (cloud(name), server.url.clone()))
+        .collect();
+    let http = Http::new().unwrap();
+    Falcon::sign_in(http, &clouds, &cloud("us-1"), credentials(), budget()).await
+}
+
+async fn sign_in(server: &Server) -> Falcon {
+    sign_in_to(&[("us-1", server)]).await.unwrap()
+}
+
+fn calls(server: &Server) -> Vec<String> {
+    let mut lines = server.lines();
+    lines.retain(|line| line.starts_with("GET"));
+    lines
+}
+
+fn score(value: i64) -> Assessment {
+    Assessment::Score(Score::new(value).unwrap())
+}
+
+/// The number of calls that a crawl of scores makes, and how many scores it finds or why it fails.
+async fn crawl(
+    script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
+) -> (usize, Result<usize, String>) {
+    let server = server(script);
+    let result = sign_in(&server).await.scores().await;
+    let result = result
+        .map(|scores| scores.len())
+        .map_err(|error| chain(&error));
+    (calls(&server).len(), result)
+}
+
+#[tokio::test]
+async fn the_token_form_holds_the_credentials_and_the_bare_account_id() {
+    let server = server(|_, _| Vec::new());
+    let falcon = sign_in(&server).await;
+    assert_eq!(
+        server.asked()[0].body,
+        "client_id=0123456789abcdef0123456789abcdef&client_secret=s3cret\
+         &member_cid=87428e31806e4c879014212b2579686f"
+    );
+    assert_eq!(falcon.cloud().as_str(), "us-1");
+    let debug = format!("{falcon:?}");
+    assert!(
+        !debug.contains("s3cret") && !debug.contains("t0ken"),
+        "{debug}"
+    );
+}
+
+#[tokio::test]
+async fn the_wrong_cloud_leads_to_the_right_one() {
+    let right = server(|_, _| scores(&[A], 1, ""));
+    let location = format!("location: {}oauth2/token", right.url);
+    let wrong = Server::new(move |_, _| answer(308, &[&location, "x-cs-region: us-2"], ""));
+    let falcon = sign_in_to(&[("us-1", &wrong), ("us-2", &right)])
+        .await
+        .unwrap();
+    assert_eq!(falcon.cloud().as_str(), "us-2");
+    assert_eq!(falcon.scores().await.unwrap().len(), 1);
+    assert_eq!(wrong.asked().len(), 1);
+    assert_eq!(right.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn the_secret_goes_to_no_unknown_place_and_no_second_redirect() {
+    let elsewhere = server(|_, _| Vec::new());
+    let location = format!("location: {}oauth2/token", elsewhere.url);
+    let wrong = Server::new(move |_, _| answer(308, &[&location], ""));
+    let error = sign_in_to(&[("us-1", &wrong)]).await.unwrap_err();
+    assert!(
+        error.is_auth() && error.to_string().contains("correct cloudId"),
+        "{error}"
+    );
+    assert!(elsewhere.asked().is_empty());
+
+    let location = format!("location: {}oauth2/token", wrong.url);
+    let first = Server::new(move |_, _| answer(308, &[&location], ""));
+    let both = [("us-1", &first), ("us-2", &wrong), ("us-3", &elsewhere)];
+    let error = sign_in_to(&both).await.unwrap_err();
+    assert!(error.is_auth(), "{error}");
+    assert!(elsewhere.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_unknown_cloud_is_named() {
+    let server = server(|_, _| Vec::new());
+    let error = sign_in_to(&[("eu-1", &server)]).await.unwrap_err();
+    assert!(
+        chain(&error).contains("no CrowdStrike cloud named us-1"),
+        "{}",
+        chain(&error)
+    );
+}
+
+#[tokio::test]
+async fn a_refused_token_call_gives_advice_and_repeats_nothing() {
+    for (status, message, advice) in [
+        (
+            400,
+            "Failed to generate access token for clientID=0123456789abcdef0123456789abcdef.",
+            "check clientId",
+        ),
+        (
+            403,
+            "Failed to issue access token - Not Authorized",
+            "check clientId and clientSecret",
+        ),
+        (403, "access denied, authorization failed", "allow-list"),
+        (
+            403,
+            "Failed to generate access token for customer ID=\"x\"",
+            "memberCid",
+        ),
+    ] {
+        let server = Server::new(move |_, _| failure(status, &[], message));
+        let error = sign_in_to(&[("us-1", &server)]).await.unwrap_err();
+        let text = chain(&error);
+        assert!(error.is_auth() && text.contains(advice), "{text}");
+        assert!(!text.contains("0123456789abcdef"), "{text}");
+        assert_eq!(server.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_token_call_is_retried_when_it_is_limited_or_failing() {
+    let server = Server::new(|number, _| match number {
+        0 => failure(429, &["x-ratelimit-limit: 300"], ""),
+        1 => answer(503, &[], "<html>"),
+        _ => token(),
+    });
+    sign_in(&server).await;
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_minted_anew_once() {
+    let bad = |number, _: &Asked| match number {
+        0 => failure(
+            401,
+            &["x-ratelimit-limit: 15"],
+            "access denied, invalid bearer token",
+        ),
+        _ => scores(&[A], 1, ""),
+    };
+    assert_eq!(crawl(bad).await, (2, Ok(1)));
+    let limited = |number, _: &Asked| match number {
+        0 => failure(429, &["x-ratelimit-limit: 15"], ""),
+        _ => scores(&[A], 1, ""),
+    };
+    assert_eq!(crawl(limited).await, (2, Ok(1)));
+    let (calls, result) =
+        crawl(|_, _| failure(401, &[], "access denied, invalid bearer token")).await;
+    assert_eq!(calls, 2);
+    assert!(result.unwrap_err().contains("refused the credentials"));
+}
+
+#[tokio::test]
+async fn each_refusal_of_a_call_says_what_to_do() {
+    for (status, header, message, expect) in [
+        (
+            403,
+            "a: b",
+            "access denied, scope not permitted",
+            "needs the scope Zero Trust Assessment: Read",
+        ),
+        (
+            403,
+            "a: b",
+            "access denied, authorization failed",
+            "allow-list",
+        ),
+        (
+            308,
+            "x-cs-region: us-2",
+            "",
+            "redirects are not followed; the account is in cloud us-2",
+        ),
+        (400, "a: b", "bad\nfilter", "(HTTP 400): bad filter"),
+        (
+            429,
+            "x-ratelimit-retryafter: 1800000099",
+            "",
+            "until 2027-01-15T08:01:39Z",
+        ),
+        (
+            429,
+            "x-ratelimit-retryafter: 1800000099000",
+            "",
+            "until 2027-01-15T08:01:39Z",
+        ),
+    ] {
+        let (calls, result) =
+            crawl(move |_, _| failure(status, &[header, "x-ratelimit-limit: 6000"], message)).await;
+        let text = result.unwrap_err();
+        assert!(text.contains(expect), "{text}");
+        assert_eq!(calls, 1, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn its_futures_can_go_to_any_thread() {
+    fn check(_: impl Send) {}
+    let server = server(|_, _| Vec::new());
+    let falcon = sign_in(&server).await;
+    check(falcon.hosts());
+    check(falcon.scores());
+    check(falcon.find_hosts(&BTreeSet::new(), &BTreeSet::new()));
+    check(falcon.find_scores(&BTreeSet::new()));
+}

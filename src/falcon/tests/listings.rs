@@ -1,0 +1,210 @@
+use super::*;
+
+#[tokio::test]
+async fn hosts_are_paged_by_next_whatever_scalar_it_is() {
+    let server = server(|number, _| match number {
+        0 => page(
+            &json!({"total": 3, "offset": "x", "next": 42}),
+            &json!([{"device_id": A, "hostname": "old"}, {"device_id": B}]),
+        ),
+        _ => page(
+            &json!({"total": 3, "offset": 0}),
+            &json!([{"device_id": A, "hostname": "new"}, {"device_id": C}]),
+        ),
+    });
+    let hosts = sign_in(&server).await.hosts().await.unwrap();
+    let names: Vec<_> = hosts
+        .iter()
+        .map(|host| (host.aid.0.as_str(), host.hostname.as_deref()))
+        .collect();
+    assert_eq!(names, [(A, Some("new")), (B, None), (C, None)]);
+    let first = "GET /devices/combined/devices/v1?limit=10000&fields=device_id%2Cserial_number%2Chostname%2Clast_seen";
+    assert_eq!(
+        calls(&server),
+        [first.to_owned(), format!("{first}&offset=42")]
+    );
+    let asked = server.asked();
+    assert!(
+        asked[1]
+            .headers
+            .contains(&"authorization: bearer t0ken".to_owned())
+    );
+    assert!(
+        asked[1]
+            .headers
+            .contains(&"accept-encoding: gzip".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn odd_hosts_do_not_cost_the_others() {
+    let server = server(|_, _| {
+        page(
+            &json!({"total": 5}),
+            &json!([
+                {"device_id": A.to_uppercase(), "serial_number": " c02d91cnpv4m ", "hostname": "x".repeat(300),
+                 "last_seen": "2023-05-22T17:20:01Z", "cid": 7, "tags": null},
+                {"device_id": B, "serial_number": "Default string", "hostname": "", "last_seen": "yesterday"},
+                {"device_id": C, "serial_number": 7, "hostname": null, "last_seen": ["now"]},
+                {"serial_number": "PF0LOST"},
+                null,
+            ]),
+        )
+    });
+    let hosts = sign_in(&server).await.hosts().await.unwrap();
+    assert_eq!(hosts.len(), 3);
+    assert_eq!(hosts[0].aid.0, A);
+    assert_eq!(hosts[0].serial.as_ref().unwrap().as_str(), "C02D91CNPV4M");
+    assert_eq!(hosts[0].hostname.as_ref().unwrap().chars().count(), 256);
+    assert_eq!(hosts[0].last_seen.unwrap().as_second(), 1_684_776_001);
+    for host in &hosts[1..] {
+        assert_eq!(
+            (&host.serial, &host.hostname, &host.last_seen),
+            (&None, &None, &None)
+        );
+    }
+}
+
+#[tokio::test]
+async fn scores_are_paged_by_after_or_next_and_the_lower_of_two_counts() {
+    let server = server(|number, _| match number {
+        0 => page(
+            &json!({"total": 4, "after": "p2"}),
+            &json!([{"aid": A, "score": 80}]),
+        ),
+        1 => page(
+            &json!({"total": 4, "next": "p3"}),
+            &json!([{"aid": B, "score": 10}, {"aid": A, "score": 20}]),
+        ),
+        _ => page(
+            &json!({"total": 4, "after": ""}),
+            &json!([{"aid": C, "score": 1}, {"aid": B, "score": 90}]),
+        ),
+    });
+    let scores = sign_in(&server).await.scores().await.unwrap();
+    let values: Vec<_> = scores.values().cloned().collect();
+    assert_eq!(values, [score(20), score(10), score(1)]);
+    let first =
+        "GET /zero-trust-assessment/queries/assessments/v1?filter=score%3A%3E%3D0&limit=1000";
+    assert_eq!(
+        calls(&server),
+        [
+            first.to_owned(),
+            format!("{first}&after=p2"),
+            format!("{first}&after=p3")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn only_an_integer_from_0_to_100_is_a_score() {
+    for (value, expect) in [
+        (json!(0), score(0)),
+        (json!(100), score(100)),
+        (json!(101), Assessment::Invalid("101".to_owned())),
+        (json!(-1), Assessment::Invalid("-1".to_owned())),
+        (json!(55.0), Assessment::Invalid("55.0".to_owned())),
+        (json!("55"), Assessment::Invalid("\"55\"".to_owned())),
+        (json!(null), Assessment::Invalid("null".to_owned())),
+        (json!(u64::MAX), Assessment::Invalid(u64::MAX.to_string())),
+        (
+            json!("x".repeat(99)),
+            Assessment::Invalid(format!("\"{}…", "x".repeat(38))),
+        ),
+    ] {
+        let server =
+            server(move |_, _| page(&json!({"total": 1}), &json!([{"aid": A, "score": value}])));
+        let scores = sign_in(&server).await.scores().await.unwrap();
+        assert_eq!(scores[&Aid(A.to_owned())], expect);
+    }
+}
+
+#[tokio::test]
+async fn a_crawl_ends_where_the_records_do() {
+    // As many as announced, though a cursor is offered.
+    assert_eq!(crawl(|_, _| scores(&[A, B], 2, "more")).await, (1, Ok(2)));
+    // Nothing at all.
+    assert_eq!(crawl(|_, _| scores(&[], 0, "")).await, (1, Ok(0)));
+    // The page past the end, with a total of 0.
+    let past = |number, _: &Asked| match number {
+        0 => scores(&[A, B, A], 3, "more"),
+        _ => scores(&[], 0, ""),
+    };
+    assert_eq!(crawl(past).await, (2, Ok(2)));
+    // One vanishes while it is paged through.
+    let shrinking = |number, _: &Asked| match number {
+        0 => scores(&[A], 3, "more"),
+        _ => scores(&[B], 2, ""),
+    };
+    assert_eq!(crawl(shrinking).await, (2, Ok(2)));
+}
+
+#[tokio::test]
+async fn an_incomplete_crawl_is_started_anew_once() {
+    let incomplete = |got, total| {
+        Err(format!(
+            "Falcon ended the score listing after {got} of {total} records"
+        ))
+    };
+    assert_eq!(
+        crawl(|_, _| scores(&[A], 3, "")).await,
+        (2, incomplete(1, 3))
+    );
+    assert_eq!(
+        crawl(|_, _| scores(&[], 3, "more")).await,
+        (2, incomplete(0, 3))
+    );
+    // A cursor that leads in a circle.
+    assert_eq!(
+        crawl(|_, _| scores(&[A], 3, "more")).await,
+        (4, incomplete(2, 3))
+    );
+    // A cursor that expired.
+    let expired = |_, asked: &Asked| {
+        if asked.line.contains("after") {
+            failure(
+                404,
+                &[],
+                "Search context expired, 'after' key no longer valid",
+            )
+        } else {
+            scores(&[A], 3, "more")
+        }
+    };
+    assert_eq!(crawl(expired).await, (4, incomplete(1, 3)));
+    let mended = |number, _: &Asked| match number {
+        0 => scores(&[A], 3, ""),
+        _ => scores(&[A, B, C], 3, ""),
+    };
+    assert_eq!(crawl(mended).await, (2, Ok(3)));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_page_is_an_error() {
+    let errors = |code: u16| {
+        let meta = json!({"pagination": {"total": 0}});
+        json(
+            200,
+            &json!({"meta": meta, "resources": [], "errors": [{"code": code, "message": "oh"}]}),
+        )
+    };
+    let (calls, result) = crawl(move |_, _| errors(500)).await;
+    assert_eq!(calls, 4);
+    assert!(
+        result
+            .unwrap_err()
+            .ends_with("not reachable for the score listing: oh")
+    );
+    let (calls, result) = crawl(move |_, _| errors(404)).await;
+    assert_eq!(calls, 1);
+    assert!(
+        result
+            .unwrap_err()
+            .ends_with("a success that reports an error: oh")
+    );
+    let (calls, result) = crawl(|_, _| page(&json!({"after": ""}), &json!([]))).await;
+    assert_eq!(calls, 1);
+    assert!(result.unwrap_err().contains("at meta.pagination (line 1"));
+    let (calls, _) = crawl(|_, _| answer(200, &[], "{\"meta\":")).await;
+    assert_eq!(calls, 4);
+}

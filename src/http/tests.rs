@@ -1,0 +1,157 @@
+use serde_json::Value;
+
+use super::scripted::{Server, answer};
+use super::*;
+use crate::error::{Side, chain};
+use crate::retry::tests::budget;
+
+const PROBE: Operation = Operation {
+    side: Side::Tailscale,
+    name: "a probe",
+    scope: "",
+};
+
+async fn get(server: &Server, cap: usize) -> Result<Reply, UpstreamError> {
+    let http = Http::new().unwrap();
+    let request = http.request(Method::GET, server.url.clone());
+    http.send(request, PROBE, cap, &budget()).await
+}
+
+async fn stream(server: &Server, cap: usize) -> Result<Streamed<Value>, UpstreamError> {
+    let http = Http::new().unwrap();
+    let request = http.request(Method::GET, server.url.clone());
+    http.stream(request, PROBE, cap, &budget()).await
+}
+
+#[tokio::test]
+async fn an_answer_comes_whole_whatever_its_status() {
+    let server = Server::new(|_, _| answer(503, &["x-a: b"], "busy"));
+    let reply = get(&server, 4).await.unwrap();
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.header("X-A"), Some("b"));
+    assert_eq!(reply.body, b"busy");
+    assert!(
+        server.asked()[0]
+            .headers
+            .iter()
+            .any(|h| h.starts_with("user-agent: falcon-posture-sync/"))
+    );
+    assert!(!format!("{reply:?}").contains("busy"));
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_side() {
+    let server = Server::new(|_, _| answer(200, &[], ""));
+    let http = Http::new().unwrap();
+    let budget = budget();
+    for _ in 0..2 {
+        let request = http.request(Method::GET, server.url.clone());
+        http.send(request, PROBE, 1, &budget).await.unwrap();
+    }
+    assert_eq!(
+        (
+            budget.requests(Side::Tailscale),
+            budget.requests(Side::Falcon)
+        ),
+        (2, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_like_any_other() {
+    let server = Server::new(|_, _| answer(308, &["location: http://127.0.0.1:9/"], ""));
+    assert_eq!(get(&server, 1).await.unwrap().status, 308);
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_past_the_cap_is_refused_whole_or_streamed() {
+    let server = Server::new(|_, _| answer(200, &[], "[1,2,3,4,5]"));
+    for error in [
+        get(&server, 10).await.unwrap_err(),
+        stream(&server, 10).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, UpstreamError::Protocol { .. }), "{error:?}");
+        assert!(
+            chain(&error).ends_with("it is larger than 10 bytes"),
+            "{}",
+            chain(&error)
+        );
+    }
+    assert!(get(&server, 11).await.is_ok());
+    assert!(stream(&server, 11).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_cap_counts_what_is_unpacked() {
+    /// A JSON string of 2,000 letters in 36 bytes.
+    const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x53\x4a\x1c\x05\xa3\x60\x14\x8c\x82\x51\x30\x0a\x46\xc1\x90\x07\x4a\x00\xc2\x08\xf2\x31\xd2\x07\x00\x00";
+    let server = Server::new(|_, _| answer(200, &["content-encoding: gzip"], PACKED));
+    assert_eq!(get(&server, 2002).await.unwrap().body.len(), 2002);
+    assert!(stream(&server, 2002).await.is_ok());
+    assert!(get(&server, 2001).await.is_err());
+    assert!(stream(&server, 2001).await.is_err());
+}
+
+#[tokio::test]
+async fn what_does_not_arrive_is_unavailable_and_the_url_is_not_told() {
+    let cut = Server::new(|_, _| b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n[1,".to_vec());
+    let silent = Server::new(|_, _| Vec::new());
+    let early = Server::new(|_, _| answer(200, &[], "[1,"));
+    for error in [
+        get(&cut, 99).await.unwrap_err(),
+        stream(&cut, 99).await.unwrap_err(),
+        get(&silent, 99).await.unwrap_err(),
+        stream(&early, 99).await.unwrap_err(),
+    ] {
+        assert!(error.is_transient(), "{error:?}");
+        assert!(!chain(&error).contains("127.0.0.1"), "{}", chain(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_call_without_time_is_not_made() {
+    let server = Server::new(|_, _| answer(200, &[], ""));
+    let http = Http::new().unwrap();
+    let budget = budget();
+    let over = budget.until(crate::clock::Deadline::new(
+        crate::clock::Clock::system(),
+        Timestamp::MIN,
+    ));
+    let request = http.request(Method::GET, server.url.clone());
+    let error = http.send(request, PROBE, 1, &over).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::Deadline { .. }));
+    assert!(server.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_no_success_comes_as_a_reply() {
+    let server = Server::new(|_, _| answer(403, &[], "{}"));
+    assert!(matches!(stream(&server, 1).await, Ok(Streamed::Other(reply)) if reply.status == 403));
+}
+
+#[test]
+fn a_decoding_error_names_the_place_and_not_the_content() {
+    let error =
+        decode::<std::collections::BTreeMap<String, u8>>(PROBE, br#"{"a": "s3cret"}"#).unwrap_err();
+    let text = chain(&error);
+    assert!(
+        text.ends_with("not what is expected at a (line 1, column 14)"),
+        "{text}"
+    );
+    let text = chain(&decode::<Value>(PROBE, b"{} s3cret").unwrap_err());
+    assert!(
+        text.ends_with("not what is expected at the end (line 1, column 4)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn segments_stay_in_their_place() {
+    let base: Url = "https://example.com/proxy/".parse().unwrap();
+    let url = endpoint(&base, ["api", "a/b", "../x", "..", "c?d#e", "50%"]);
+    assert_eq!(
+        url.as_str(),
+        "https://example.com/proxy/api/a%2Fb/..%2Fx/c%3Fd%23e/50%25"
+    );
+}

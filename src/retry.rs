@@ -1,0 +1,397 @@
+//! Which calls are made again, after what wait, and the share of a run that calls may take.
+//!
+//! A run's clients share one [`Budget`]: its time, its tries, and the count of its requests. Only failures that are
+//! transient by their own variant are tried again; everything else is an answer.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use jiff::{SignedDuration, Timestamp};
+use tracing::warn;
+
+use crate::clock::{Clock, Deadline};
+use crate::error::{Side, UpstreamError, chain};
+
+/// A kind of call: whose it is, how people name it, and the scope that it needs. It makes the errors of that call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Whose call.
+    pub side: Side,
+    /// In people's words, such as "the host listing".
+    pub name: &'static str,
+    /// The scope that the credential needs for it, in the side's own words.
+    pub scope: &'static str,
+}
+
+impl Operation {
+    pub(crate) fn refused(self, status: u16, advice: &'static str) -> UpstreamError {
+        UpstreamError::Refused {
+            side: self.side,
+            operation: self.name,
+            status,
+            advice,
+        }
+    }
+
+    pub(crate) fn missing_scope(self) -> UpstreamError {
+        UpstreamError::MissingScope {
+            side: self.side,
+            operation: self.name,
+            scope: self.scope,
+        }
+    }
+
+    pub(crate) fn rate_limited(self, until: Option<Timestamp>) -> UpstreamError {
+        UpstreamError::RateLimited {
+            side: self.side,
+            operation: self.name,
+            until,
+        }
+    }
+
+    pub(crate) fn failing(self, status: u16) -> UpstreamError {
+        UpstreamError::Unavailable {
+            side: self.side,
+            operation: self.name,
+            status: Some(status),
+            source: None,
+        }
+    }
+
+    pub(crate) fn unreachable(
+        self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> UpstreamError {
+        UpstreamError::Unavailable {
+            side: self.side,
+            operation: self.name,
+            status: None,
+            source: Some(source.into()),
+        }
+    }
+
+    pub(crate) fn incomplete(self, got: usize, total: usize) -> UpstreamError {
+        UpstreamError::Incomplete {
+            side: self.side,
+            operation: self.name,
+            got,
+            total,
+        }
+    }
+
+    pub(crate) fn protocol(
+        self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> UpstreamError {
+        UpstreamError::Protocol {
+            side: self.side,
+            operation: self.name,
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn rejected(self, status: u16, message: String) -> UpstreamError {
+        UpstreamError::Rejected {
+            side: self.side,
+            operation: self.name,
+            status,
+            message,
+        }
+    }
+
+    pub(crate) fn no_time_left(self) -> UpstreamError {
+        UpstreamError::Deadline {
+            side: self.side,
+            operation: self.name,
+        }
+    }
+}
+
+/// How often a call is made, and the waits between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How often a call is made at most, the first time included.
+    pub attempts: usize,
+    /// The shortest first wait; each further one is twice as long. Up to as much again is added at random.
+    pub first_wait: Duration,
+    /// The longest wait that we choose ourselves, and the one after a 429 that does not say until when. An advertised
+    /// wait may be longer.
+    pub longest_wait: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            attempts: 4,
+            first_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Policy {
+    fn waits(self) -> impl BackoffBuilder {
+        ExponentialBuilder::new()
+            .with_min_delay(self.first_wait)
+            // The jitter comes on top, and may double it.
+            .with_max_delay(self.longest_wait / 2)
+            .with_max_times(self.attempts.saturating_sub(1))
+            .with_jitter()
+    }
+}
+
+/// What a run's calls share: the time that is left, the policy, and the counts. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    policy: Policy,
+    clock: Clock,
+    deadline: Deadline,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    falcon: AtomicU64,
+    tailscale: AtomicU64,
+    /// What Falcon's latest answer said is left of its quota, in thousandths.
+    quota_left: AtomicU32,
+}
+
+impl Budget {
+    /// A budget from now until the deadline.
+    pub fn new(policy: Policy, clock: Clock, deadline: Deadline) -> Self {
+        Self {
+            policy,
+            clock,
+            deadline,
+            shared: Arc::new(Shared {
+                falcon: AtomicU64::new(0),
+                tailscale: AtomicU64::new(0),
+                quota_left: AtomicU32::new(1000),
+            }),
+        }
+    }
+
+    /// The same budget with another end: what is counted is counted for both.
+    #[must_use]
+    pub fn until(&self, deadline: Deadline) -> Self {
+        Self {
+            deadline,
+            ..self.clone()
+        }
+    }
+
+    /// How many HTTP requests were sent to a side so far, repeated ones included.
+    pub fn requests(&self, side: Side) -> u64 {
+        self.counter(side)
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// The present moment on the run's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What is left of the run's time.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.left()
+    }
+
+    pub(crate) fn count(&self, side: Side) {
+        if let Some(counter) = self.counter(side) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counter(&self, side: Side) -> Option<&AtomicU64> {
+        match side {
+            Side::Falcon => Some(&self.shared.falcon),
+            Side::Tailscale => Some(&self.shared.tailscale),
+            // Its calls are the AWS SDK's.
+            Side::Secrets => None,
+        }
+    }
+
+    /// Takes note of what Falcon says is left of the quota that all of the customer's tools share.
+    pub(crate) fn note_quota(&self, limit: u64, remaining: u64) {
+        let left = remaining
+            .saturating_mul(1000)
+            .checked_div(limit)
+            .and_then(|left| u32::try_from(left).ok());
+        if let Some(left) = left {
+            self.shared.quota_left.store(left, Ordering::Relaxed);
+        }
+    }
+
+    /// Leaves the rest of a dwindling quota to others: waits a little before the next Falcon request.
+    pub(crate) async fn pace(&self) {
+        let wait = courtesy(self.shared.quota_left.load(Ordering::Relaxed));
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// The wait before the next try; none where the run would not live to see it.
+    fn wait(&self, error: &UpstreamError, proposed: Duration) -> Option<Duration> {
+        let wait = match error {
+            // Callers that all come back at the advertised second are limited again, so the jitter comes on top.
+            UpstreamError::RateLimited {
+                until: Some(until), ..
+            } => proposed.saturating_add(positive(until.duration_since(self.now()))),
+            UpstreamError::RateLimited { until: None, .. } => self.policy.longest_wait,
+            _ => proposed,
+        };
+        (wait < self.left()).then_some(wait)
+    }
+}
+
+fn positive(duration: SignedDuration) -> Duration {
+    Duration::try_from(duration).unwrap_or(Duration::ZERO)
+}
+
+/// Below a tenth of the quota: up to five requests a second. Below a hundredth: one.
+fn courtesy(quota_left: u32) -> Duration {
+    Duration::from_millis(match quota_left {
+        0..10 => 1000,
+        10..100 => 200,
+        _ => 0,
+    })
+}
+
+/// Makes a call, and makes it again while it fails transiently, tries are left, and the next one lies within the
+/// budget's time. Each repetition is logged once.
+///
+/// # Errors
+/// The last try's error.
+pub async fn retry<T, F>(
+    budget: &Budget,
+    operation: Operation,
+    call: impl FnMut() -> F,
+) -> Result<T, UpstreamError>
+where
+    F: Future<Output = Result<T, UpstreamError>>,
+{
+    let mut attempt = 1_u32;
+    call.retry(budget.policy.waits())
+        .when(UpstreamError::is_transient)
+        .adjust(|error, proposed| budget.wait(error, proposed?))
+        .notify(|error, wait| {
+            warn!(
+                side = %operation.side,
+                operation = operation.name,
+                attempt,
+                wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                error = chain(error),
+                "a call failed and is made again",
+            );
+            attempt += 1;
+        })
+        .await
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Waits of a millisecond, and a minute on a clock that stands.
+    pub(crate) fn budget() -> Budget {
+        let clock = Clock::standing_at(Timestamp::from_second(1_800_000_000).unwrap());
+        let deadline = Deadline::new(
+            clock.clone(),
+            Timestamp::from_second(1_800_000_060).unwrap(),
+        );
+        let policy = Policy {
+            attempts: 4,
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(4),
+        };
+        Budget::new(policy, clock, deadline)
+    }
+
+    const PROBE: Operation = Operation {
+        side: Side::Falcon,
+        name: "a probe",
+        scope: "",
+    };
+
+    /// How often a call that fails with `error` so many times is made, and what comes of it.
+    async fn attempts(
+        budget: &Budget,
+        failures: usize,
+        error: impl Fn() -> UpstreamError,
+    ) -> (usize, Result<(), UpstreamError>) {
+        let made = Cell::new(0);
+        let made = &made;
+        let result = retry(budget, PROBE, || {
+            made.set(made.get() + 1);
+            let failed = made.get() <= failures;
+            std::future::ready(if failed { Err(error()) } else { Ok(()) })
+        })
+        .await;
+        (made.get(), result)
+    }
+
+    #[tokio::test]
+    async fn what_is_transient_is_tried_four_times() {
+        let (made, result) = attempts(&budget(), 3, || PROBE.failing(503)).await;
+        assert_eq!(made, 4);
+        assert!(result.is_ok());
+        let (made, result) = attempts(&budget(), 9, || PROBE.failing(503)).await;
+        assert_eq!(made, 4);
+        assert!(matches!(
+            result,
+            Err(UpstreamError::Unavailable {
+                status: Some(503),
+                ..
+            })
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_not_asked_for_again() {
+        let (made, _) = attempts(&budget(), 9, || PROBE.rejected(400, String::new())).await;
+        assert_eq!(made, 1);
+        let (made, _) = attempts(&budget(), 9, || PROBE.refused(401, "")).await;
+        assert_eq!(made, 1);
+    }
+
+    #[tokio::test]
+    async fn an_advertised_wait_within_the_time_is_waited() {
+        let budget = budget();
+        let until = budget.now() + SignedDuration::from_millis(30);
+        let started = tokio::time::Instant::now();
+        let (made, result) = attempts(&budget, 1, || PROBE.rate_limited(Some(until))).await;
+        assert_eq!(made, 2);
+        assert!(result.is_ok());
+        assert!(started.elapsed() >= Duration::from_millis(30));
+    }
+
+    #[tokio::test]
+    async fn an_advertised_wait_past_the_deadline_ends_it_at_once() {
+        let budget = budget();
+        let until = budget.now() + SignedDuration::from_secs(61);
+        let (made, result) = attempts(&budget, 9, || PROBE.rate_limited(Some(until))).await;
+        assert_eq!(made, 1);
+        assert!(matches!(
+            result,
+            Err(UpstreamError::RateLimited { until: Some(_), .. })
+        ));
+    }
+
+    #[test]
+    fn a_dwindling_quota_slows_us_down() {
+        let budget = budget();
+        let mut waits = Vec::new();
+        for remaining in [6000, 600, 599, 60, 59, 0, 5999] {
+            budget.note_quota(6000, remaining);
+            waits.push(courtesy(budget.shared.quota_left.load(Ordering::Relaxed)).as_millis());
+        }
+        assert_eq!(waits, [0, 0, 200, 200, 1000, 1000, 0]);
+        budget.note_quota(0, 1);
+    }
+}

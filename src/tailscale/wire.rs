@@ -1,0 +1,245 @@
+//! Tailscale's JSON: what is kept of a device, and how attributes are written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use tracing::warn;
+
+use crate::domain::device::{Device, Devices, Identity, NodeId};
+use crate::error::plain;
+
+/// How much of a name or a serial is kept.
+const TEXT_CHARS: usize = 255;
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Value::deserialize(deserializer)? == Value::Bool(true))
+}
+
+/// Texts; what is none is left out.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let list = match Value::deserialize(deserializer)? {
+        Value::Array(list) => list,
+        _ => Vec::new(),
+    };
+    let text = |value: Value| value.as_str().map(cut);
+    Ok(list.into_iter().filter_map(text).collect())
+}
+
+/// As it came, but no longer than anything real. Control characters stay: they are a reason to refuse a serial.
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_CHARS).collect()
+}
+
+/// The fields that are kept of some 1.8 kB a device.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WireDevice {
+    #[serde(default, deserialize_with = "text")]
+    node_id: Option<String>,
+    /// The legacy id: still accepted wherever an id is.
+    #[serde(default, deserialize_with = "text")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    hostname: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    is_external: bool,
+    #[serde(default)]
+    posture_identity: Option<PostureIdentity>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PostureIdentity {
+    #[serde(default, deserialize_with = "flag")]
+    disabled: bool,
+    #[serde(default, deserialize_with = "texts")]
+    serial_numbers: Vec<String>,
+}
+
+impl WireDevice {
+    /// The device; nothing where it has no usable id.
+    pub(super) fn device(self) -> Option<Device> {
+        let node_id = [self.node_id, self.id]
+            .into_iter()
+            .flatten()
+            .find(|id| is_node_id(id))?;
+        Some(Device {
+            node_id: NodeId(node_id),
+            name: plain(&self.name.unwrap_or_default(), TEXT_CHARS),
+            hostname: plain(&self.hostname.unwrap_or_default(), TEXT_CHARS),
+            is_external: self.is_external,
+            identity: match self.posture_identity {
+                None => Identity::Missing,
+                Some(PostureIdentity { disabled: true, .. }) => Identity::Disabled,
+                Some(PostureIdentity { serial_numbers, .. }) => Identity::Serials(serial_numbers),
+            },
+        })
+    }
+}
+
+/// Whether a text can be a device's id. It becomes a segment of a path, where `..` would mean something.
+pub(super) fn is_node_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// The device listing, taken in device by device: it has no pages, so a large tailnet's has tens of megabytes.
+#[derive(Deserialize)]
+pub(super) struct Listing {
+    #[serde(deserialize_with = "devices")]
+    pub(super) devices: Devices,
+}
+
+fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Devices, D::Error> {
+    struct List;
+
+    impl<'de> Visitor<'de> for List {
+        type Value = Devices;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of devices")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Devices, A::Error> {
+            let mut devices = Devices::new();
+            let mut skipped = 0_usize;
+            while let Some(device) = list.next_element::<WireDevice>()? {
+                match device.device() {
+                    Some(device) => {
+                        devices.insert(device.node_id.clone(), device);
+                    }
+                    None => skipped += 1,
+                }
+            }
+            if skipped > 0 {
+                warn!(skipped, "devices without a usable id were skipped");
+            }
+            Ok(devices)
+        }
+    }
+
+    deserializer.deserialize_seq(List)
+}
+
+/// A device's attributes in a merge patch: a value, or `null` to delete.
+pub(super) type Patch<'a> = BTreeMap<&'a str, Option<Attribute>>;
+
+/// A value in a merge patch: always an object, never the bare number.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Attribute {
+    pub(super) value: u8,
+}
+
+/// The body of a batch.
+#[derive(Debug, Serialize)]
+pub(super) struct Batch<'a> {
+    pub(super) nodes: BTreeMap<&'a str, Patch<'a>>,
+    pub(super) comment: &'a str,
+}
+
+/// The body of a single write.
+#[derive(Debug, Serialize)]
+pub(super) struct Single<'a> {
+    pub(super) value: u8,
+    pub(super) comment: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn device(json: Value) -> Option<Device> {
+        serde_json::from_value::<WireDevice>(json).unwrap().device()
+    }
+
+    fn identity(json: &Value) -> Identity {
+        device(json!({"nodeId": "nA", "postureIdentity": json}))
+            .unwrap()
+            .identity
+    }
+
+    #[test]
+    fn a_device_is_kept_by_its_node_id_and_the_rest_is_ignored() {
+        let laptop = device(json!({
+            "id": "92960230385", "nodeId": "n292kg92CNTRL", "name": "laptop.tail1.ts.net", "hostname": "lap\ntop",
+            "isExternal": false, "created": "", "tags": null, "clientConnectivity": {"latency": {}},
+            "postureIdentity": {"serialNumbers": [" C02D91CNPV4M ", "x".repeat(300), 7, "A\u{0}B"]}
+        }))
+        .unwrap();
+        assert_eq!(laptop.node_id.0, "n292kg92CNTRL");
+        assert_eq!(laptop.hostname, "lap top");
+        let kept = vec![
+            " C02D91CNPV4M ".to_owned(),
+            "x".repeat(255),
+            "A\u{0}B".to_owned(),
+        ];
+        assert_eq!(laptop.identity, Identity::Serials(kept));
+    }
+
+    #[test]
+    fn the_legacy_id_stands_in_and_without_either_there_is_no_device() {
+        assert_eq!(
+            device(json!({"id": "42", "nodeId": ""})).unwrap().node_id.0,
+            "42"
+        );
+        assert_eq!(device(json!({"nodeId": "../keys"})), None);
+        assert_eq!(device(json!({"name": "x"})), None);
+    }
+
+    #[test]
+    fn an_identity_is_missing_disabled_or_a_list() {
+        assert_eq!(identity(&Value::Null), Identity::Missing);
+        assert_eq!(
+            identity(&json!({"disabled": true, "serialNumbers": ["A"]})),
+            Identity::Disabled
+        );
+        assert_eq!(
+            identity(&json!({"disabled": false})),
+            Identity::Serials(Vec::new())
+        );
+        assert_eq!(
+            identity(&json!({"serialNumbers": null})),
+            Identity::Serials(Vec::new())
+        );
+        assert_eq!(
+            device(json!({"nodeId": "nA"})).unwrap().identity,
+            Identity::Missing
+        );
+    }
+
+    #[test]
+    fn a_batch_is_a_merge_patch_of_objects_and_nulls() {
+        let batch = Batch {
+            nodes: [(
+                "nA",
+                [
+                    ("custom:a", Some(Attribute { value: 71 })),
+                    ("custom:b", None),
+                ]
+                .into(),
+            )]
+            .into(),
+            comment: "why",
+        };
+        assert_eq!(
+            serde_json::to_value(&batch).unwrap(),
+            json!({"nodes": {"nA": {"custom:a": {"value": 71}, "custom:b": null}}, "comment": "why"})
+        );
+    }
+}
