@@ -1,0 +1,285 @@
+//! The deployment's settings: the only reader of the environment.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32};
+
+use reqwest::Url;
+
+use crate::integration::{CloudId, InvalidSettings, Settings};
+
+/// What the deployment decides. Addresses that receive credentials are here, and never in an integration's record: who
+/// may edit a record must not be able to send a secret elsewhere.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `INTEGRATIONS_TABLE`.
+    pub integrations_table: String,
+    /// `NODES_TABLE`.
+    pub nodes_table: String,
+    /// `AUDIT_TABLE`.
+    pub audit_table: String,
+    /// `EVENT_BUS_NAME`, default `default`.
+    pub event_bus: String,
+    /// `TAILSCALE_API_URL`, default Tailscale's public API.
+    pub tailscale_api: Url,
+    /// The built-in CrowdStrike clouds and those of `FALCON_CLOUDS_EXTRA`, by name.
+    pub clouds: BTreeMap<CloudId, Url>,
+    /// `AUDIT_RETENTION_DAYS`, default 365.
+    pub audit_retention_days: NonZeroU32,
+    /// `SYNC_INTERVAL_MINUTES`, default 15.
+    pub sync_interval_minutes: NonZeroU16,
+}
+
+/// A variable of the environment that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the environment variable {variable} {problem}")]
+pub struct InvalidEnvironment {
+    variable: &'static str,
+    problem: String,
+}
+
+const PUBLIC_TAILSCALE_API: &str = "https://api.tailscale.com";
+
+/// CrowdStrike's clouds (CrowdStrike/gofalcon `falcon/cloud.go`, with the names it accepts for the government ones).
+const CLOUDS: [(&str, &str); 8] = [
+    ("us-1", "https://api.crowdstrike.com"),
+    ("us-2", "https://api.us-2.crowdstrike.com"),
+    ("us-3", "https://api.us-3.crowdstrike.com"),
+    ("eu-1", "https://api.eu-1.crowdstrike.com"),
+    ("us-gov-1", "https://api.laggar.gcw.crowdstrike.com"),
+    ("gov1", "https://api.laggar.gcw.crowdstrike.com"),
+    ("us-gov-2", "https://api.us-gov-2.crowdstrike.mil"),
+    ("gov2", "https://api.us-gov-2.crowdstrike.mil"),
+];
+
+impl Config {
+    /// Reads the function's environment.
+    ///
+    /// # Errors
+    /// Names the variable and what is wrong with it.
+    pub fn from_env() -> Result<Self, InvalidEnvironment> {
+        Self::from_lookup(variable)
+    }
+
+    /// Reads variables from anywhere: an empty one counts as absent.
+    ///
+    /// # Errors
+    /// Names the variable and what is wrong with it.
+    pub fn from_lookup(
+        lookup: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, InvalidEnvironment> {
+        let optional = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let required = |variable: &'static str| {
+            optional(variable).ok_or_else(|| InvalidEnvironment {
+                variable,
+                problem: "is not set".to_owned(),
+            })
+        };
+        Ok(Self {
+            integrations_table: required("INTEGRATIONS_TABLE")?,
+            nodes_table: required("NODES_TABLE")?,
+            audit_table: required("AUDIT_TABLE")?,
+            event_bus: optional("EVENT_BUS_NAME").unwrap_or_else(|| "default".to_owned()),
+            tailscale_api: api_url(
+                "TAILSCALE_API_URL",
+                &optional("TAILSCALE_API_URL").unwrap_or_else(|| PUBLIC_TAILSCALE_API.to_owned()),
+            )?,
+            clouds: clouds(optional("FALCON_CLOUDS_EXTRA").as_deref())?,
+            audit_retention_days: number(
+                "AUDIT_RETENTION_DAYS",
+                optional("AUDIT_RETENTION_DAYS"),
+                365,
+            )?,
+            sync_interval_minutes: number(
+                "SYNC_INTERVAL_MINUTES",
+                optional("SYNC_INTERVAL_MINUTES"),
+                15,
+            )?,
+        })
+    }
+
+    /// Whether this deployment can serve an integration: the cloud exists, and the control plane lets API clients
+    /// write the attribute.
+    ///
+    /// # Errors
+    /// Names the field and what is accepted.
+    pub fn accept(&self, settings: &Settings) -> Result<(), InvalidSettings> {
+        if !self.clouds.contains_key(&settings.cloud_id) {
+            let known: Vec<&str> = self.clouds.keys().map(CloudId::as_str).collect();
+            return Err(InvalidSettings {
+                path: "integration.cloudId".to_owned(),
+                problem: format!(
+                    "there is no CrowdStrike cloud {:?}; accepted are {}",
+                    settings.cloud_id.as_str(),
+                    known.join(", ")
+                ),
+            });
+        }
+        let public = self.tailscale_api.host_str() == Some("api.tailscale.com");
+        if public && !settings.attribute_key.is_custom() {
+            return Err(InvalidSettings {
+                path: "integration.attributeKey".to_owned(),
+                problem: format!(
+                    "{:?} is in a namespace that Tailscale's public API keeps to itself; accepted is a key that starts \
+                     with \"custom:\"",
+                    settings.attribute_key.as_str()
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn number<N: std::str::FromStr>(
+    variable: &'static str,
+    text: Option<String>,
+    default: u16,
+) -> Result<N, InvalidEnvironment> {
+    let text = text.unwrap_or_else(|| default.to_string());
+    text.parse().map_err(|_| InvalidEnvironment {
+        variable,
+        problem: format!("is {text:?}; accepted is a whole number of at least 1"),
+    })
+}
+
+/// An address that will be sent credentials: https, or http to this very machine (a test's server).
+fn api_url(variable: &'static str, text: &str) -> Result<Url, InvalidEnvironment> {
+    let refuse = |why: &str| InvalidEnvironment {
+        variable,
+        problem: format!("holds {text:?}: {why}"),
+    };
+    let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
+    let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        _ => return Err(refuse("accepted is an https address")),
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(refuse(
+            "accepted is a bare address, without user, password or query",
+        ));
+    }
+    Ok(url)
+}
+
+fn clouds(extra: Option<&str>) -> Result<BTreeMap<CloudId, Url>, InvalidEnvironment> {
+    const VARIABLE: &str = "FALCON_CLOUDS_EXTRA";
+    let refuse = |problem: String| InvalidEnvironment {
+        variable: VARIABLE,
+        problem,
+    };
+    let extra = extra
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            pair.split_once('=')
+                .ok_or_else(|| refuse(format!("holds {pair:?}; accepted is name=url")))
+        });
+    let mut clouds = BTreeMap::new();
+    for pair in CLOUDS.into_iter().map(Ok).chain(extra) {
+        let (name, url) = pair?;
+        let name = CloudId::try_from(name.to_owned()).map_err(&refuse)?;
+        clouds.insert(name, api_url(VARIABLE, url)?);
+    }
+    Ok(clouds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(extra: &[(&str, &str)]) -> Result<Config, String> {
+        let tables = [
+            ("INTEGRATIONS_TABLE", "integrations"),
+            ("NODES_TABLE", "nodes"),
+            ("AUDIT_TABLE", "audit"),
+        ];
+        let all: BTreeMap<&str, &str> = tables.into_iter().chain(extra.iter().copied()).collect();
+        Config::from_lookup(|name| all.get(name).map(|v| (*v).to_owned()))
+            .map_err(|e| e.to_string())
+    }
+
+    fn settings(field: &str, value: &str) -> Settings {
+        let mut settings = json!({
+            "id": "corp", "provider": "falcon", "cloudId": "us-1", "falconSecret": "f", "tailscaleSecret": "t"
+        });
+        settings[field] = json!(value);
+        Settings::parse(settings, "integration").unwrap()
+    }
+
+    #[test]
+    fn defaults_are_the_public_ones() {
+        let config = config(&[("EVENT_BUS_NAME", "")]).unwrap();
+        assert_eq!(config.event_bus, "default");
+        assert_eq!(config.tailscale_api.as_str(), "https://api.tailscale.com/");
+        assert_eq!(config.audit_retention_days.get(), 365);
+        assert_eq!(config.clouds.len(), CLOUDS.len());
+    }
+
+    #[test]
+    fn each_bad_variable_is_named() {
+        for (name, value, expect) in [
+            ("INTEGRATIONS_TABLE", "", "INTEGRATIONS_TABLE is not set"),
+            ("AUDIT_RETENTION_DAYS", "0", "AUDIT_RETENTION_DAYS is \"0\""),
+            (
+                "SYNC_INTERVAL_MINUTES",
+                "often",
+                "whole number of at least 1",
+            ),
+            (
+                "TAILSCALE_API_URL",
+                "http://example.com",
+                "accepted is an https address",
+            ),
+            (
+                "TAILSCALE_API_URL",
+                "https://u:p@example.com",
+                "without user",
+            ),
+            ("FALCON_CLOUDS_EXTRA", "lab", "accepted is name=url"),
+            (
+                "FALCON_CLOUDS_EXTRA",
+                "lab=ftp://x",
+                "accepted is an https address",
+            ),
+        ] {
+            let error = config(&[(name, value)]).expect_err(name);
+            assert!(error.contains(expect), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_cloud_is_refused_with_the_list_of_the_known() {
+        let config = config(&[("FALCON_CLOUDS_EXTRA", "lab=http://127.0.0.1:9000")]).unwrap();
+        assert!(config.accept(&settings("cloudId", "lab")).is_ok());
+        let error = config
+            .accept(&settings("cloudId", "us-9"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("integration.cloudId") && error.contains("us-gov-2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_native_namespace_needs_another_control_plane() {
+        let native = settings("attributeKey", "falcon:ztaScore");
+        let error = config(&[])
+            .unwrap()
+            .accept(&native)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("keeps to itself"), "{error}");
+        let own = config(&[("TAILSCALE_API_URL", "https://headscale.example.com")]).unwrap();
+        assert!(own.accept(&native).is_ok());
+    }
+}

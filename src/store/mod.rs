@@ -1,0 +1,144 @@
+//! DynamoDB: the integrations with their status, pause and lease; the node records; the audit records.
+//!
+//! Three tables, one kind of record each. What belongs together is written in one transaction; what only one run may
+//! do at a time is guarded by a condition of the write itself.
+
+mod integrations;
+mod nodes;
+
+use std::error::Error as StdError;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use backon::{ExponentialBuilder, Retryable};
+
+use crate::config::Config;
+use crate::integration::IntegrationId;
+
+pub use integrations::{Finish, Finished, Integration, Lease};
+pub use nodes::MAX_CHANGES;
+
+/// A read or write of our own tables that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no integration of that name.
+    #[error("there is no integration {integration:?}")]
+    NoIntegration {
+        /// The name.
+        integration: String,
+    },
+    /// There is one of that name already.
+    #[error("there is an integration {integration:?} already")]
+    IntegrationExists {
+        /// The name.
+        integration: IntegrationId,
+    },
+    /// Another run has written meanwhile; what this one knew is out of date.
+    #[error("another run of {integration} has written meanwhile; nothing was recorded by this one")]
+    Overtaken {
+        /// The integration.
+        integration: IntegrationId,
+    },
+    /// DynamoDB refused the call or is out of reach.
+    #[error("DynamoDB did not {operation}")]
+    Call {
+        /// What was asked of it: "read the node records".
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// An item is not what this program writes; somebody edited it.
+    #[error("an item of {operation} does not decode")]
+    Decode {
+        /// What was asked of DynamoDB.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+/// The three tables.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Client,
+    integrations: String,
+    nodes: String,
+    audit: String,
+}
+
+impl Store {
+    /// The tables of this deployment.
+    pub fn new(client: Client, config: &Config) -> Self {
+        Self {
+            client,
+            integrations: config.integrations_table.clone(),
+            nodes: config.nodes_table.clone(),
+            audit: config.audit_table.clone(),
+        }
+    }
+
+    /// Writes all items or none. A transaction that only got in the way of another one is tried again.
+    async fn transact(
+        &self,
+        items: Vec<TransactWriteItem>,
+    ) -> Result<(), aws_sdk_dynamodb::error::SdkError<TransactWriteItemsError>> {
+        let write = || async {
+            self.client
+                .transact_write_items()
+                .set_transact_items(Some(items.clone()))
+                .send()
+                .await
+        };
+        write
+            .retry(
+                ExponentialBuilder::default()
+                    .with_jitter()
+                    .with_max_times(5),
+            )
+            .when(|error| cancelled_for(error, &["TransactionConflict", "ThrottlingError"]))
+            .await?;
+        Ok(())
+    }
+}
+
+/// Whether a transaction was cancelled, and for these reasons only.
+fn cancelled_for(
+    error: &aws_sdk_dynamodb::error::SdkError<TransactWriteItemsError>,
+    codes: &[&str],
+) -> bool {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+        error.as_service_error()
+    else {
+        return false;
+    };
+    let mut reasons = cancelled
+        .cancellation_reasons()
+        .iter()
+        .filter_map(|reason| reason.code())
+        .filter(|code| *code != "None")
+        .peekable();
+    reasons.peek().is_some() && reasons.all(|code| codes.contains(&code))
+}
+
+/// A closure for `map_err` that names the operation.
+fn call<E: StdError + Send + Sync + 'static>(
+    operation: &'static str,
+) -> impl FnOnce(E) -> StoreError {
+    move |source| StoreError::Call {
+        operation,
+        source: source.into(),
+    }
+}
+
+/// Likewise for an item that does not decode (or encode).
+fn decode<E: StdError + Send + Sync + 'static>(
+    operation: &'static str,
+) -> impl FnOnce(E) -> StoreError {
+    move |source| StoreError::Decode {
+        operation,
+        source: source.into(),
+    }
+}

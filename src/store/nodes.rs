@@ -1,0 +1,213 @@
+//! What was last written to each device, and the audit record of each change: always together.
+
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_dynamo::{from_item, to_item};
+
+use super::{Store, StoreError, call, cancelled_for, decode};
+use crate::clock::rfc3339;
+use crate::domain::audit;
+use crate::domain::device::NodeId;
+use crate::domain::host::{Aid, Score};
+use crate::domain::plan::{Change, Records, Target, Written};
+use crate::integration::{AttributeKey, IntegrationId};
+
+/// How many changes one transaction can hold: each is a node record and an audit record, and DynamoDB takes 100 items.
+pub const MAX_CHANGES: usize = 50;
+
+/// An item of the nodes table.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeItem {
+    integration_id: IntegrationId,
+    node_id: String,
+    score: i64,
+    attribute_key: AttributeKey,
+    serial: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    hostname: String,
+    aid: String,
+    written_at: String,
+    run_id: String,
+}
+
+/// An item whose score is out of its bounds.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of {0} holds a score that is none")]
+struct NoScore(String);
+
+impl NodeItem {
+    fn new(
+        integration: &IntegrationId,
+        change: &Change,
+        new: &Target,
+        run_id: &str,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            integration_id: integration.clone(),
+            node_id: change.node_id.0.clone(),
+            score: i64::from(new.score.get()),
+            attribute_key: new.key.clone(),
+            serial: new.serial.clone(),
+            name: change.name.clone(),
+            hostname: change.hostname.clone(),
+            aid: new.aid.0.clone(),
+            written_at: rfc3339(now),
+            run_id: run_id.to_owned(),
+        }
+    }
+
+    fn into_record(self) -> Result<(NodeId, Written), NoScore> {
+        let score = Score::new(self.score).ok_or_else(|| NoScore(self.node_id.clone()))?;
+        Ok((
+            NodeId(self.node_id),
+            Written {
+                key: self.attribute_key,
+                score,
+                aid: Aid(self.aid),
+                serial: self.serial,
+                name: self.name,
+                run_id: self.run_id,
+            },
+        ))
+    }
+}
+
+impl Store {
+    /// What an integration has written, by node.
+    ///
+    /// # Errors
+    /// DynamoDB's.
+    pub async fn records(&self, integration: &IntegrationId) -> Result<Records, StoreError> {
+        const OPERATION: &str = "read the node records";
+        let mut items = self
+            .client
+            .query()
+            .table_name(&self.nodes)
+            .key_condition_expression("integrationId = :id")
+            .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        let mut records = Records::new();
+        while let Some(item) = items.next().await {
+            let item: NodeItem =
+                from_item(item.map_err(call(OPERATION))?).map_err(decode(OPERATION))?;
+            let (node, written) = item.into_record().map_err(decode(OPERATION))?;
+            records.insert(node, written);
+        }
+        Ok(records)
+    }
+
+    /// Records changes that Tailscale has accepted: node records and audit records, all or none. At most
+    /// [`MAX_CHANGES`] at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`] if a record is not the one that the plan was made from, or DynamoDB's.
+    pub async fn record(
+        &self,
+        context: &audit::Context,
+        changes: &[Change],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "record the changes";
+        let mut items = Vec::with_capacity(changes.len() * 2);
+        for change in changes {
+            items.push(self.node_write(context, change, now, OPERATION)?);
+            items.push(self.put_audit(&context.node(change, now), OPERATION)?);
+        }
+        self.transact(items).await.map_err(|error| {
+            if cancelled_for(&error, &["ConditionalCheckFailed"]) {
+                StoreError::Overtaken {
+                    integration: context.integration.clone(),
+                }
+            } else {
+                call(OPERATION)(error)
+            }
+        })
+    }
+
+    /// Drops the record of a device that has left the tailnet, and its attributes with it: nothing of ours changed, so
+    /// there is nothing to audit.
+    ///
+    /// # Errors
+    /// DynamoDB's.
+    pub async fn forget(
+        &self,
+        integration: &IntegrationId,
+        node: &NodeId,
+    ) -> Result<(), StoreError> {
+        self.client
+            .delete_item()
+            .table_name(&self.nodes)
+            .key("integrationId", AttributeValue::S(integration.to_string()))
+            .key("nodeId", AttributeValue::S(node.0.clone()))
+            .send()
+            .await
+            .map_err(call("forget a departed device"))?;
+        Ok(())
+    }
+
+    /// The write of one node record, on the condition that it still is what the plan was made from: of two runs that
+    /// both believe a change is theirs, one records it.
+    fn node_write(
+        &self,
+        context: &audit::Context,
+        change: &Change,
+        now: Timestamp,
+        operation: &'static str,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let item = TransactWriteItem::builder();
+        let condition = match change.old {
+            Some(_) => "runId = :run",
+            None => "attribute_not_exists(nodeId)",
+        };
+        let run = change
+            .old
+            .as_ref()
+            .map(|old| [(":run".to_owned(), AttributeValue::S(old.run_id.clone()))].into());
+        let Some(new) = &change.new else {
+            let delete = Delete::builder()
+                .table_name(&self.nodes)
+                .key(
+                    "integrationId",
+                    AttributeValue::S(context.integration.to_string()),
+                )
+                .key("nodeId", AttributeValue::S(change.node_id.0.clone()))
+                .condition_expression(condition)
+                .set_expression_attribute_values(run)
+                .build()
+                .map_err(call(operation))?;
+            return Ok(item.delete(delete).build());
+        };
+        let node = NodeItem::new(&context.integration, change, new, &context.run_id, now);
+        let put = Put::builder()
+            .table_name(&self.nodes)
+            .set_item(Some(to_item(node).map_err(decode(operation))?))
+            .condition_expression(condition)
+            .set_expression_attribute_values(run)
+            .build()
+            .map_err(call(operation))?;
+        Ok(item.put(put).build())
+    }
+
+    /// The write of an audit record, which must be a new one.
+    pub(super) fn put_audit(
+        &self,
+        record: &audit::Record,
+        operation: &'static str,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let put = Put::builder()
+            .table_name(&self.audit)
+            .set_item(Some(to_item(record).map_err(decode(operation))?))
+            .condition_expression("attribute_not_exists(eventId)")
+            .build()
+            .map_err(call(operation))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+}
