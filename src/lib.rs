@@ -1,0 +1,60 @@
+//! Carries CrowdStrike Falcon Zero Trust Assessment scores into Tailscale device posture attributes.
+//!
+//! # The map
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`handler`], [`command`] | payload in, answer out; everything is checked here, and nothing behind it is checked again |
+//! | [`sync`](mod@sync) | one sync in one screen: lease, pause, observe, join, plan, guard, apply, record |
+//! | [`domain`] | the decisions, as pure functions over plain values |
+//! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
+//! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
+//! | [`http`], [`retry`], [`clock`], [`config`] | one door each: to HTTP, to trying again, to the time, to the environment |
+//! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
+//!
+//! Imports run one way: `main` → `handler` → `sync` → `domain`. The adapters know `domain`; it knows none of them.
+//!
+//! # One run, told
+//!
+//! 1. The schedule sends `{"command":"sync"}`. With one integration the run happens here; with several, each is asked
+//!    for by an event and gets an invocation of its own.
+//! 2. The run takes the integration's lease by a conditional write, which also reads the settings. A pause that is in
+//!    force ends it here.
+//! 3. It fetches the credentials, trades them for tokens, and reads side by side: Falcon's hosts, their scores, the
+//!    tailnet's devices, and the records of what was written before.
+//! 4. [`domain::join`] gives every device one outcome, and [`domain::plan`] compares it with the record.
+//! 5. What the plan would act upon because it was *not* seen is looked up directly, and the plan is made again.
+//! 6. [`domain::guard`] holds removals back if there are too many of them.
+//! 7. Chunk by chunk: Tailscale is asked to write, and what it accepted is recorded in one transaction with its audit
+//!    records.
+//! 8. The status is written and the lease given back, in one write. If the settings were changed meanwhile, the run
+//!    goes again.
+//!
+//! # What always holds
+//!
+//! - The domain never awaits, and reads no clock, environment or socket.
+//! - No attribute is removed on the strength of a listing that was cut short, or of one absence.
+//! - No write without the lease; no record of a change that Tailscale did not accept; no second audit record for one
+//!   change, since the node record must still be the one that the plan was made from.
+//! - A dry run is given nothing that writes.
+//! - No address that receives a credential comes from a record or from an answer: only from the deployment or from the
+//!   built-in list of clouds.
+//! - No log line, record, event or answer holds a secret, a token, a header or a body.
+
+mod bearer;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod domain;
+pub mod error;
+pub mod events;
+pub mod falcon;
+pub mod handler;
+pub mod http;
+pub mod integration;
+pub mod retry;
+pub mod secrets;
+pub mod store;
+pub mod sync;
+pub mod tailscale;
+pub mod world;

@@ -1,0 +1,122 @@
+//! One sync of one integration, in one screen:
+//! lease, pause -> observe -> join -> plan -> guard -> apply -> record.
+//!
+//! A run takes no hints: whatever asked for it, it reads the present settings and does the same work, and a second run
+//! finds nothing to do.
+
+mod answer;
+mod apply;
+mod observe;
+mod run;
+
+use crate::command::SyncOne;
+use crate::domain::guard::{Guarded, guard};
+use crate::domain::join::{Joined, join};
+use crate::domain::plan::plan;
+use crate::integration::Settings;
+use crate::store::{Finished, StoreError};
+use crate::world::{Invocation, World};
+
+pub use answer::{Answer, PlannedChange};
+pub use observe::{SignIn, sign_in};
+pub use run::Failure;
+
+use answer::Report;
+use observe::{Confirmed, Seen};
+use run::Run;
+
+/// Carries the scores of one integration over.
+///
+/// # Errors
+/// Only for faults of our own, and for an integration that does not exist. What an upstream refuses is an answer.
+pub async fn sync(
+    world: &World,
+    wish: &SyncOne,
+    invocation: &Invocation,
+) -> Result<Answer, StoreError> {
+    if wish.dry_run {
+        return preview(world, wish, invocation).await;
+    }
+    loop {
+        let Some(mut run) = Run::begin(world, wish, invocation).await? else {
+            return Ok(Answer::skipped(
+                wish,
+                invocation,
+                "another run of it is under way",
+            ));
+        };
+        if let Some(reason) = run.idle() {
+            return run.leave(reason).await;
+        }
+        if let Some(pause) = run.paused().await {
+            return run.leave_paused(&pause).await;
+        }
+        let report = carry_over(&run).await;
+        match run.finish(&report).await? {
+            Finished::Released | Finished::Overtaken => return run.answer(report),
+            Finished::SettingsChanged => {}
+        }
+    }
+}
+
+/// What a sync would do. It never takes the lease and is given nothing that could write.
+async fn preview(
+    world: &World,
+    wish: &SyncOne,
+    invocation: &Invocation,
+) -> Result<Answer, StoreError> {
+    let run = Run::look(world, wish, invocation).await?;
+    let report = match decide(&run).await {
+        Ok(decided) => Report::planned(&decided),
+        Err(failure) => Report::failed(failure),
+    };
+    run.answer(report)
+}
+
+/// The run itself, whatever comes of it.
+async fn carry_over(run: &Run<'_>) -> Report {
+    match decide(run).await {
+        Ok(decided) => {
+            let applied = apply::apply(run, &decided).await;
+            Report::applied(decided, applied)
+        }
+        Err(failure) => Report::failed(failure),
+    }
+}
+
+/// What a run has seen, and what it means to do about it.
+#[derive(Debug)]
+pub struct Decided {
+    seen: Seen,
+    joined: Joined,
+    confirmed: Confirmed,
+    guarded: Guarded,
+}
+
+async fn decide(run: &Run<'_>) -> Result<Decided, Failure> {
+    let settings: &Settings = run.settings()?;
+    let mut seen = observe::observe(run, settings).await?;
+    let confirmed = observe::confirm(run, settings, &mut seen).await;
+
+    let joined = join(&seen.falcon, &seen.devices, run.seen_since(settings));
+    let plan = plan(
+        &joined,
+        &seen.devices,
+        &seen.records,
+        &settings.attribute_key,
+        settings.on_missing,
+    );
+    let guarded = guard(
+        plan.without(&confirmed.open),
+        &seen.falcon,
+        seen.records.len(),
+        settings.max_removals,
+        run.wish.allow_mass_removal,
+    );
+    Ok(Decided {
+        seen,
+        joined,
+        confirmed,
+        guarded,
+    })
+}

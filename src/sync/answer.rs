@@ -1,0 +1,299 @@
+//! What a run says: to whoever asked, and to the status.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Decided;
+use super::apply::Applied;
+use super::run::Failure;
+use crate::command::SyncOne;
+use crate::domain::device::NodeId;
+use crate::domain::finding::{Finding, FindingKind};
+use crate::domain::join::Counts;
+use crate::domain::pause::Pause;
+use crate::domain::plan::{Change, Plan};
+use crate::domain::status::RunOutcome;
+use crate::error::{ErrorKind, Side, chain};
+use crate::integration::IntegrationId;
+use crate::store::StoreError;
+use crate::world::Invocation;
+
+/// The answer to a sync of one integration.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// The integration.
+    pub integration: IntegrationId,
+    /// The run.
+    pub run_id: String,
+    /// What it came to.
+    pub outcome: RunOutcome,
+    /// All visible hosts of the Falcon account.
+    pub provider_host_count: usize,
+    /// Own nodes with a usable serial.
+    pub possible_matched_count: usize,
+    /// Nodes with a Falcon host.
+    pub matched_count: usize,
+    /// Attributes set or changed; of a dry run, those that would be.
+    pub written: usize,
+    /// Attributes taken away; of a dry run, those that would be.
+    pub removed: usize,
+    /// Attributes that were right already.
+    pub unchanged: usize,
+    /// Devices whose attribute Tailscale refused.
+    pub failed: usize,
+    /// What went wrong, or why nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What a person should know about.
+    pub findings: Vec<Finding>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Of a dry run: what would be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Vec<PlannedChange>>,
+}
+
+/// A change that a dry run would make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedChange {
+    /// The device.
+    pub node_id: String,
+    /// Its name.
+    pub name: String,
+    /// What is written now, by key.
+    pub old: Option<BTreeMap<String, u8>>,
+    /// What would be written, by key; nothing takes the attribute away.
+    pub new: Option<BTreeMap<String, u8>>,
+    /// Why.
+    pub reason: String,
+}
+
+impl From<&Change> for PlannedChange {
+    fn from(change: &Change) -> Self {
+        let object = |key: &str, score: u8| BTreeMap::from([(key.to_owned(), score)]);
+        Self {
+            node_id: change.node_id.0.clone(),
+            name: change.name.clone(),
+            old: change
+                .old
+                .as_ref()
+                .map(|old| object(old.key.as_str(), old.score.get())),
+            new: change
+                .new
+                .as_ref()
+                .map(|new| object(new.key.as_str(), new.score.get())),
+            reason: change.reason.clone(),
+        }
+    }
+}
+
+impl Answer {
+    /// The answer where nothing was done.
+    pub fn skipped(wish: &SyncOne, invocation: &Invocation, reason: &str) -> Self {
+        Self {
+            integration: wish.integration.clone(),
+            run_id: invocation.id.clone(),
+            outcome: RunOutcome::Skipped,
+            provider_host_count: 0,
+            possible_matched_count: 0,
+            matched_count: 0,
+            written: 0,
+            removed: 0,
+            unchanged: 0,
+            failed: 0,
+            error: Some(reason.to_owned()),
+            findings: Vec::new(),
+            duration_ms: 0,
+            plan: None,
+        }
+    }
+}
+
+/// What there is to say about a run.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) outcome: RunOutcome,
+    pub(super) error: Option<String>,
+    pub(super) error_kind: Option<ErrorKind>,
+    /// Who refused a credential, if that is what happened.
+    pub(super) refused_by: Option<Side>,
+    /// Of a run that came so far as to count.
+    pub(super) counts: Option<Counts>,
+    pub(super) written: usize,
+    pub(super) removed: usize,
+    pub(super) unchanged: usize,
+    pub(super) failed: usize,
+    pub(super) findings: Vec<Finding>,
+    plan: Option<Vec<PlannedChange>>,
+    /// A fault of our own.
+    fault: Option<StoreError>,
+}
+
+impl Report {
+    fn new(outcome: RunOutcome) -> Self {
+        Self {
+            outcome,
+            error: None,
+            error_kind: None,
+            refused_by: None,
+            counts: None,
+            written: 0,
+            removed: 0,
+            unchanged: 0,
+            failed: 0,
+            findings: Vec::new(),
+            plan: None,
+            fault: None,
+        }
+    }
+
+    /// Of a run that failed before it wrote anything.
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self::new(RunOutcome::Failed).with_failure(failure)
+    }
+
+    /// Of an attempt that a pause kept from working.
+    pub(super) fn paused(pause: &Pause) -> Self {
+        Self {
+            error: Some(format!("paused until {}: {}", pause.until, pause.error)),
+            ..Self::new(RunOutcome::Paused)
+        }
+    }
+
+    /// Of a dry run.
+    pub(super) fn planned(decided: &Decided) -> Self {
+        let plan = &decided.guarded.plan;
+        let removed = plan.removals().count();
+        Self {
+            written: plan.changes.len() - removed,
+            removed,
+            plan: Some(plan.changes.iter().map(PlannedChange::from).collect()),
+            error: decided.guarded.held.as_ref().map(|held| held.why.clone()),
+            ..Self::decided(RunOutcome::Planned, decided)
+        }
+    }
+
+    /// Of a run that carried its plan out, as far as it came.
+    pub(super) fn applied(decided: Decided, applied: Applied) -> Self {
+        let done = applied.written + applied.removed;
+        let meant = decided.guarded.plan.changes.len();
+        let mut report = Self::decided(
+            if done > 0 {
+                RunOutcome::Synced
+            } else {
+                RunOutcome::Unchanged
+            },
+            &decided,
+        );
+        report.written = applied.written;
+        report.removed = applied.removed;
+        report.refuse(&decided.guarded.plan, &applied);
+        if let Some(held) = decided.guarded.held {
+            report.outcome = RunOutcome::Held;
+            report.error = Some(held.why);
+            report.findings.extend(held.finding);
+        }
+        if let Some(failure) = applied.failure {
+            report = report.with_failure(failure);
+            report.say(&format!(
+                "{done} of {meant} changes are written and recorded; the next run goes on"
+            ));
+        } else if let Some(error) = decided.confirmed.error {
+            let open = decided.confirmed.open.changes.len();
+            report = report.with_failure(error.into());
+            report.say(&format!(
+                "{open} changes wait until what they rest on can be looked up"
+            ));
+        }
+        report
+    }
+
+    fn decided(outcome: RunOutcome, decided: &Decided) -> Self {
+        Self {
+            counts: Some(decided.joined.counts),
+            unchanged: decided.guarded.plan.unchanged,
+            findings: decided.joined.findings.clone(),
+            ..Self::new(outcome)
+        }
+    }
+
+    fn refuse(&mut self, plan: &Plan, applied: &Applied) {
+        self.failed = applied.refused.len();
+        let name = |node: &NodeId| {
+            plan.changes
+                .iter()
+                .find(|change| change.node_id == *node)
+                .map_or_else(String::new, |change| change.name.clone())
+        };
+        self.findings.extend(Finding::of(
+            FindingKind::RefusedWrites,
+            applied
+                .refused
+                .iter()
+                .map(|(node, message)| format!("{} ({node}): {message}", name(node))),
+        ));
+        if self.failed > 0 && applied.written + applied.removed == 0 {
+            self.outcome = RunOutcome::Failed;
+            self.error_kind = Some(ErrorKind::RefusedWrite);
+            self.error = applied.refused.first().map(|(node, message)| {
+                format!(
+                    "Tailscale refused to write the attribute of {} devices, {node} among them: {message}",
+                    self.failed
+                )
+            });
+        }
+    }
+
+    fn with_failure(mut self, failure: Failure) -> Self {
+        self.refused_by = failure.refused_by();
+        self.outcome = match self.refused_by {
+            Some(_) => RunOutcome::Paused,
+            None => RunOutcome::Failed,
+        };
+        self.error = Some(chain(&failure));
+        self.error_kind = Some(failure.kind());
+        if let Failure::Store(fault) = failure {
+            self.fault = Some(fault);
+        }
+        self
+    }
+
+    /// Adds a half sentence to the error.
+    fn say(&mut self, more: &str) {
+        if let Some(error) = &mut self.error {
+            error.push_str("; ");
+            error.push_str(more);
+        }
+    }
+
+    pub(super) fn into_answer(
+        self,
+        integration: &IntegrationId,
+        run_id: &str,
+        counts: Counts,
+        duration_ms: u64,
+    ) -> Result<Answer, StoreError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        Ok(Answer {
+            integration: integration.clone(),
+            run_id: run_id.to_owned(),
+            outcome: self.outcome,
+            provider_host_count: counts.provider_hosts,
+            possible_matched_count: counts.possible_matched,
+            matched_count: counts.matched,
+            written: self.written,
+            removed: self.removed,
+            unchanged: self.unchanged,
+            failed: self.failed,
+            error: self.error,
+            findings: self.findings,
+            duration_ms,
+            plan: self.plan,
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! Carries a plan out, chunk by chunk: Tailscale first, then one transaction for the records. It makes no choices.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{StreamExt, stream};
+
+use super::Decided;
+use super::run::{Failure, Run};
+use crate::domain::device::NodeId;
+use crate::domain::plan::Change;
+use crate::store::MAX_CHANGES;
+use crate::tailscale::{AttributeWrite, TailscaleWriter};
+
+/// So many chunks are under way at once: Tailscale publishes no limit for the batch call, so this is modest.
+const AT_ONCE: usize = 4;
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Attributes that were set or changed, and recorded.
+    pub(super) written: usize,
+    /// Attributes that were taken away, and recorded.
+    pub(super) removed: usize,
+    /// Devices whose change Tailscale refused, with its words.
+    pub(super) refused: Vec<(NodeId, String)>,
+    /// What stopped it before the end.
+    pub(super) failure: Option<Failure>,
+}
+
+/// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
+pub(super) async fn apply(run: &Run<'_>, decided: &Decided) -> Applied {
+    let plan = &decided.guarded.plan;
+    let writer = decided.seen.clients.tailscale.writer();
+    let stopped = AtomicBool::new(false);
+    let mut applied = stream::iter(plan.changes.chunks(MAX_CHANGES))
+        .map(|chunk| async {
+            if stopped.load(Ordering::Relaxed) {
+                return Applied::default();
+            }
+            let applied = apply_chunk(run, &writer, chunk).await;
+            if applied.failure.is_some() {
+                stopped.store(true, Ordering::Relaxed);
+            }
+            applied
+        })
+        .buffered(AT_ONCE)
+        .fold(Applied::default(), |sum, chunk| async { sum.and(chunk) })
+        .await;
+    if applied.failure.is_none() {
+        applied.failure = forget(run, &plan.departed).await.err();
+    }
+    applied
+}
+
+async fn apply_chunk(run: &Run<'_>, writer: &TailscaleWriter, chunk: &[Change]) -> Applied {
+    let entries: Vec<AttributeWrite> = chunk.iter().map(attribute_write).collect();
+    let comment = format!("falcon-posture-sync run {}", run.id());
+    let written = writer.write(&entries, &comment).await;
+    let accepted: BTreeSet<&NodeId> = written.accepted.iter().collect();
+    let changes: Vec<Change> = chunk
+        .iter()
+        .filter(|change| accepted.contains(&change.node_id))
+        .cloned()
+        .collect();
+    let mut applied = Applied {
+        refused: written.refused,
+        failure: written.error.map(Failure::from),
+        ..Applied::default()
+    };
+    if changes.is_empty() {
+        return applied;
+    }
+    match run.record(&changes).await {
+        Ok(()) => {
+            applied.removed = changes.iter().filter(|change| change.is_removal()).count();
+            applied.written = changes.len() - applied.removed;
+        }
+        // Not recorded means that the next run does it, and records it, again.
+        Err(error) => applied.failure = Some(error.into()),
+    }
+    applied
+}
+
+fn attribute_write(change: &Change) -> AttributeWrite {
+    AttributeWrite {
+        node_id: change.node_id.clone(),
+        set: change
+            .new
+            .as_ref()
+            .map(|new| (new.key.clone(), new.score.get())),
+        delete: change.deleted_key().cloned(),
+    }
+}
+
+async fn forget(run: &Run<'_>, departed: &[NodeId]) -> Result<(), Failure> {
+    for node in departed {
+        run.world.store.forget(&run.integration.id, node).await?;
+    }
+    Ok(())
+}
+
+impl Applied {
+    fn and(mut self, other: Self) -> Self {
+        self.written += other.written;
+        self.removed += other.removed;
+        self.refused.extend(other.refused);
+        self.failure = self.failure.or(other.failure);
+        self
+    }
+}

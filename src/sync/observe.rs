@@ -1,0 +1,182 @@
+//! What is there: credentials, hosts, scores, devices, and what was written before. Reads only.
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::run::{Failure, Run};
+use crate::domain::device::Devices;
+use crate::domain::host::{Account, Scores};
+use crate::domain::join::join;
+use crate::domain::plan::{Doubts, Records, doubts, plan};
+use crate::error::UpstreamError;
+use crate::falcon::Falcon;
+use crate::integration::Settings;
+use crate::retry::Budget;
+use crate::secrets::SecretError;
+use crate::tailscale::Tailscale;
+use crate::world::World;
+
+/// So many departed devices are looked up in one run, and so many at a time; the next run goes on.
+const DEPARTED: usize = 100;
+const AT_ONCE: usize = 8;
+
+/// A complete observation.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) falcon: Account,
+    pub(super) devices: Devices,
+    pub(super) records: Records,
+    pub(super) clients: SignIn,
+}
+
+/// Both sides, with a token each.
+#[derive(Debug)]
+pub struct SignIn {
+    /// The Falcon account.
+    pub falcon: Falcon,
+    /// The tailnet.
+    pub tailscale: Tailscale,
+}
+
+/// What became of the doubts about a plan.
+#[derive(Debug, Default)]
+pub(super) struct Confirmed {
+    /// The doubts that remain: what rests on them is not done in this run.
+    pub(super) open: Doubts,
+    /// Why they remain, if something failed.
+    pub(super) error: Option<UpstreamError>,
+}
+
+/// Fetches the credentials and trades each for a token. The versions of the secrets are noted for a pause.
+///
+/// # Errors
+/// What Secrets Manager, Falcon or Tailscale refused.
+pub async fn sign_in(
+    world: &World,
+    settings: &Settings,
+    budget: &Budget,
+    note: impl Fn(Option<String>, Option<String>),
+) -> Result<SignIn, Failure> {
+    let (falcon, tailscale) = futures::future::try_join(
+        world.secrets.falcon(&settings.falcon_secret),
+        world.secrets.tailscale(&settings.tailscale_secret),
+    )
+    .await
+    .map_err(|error: SecretError| Failure::Secret(error))?;
+    note(falcon.version, tailscale.version);
+    let (falcon, tailscale) = futures::future::try_join(
+        Falcon::sign_in(
+            world.http.clone(),
+            &world.config.clouds,
+            &settings.cloud_id,
+            falcon.value,
+            budget.clone(),
+        ),
+        Tailscale::sign_in(
+            world.http.clone(),
+            &world.config.tailscale_api,
+            &settings.tailnet,
+            tailscale.value,
+            budget.clone(),
+        ),
+    )
+    .await?;
+    Ok(SignIn { falcon, tailscale })
+}
+
+/// Everything there is to see, side by side. Whatever is missing or cut short fails the whole observation.
+pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, Failure> {
+    let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
+    let both = async {
+        let clients = sign_in(run.world, settings, &run.budget, |falcon, tailscale| {
+            run.note_secrets(falcon, tailscale);
+        })
+        .await?;
+        let (hosts, scores, devices) = futures::future::try_join3(
+            clients.falcon.hosts(),
+            clients.falcon.scores(),
+            clients.tailscale.devices(),
+        )
+        .await?;
+        let mut falcon = Account::default();
+        falcon.extend(hosts, scores);
+        Ok((clients, falcon, devices))
+    };
+    let (records, (clients, falcon, devices)) = futures::future::try_join(records, both).await?;
+    Ok(Seen {
+        falcon,
+        devices,
+        records,
+        clients,
+    })
+}
+
+/// Looks directly for what a plan would act upon because it was not seen, and adds what it finds to the observation.
+pub(super) async fn confirm(run: &Run<'_>, settings: &Settings, seen: &mut Seen) -> Confirmed {
+    let first = seen.doubts(run, settings);
+    if first.is_empty() {
+        return Confirmed::default();
+    }
+    tracing::info!(
+        integration = %settings.id,
+        run_id = run.id(),
+        changes = first.changes.len(),
+        departed = first.departed.len(),
+        "looking up what the listings lack before it is believed to be gone"
+    );
+    match look_up(run, settings, seen, &first).await {
+        Ok(()) => Confirmed {
+            open: Doubts {
+                departed: first.departed.into_iter().skip(DEPARTED).collect(),
+                ..Doubts::default()
+            },
+            error: None,
+        },
+        Err(error) => Confirmed {
+            // What was found so far may have raised other doubts: those are open, too.
+            open: first.and(seen.doubts(run, settings)),
+            error: Some(error),
+        },
+    }
+}
+
+async fn look_up(
+    run: &Run<'_>,
+    settings: &Settings,
+    seen: &mut Seen,
+    first: &Doubts,
+) -> Result<(), UpstreamError> {
+    let SignIn { falcon, tailscale } = &seen.clients;
+    let departed = stream::iter(first.departed.iter().take(DEPARTED))
+        .map(|node| tailscale.device(node))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<_>>();
+    let hosts = falcon.find_hosts(&first.serials, &first.hosts);
+    let (hosts, devices) = futures::future::try_join(hosts, departed).await?;
+    seen.falcon.extend(hosts, Scores::new());
+    seen.devices.extend(
+        devices
+            .into_iter()
+            .flatten()
+            .map(|device| (device.node_id.clone(), device)),
+    );
+    // Asked again: a host that was found, or a device, brings sensors whose scores are to be looked up.
+    let mut sensors = seen.doubts(run, settings).scores;
+    sensors.extend(first.scores.iter().cloned());
+    let scores = seen.clients.falcon.find_scores(&sensors).await?;
+    seen.falcon.extend([], scores);
+    Ok(())
+}
+
+impl Seen {
+    fn doubts(&self, run: &Run<'_>, settings: &Settings) -> Doubts {
+        let joined = join(&self.falcon, &self.devices, run.seen_since(settings));
+        let plan = plan(
+            &joined,
+            &self.devices,
+            &self.records,
+            &settings.attribute_key,
+            settings.on_missing,
+        );
+        doubts(&plan, &joined, &self.devices)
+    }
+}

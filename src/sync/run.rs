@@ -1,0 +1,414 @@
+//! One run: its lease, its deadline, and what it leaves behind.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::answer::{Answer, Report};
+use crate::clock::Deadline;
+use crate::command::SyncOne;
+use crate::domain::audit;
+use crate::domain::join::Counts;
+use crate::domain::pause::{Pause, Present};
+use crate::domain::plan::Change;
+use crate::domain::status::{RunOutcome, Status};
+use crate::error::{ErrorKind, Side, UpstreamError};
+use crate::integration::{InvalidSettings, Settings};
+use crate::retry::Budget;
+use crate::secrets::SecretError;
+use crate::store::{Finish, Finished, Integration, StoreError};
+use crate::world::{Invocation, World};
+
+/// Left of a run's time for recording what it did: work stops this much before the end, or at three quarters of a very
+/// short time.
+const RESERVE: Duration = Duration::from_secs(10);
+
+/// Who changes attributes, in the audit records of nodes.
+const ACTOR: &str = "falcon-posture-sync";
+
+/// What ended a run before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Falcon or Tailscale.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// A secret, or Secrets Manager.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The stored settings.
+    #[error("the integration's settings cannot be used")]
+    Settings(#[from] InvalidSettings),
+    /// Our own tables.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Failure {
+    /// Its class.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Upstream(error) => error.kind(),
+            Self::Secret(error) if error.is_auth() => ErrorKind::Authentication,
+            Self::Secret(_) => ErrorKind::Unavailable,
+            Self::Settings(_) => ErrorKind::Configuration,
+            Self::Store(_) => ErrorKind::Storage,
+        }
+    }
+
+    /// Whose refusal of a credential it is, if it is one.
+    pub fn refused_by(&self) -> Option<Side> {
+        match self {
+            Self::Upstream(error) => error.is_auth().then(|| error.side()),
+            Self::Secret(error) => error.is_auth().then_some(Side::Secrets),
+            Self::Settings(_) | Self::Store(_) => None,
+        }
+    }
+}
+
+/// The versions of the secrets that a run signs in with.
+#[derive(Debug, Default)]
+struct Versions {
+    falcon: Option<String>,
+    tailscale: Option<String>,
+}
+
+/// A run of one integration.
+#[derive(Debug)]
+pub(super) struct Run<'a> {
+    pub(super) world: &'a World,
+    pub(super) wish: &'a SyncOne,
+    pub(super) integration: Integration,
+    pub(super) budget: Budget,
+    invocation: &'a Invocation,
+    started: Timestamp,
+    versions: Mutex<Versions>,
+    /// The pause whose row of refusals another refusal would go on with.
+    row: Option<Pause>,
+}
+
+impl<'a> Run<'a> {
+    /// Takes the lease. None if another run has it.
+    pub(super) async fn begin(
+        world: &'a World,
+        wish: &'a SyncOne,
+        invocation: &'a Invocation,
+    ) -> Result<Option<Self>, StoreError> {
+        let now = world.clock.now();
+        let integration = world
+            .store
+            .acquire(&wish.integration, &invocation.id, now, invocation.deadline)
+            .await?;
+        Ok(integration.map(|integration| Self::of(world, wish, invocation, integration, now)))
+    }
+
+    /// Looks on, without the lease.
+    pub(super) async fn look(
+        world: &'a World,
+        wish: &'a SyncOne,
+        invocation: &'a Invocation,
+    ) -> Result<Self, StoreError> {
+        let now = world.clock.now();
+        let integration = world.store.integration(&wish.integration).await?;
+        Ok(Self::of(world, wish, invocation, integration, now))
+    }
+
+    fn of(
+        world: &'a World,
+        wish: &'a SyncOne,
+        invocation: &'a Invocation,
+        integration: Integration,
+        started: Timestamp,
+    ) -> Self {
+        let deadline = Deadline::new(world.clock.clone(), invocation.deadline);
+        let reserve = RESERVE.min(deadline.left() / 4);
+        Self {
+            world,
+            wish,
+            row: integration.pause.clone(),
+            integration,
+            budget: Budget::new(world.retries, world.clock.clone(), deadline.less(reserve)),
+            invocation,
+            started,
+            versions: Mutex::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.invocation.id
+    }
+
+    pub(super) fn settings(&self) -> Result<&Settings, Failure> {
+        let settings = self
+            .integration
+            .settings
+            .as_ref()
+            .map_err(InvalidSettings::clone)?;
+        self.world.config.accept(settings)?;
+        Ok(settings)
+    }
+
+    /// Since when a host must have been seen to count, if the integration says so.
+    pub(super) fn seen_since(&self, settings: &Settings) -> Option<Timestamp> {
+        settings.max_host_age_days.map(|days| {
+            self.started
+                .saturating_sub(SignedDuration::from_hours(24 * i64::from(days)))
+                .unwrap_or(Timestamp::MIN)
+        })
+    }
+
+    /// Why there is nothing to do at all, if so.
+    pub(super) fn idle(&self) -> Option<&'static str> {
+        let disabled = self.integration.settings.as_ref().is_ok_and(|s| !s.enabled);
+        (disabled && !self.wish.force).then_some("it is disabled")
+    }
+
+    /// The pause that keeps this run from working, if one is in force. Looking for a new version of the secret costs
+    /// one call, and is done only where nothing else has ended the pause.
+    pub(super) async fn paused(&mut self) -> Option<Pause> {
+        let pause = self.integration.pause.clone()?;
+        let mut present = self.present();
+        if pause.holds(present) {
+            let version = self.secret_version(pause.side).await;
+            present.secret_version = version.as_deref();
+            if pause.holds(present) {
+                return Some(pause);
+            }
+            self.row = None;
+        } else if present.config_changed {
+            self.row = None;
+        }
+        None
+    }
+
+    fn present(&self) -> Present<'static> {
+        let worked_by = self.integration.status.as_ref().map(|s| s.config_version);
+        Present {
+            now: self.world.clock.now(),
+            secret_version: None,
+            config_changed: worked_by != Some(self.integration.config_version),
+            force: self.wish.force,
+        }
+    }
+
+    pub(super) fn note_secrets(&self, falcon: Option<String>, tailscale: Option<String>) {
+        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) =
+            Versions { falcon, tailscale };
+    }
+
+    /// The present version of the secret that a refusal by this side is about. Where Secrets Manager refuses, it may be
+    /// either of the two, so both count.
+    async fn secret_version(&self, side: Side) -> Option<String> {
+        let settings = self.integration.settings.as_ref().ok()?;
+        let secrets = &self.world.secrets;
+        match side {
+            Side::Falcon => secrets
+                .current_version(&settings.falcon_secret)
+                .await
+                .ok()?,
+            Side::Tailscale => secrets
+                .current_version(&settings.tailscale_secret)
+                .await
+                .ok()?,
+            Side::Secrets => {
+                let (falcon, tailscale) = futures::future::try_join(
+                    secrets.current_version(&settings.falcon_secret),
+                    secrets.current_version(&settings.tailscale_secret),
+                )
+                .await
+                .ok()?;
+                let or_none =
+                    |version: Option<String>| version.unwrap_or_else(|| "none".to_owned());
+                Some(format!("{} {}", or_none(falcon), or_none(tailscale)))
+            }
+        }
+    }
+
+    /// The version that was refused.
+    async fn refused_version(&self, side: Side) -> Option<String> {
+        if side == Side::Secrets {
+            return self.secret_version(side).await;
+        }
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        match side {
+            Side::Falcon => versions.falcon.clone(),
+            Side::Tailscale | Side::Secrets => versions.tailscale.clone(),
+        }
+    }
+
+    /// Records accepted changes.
+    pub(super) async fn record(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let context = audit::Context {
+            integration: self.integration.id.clone(),
+            run_id: self.invocation.id.clone(),
+            actor: ACTOR.to_owned(),
+            retention_days: self.world.config.audit_retention_days.get(),
+        };
+        self.world
+            .store
+            .record(&context, changes, self.world.clock.now())
+            .await
+    }
+
+    /// Writes the status and gives the lease back. This is the one record of the run, in the table and in the log.
+    pub(super) async fn finish(&self, report: &Report) -> Result<Finished, StoreError> {
+        let status = self.status(report);
+        let pause = match report.refused_by {
+            Some(side) => {
+                let version = self.refused_version(side).await;
+                let error = report.error.clone().unwrap_or_default();
+                Some(Pause::after(
+                    self.row.as_ref(),
+                    side,
+                    error,
+                    version,
+                    self.present(),
+                ))
+            }
+            None if report.outcome == RunOutcome::Failed => self.row.clone(),
+            None => None,
+        };
+        self.log(report, &status);
+        let finish = Finish {
+            id: &self.integration.id,
+            owner: &self.invocation.id,
+            config_version: self.integration.config_version,
+            status: &status,
+            pause: pause.as_ref(),
+        };
+        let finished = self.world.store.finish(&finish).await?;
+        if finished == Finished::Overtaken {
+            tracing::warn!(
+                integration = %self.integration.id,
+                run_id = self.id(),
+                "the lease ran out before the run was recorded; another run goes on"
+            );
+        }
+        Ok(finished)
+    }
+
+    fn status(&self, report: &Report) -> Status {
+        let before = self.integration.status.as_ref();
+        let success = report.outcome.is_success();
+        let counts = self.counts(report);
+        Status {
+            last_sync: self.started,
+            last_success: if success {
+                Some(self.started)
+            } else {
+                before.and_then(|status| status.last_success)
+            },
+            outcome: report.outcome,
+            error: report.error.clone(),
+            error_kind: report.error_kind,
+            provider_host_count: counts.provider_hosts,
+            possible_matched_count: counts.possible_matched,
+            matched_count: counts.matched,
+            written: report.written,
+            removed: report.removed,
+            run_id: self.invocation.id.clone(),
+            duration_ms: self.duration_ms(),
+            config_version: self.integration.config_version,
+            consecutive_failures: if success {
+                0
+            } else {
+                before
+                    .map_or(0, |status| status.consecutive_failures)
+                    .saturating_add(1)
+            },
+            findings: report.findings.clone(),
+        }
+    }
+
+    /// The counts of this run, or of the last one that came so far.
+    fn counts(&self, report: &Report) -> Counts {
+        report.counts.unwrap_or_else(|| {
+            self.integration
+                .status
+                .as_ref()
+                .map_or_else(Counts::default, |status| Counts {
+                    provider_hosts: status.provider_host_count,
+                    possible_matched: status.possible_matched_count,
+                    matched: status.matched_count,
+                })
+        })
+    }
+
+    fn duration_ms(&self) -> u64 {
+        let duration = self.world.clock.now().duration_since(self.started);
+        u64::try_from(duration.as_millis()).unwrap_or(0)
+    }
+
+    fn log(&self, report: &Report, status: &Status) {
+        let integration = &self.integration.id;
+        let outcome = serde_json::to_string(&report.outcome).unwrap_or_default();
+        let outcome = outcome.trim_matches('"');
+        macro_rules! record {
+            ($level:ident) => {
+                tracing::$level!(
+                    integration = %integration,
+                    run_id = self.id(),
+                    outcome,
+                    error = report.error,
+                    provider_host_count = status.provider_host_count,
+                    possible_matched_count = status.possible_matched_count,
+                    matched_count = status.matched_count,
+                    written = report.written,
+                    removed = report.removed,
+                    unchanged = report.unchanged,
+                    failed = report.failed,
+                    falcon_requests = self.budget.requests(Side::Falcon),
+                    tailscale_requests = self.budget.requests(Side::Tailscale),
+                    duration_ms = status.duration_ms,
+                    "{integration} is {outcome}: {} written, {} removed, {} unchanged",
+                    report.written,
+                    report.removed,
+                    report.unchanged,
+                )
+            };
+        }
+        match report.outcome {
+            RunOutcome::Failed | RunOutcome::Paused => record!(error),
+            RunOutcome::Held => record!(warn),
+            RunOutcome::Synced
+            | RunOutcome::Unchanged
+            | RunOutcome::Planned
+            | RunOutcome::Skipped => {
+                record!(info);
+            }
+        }
+    }
+
+    /// The answer to whoever asked. A fault of our own is an error, so that Lambda tries again.
+    pub(super) fn answer(&self, report: Report) -> Result<Answer, StoreError> {
+        let counts = self.counts(&report);
+        report.into_answer(&self.integration.id, self.id(), counts, self.duration_ms())
+    }
+
+    /// Gives the lease back without having done anything.
+    pub(super) async fn leave(&self, reason: &str) -> Result<Answer, StoreError> {
+        self.world
+            .store
+            .release(&self.integration.id, self.id())
+            .await?;
+        Ok(Answer::skipped(self.wish, self.invocation, reason))
+    }
+
+    /// Likewise, because of a pause. The status stays that of the run that met the refusal.
+    pub(super) async fn leave_paused(&self, pause: &Pause) -> Result<Answer, StoreError> {
+        self.world
+            .store
+            .release(&self.integration.id, self.id())
+            .await?;
+        tracing::info!(
+            integration = %self.integration.id,
+            run_id = self.id(),
+            side = %pause.side,
+            until = %pause.until,
+            "{} is paused until {}",
+            self.integration.id,
+            pause.until,
+        );
+        self.answer(Report::paused(pause))
+    }
+}

@@ -1,0 +1,61 @@
+//! All that the function reaches, built once per cold start.
+
+use aws_config::SdkConfig;
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::events::EventBus;
+use crate::http::Http;
+use crate::retry::Policy;
+use crate::secrets::Secrets;
+use crate::store::Store;
+
+/// The deployment's settings, the clock, and the way to each service.
+#[derive(Debug)]
+pub struct World {
+    /// The deployment's settings.
+    pub config: Config,
+    /// The time.
+    pub clock: Clock,
+    /// The way to Falcon and Tailscale.
+    pub http: Http,
+    /// How their failures are retried.
+    pub retries: Policy,
+    /// The credentials.
+    pub secrets: Secrets,
+    /// The tables.
+    pub store: Store,
+    /// The event bus.
+    pub events: EventBus,
+}
+
+impl World {
+    /// The world as this configuration of the AWS SDK reaches it.
+    ///
+    /// # Errors
+    /// If there is no TLS to be had.
+    pub fn new(config: Config, sdk: &SdkConfig) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            clock: Clock::system(),
+            http: Http::new()?,
+            retries: Policy::default(),
+            secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(sdk)),
+            store: Store::new(aws_sdk_dynamodb::Client::new(sdk), &config),
+            events: EventBus::new(
+                aws_sdk_eventbridge::Client::new(sdk),
+                config.event_bus.clone(),
+            ),
+            config,
+        })
+    }
+}
+
+/// What is known of one invocation.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Lambda's request id. It names the run in records, events and logs; a retry by Lambda has the same one.
+    pub id: String,
+    /// When Lambda will end it.
+    pub deadline: Timestamp,
+}
