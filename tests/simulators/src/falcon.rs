@@ -1,0 +1,214 @@
+//! The Falcon side: `OAuth2` token, host listings and entities, Zero Trust Assessments.
+//!
+//! Shapes follow `CrowdStrike`'s published clients; where recorded traffic differs from them, the
+//! recordings win (201 for a token, `errors: null`, no `powered_by` on assessments, 308 with an
+//! empty body for the wrong cloud).
+
+mod access;
+mod envelope;
+mod fql;
+mod hosts;
+mod model;
+mod record;
+mod routes;
+mod state;
+mod zta;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::generate::World;
+use crate::reply::{Call, Reply};
+use crate::{NotFound, lock};
+
+pub use model::{
+    Account, CursorStyle, Host, LastPage, RetryAfterUnit, Settings, UnknownIds, ZtaCursorName,
+};
+use state::{State, Tenant};
+
+/// The state of the Falcon side. Clones share it, so a clone can go into a hook.
+#[derive(Clone, Debug)]
+pub struct Falcon {
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+impl Falcon {
+    pub(crate) fn new(clock: Clock, regions: BTreeMap<String, String>) -> Self {
+        Self {
+            clock,
+            state: Arc::new(Mutex::new(State::new(regions))),
+        }
+    }
+
+    pub(crate) fn answer(&self, region: &str, call: &Call) -> Reply {
+        routes::answer(&mut lock(&self.state), region, call, self.clock.now())
+    }
+
+    /// Adds an account, or changes one and keeps its hosts and scores.
+    pub fn put_account(&self, account: Account) {
+        let now = self.clock.now();
+        let mut state = lock(&self.state);
+        match state.accounts.get_mut(&account.name) {
+            Some(tenant) => tenant.account = account,
+            None => drop(
+                state
+                    .accounts
+                    .insert(account.name.clone(), Tenant::new(account, now)),
+            ),
+        }
+    }
+
+    /// Removes an account with all it has; its tokens are invalid.
+    pub fn remove_account(&self, name: &str) {
+        let mut state = lock(&self.state);
+        state.accounts.remove(name);
+        state.tokens.retain(|_, token| token.account != name);
+    }
+
+    /// The accounts, by name.
+    pub fn accounts(&self) -> BTreeMap<String, Account> {
+        let state = lock(&self.state);
+        state
+            .accounts
+            .iter()
+            .map(|(name, tenant)| (name.clone(), tenant.account.clone()))
+            .collect()
+    }
+
+    /// Replaces an account's hosts and scores.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such account; so with all methods that name one.
+    pub fn load(&self, account: &str, world: &World) -> Result<(), NotFound> {
+        let now = self.clock.now();
+        self.tenant(account, |tenant| {
+            let kept = tenant.account.clone();
+            *tenant = Tenant::new(kept, now);
+            tenant.hosts = world
+                .hosts
+                .iter()
+                .map(|host| (host.device_id.clone(), host.clone()))
+                .collect();
+            tenant.scores.clone_from(&world.scores);
+        })
+    }
+
+    /// Adds or replaces a host. A hidden one becomes visible.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn put_host(&self, account: &str, host: Host) -> Result<(), NotFound> {
+        self.tenant(account, |tenant| {
+            tenant.hidden.remove(&host.device_id);
+            tenant.hosts.insert(host.device_id.clone(), host);
+        })
+    }
+
+    /// Removes a host, hidden or not, and leaves its score. The host that was there.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn remove_host(&self, account: &str, aid: &str) -> Result<Option<Host>, NotFound> {
+        self.tenant(account, |tenant| {
+            tenant.hosts.remove(aid).or(tenant.hidden.remove(aid))
+        })
+    }
+
+    /// Hides a host: gone from the listings, still in `devices-hidden`. Whether there was one.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn hide_host(&self, account: &str, aid: &str) -> Result<bool, NotFound> {
+        self.tenant(account, |tenant| {
+            let host = tenant.hosts.remove(aid);
+            let found = host.is_some();
+            tenant
+                .hidden
+                .extend(host.map(|host| (aid.to_owned(), host)));
+            found
+        })
+    }
+
+    /// The visible hosts, by device id.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn hosts(&self, account: &str) -> Result<Vec<Host>, NotFound> {
+        self.tenant(account, |tenant| tenant.hosts.values().cloned().collect())
+    }
+
+    /// Sets a score, to any JSON value: hostile ones (`-1`, `55.5`, `"80"`, `null`) are served as
+    /// they are. The host need not exist.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn set_score(
+        &self,
+        account: &str,
+        aid: &str,
+        score: impl Into<Value>,
+    ) -> Result<(), NotFound> {
+        let now = self.clock.now();
+        let score = score.into();
+        self.tenant(account, |tenant| tenant.set_score(aid, score, now))
+    }
+
+    /// Takes an assessment away. Whether there was one.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn remove_score(&self, account: &str, aid: &str) -> Result<bool, NotFound> {
+        self.tenant(account, |tenant| tenant.remove_score(aid))
+    }
+
+    /// The scores, by agent id.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn scores(&self, account: &str) -> Result<BTreeMap<String, Value>, NotFound> {
+        self.tenant(account, |tenant| tenant.scores.clone())
+    }
+
+    /// Makes every token invalid: the next call with one gets 401.
+    pub fn expire_tokens(&self) {
+        lock(&self.state).tokens.clear();
+    }
+
+    /// Makes every cursor invalid, as after two minutes.
+    pub fn expire_cursors(&self) {
+        lock(&self.state).cursors.clear();
+    }
+
+    /// The settings of the whole side.
+    pub fn settings(&self) -> Settings {
+        lock(&self.state).settings.clone()
+    }
+
+    /// Changes the settings.
+    pub fn configure(&self, change: impl FnOnce(&mut Settings)) {
+        change(&mut lock(&self.state).settings);
+    }
+
+    /// No accounts, no tokens, default settings.
+    pub fn reset(&self) {
+        let mut state = lock(&self.state);
+        let regions = std::mem::take(&mut state.regions);
+        *state = State::new(regions);
+    }
+
+    fn tenant<T>(
+        &self,
+        account: &str,
+        use_it: impl FnOnce(&mut Tenant) -> T,
+    ) -> Result<T, NotFound> {
+        let mut state = lock(&self.state);
+        let tenant = state.accounts.get_mut(account);
+        tenant
+            .map(use_it)
+            .ok_or_else(|| NotFound(format!("Falcon account {account}")))
+    }
+}

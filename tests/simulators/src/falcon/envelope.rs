@@ -1,0 +1,92 @@
+//! Falcon's envelope `{"meta", "errors", "resources"}` and the headers of every answer.
+
+use axum::body::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::model::RetryAfterUnit;
+use super::state::Allowance;
+use crate::reply::Reply;
+
+pub(crate) const GATEWAY: &str = "crowdstrike-api-gateway";
+/// Names itself in errors of the token endpoint.
+pub(crate) const TOKENS: &str = "csam";
+
+/// What of a request shows in its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Circumstances {
+    pub(crate) region: String,
+    pub(crate) trace_id: String,
+    pub(crate) allowance: Allowance,
+    pub(crate) retry_after: RetryAfterUnit,
+}
+
+impl Circumstances {
+    /// An error in the form of `msa.ReplyMetaOnly`, with `resources: null` where data was asked for.
+    pub(crate) fn error(&self, status: u16, powered_by: &str, message: &str) -> Reply {
+        let body = json!({
+            "meta": {"query_time": 1.27e-7, "powered_by": powered_by, "trace_id": self.trace_id},
+            "errors": [{"code": status, "message": message}],
+        });
+        // recorded errors are printed with an indent of one space
+        let mut pretty = Vec::new();
+        let format = serde_json::ser::PrettyFormatter::with_indent(b" ");
+        let printed = body.serialize(&mut serde_json::Serializer::with_formatter(
+            &mut pretty,
+            format,
+        ));
+        let body = if printed.is_ok() {
+            Bytes::from(pretty)
+        } else {
+            body.to_string().into()
+        };
+        self.finish(Reply::typed(status, "application/json", body))
+    }
+
+    pub(crate) fn ok(&self, meta: &Value, resources: &Value, errors: &Value) -> Reply {
+        self.answer(200, meta, resources, errors)
+    }
+
+    /// `meta` is completed with the time taken and the trace.
+    pub(crate) fn answer(
+        &self,
+        status: u16,
+        meta: &Value,
+        resources: &Value,
+        errors: &Value,
+    ) -> Reply {
+        let mut meta = meta.clone();
+        if let Some(meta) = meta.as_object_mut() {
+            meta.insert("query_time".to_owned(), json!(0.013_989_222));
+            meta.insert("trace_id".to_owned(), json!(self.trace_id));
+        }
+        // by hand, so that large `resources` are not copied into one more value
+        let body = format!(r#"{{"meta":{meta},"resources":{resources},"errors":{errors}}}"#);
+        self.finish(Reply::typed(status, "application/json", body))
+    }
+
+    /// 308 to another cloud: an empty body, and the cloud's name in `X-Cs-Region`.
+    pub(crate) fn moved(&self, region: &str, location: &str) -> Reply {
+        let there = Self {
+            region: region.to_owned(),
+            ..self.clone()
+        };
+        there.finish(Reply::empty(308).with("location", &location))
+    }
+
+    pub(crate) fn finish(&self, reply: Reply) -> Reply {
+        let reply = reply
+            .with("x-cs-region", &self.region)
+            .with("x-cs-traceid", &self.trace_id)
+            .with("x-ratelimit-limit", &self.allowance.limit)
+            .with("x-ratelimit-remaining", &self.allowance.remaining);
+        match (self.allowance.retry_ms, self.retry_after) {
+            (None, _) | (_, RetryAfterUnit::Missing) => reply,
+            (Some(at), RetryAfterUnit::Milliseconds) => reply.with("x-ratelimit-retryafter", &at),
+            // rounded up: at the second announced there is room again
+            (Some(at), RetryAfterUnit::Seconds) => {
+                reply.with("x-ratelimit-retryafter", &((at + 999) / 1000))
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The state behind the Falcon routes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::model::{Account, Host, Settings};
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) settings: Settings,
+    pub(crate) accounts: BTreeMap<String, Tenant>,
+    /// By access token; tokens are of all regions, since any may be shown to any.
+    pub(crate) tokens: BTreeMap<String, Token>,
+    pub(crate) cursors: Cursors,
+    /// Region to base URL, of the servers that run.
+    pub(crate) regions: BTreeMap<String, String>,
+    pub(crate) token_budget: Budget,
+    pub(crate) stranger_budget: Budget,
+    serial: u64,
+}
+
+impl State {
+    pub(crate) fn new(regions: BTreeMap<String, String>) -> Self {
+        Self {
+            regions,
+            ..Self::default()
+        }
+    }
+
+    /// A number not used before, for traces and tokens.
+    pub(crate) fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    pub(crate) account: String,
+    pub(crate) region: String,
+    pub(crate) expires: Timestamp,
+}
+
+/// An account's data.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    pub(crate) account: Account,
+    pub(crate) hosts: BTreeMap<String, Host>,
+    pub(crate) hidden: BTreeMap<String, Host>,
+    pub(crate) scores: BTreeMap<String, Value>,
+    /// When a score was last set; those never set since loading are as old as `loaded`.
+    pub(crate) assessed: BTreeMap<String, Timestamp>,
+    pub(crate) loaded: Timestamp,
+    pub(crate) budget: Budget,
+    /// The assessment listing last made, until a score changes: pages of 1,000 out of 100,000
+    /// would otherwise sort all of them 100 times.
+    pub(crate) listing: Option<Listing>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Listing {
+    pub(crate) filter: String,
+    pub(crate) descending: bool,
+    pub(crate) aids: Arc<Vec<String>>,
+}
+
+impl Tenant {
+    pub(crate) fn new(account: Account, now: Timestamp) -> Self {
+        Self {
+            account,
+            hosts: BTreeMap::new(),
+            hidden: BTreeMap::new(),
+            scores: BTreeMap::new(),
+            assessed: BTreeMap::new(),
+            loaded: now,
+            budget: Budget::default(),
+            listing: None,
+        }
+    }
+
+    pub(crate) fn set_score(&mut self, aid: &str, score: Value, now: Timestamp) {
+        self.scores.insert(aid.to_owned(), score);
+        self.assessed.insert(aid.to_owned(), now);
+        self.listing = None;
+    }
+
+    pub(crate) fn remove_score(&mut self, aid: &str) -> bool {
+        self.listing = None;
+        self.assessed.remove(aid);
+        self.scores.remove(aid).is_some()
+    }
+
+    pub(crate) fn cid(&self) -> &str {
+        self.account
+            .member_cid
+            .as_deref()
+            .unwrap_or(&self.account.cid)
+    }
+
+    /// A host's record, hidden or not.
+    pub(crate) fn host(&self, aid: &str) -> Option<&Host> {
+        self.hosts.get(aid).or_else(|| self.hidden.get(aid))
+    }
+}
+
+/// A sliding window of one minute.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    hits_ms: VecDeque<i64>,
+}
+
+/// What a budget says to a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    pub(crate) limit: u32,
+    pub(crate) remaining: u32,
+    /// Refused until then (epoch milliseconds).
+    pub(crate) retry_ms: Option<i64>,
+}
+
+impl Budget {
+    /// Counts a request, unless the budget is used up.
+    pub(crate) fn take(&mut self, limit: u32, now: Timestamp) -> Allowance {
+        const WINDOW_MS: i64 = 60_000;
+        let now_ms = now.as_millisecond();
+        while self
+            .hits_ms
+            .front()
+            .is_some_and(|hit| hit + WINDOW_MS <= now_ms)
+        {
+            self.hits_ms.pop_front();
+        }
+        let used = u32::try_from(self.hits_ms.len()).unwrap_or(u32::MAX);
+        if used >= limit {
+            let retry_ms = self.hits_ms.front().copied().unwrap_or(now_ms) + WINDOW_MS;
+            return Allowance {
+                limit,
+                remaining: 0,
+                retry_ms: Some(retry_ms),
+            };
+        }
+        self.hits_ms.push_back(now_ms);
+        Allowance {
+            limit,
+            remaining: limit - used - 1,
+            retry_ms: None,
+        }
+    }
+}
+
+/// The cursors given out. A cursor belongs to an account, an endpoint and its parameters.
+#[derive(Debug, Default)]
+pub(crate) struct Cursors {
+    open: BTreeMap<String, Cursor>,
+    given: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    pub(crate) account: String,
+    /// The endpoint and the parameters that must be repeated.
+    pub(crate) query: String,
+    pub(crate) position: Position,
+    pub(crate) expires: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Position {
+    /// Behind this entry (its sort key, its id).
+    Behind(String, String),
+    /// At this index of the present order.
+    Index(usize),
+}
+
+impl Cursors {
+    pub(crate) fn give(&mut self, cursor: Cursor, now: Timestamp) -> String {
+        self.open.retain(|_, open| open.expires > now);
+        self.given += 1;
+        // long and meaningless, as the recorded ones (about 250 characters)
+        let name = format!("{:016x}", self.given.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let name = format!("DnF1ZXJ5VGhlbkZldGNo{}", name.repeat(14));
+        self.open.insert(name.clone(), cursor);
+        name
+    }
+
+    pub(crate) fn find(
+        &self,
+        name: &str,
+        account: &str,
+        query: &str,
+        now: Timestamp,
+    ) -> Option<&Cursor> {
+        self.open.get(name).filter(|cursor| {
+            cursor.account == account && cursor.query == query && cursor.expires > now
+        })
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.open.clear();
+    }
+}

@@ -1,0 +1,309 @@
+//! Data sets of any size with the traps of real ones: re-imaged machines, clones, placeholder
+//! serials, odd case and padding, nodes without identity, nodes of other tailnets.
+//!
+//! The same spec gives the same world, in every run and on every machine.
+
+mod dice;
+mod nodes;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clock::to_second;
+use crate::falcon::Host;
+use crate::tailscale::Device;
+use dice::{Dice, share};
+use nodes::devices;
+
+/// Serials that are none, as seen in public lists; in either side's data with odd case and padding.
+pub const PLACEHOLDER_SERIALS: [&str; 25] = [
+    "",
+    "0",
+    "none",
+    "n/a",
+    "na",
+    "unknown",
+    "default string",
+    "defaultstring",
+    "to be filled by o.e.m.",
+    "o.e.m.",
+    "not specified",
+    "not applicable",
+    "not available",
+    "not present",
+    "system serial number",
+    "serial number",
+    "serialnumber",
+    "chassis serial number",
+    "base board serial number",
+    "123456789",
+    "0123456789",
+    "1234567890",
+    "xxxxxxxx",
+    "00000000",
+    "1111111",
+];
+
+/// What to generate. Fractions are from 0 to 1 and hold exactly, up to rounding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GeneratorSpec {
+    /// Another seed, another world.
+    pub seed: u64,
+    /// Falcon host records, duplicates included.
+    pub hosts: usize,
+    /// Tailscale nodes, external ones included.
+    pub devices: usize,
+    /// Of the nodes with serials: those that report a Falcon host's.
+    pub overlap: f64,
+    /// Of the hosts: further records of a serial that is already there. Every second one is an old
+    /// record of a re-imaged machine (same name, seen 30 to 400 days ago), the others are clones
+    /// (another name, seen within a day of the first).
+    pub duplicate_serial: f64,
+    /// Of the nodes with serials: those that report a baseboard's and a chassis' serial too.
+    pub multi_serial: f64,
+    /// Of the first records of a host and of the unmatched nodes: those with a placeholder.
+    pub placeholder_serial: f64,
+    /// Of the hosts: those without a score.
+    pub unassessed: f64,
+    /// Of the first records of a host: those without the key `serial_number`.
+    pub no_serial_key: f64,
+    /// Of the nodes: those without `postureIdentity`.
+    pub no_identity: f64,
+    /// Of the nodes: those with `{"disabled":true}`.
+    pub disabled_identity: f64,
+    /// Of the nodes: those shared in. Every second one reports a Falcon host's serial.
+    pub external: f64,
+    /// Of the matched nodes: those that report the serial of one before them.
+    pub several_nodes: f64,
+    /// Of all serials, on either side: those in odd case or padded.
+    pub odd_spelling: f64,
+    /// The base of all times.
+    pub now: Timestamp,
+}
+
+impl Default for GeneratorSpec {
+    /// 100 hosts, 60 nodes, and a little of every trap.
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            hosts: 100,
+            devices: 60,
+            overlap: 0.8,
+            duplicate_serial: 0.04,
+            multi_serial: 0.2,
+            placeholder_serial: 0.04,
+            unassessed: 0.05,
+            no_serial_key: 0.02,
+            no_identity: 0.05,
+            disabled_identity: 0.03,
+            external: 0.05,
+            several_nodes: 0.03,
+            odd_spelling: 0.2,
+            // 2026-01-15T12:00:00Z
+            now: Timestamp::constant(1_768_478_400, 0),
+        }
+    }
+}
+
+impl GeneratorSpec {
+    /// Hosts and nodes one to one, without any trap: every node has a score.
+    pub fn plain(hosts: usize, devices: usize) -> Self {
+        Self {
+            hosts,
+            devices,
+            overlap: 1.0,
+            duplicate_serial: 0.0,
+            multi_serial: 0.0,
+            placeholder_serial: 0.0,
+            unassessed: 0.0,
+            no_serial_key: 0.0,
+            no_identity: 0.0,
+            disabled_identity: 0.0,
+            external: 0.0,
+            several_nodes: 0.0,
+            odd_spelling: 0.0,
+            ..Self::default()
+        }
+    }
+}
+
+/// A data set for both sides.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct World {
+    /// Falcon hosts.
+    pub hosts: Vec<Host>,
+    /// Scores by agent id; unassessed hosts are absent.
+    pub scores: BTreeMap<String, Value>,
+    /// Tailscale nodes.
+    pub devices: Vec<Device>,
+}
+
+/// Makes the world of a spec.
+pub fn generate(spec: &GeneratorSpec) -> World {
+    let mut dice = Dice::new(spec.seed);
+    let machines = machines(spec, &mut dice);
+    let hosts = hosts(spec, &machines, &mut dice);
+    let assessed = dice.pick(hosts.len(), 1.0 - spec.unassessed);
+    let scores = hosts
+        .iter()
+        .zip(assessed)
+        .filter(|(_, assessed)| *assessed)
+        .map(|(host, _)| (host.device_id.clone(), Value::from(dice.below(101))))
+        .collect();
+    let devices = devices(spec, &machines, &mut dice);
+    World {
+        hosts,
+        scores,
+        devices,
+    }
+}
+
+const DAY_S: u64 = 86_400;
+
+/// A machine with a Falcon sensor: the first record of its host.
+struct Machine {
+    /// As printed on its case; `None` when it has no usable one.
+    serial: Option<String>,
+    hostname: String,
+    platform: &'static str,
+}
+
+fn machines(spec: &GeneratorSpec, dice: &mut Dice) -> Vec<Machine> {
+    let count = spec.hosts - share(spec.hosts, spec.duplicate_serial);
+    let order = dice.shuffled(count);
+    let without = share(count, spec.placeholder_serial) + share(count, spec.no_serial_key);
+    let mut machines: Vec<Machine> = (0..count)
+        .map(|number| {
+            let platform = ["Mac", "Windows", "Mac", "Windows", "Linux"]
+                .get(dice.index(5))
+                .copied()
+                .unwrap_or("Mac");
+            Machine {
+                serial: Some(serial(dice, number, platform)),
+                hostname: format!("{}-{number:06}", platform.to_lowercase()),
+                platform,
+            }
+        })
+        .collect();
+    for index in order.into_iter().take(without) {
+        if let Some(machine) = machines.get_mut(index) {
+            machine.serial = None;
+        }
+    }
+    machines
+}
+
+/// A serial of the maker's form that holds the number, so that no two are alike.
+fn serial(dice: &mut Dice, number: usize, platform: &str) -> String {
+    match platform {
+        "Mac" => format!("C{number:06}{}", dice.letters(4)),
+        "Windows" => format!("{}{number:06}", dice.letters(3)),
+        // recorded of a virtual machine: spaces and a dash inside
+        _ => {
+            let bytes = format!("{number:08x}{}", dice.hex(24));
+            let pairs: Vec<&str> = (0..16)
+                .filter_map(|at| bytes.get(2 * at..2 * at + 2))
+                .collect();
+            let (left, right) = pairs.split_at(8);
+            format!("VMware-{}-{}", left.join(" "), right.join(" "))
+        }
+    }
+}
+
+fn hosts(spec: &GeneratorSpec, machines: &[Machine], dice: &mut Dice) -> Vec<Host> {
+    let mut without_key = share(machines.len(), spec.no_serial_key);
+    let mut hosts = Vec::with_capacity(spec.hosts);
+    for machine in machines {
+        let serial_number = match &machine.serial {
+            Some(serial) => Some(dice.spelling(spec, serial)),
+            None if without_key > 0 => {
+                without_key -= 1;
+                None
+            }
+            None => Some(dice.placeholder()),
+        };
+        let last_seen = dice.time_ago(spec, 0, 7 * DAY_S);
+        hosts.push(host(
+            dice,
+            machine,
+            serial_number,
+            machine.hostname.clone(),
+            last_seen,
+        ));
+    }
+    let twins: Vec<usize> = (0..machines.len())
+        .filter(|index| {
+            machines
+                .get(*index)
+                .is_some_and(|machine| machine.serial.is_some())
+        })
+        .collect();
+    for number in machines.len()..spec.hosts {
+        // with no machine to be a twin of, there are fewer hosts than asked for
+        let Some(index) = dice.choice(&twins).copied() else {
+            break;
+        };
+        let (Some(machine), Some(first)) = (machines.get(index), hosts.get(index)) else {
+            continue;
+        };
+        let first_seen = first.last_seen.clone().unwrap_or_default();
+        let serial = machine
+            .serial
+            .as_deref()
+            .map(|serial| dice.spelling(spec, serial));
+        let (hostname, last_seen) = if number % 2 == 0 {
+            (
+                machine.hostname.clone(),
+                dice.time_ago(spec, 30 * DAY_S, 400 * DAY_S),
+            )
+        } else {
+            (
+                format!("{}-clone", machine.hostname),
+                shortly_before(dice, &first_seen),
+            )
+        };
+        let twin = host(dice, machine, serial, hostname, last_seen);
+        hosts.push(twin);
+    }
+    hosts
+}
+
+fn shortly_before(dice: &mut Dice, time: &str) -> String {
+    let earlier = Duration::from_secs(dice.below(DAY_S - 3600));
+    let time = time
+        .parse::<Timestamp>()
+        .ok()
+        .and_then(|time| time.checked_sub(earlier).ok());
+    time.map(to_second).unwrap_or_default()
+}
+
+fn host(
+    dice: &mut Dice,
+    machine: &Machine,
+    serial_number: Option<String>,
+    hostname: String,
+    last_seen: String,
+) -> Host {
+    Host {
+        device_id: dice.hex(32),
+        serial_number,
+        hostname: Some(hostname),
+        last_seen: Some(last_seen),
+        platform_name: Some(machine.platform.to_owned()),
+        product_type_desc: Some(
+            if machine.platform == "Linux" {
+                "Server"
+            } else {
+                "Workstation"
+            }
+            .to_owned(),
+        ),
+        extra: BTreeMap::new(),
+    }
+}

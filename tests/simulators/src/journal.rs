@@ -1,0 +1,214 @@
+//! What was asked of the simulators: one line per request, counters per route, peak concurrency.
+//!
+//! Bodies and `Authorization` never enter it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::lock;
+use crate::matching::{Seen, Side};
+
+/// More lines than any test reads; a demo that runs for days must not grow without end.
+const KEPT: usize = 100_000;
+
+/// One request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Position in the log, from 1.
+    pub seq: u64,
+    /// When it arrived, by the simulators' clock.
+    pub time: Timestamp,
+    /// The service asked.
+    pub side: Side,
+    /// The Falcon region asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// The path as sent.
+    pub path: String,
+    /// The query as sent.
+    pub query: String,
+    /// The status answered; `None` while in flight and for a connection broken before an answer.
+    pub status: Option<u16>,
+    /// Bytes of the answer's body as sent (after gzip).
+    pub bytes_out: usize,
+    /// Milliseconds since the simulators started.
+    pub started_ms: u64,
+    /// The same for the end; `None` while in flight.
+    pub ended_ms: Option<u64>,
+    /// The fault applied, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// The log of both sides. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    epoch: Instant,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: VecDeque<Entry>,
+    last_seq: u64,
+    routes: BTreeMap<String, u64>,
+    in_flight: BTreeMap<Side, u64>,
+    peak: BTreeMap<Side, u64>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            epoch: Instant::now(),
+            inner: Arc::default(),
+        }
+    }
+}
+
+impl Journal {
+    /// All requests since the start or the last `clear`, in order of arrival.
+    pub fn entries(&self) -> Vec<Entry> {
+        lock(&self.inner).entries.iter().cloned().collect()
+    }
+
+    /// Requests of one side, in order of arrival.
+    pub fn of(&self, side: Side) -> Vec<Entry> {
+        lock(&self.inner)
+            .entries
+            .iter()
+            .filter(|entry| entry.side == side)
+            .cloned()
+            .collect()
+    }
+
+    /// How often each route was asked, by `"falcon GET /devices/combined/devices/v1"`; ids in
+    /// Tailscale's paths are folded (`/api/v2/device/{id}/attributes/{key}`).
+    pub fn routes(&self) -> BTreeMap<String, u64> {
+        lock(&self.inner).routes.clone()
+    }
+
+    /// The most requests of a side that were under way at one moment.
+    pub fn peak(&self, side: Side) -> u64 {
+        lock(&self.inner).peak.get(&side).copied().unwrap_or(0)
+    }
+
+    /// Forgets everything, peaks included. Requests under way stay counted as under way.
+    pub fn clear(&self) {
+        let mut inner = lock(&self.inner);
+        inner.entries.clear();
+        inner.routes.clear();
+        inner.peak.clear();
+    }
+
+    pub(crate) fn begin(&self, seen: &Seen, time: Timestamp) -> Pending {
+        let started_ms = self.elapsed_ms();
+        let mut guard = lock(&self.inner);
+        let inner = &mut *guard;
+        inner.last_seq += 1;
+        let seq = inner.last_seq;
+        *inner.routes.entry(route_label(seen)).or_default() += 1;
+        let in_flight = inner.in_flight.entry(seen.side).or_default();
+        *in_flight += 1;
+        let peak = inner.peak.entry(seen.side).or_default();
+        *peak = (*peak).max(*in_flight);
+        if inner.entries.len() == KEPT {
+            inner.entries.pop_front();
+        }
+        inner.entries.push_back(Entry {
+            seq,
+            time,
+            side: seen.side,
+            region: seen.region.clone(),
+            method: seen.method.clone(),
+            path: seen.path.clone(),
+            query: seen.query.clone(),
+            status: None,
+            bytes_out: 0,
+            started_ms,
+            ended_ms: None,
+            fault: None,
+        });
+        Pending {
+            journal: self.clone(),
+            seq,
+            side: seen.side,
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A request under way. Its line is closed when this is dropped, so a client that gave up is
+/// logged too.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    journal: Journal,
+    seq: u64,
+    side: Side,
+}
+
+impl Pending {
+    pub(crate) fn fault(&self, name: &str) {
+        self.edit(|entry| entry.fault = Some(name.to_owned()));
+    }
+
+    pub(crate) fn answered(&self, status: u16, bytes: usize) {
+        self.edit(|entry| {
+            entry.status = Some(status);
+            entry.bytes_out = bytes;
+        });
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut Entry)) {
+        let mut inner = lock(&self.journal.inner);
+        // entries are in order of `seq`, without gaps; a cleared log has none to edit
+        let Some(first) = inner.entries.front().map(|entry| entry.seq) else {
+            return;
+        };
+        let index = self
+            .seq
+            .checked_sub(first)
+            .and_then(|index| usize::try_from(index).ok());
+        if let Some(entry) = index.and_then(|index| inner.entries.get_mut(index)) {
+            change(entry);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let ended_ms = self.journal.elapsed_ms();
+        self.edit(|entry| entry.ended_ms = Some(ended_ms));
+        if let Some(in_flight) = lock(&self.journal.inner).in_flight.get_mut(&self.side) {
+            *in_flight = in_flight.saturating_sub(1);
+        }
+    }
+}
+
+fn route_label(seen: &Seen) -> String {
+    let mut path = String::new();
+    let mut previous = "";
+    for segment in seen.path.split('/').skip(1) {
+        path.push('/');
+        path.push_str(match (seen.side, previous) {
+            (Side::Tailscale, "device" | "integrations") => "{id}",
+            (Side::Tailscale, "tailnet") => "{tailnet}",
+            (Side::Tailscale, "attributes") => "{key}",
+            (Side::Tailscale | Side::Falcon, _) => segment,
+        });
+        previous = segment;
+    }
+    let side = match seen.side {
+        Side::Falcon => "falcon",
+        Side::Tailscale => "tailscale",
+    };
+    format!("{side} {} {path}", seen.method)
+}

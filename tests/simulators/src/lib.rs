@@ -1,0 +1,87 @@
+//! Simulators of the used parts of the `CrowdStrike` Falcon and Tailscale APIs.
+//!
+//! Two stateful HTTP services on 127.0.0.1, faithful to what is recorded of the real ones: they
+//! refuse what those would refuse. Latency, faults and the data are set from outside, in the same
+//! process ([`Simulators`]) or over HTTP (the binary `posture-simulators`, see [`control`]).
+//!
+//! ```
+//! use posture_simulators::{Account, Fault, FaultKind, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sims = Simulators::start().await?;
+//! sims.falcon().put_account(Account::new("corp"));
+//! sims.tailscale().put_tailnet(Tailnet::new("example.com"));
+//!
+//! let world = generate(&GeneratorSpec { hosts: 500, devices: 100, ..GeneratorSpec::default() });
+//! sims.falcon().load("corp", &world)?;
+//! sims.tailscale().load("example.com", &world)?;
+//!
+//! // the second page of scores breaks off, once
+//! let pages = Matcher::side(Side::Falcon).path("/zero-trust-assessment/queries");
+//! sims.faults().add(Fault::new(pages.clone(), FaultKind::ResetMidBody).after(1));
+//!
+//! // a score moves while the pages are read
+//! let (falcon, aid) = (sims.falcon().clone(), world.hosts[0].device_id.clone());
+//! sims.on_request(pages, move |_| drop(falcon.set_score("corp", &aid, 3)));
+//!
+//! println!("{} {}", sims.falcon_url("us-1"), sims.tailscale_url());
+//! assert!(sims.tailscale().changes("example.com")?.is_empty());
+//! # Ok(()) }
+//! ```
+//!
+//! # What is decided here, because it is not known of the real services
+//!
+//! - The host listing's string cursor goes on behind the last host served; its numeric one and the
+//!   assessment listing's count positions in the present order.
+//! - Scores outside 0 to 100 and non-numbers pass every filter of the assessment listing and come
+//!   where they sort, non-numbers last.
+//! - FQL compares case-sensitively ([`falcon::Settings::fql_ignores_case`]).
+//! - Batches are all-or-nothing, an unknown node is 400, an omitted expiry stays; see
+//!   [`tailscale::Switches`].
+
+pub mod control;
+pub mod falcon;
+pub mod tailscale;
+
+mod clock;
+mod exchange;
+mod faults;
+mod generate;
+mod hooks;
+mod journal;
+mod matching;
+mod net;
+mod reply;
+mod simulators;
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use clock::Clock;
+pub use falcon::{Account, Falcon, Host};
+pub use faults::{Fault, FaultKind, Faults};
+pub use generate::{GeneratorSpec, PLACEHOLDER_SERIALS, World, generate};
+pub use hooks::{Action, Nth, Script, When};
+pub use journal::{Entry, Journal};
+pub use matching::{Matcher, Seen, Side};
+pub use simulators::{Builder, Simulators, Urls};
+pub use tailscale::{Attribute, Change, Device, PostureIdentity, Tailnet, Tailscale, WriteCounts};
+
+/// There is no account or tailnet of this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotFound(pub(crate) String);
+
+impl fmt::Display for NotFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no such thing in the simulators: {}", self.0)
+    }
+}
+
+impl std::error::Error for NotFound {}
+
+/// A lock that outlives a panic elsewhere: a failed assertion in a test's hook must not turn every
+/// later request into another panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

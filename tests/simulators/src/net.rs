@@ -1,0 +1,221 @@
+//! Sockets: a listener whose connections can be reset from inside a request, and a server that
+//! can stop and start listening on its port.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::lock;
+
+/// The handle of one connection, reachable from its requests.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connection(Arc<ConnectionState>);
+
+#[derive(Debug, Default)]
+struct ConnectionState {
+    reset: AtomicBool,
+    // one is enough: an HTTP/1 connection is driven by one task
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Connection {
+    /// Breaks the connection with a TCP reset; nothing more is sent on it.
+    pub(crate) fn reset(&self) {
+        self.0.reset.store(true, Ordering::SeqCst);
+        if let Some(waker) = lock(&self.0.waker).take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A stream that fails on its next use after `Connection::reset`.
+pub(crate) struct Stream {
+    tcp: TcpStream,
+    connection: Connection,
+}
+
+impl Stream {
+    fn check(&self, context: &Context<'_>) -> io::Result<()> {
+        // the waker first: a reset between the two is then not slept through
+        *lock(&self.connection.0.waker) = Some(context.waker().clone());
+        if self.connection.0.reset.load(Ordering::SeqCst) {
+            // closing without lingering is what makes the kernel send RST in place of FIN
+            self.tcp.set_zero_linger()?;
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// All live connections of a server; weak, since each lives as long as its stream.
+type Live = Arc<Mutex<Vec<Weak<ConnectionState>>>>;
+
+pub(crate) struct Door {
+    tcp: TcpListener,
+    live: Live,
+}
+
+impl Listener for Door {
+    type Io = Stream;
+    type Addr = Connection;
+
+    async fn accept(&mut self) -> (Stream, Connection) {
+        loop {
+            // an accept fails for passing reasons (too many open files); try again shortly
+            let Ok((tcp, _)) = self.tcp.accept().await else {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            };
+            // small answers must not wait for Nagle; a failure only makes them slower
+            let _ = tcp.set_nodelay(true);
+            let connection = Connection::default();
+            let mut live = lock(&self.live);
+            live.retain(|other| other.strong_count() > 0);
+            live.push(Arc::downgrade(&connection.0));
+            drop(live);
+            return (
+                Stream {
+                    tcp,
+                    connection: connection.clone(),
+                },
+                connection,
+            );
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Connection> {
+        Ok(Connection::default())
+    }
+}
+
+impl Connected<IncomingStream<'_, Door>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+/// An HTTP server on a port of 127.0.0.1.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    router: Router,
+    live: Live,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Server {
+    /// Binds now, so that the address is known before the router that may need it exists.
+    pub(crate) async fn bind(port: u16) -> io::Result<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    pub(crate) fn start(listener: TcpListener, address: SocketAddr, router: Router) -> Self {
+        let server = Self {
+            address,
+            router,
+            live: Live::default(),
+            accepting: Mutex::new(None),
+        };
+        server.accept_on(listener);
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Closes the port and resets every connection: clients get "connection refused".
+    pub(crate) async fn stop(&self) {
+        let accepting = lock(&self.accepting).take();
+        if let Some(task) = accepting {
+            task.abort();
+            // the port is closed only when the task has been dropped
+            let _ = task.await;
+        }
+        self.reset_connections();
+    }
+
+    /// Listens again on the same port.
+    pub(crate) async fn resume(&self) -> io::Result<()> {
+        if lock(&self.accepting).is_none() {
+            let listener = TcpListener::bind(self.address).await?;
+            self.accept_on(listener);
+        }
+        Ok(())
+    }
+
+    fn accept_on(&self, tcp: TcpListener) {
+        let door = Door {
+            tcp,
+            live: Arc::clone(&self.live),
+        };
+        let service = self
+            .router
+            .clone()
+            .into_make_service_with_connect_info::<Connection>();
+        let task = tokio::spawn(async move {
+            // `serve` on our listener only ends when it is aborted
+            let _ = axum::serve(door, service).await;
+        });
+        *lock(&self.accepting) = Some(task);
+    }
+
+    fn reset_connections(&self) {
+        for connection in lock(&self.live).drain(..).filter_map(|weak| weak.upgrade()) {
+            Connection(connection).reset();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(task) = lock(&self.accepting).take() {
+            task.abort();
+        }
+        self.reset_connections();
+    }
+}

@@ -1,0 +1,10 @@
+//! The rules of the simulators that tests of the project lean on.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod client;
+mod control;
+mod falcon;
+mod faults;
+mod generator;
+mod tailscale;
