@@ -1,0 +1,182 @@
+//! Bad input: a clear error that names the field and what is accepted, and nothing written.
+
+use serde_json::{Value, json};
+
+use crate::world::{Stage, chain};
+
+/// Asks, and expects an error with these words, an untouched AWS and no call to anybody.
+async fn refused(stage: &Stage, payload: Value, words: &[&str]) {
+    let error = stage.try_ask(payload.clone()).await.unwrap_err();
+    let text = chain(&error);
+    for word in words {
+        assert!(
+            text.contains(word),
+            "{payload} was answered {text:?}, without {word:?}"
+        );
+    }
+    for table in ["integrations", "nodes", "audit"] {
+        assert!(
+            stage.items(table).await.is_empty(),
+            "{payload} wrote to {table}"
+        );
+    }
+    assert!(
+        stage.services.held().events.is_empty(),
+        "{payload} put an event"
+    );
+}
+
+fn connect(changes: Value) -> Value {
+    let mut integration = json!({
+        "id": "corp", "provider": "falcon", "cloudId": "us-1",
+        "falconSecret": "corp/falcon", "tailscaleSecret": "corp/tailscale"
+    });
+    integration
+        .as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
+    json!({"command": "connect", "integration": integration})
+}
+
+#[tokio::test]
+async fn payloads() {
+    let stage = Stage::empty().await;
+    for payload in [json!([1]), json!("sync"), json!(null), json!({})] {
+        refused(&stage, payload, &["accepted is a JSON object", "\"sync\""]).await;
+    }
+    refused(
+        &stage,
+        json!({"command": "resync"}),
+        &["no command \"resync\"", "\"connect\""],
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"command": "sync", "integration": "corp"}),
+        &["no integration \"corp\""],
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"command": "status", "integration": "corp"}),
+        &["no integration \"corp\""],
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"command": "sync", "integration": "../corp"}),
+        &["integration", "lower-case letters"],
+    )
+    .await;
+    assert!(
+        stage.requests().is_empty(),
+        "nobody is asked about a bad payload"
+    );
+}
+
+#[tokio::test]
+async fn settings() {
+    let stage = Stage::empty().await;
+    let long_key = format!("custom:{}", "k".repeat(122));
+    for (changes, words) in [
+        (json!({"id": "Corp"}), ["integration.id", "lower-case"]),
+        (
+            json!({"provider": "intune"}),
+            ["integration.provider", "expected `falcon`"],
+        ),
+        (
+            json!({"cloudId": "us-9"}),
+            ["integration.cloudId", "us-gov-1"],
+        ),
+        (
+            json!({"attributeKey": "custom:zta score"}),
+            ["integration.attributeKey", "letters, digits"],
+        ),
+        (
+            json!({"attributeKey": long_key}),
+            ["integration.attributeKey", "128 characters"],
+        ),
+        (
+            json!({"attributeKey": "intune:ztaScore"}),
+            ["integration.attributeKey", "\"custom:\""],
+        ),
+        (
+            json!({"maxHostAgeDays": -3}),
+            ["integration.maxHostAgeDays", "1 to 3650"],
+        ),
+        (
+            json!({"maxRemovals": {"atLeast": -1}}),
+            ["integration.maxRemovals.atLeast", "0 to 1000000"],
+        ),
+        (
+            json!({"scoreTtlHours": 48}),
+            ["integration.scoreTtlHours", "planned"],
+        ),
+        (
+            json!({"falconUrl": "https://evil.example"}),
+            ["falconUrl", "unknown field"],
+        ),
+    ] {
+        refused(&stage, connect(changes), &words).await;
+    }
+    assert!(
+        stage.requests().is_empty(),
+        "nobody is asked about bad settings"
+    );
+}
+
+#[tokio::test]
+async fn secrets() {
+    let stage = Stage::empty().await;
+    stage.services.put_secret("text", json!("hush-hush"));
+    stage
+        .services
+        .put_secret("lacking", json!({"clientId": "hush-hush"}));
+    stage.services.put_secret(
+        "wrong",
+        json!({"clientId": "0".repeat(32), "clientSecret": "hush-hush"}),
+    );
+    for (secret, words) in [
+        ("absent", ["secret absent", "ResourceNotFoundException"]),
+        ("text", ["secret text", "not JSON"]),
+        (
+            "lacking",
+            ["secret lacking", "lacks the field clientSecret"],
+        ),
+        ("wrong", ["Falcon refused the credentials", "not connected"]),
+    ] {
+        let payload = connect(json!({"falconSecret": secret}));
+        refused(&stage, payload.clone(), &words).await;
+        let error = chain(&stage.try_ask(payload).await.unwrap_err());
+        assert!(!error.contains("hush-hush"), "{error}");
+    }
+    refused(
+        &stage,
+        connect(json!({"tailscaleSecret": "lacking"})),
+        &["lacks the field clientSecret", "apiKey"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_second_integration_of_the_same_name_is_refused() {
+    let stage = Stage::empty().await;
+    stage.ask(connect(json!({}))).await;
+    let error = stage
+        .try_ask(connect(
+            json!({"tailnet": "other.example.com", "check": null}),
+        ))
+        .await;
+    assert!(error.is_err());
+    let error = stage
+        .try_ask(connect(json!({"attributeKey": "custom:other"})))
+        .await
+        .unwrap_err();
+    assert!(
+        chain(&error).contains("there is an integration"),
+        "{}",
+        chain(&error)
+    );
+    assert_eq!(stage.items("audit").await.len(), 1);
+    assert_eq!(stage.corp().await["attributeKey"], "custom:ztaScore");
+}

@@ -1,0 +1,300 @@
+//! Laws of the pure part, over random small worlds: few serials, so that everything collides.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use falcon_posture_sync::domain::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::guard::guard;
+use falcon_posture_sync::domain::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::join::{Joined, Outcome, join};
+use falcon_posture_sync::domain::plan::{Plan, Records, Written, doubts, plan};
+use falcon_posture_sync::domain::serial::Serial;
+use falcon_posture_sync::integration::{AttributeKey, MaxRemovals, OnMissing};
+use jiff::{SignedDuration, Timestamp};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+const NOW: Timestamp = Timestamp::constant(1_768_478_400, 0);
+
+/// Serials as reported: in odd case, padded, and none at all.
+fn serial_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => "[ ]?[abAB][12][ ]?",
+        1 => Just("To Be Filled By O.E.M.".to_owned()),
+        1 => Just("0000".to_owned()),
+        1 => Just(String::new()),
+    ]
+}
+
+fn host() -> impl Strategy<Value = Host> {
+    (
+        serial_text(),
+        option::weighted(0.9, 0..72_i64),
+        option::of("[pq]"),
+    )
+        .prop_map(|(serial, hours, hostname)| Host {
+            aid: Aid(String::new()),
+            serial: Serial::parse(&serial).ok(),
+            hostname,
+            last_seen: hours.map(|hours| NOW - SignedDuration::from_hours(hours)),
+        })
+}
+
+fn assessment() -> impl Strategy<Value = Assessment> {
+    prop_oneof![
+        9 => (0..=100_i64).prop_map(|score| Assessment::Score(Score::new(score).unwrap())),
+        1 => Just(Assessment::Invalid("101".to_owned())),
+    ]
+}
+
+fn account() -> impl Strategy<Value = Account> {
+    (
+        btree_map("[a-h]", host(), 0..8),
+        btree_map("[a-h]", assessment(), 0..8),
+    )
+        .prop_map(|(hosts, scores)| {
+            let hosts = hosts.into_iter().map(|(aid, host)| Host {
+                aid: Aid(aid),
+                ..host
+            });
+            let mut account = Account::default();
+            account.extend(
+                hosts,
+                scores
+                    .into_iter()
+                    .map(|(aid, score)| (Aid(aid), score))
+                    .collect(),
+            );
+            account
+        })
+}
+
+fn devices() -> impl Strategy<Value = Devices> {
+    let identity = prop_oneof![
+        8 => vec(serial_text(), 0..4).prop_map(Identity::Serials),
+        1 => Just(Identity::Missing),
+        1 => Just(Identity::Disabled),
+    ];
+    btree_map("n[1-8]", (identity, prop::bool::weighted(0.1)), 0..8).prop_map(|devices| {
+        let device = |(id, (identity, is_external)): (String, _)| {
+            let node_id = NodeId(id);
+            let device = Device {
+                name: format!("{node_id}.ts.net"),
+                hostname: node_id.0.clone(),
+                node_id: node_id.clone(),
+                is_external,
+                identity,
+            };
+            (node_id, device)
+        };
+        devices.into_iter().map(device).collect()
+    })
+}
+
+fn key(text: &str) -> AttributeKey {
+    text.to_owned().try_into().unwrap()
+}
+
+fn records() -> impl Strategy<Value = Records> {
+    btree_map(
+        "n[1-9]",
+        (0..=100_i64, prop_oneof![Just("custom:a"), Just("custom:b")]),
+        0..8,
+    )
+    .prop_map(|records| {
+        let record = |(node, (score, attribute)): (String, (i64, &str))| {
+            let written = Written {
+                key: key(attribute),
+                score: Score::new(score).unwrap(),
+                aid: Aid("a".to_owned()),
+                serial: "A1".to_owned(),
+                name: node.clone(),
+                run_id: "before".to_owned(),
+            };
+            (NodeId(node), written)
+        };
+        records.into_iter().map(record).collect()
+    })
+}
+
+fn on_missing() -> impl Strategy<Value = OnMissing> {
+    prop_oneof![Just(OnMissing::Delete), Just(OnMissing::Keep)]
+}
+
+fn age_limit() -> impl Strategy<Value = Option<Timestamp>> {
+    option::of((0..72_i64).prop_map(|hours| NOW - SignedDuration::from_hours(hours)))
+}
+
+fn planned(joined: &Joined, devices: &Devices, records: &Records, on_missing: OnMissing) -> Plan {
+    plan(joined, devices, records, &key("custom:a"), on_missing)
+}
+
+/// The records as they are once a plan is carried out.
+fn applied(plan: &Plan, records: &Records) -> Records {
+    let mut records = records.clone();
+    for change in &plan.changes {
+        match &change.new {
+            Some(new) => {
+                let written = Written {
+                    key: new.key.clone(),
+                    score: new.score,
+                    aid: new.aid.clone(),
+                    serial: new.serial.clone(),
+                    name: change.name.clone(),
+                    run_id: "now".to_owned(),
+                };
+                records.insert(change.node_id.clone(), written);
+            }
+            None => {
+                records.remove(&change.node_id);
+            }
+        }
+    }
+    for node in &plan.departed {
+        records.remove(node);
+    }
+    records
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    /// Every device has exactly one outcome, and the counts are those of the outcomes.
+    #[test]
+    fn each_device_has_one_outcome(account in account(), devices in devices(), limit in age_limit()) {
+        let joined = join(&account, &devices, limit);
+        prop_assert!(joined.outcomes.keys().eq(devices.keys()));
+        let matched = joined.outcomes.values().filter(|outcome| outcome.has_host()).count();
+        prop_assert_eq!(joined.counts.matched, matched);
+        prop_assert!(joined.counts.matched <= joined.counts.possible_matched);
+        prop_assert!(joined.counts.possible_matched <= devices.len());
+    }
+
+    /// The order in which pages and devices come does not matter.
+    #[test]
+    fn order_does_not_matter(
+        account in account(), devices in devices(), records in records(), rotation in 0..8_usize, limit in age_limit(),
+    ) {
+        let mut hosts: Vec<Host> = account.hosts.values().cloned().collect();
+        hosts.reverse();
+        let middle = rotation.min(hosts.len());
+        hosts.rotate_left(middle);
+        let mut other = Account::default();
+        for host in hosts {
+            other.extend([host], BTreeMap::new());
+        }
+        for (aid, score) in account.scores.iter().rev() {
+            other.extend([], BTreeMap::from([(aid.clone(), score.clone())]));
+        }
+        // Neither does the order in which a device reports its serials.
+        let mut mirrored = devices.clone();
+        for device in mirrored.values_mut() {
+            if let Identity::Serials(serials) = &mut device.identity {
+                serials.reverse();
+            }
+        }
+        let one = planned(&join(&account, &devices, limit), &devices, &records, OnMissing::Delete);
+        let two = planned(&join(&other, &mirrored, limit), &mirrored, &records, OnMissing::Delete);
+        prop_assert_eq!(one.to_string(), two.to_string());
+    }
+
+    /// Nobody gets more than any live claimant of any of its serials deserves.
+    #[test]
+    fn nobody_gets_more_than_the_lowest_claimant(account in account(), devices in devices()) {
+        let joined = join(&account, &devices, None);
+        for (node, outcome) in &joined.outcomes {
+            let Outcome::Scored(evidence) = outcome else { continue };
+            let Identity::Serials(texts) = &devices[node].identity else { panic!("a score without serials") };
+            for serial in texts.iter().filter_map(|text| Serial::parse(text).ok()) {
+                let hosts = account.hosts.values().filter(|host| host.serial.as_ref() == Some(&serial));
+                let newest = hosts.clone().filter_map(|host| host.last_seen).max();
+                for host in hosts {
+                    let age = host.last_seen.zip(newest).map(|(seen, newest)| newest.duration_since(seen));
+                    let alive = age.is_none_or(|age| age <= SignedDuration::from_hours(24));
+                    if let (true, Some(Assessment::Score(score))) = (alive, account.scores.get(&host.aid)) {
+                        prop_assert!(evidence.score <= *score, "{node} has {evidence:?}, {host:?} has {score}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A score comes from a host that has it, and the device has that host's serial.
+    #[test]
+    fn a_score_is_nobodys_invention(account in account(), devices in devices(), limit in age_limit()) {
+        for (node, outcome) in join(&account, &devices, limit).outcomes {
+            if let Outcome::Scored(evidence) = outcome {
+                prop_assert_eq!(&account.scores[&evidence.aid], &Assessment::Score(evidence.score));
+                prop_assert_eq!(account.hosts[&evidence.aid].serial.as_ref(), Some(&evidence.serial));
+                prop_assert!(!devices[&node].is_external);
+                prop_assert!(limit.is_none_or(|limit| account.hosts[&evidence.aid].last_seen >= Some(limit)));
+            }
+        }
+    }
+
+    /// After a plan is carried out there is nothing left to do.
+    #[test]
+    fn a_plan_carried_out_leaves_nothing(
+        account in account(), devices in devices(), records in records(), on_missing in on_missing(), limit in age_limit(),
+    ) {
+        let joined = join(&account, &devices, limit);
+        let first = planned(&joined, &devices, &records, on_missing);
+        let second = planned(&joined, &devices, &applied(&first, &records), on_missing);
+        prop_assert!(second.is_empty(), "{second}");
+    }
+
+    /// What is written in the end is what each device deserves, and nothing else.
+    #[test]
+    fn what_is_written_is_what_is_deserved(account in account(), devices in devices(), records in records()) {
+        let joined = join(&account, &devices, None);
+        let plan = planned(&joined, &devices, &records, OnMissing::Delete);
+        let written: BTreeMap<NodeId, Score> =
+            applied(&plan, &records).into_iter().map(|(node, written)| (node, written.score)).collect();
+        let deserved: BTreeMap<NodeId, Score> = joined
+            .outcomes
+            .into_iter()
+            .filter_map(|(node, outcome)| match outcome {
+                Outcome::Scored(evidence) => Some((node, evidence.score)),
+                _ => None,
+            })
+            .collect();
+        prop_assert_eq!(written, deserved);
+    }
+
+    /// The guard takes nothing but removals from a plan, and all of them or none.
+    #[test]
+    fn the_guard_holds_removals_only(
+        account in account(), devices in devices(), records in records(), percent in 0..=100_u8, at_least in 0..4_u32,
+        allowed: bool,
+    ) {
+        let joined = join(&account, &devices, None);
+        let before = planned(&joined, &devices, &records, OnMissing::Delete);
+        let max = MaxRemovals { percent, at_least };
+        let after = guard(before.clone(), &account, records.len(), max, allowed);
+        let kept: BTreeSet<&NodeId> = after.plan.changes.iter().map(|change| &change.node_id).collect();
+        for change in &before.changes {
+            prop_assert_eq!(kept.contains(&change.node_id), !change.is_removal() || after.held.is_none());
+        }
+        prop_assert!(!(allowed && after.held.is_some()));
+        if after.held.is_none() && !allowed && before.removals().count() > 0 {
+            prop_assert!(!account.hosts.is_empty() && !account.scores.is_empty());
+        }
+    }
+
+    /// A removal for want of a host or a score is always doubted before it is believed.
+    #[test]
+    fn removals_for_want_of_something_are_doubted(account in account(), devices in devices(), records in records()) {
+        let joined = join(&account, &devices, None);
+        let plan = planned(&joined, &devices, &records, OnMissing::Delete);
+        let doubts = doubts(&plan, &joined, &devices);
+        for change in plan.removals() {
+            let wanting = matches!(
+                joined.outcomes[&change.node_id],
+                Outcome::Unmatched { .. } | Outcome::Unassessed { .. }
+            );
+            prop_assert_eq!(doubts.changes.contains(&change.node_id), wanting);
+        }
+        let certain = plan.without(&doubts);
+        prop_assert!(certain.departed.is_empty());
+    }
+}

@@ -1,0 +1,21 @@
+//! The integration tests: one binary, one world builder, one oracle.
+//!
+//! Falcon and Tailscale are stateful simulators that share no code with the function; DynamoDB is a server of the real
+//! protocol; Secrets Manager and EventBridge are small stand-ins. Each test has all of these for itself.
+
+#![expect(clippy::unwrap_used, reason = "what a helper cannot do fails its test")]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "payloads are written where they are used"
+)]
+
+mod aws;
+mod contract;
+mod input;
+mod laws;
+mod oracle;
+mod plans;
+mod removals;
+mod runs;
+mod trouble;
+mod world;

@@ -1,0 +1,163 @@
+//! Plans and audit records as text to read.
+
+use falcon_posture_sync::domain::audit;
+use falcon_posture_sync::domain::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::join::join;
+use falcon_posture_sync::domain::plan::{Plan, Records, Written, plan};
+use falcon_posture_sync::domain::serial::Serial;
+use falcon_posture_sync::integration::OnMissing;
+use jiff::Timestamp;
+
+const NOW: Timestamp = Timestamp::constant(1_768_478_400, 0);
+
+/// A device, what it reports, what is written to it, and the hosts of its serial with their scores.
+struct Case {
+    node: &'static str,
+    identity: Identity,
+    written: Option<(&'static str, i64)>,
+    hosts: &'static [(&'static str, &'static str, Option<i64>)],
+}
+
+fn serials(texts: &[&str]) -> Identity {
+    Identity::Serials(texts.iter().map(|text| (*text).to_owned()).collect())
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        Case {
+            node: "n01-new",
+            identity: serials(&["c02aaa"]),
+            written: None,
+            hosts: &[("01", "C02AAA", Some(81))],
+        },
+        Case {
+            node: "n02-same",
+            identity: serials(&["C02BBB"]),
+            written: Some(("custom:ztaScore", 55)),
+            hosts: &[("02", "C02BBB", Some(55))],
+        },
+        Case {
+            node: "n03-fell",
+            identity: serials(&["C02CCC"]),
+            written: Some(("custom:ztaScore", 90)),
+            hosts: &[("03", "C02CCC", Some(12))],
+        },
+        Case {
+            node: "n04-moved",
+            identity: serials(&["C02DDD"]),
+            written: Some(("custom:old", 70)),
+            hosts: &[("04", "C02DDD", Some(70))],
+        },
+        Case {
+            node: "n05-unmatched",
+            identity: serials(&["C02EEE"]),
+            written: Some(("custom:ztaScore", 66)),
+            hosts: &[],
+        },
+        Case {
+            node: "n06-unassessed",
+            identity: serials(&["C02FFF"]),
+            written: Some(("custom:ztaScore", 67)),
+            hosts: &[("06", "C02FFF", None)],
+        },
+        Case {
+            node: "n07-lost-identity",
+            identity: Identity::Missing,
+            written: Some(("custom:old", 68)),
+            hosts: &[],
+        },
+        Case {
+            node: "n08-never-had",
+            identity: Identity::Disabled,
+            written: None,
+            hosts: &[],
+        },
+        Case {
+            node: "n09-clones",
+            identity: serials(&["C02GGG"]),
+            written: None,
+            hosts: &[("09a", "C02GGG", Some(80)), ("09b", "C02GGG", Some(30))],
+        },
+        Case {
+            node: "n10-two-serials",
+            identity: serials(&["C02HHH", "Default string", "C02III"]),
+            written: None,
+            hosts: &[("10a", "C02HHH", Some(75)), ("10b", "C02III", Some(74))],
+        },
+    ]
+}
+
+fn the_plan(on_missing: OnMissing) -> Plan {
+    let (mut account, mut devices, mut records) =
+        (Account::default(), Devices::new(), Records::new());
+    for case in cases() {
+        let node_id = NodeId(case.node.to_owned());
+        for (aid, serial, score) in case.hosts {
+            let aid = Aid((*aid).to_owned());
+            let host = Host {
+                aid: aid.clone(),
+                serial: Serial::parse(serial).ok(),
+                hostname: Some(format!("host-{aid}")),
+                last_seen: Some(NOW),
+            };
+            let scores = score.map(|score| (aid, Assessment::Score(Score::new(score).unwrap())));
+            account.extend([host], scores.into_iter().collect());
+        }
+        if let Some((key, score)) = case.written {
+            let written = Written {
+                key: key.to_owned().try_into().unwrap(),
+                score: Score::new(score).unwrap(),
+                aid: Aid("0f".to_owned()),
+                serial: "C02XXX".to_owned(),
+                name: case.node.to_owned(),
+                run_id: "before".to_owned(),
+            };
+            records.insert(node_id.clone(), written);
+        }
+        let device = Device {
+            name: format!("{}.ts.net", case.node),
+            hostname: case.node.to_owned(),
+            node_id: node_id.clone(),
+            is_external: false,
+            identity: case.identity,
+        };
+        devices.insert(node_id, device);
+    }
+    let departed = records.values().next().cloned().unwrap();
+    records.insert(NodeId("n99-departed".to_owned()), departed);
+    let key = "custom:ztaScore".to_owned().try_into().unwrap();
+    plan(
+        &join(&account, &devices, None),
+        &devices,
+        &records,
+        &key,
+        on_missing,
+    )
+}
+
+#[test]
+fn a_plan_reads_like_a_diff() {
+    insta::assert_snapshot!(the_plan(OnMissing::Delete));
+}
+
+#[test]
+fn a_plan_that_keeps_moves_what_it_keeps() {
+    insta::assert_snapshot!(the_plan(OnMissing::Keep));
+}
+
+#[test]
+fn audit_records_tell_who_what_when_and_why() {
+    let context = audit::Context {
+        integration: "corp".to_owned().try_into().unwrap(),
+        run_id: "run-1".to_owned(),
+        actor: "falcon-posture-sync".to_owned(),
+        retention_days: 365,
+    };
+    let records: Vec<audit::Record> = the_plan(OnMissing::Delete)
+        .changes
+        .iter()
+        .map(|change| context.node(change, NOW))
+        .collect();
+    insta::assert_json_snapshot!(records);
+}

@@ -1,0 +1,279 @@
+//! When attributes go, and when they must not.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use posture_simulators::{GeneratorSpec, Matcher, PostureIdentity, Side};
+use serde_json::{Value, json};
+
+use crate::runs::finding;
+use crate::world::{KEY, Stage, TAILNET};
+
+/// Some device with a score: its node, and the host that the score came from.
+async fn some_node(stage: &Stage) -> (String, String) {
+    let node = stage.items("nodes").await.swap_remove(11);
+    let text = |name: &str| node[name].as_str().unwrap().to_owned();
+    (text("nodeId"), text("aid"))
+}
+
+#[tokio::test]
+async fn a_host_that_is_gone_takes_the_attribute_with_it_in_the_same_run() {
+    let stage = Stage::synced().await;
+    let (node, aid) = some_node(&stage).await;
+    stage.sims.falcon().remove_host("corp", &aid).unwrap();
+    let answer = stage.sync().await;
+    assert_eq!(
+        (&answer["outcome"], &answer["removed"]),
+        (&json!("synced"), &json!(1))
+    );
+    assert!(!stage.scores().contains_key(&node));
+    assert_eq!(stage.scores(), stage.expected());
+    let audit = stage.node_audit().await;
+    let record = audit
+        .iter()
+        .find(|record| record["runId"] == answer["runId"])
+        .unwrap();
+    assert!(record["old"][KEY].is_number());
+    assert_eq!(record["new"], Value::Null);
+    assert_eq!(
+        record["details"]["reason"],
+        "no Falcon host has its serial number"
+    );
+    stage.assert_sound().await;
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn an_assessment_that_is_gone_takes_the_attribute_with_it_in_the_same_run() {
+    let stage = Stage::synced().await;
+    let (node, aid) = some_node(&stage).await;
+    stage.sims.falcon().remove_score("corp", &aid).unwrap();
+    assert_eq!(stage.sync().await["removed"], 1);
+    assert!(!stage.scores().contains_key(&node));
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_score_that_moved_while_pages_were_read_keeps_its_attribute() {
+    let stage = Stage::of(&GeneratorSpec::plain(3_000, 3_000)).await;
+    stage.sync().await;
+    // The highest score becomes the lowest after the first page: the pages that follow miss it.
+    let scores = stage.sims.falcon().scores("corp").unwrap();
+    let highest = scores
+        .iter()
+        .max_by_key(|(aid, score)| (score.as_i64(), (*aid).clone()))
+        .unwrap();
+    let aid = highest.0.clone();
+    let falcon = stage.sims.falcon().clone();
+    let pages = Matcher::side(Side::Falcon).path("/zero-trust-assessment/queries");
+    let first = AtomicBool::new(true);
+    let moved = aid.clone();
+    stage.sims.on_request(pages, move |_| {
+        if !first.swap(false, Ordering::SeqCst) {
+            falcon.set_score("corp", &moved, 0).unwrap();
+        }
+    });
+    stage.requests();
+    let answer = stage.sync().await;
+    assert_eq!(answer["removed"], 0, "{answer:#}");
+    let requests = stage.requests();
+    assert!(
+        requests.contains_key("GET /zero-trust-assessment/entities/assessments/v1"),
+        "it was looked up: {requests:?}"
+    );
+    assert_eq!(stage.scores().len(), 3_000);
+    assert_eq!(stage.scores(), stage.expected());
+}
+
+#[tokio::test]
+async fn a_host_that_the_listing_missed_keeps_its_attribute() {
+    let stage = Stage::synced().await;
+    let (_, aid) = some_node(&stage).await;
+    let host = stage
+        .sims
+        .falcon()
+        .remove_host("corp", &aid)
+        .unwrap()
+        .unwrap();
+    // The host is back before the direct look-up, the second request to that route.
+    let falcon = stage.sims.falcon().clone();
+    let listing = Matcher::side(Side::Falcon).path("/devices/combined/devices/v1");
+    let first = AtomicBool::new(true);
+    stage.sims.on_request(listing, move |_| {
+        if !first.swap(false, Ordering::SeqCst) {
+            falcon.put_host("corp", host.clone()).unwrap();
+        }
+    });
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "unchanged", "{answer:#}");
+    assert_eq!(stage.scores().len(), 40);
+    assert_eq!(stage.scores(), stage.expected());
+}
+
+#[tokio::test]
+async fn a_device_that_lost_its_identity_loses_its_attribute() {
+    let stage = Stage::synced().await;
+    let mut devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+    let mut lost = devices.swap_remove(0);
+    lost.posture_identity = Some(PostureIdentity::disabled());
+    let mut nameless = devices.swap_remove(0);
+    nameless.posture_identity = Some(PostureIdentity::serials(["To Be Filled By O.E.M."]));
+    for device in [&lost, &nameless] {
+        stage
+            .sims
+            .tailscale()
+            .put_device(TAILNET, device.clone())
+            .unwrap();
+    }
+    let answer = stage.sync().await;
+    assert_eq!(answer["removed"], 2);
+    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(
+        finding(&answer, "noIdentity")["examples"],
+        json!([lost.name])
+    );
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_device_that_belongs_to_others_by_now_is_asked_for_and_its_refusal_is_named() {
+    let stage = Stage::synced().await;
+    let mut abroad = stage
+        .sims
+        .tailscale()
+        .devices(TAILNET)
+        .unwrap()
+        .swap_remove(0);
+    abroad.is_external = true;
+    stage
+        .sims
+        .tailscale()
+        .put_device(TAILNET, abroad.clone())
+        .unwrap();
+    let dry = stage
+        .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
+        .await;
+    assert_eq!(
+        dry["plan"][0]["reason"],
+        "it is shared in from another tailnet"
+    );
+    assert_eq!(dry["plan"][0]["new"], Value::Null);
+    // Tailscale lets nobody write to a shared-in device.
+    let answer = stage.sync().await;
+    assert_eq!(
+        (&answer["outcome"], &answer["failed"]),
+        (&json!("failed"), &json!(1))
+    );
+    let refused = finding(&answer, "refusedWrites");
+    assert!(
+        refused["examples"][0]
+            .as_str()
+            .unwrap()
+            .contains(&abroad.name),
+        "{refused}"
+    );
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_device_that_left_the_tailnet_is_forgotten_without_an_audit_record() {
+    let stage = Stage::synced().await;
+    let (node, _) = some_node(&stage).await;
+    let audit = stage.node_audit().await.len();
+    stage
+        .sims
+        .tailscale()
+        .remove_device(TAILNET, &node)
+        .unwrap();
+    stage.requests();
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "unchanged");
+    assert_eq!(
+        stage.requests()[&format!("GET /api/v2/device/{node}")],
+        1,
+        "it was looked up"
+    );
+    assert_eq!(stage.items("nodes").await.len(), 39);
+    assert_eq!(stage.node_audit().await.len(), audit);
+}
+
+#[tokio::test]
+async fn what_is_kept_stays_until_there_is_a_score_again() {
+    let stage = Stage::synced().await;
+    stage
+        .edit("onMissing", AttributeValue::S("keep".to_owned()))
+        .await;
+    let (node, aid) = some_node(&stage).await;
+    let before = stage.scores()[&node];
+    stage.sims.falcon().remove_score("corp", &aid).unwrap();
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    assert_eq!(stage.scores()[&node], before);
+    stage.sims.falcon().set_score("corp", &aid, 5).unwrap();
+    assert_eq!(stage.sync().await["written"], 1);
+    assert_eq!(stage.scores()[&node], 5);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_mass_removal_is_held_while_scores_are_written() {
+    let stage = Stage::synced().await;
+    let nodes = stage.items("nodes").await;
+    let aid = |n: usize| nodes[n]["aid"].as_str().unwrap();
+    for n in 0..20 {
+        stage.sims.falcon().remove_score("corp", aid(n)).unwrap();
+    }
+    stage.sims.falcon().set_score("corp", aid(30), 2).unwrap();
+    for _ in 0..2 {
+        let answer = stage.sync().await;
+        assert_eq!(answer["outcome"], "held", "{answer:#}");
+        assert_eq!(answer["removed"], 0);
+        assert_eq!(finding(&answer, "heldRemovals")["count"], 20);
+        assert_eq!(stage.scores().len(), 40);
+        assert_eq!(
+            stage.scores()[nodes[30]["nodeId"].as_str().unwrap()],
+            2,
+            "a score that fell arrives"
+        );
+    }
+    let status = stage.corp().await["status"].clone();
+    assert!(
+        status["error"]
+            .as_str()
+            .unwrap()
+            .contains("20 of 40 attributes"),
+        "{status}"
+    );
+    let allowed = stage
+        .ask(json!({"command": "sync", "integration": "corp", "allowMassRemoval": true}))
+        .await;
+    assert_eq!(
+        (&allowed["outcome"], &allowed["removed"]),
+        (&json!("synced"), &json!(20))
+    );
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn an_account_that_shows_nothing_takes_nothing_away() {
+    let stage = Stage::synced().await;
+    let hosts = stage.sims.falcon().hosts("corp").unwrap();
+    for host in &hosts {
+        stage
+            .sims
+            .falcon()
+            .remove_host("corp", &host.device_id)
+            .unwrap();
+    }
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "held");
+    assert!(
+        answer["error"].as_str().unwrap().contains("no host at all"),
+        "{answer}"
+    );
+    assert_eq!(stage.scores().len(), 40);
+    for host in hosts {
+        stage.sims.falcon().put_host("corp", host).unwrap();
+    }
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}

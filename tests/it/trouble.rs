@@ -1,0 +1,392 @@
+//! What happens when one of the others fails.
+
+use std::time::Duration;
+
+use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
+use serde_json::{Value, json};
+
+use crate::runs::finding;
+use crate::world::{Stage, TAILNET, falcon_secret};
+
+fn falcon(path: &str) -> Matcher {
+    Matcher::side(Side::Falcon).path(path)
+}
+
+fn tailscale(path: &str) -> Matcher {
+    Matcher::side(Side::Tailscale).path(path)
+}
+
+/// Runs into a fault that stays, then without it.
+async fn fails_and_recovers(fault: Fault, kind: &str) {
+    let stage = Stage::synced().await;
+    let aid = stage.items("nodes").await[3]["aid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    stage.sims.falcon().set_score("corp", &aid, 4).unwrap();
+    let before = stage.scores();
+    stage.sims.faults().add(fault);
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "failed", "{answer:#}");
+    let status = stage.corp().await["status"].clone();
+    assert_eq!(status["errorKind"], kind, "{status:#}");
+    assert_eq!(status["consecutiveFailures"], 1);
+    assert_ne!(status["lastSync"], status["lastSuccess"]);
+    assert_eq!(status["matchedCount"], 40, "the last counts are kept");
+    assert_eq!(stage.scores(), before, "nothing is removed");
+    stage.assert_sound().await;
+
+    stage.sims.faults().clear();
+    assert_eq!(stage.sync().await["written"], 1);
+    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(stage.corp().await["status"]["consecutiveFailures"], 0);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn an_outage_changes_nothing_and_passes() {
+    for requests in [
+        falcon("/oauth2/token"),
+        falcon("/devices/combined"),
+        falcon("/zero-trust-assessment/queries"),
+        tailscale("/api/v2/oauth/token"),
+        tailscale("/api/v2/tailnet"),
+    ] {
+        fails_and_recovers(Fault::status(requests, 503).always(), "unavailable").await;
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_none_change_nothing() {
+    for (requests, kind, expect) in [
+        (
+            falcon("/devices/combined"),
+            FaultKind::TruncatedJson,
+            "unavailable",
+        ),
+        (
+            falcon("/zero-trust-assessment/queries"),
+            FaultKind::WrongJson { body: None },
+            "protocol",
+        ),
+        (
+            tailscale("/api/v2/tailnet/-/devices"),
+            FaultKind::TruncatedJson,
+            "unavailable",
+        ),
+        (
+            tailscale("/api/v2/tailnet/-/devices"),
+            FaultKind::EmptyBody,
+            "unavailable",
+        ),
+        (
+            falcon("/devices/combined"),
+            FaultKind::ResetMidBody,
+            "unavailable",
+        ),
+        (
+            tailscale("/api/v2/tailnet/-/devices"),
+            FaultKind::ResetMidBody,
+            "unavailable",
+        ),
+    ] {
+        fails_and_recovers(Fault::new(requests, kind).always(), expect).await;
+    }
+}
+
+#[tokio::test]
+async fn a_passing_fault_is_retried_within_the_run() {
+    for fault in [
+        Fault::status(falcon("/devices/combined"), 500),
+        Fault::status(falcon("/zero-trust-assessment/queries"), 429),
+        Fault::new(
+            tailscale("/api/v2/tailnet/-/devices"),
+            FaultKind::ResetMidBody,
+        ),
+        Fault::status(tailscale("/api/v2/tailnet/-/device-attributes"), 500),
+        Fault::new(falcon("/oauth2/token"), FaultKind::Reset),
+    ] {
+        let stage = Stage::of(&GeneratorSpec::plain(20, 10)).await;
+        stage.sims.faults().add(fault);
+        let answer = stage.sync().await;
+        assert_eq!(answer["outcome"], "synced", "{answer:#}");
+        assert_eq!(stage.scores(), stage.expected());
+        stage.assert_sound().await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ends_in_mid_crawl_is_minted_anew_once() {
+    let stage = Stage::of(&GeneratorSpec::plain(3_000, 10)).await;
+    let (falcon_side, first) = (
+        stage.sims.falcon().clone(),
+        std::sync::atomic::AtomicBool::new(true),
+    );
+    stage
+        .sims
+        .on_request(falcon("/zero-trust-assessment/queries"), move |_| {
+            if first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+                falcon_side.expire_tokens();
+            }
+        });
+    stage.requests();
+    assert_eq!(stage.sync().await["outcome"], "synced");
+    assert_eq!(stage.requests()["POST /oauth2/token"], 2);
+    assert_eq!(stage.scores(), stage.expected());
+}
+
+#[tokio::test]
+async fn a_refused_credential_pauses_until_its_secret_changes() {
+    let stage = Stage::synced().await;
+    stage.services.put_secret(
+        "corp/falcon",
+        json!({"clientId": "0".repeat(32), "clientSecret": "hush-hush"}),
+    );
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "paused", "{answer:#}");
+    let corp = stage.corp().await;
+    assert_eq!(corp["pause"]["side"], "falcon");
+    assert_eq!(corp["pause"]["secretVersion"], "version-2");
+    assert_eq!(corp["pause"]["attempts"], 1);
+    assert_eq!(corp["status"]["errorKind"], "authentication");
+    assert!(!corp.to_string().contains("hush-hush"));
+    assert_eq!(stage.scores().len(), 40, "a pause deletes nothing");
+    stage.requests();
+
+    for _ in 0..3 {
+        let tick = stage.sync().await;
+        assert_eq!(tick["outcome"], "paused");
+        assert!(
+            tick["error"].as_str().unwrap().starts_with("paused until"),
+            "{tick}"
+        );
+    }
+    assert!(stage.requests().is_empty(), "nobody is asked");
+    let shown = stage
+        .ask(json!({"command": "status", "integration": "corp"}))
+        .await;
+    assert_eq!(shown["nextSync"], shown["pause"]["until"]);
+
+    stage.world.clock.advance(Duration::from_hours(1));
+    assert_eq!(stage.sync().await["outcome"], "paused");
+    assert_eq!(
+        stage.requests()["POST /oauth2/token"],
+        1,
+        "one try after the hour"
+    );
+    assert_eq!(stage.corp().await["pause"]["attempts"], 2);
+
+    stage
+        .services
+        .put_secret("corp/falcon", falcon_secret("corp"));
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    assert_eq!(stage.corp().await["pause"], Value::Null);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn force_and_changed_settings_end_a_pause_at_once() {
+    let stage = Stage::synced().await;
+    let good = posture_simulators::Tailnet::new(TAILNET);
+    stage
+        .sims
+        .tailscale()
+        .configure(TAILNET, |tailnet| tailnet.oauth_clients.clear())
+        .unwrap();
+    assert_eq!(stage.sync().await["outcome"], "paused");
+    assert_eq!(stage.corp().await["pause"]["side"], "tailscale");
+    stage
+        .sims
+        .tailscale()
+        .configure(TAILNET, |tailnet| {
+            tailnet.oauth_clients = good.oauth_clients;
+        })
+        .unwrap();
+    assert_eq!(stage.sync().await["outcome"], "paused");
+    assert_eq!(stage.force().await["outcome"], "unchanged");
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_pauses_and_its_return_ends_the_pause() {
+    let stage = Stage::empty().await;
+    stage.load(&GeneratorSpec::plain(5, 5));
+    stage
+        .ask(
+            json!({"command": "connect", "check": false, "integration": {
+                "id": "corp", "provider": "falcon", "cloudId": "us-1",
+                "falconSecret": "corp/later", "tailscaleSecret": "corp/tailscale"
+            }}),
+        )
+        .await;
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "paused", "{answer:#}");
+    assert_eq!(stage.corp().await["pause"]["side"], "secrets");
+    assert_eq!(stage.sync().await["outcome"], "paused");
+    stage
+        .services
+        .put_secret("corp/later", falcon_secret("corp"));
+    assert_eq!(stage.sync().await["outcome"], "synced");
+}
+
+#[tokio::test]
+async fn a_missing_scope_is_named() {
+    let stage = Stage::empty().await;
+    stage.load(&GeneratorSpec::plain(5, 5));
+    stage
+        .sims
+        .falcon()
+        .put_account(posture_simulators::Account::new("corp").scopes(["hosts:read"]));
+    stage.load(&GeneratorSpec::plain(5, 5));
+    stage.connect(json!({})).await;
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "paused", "{answer:#}");
+    let error = answer["error"].as_str().unwrap();
+    assert!(error.contains("Zero Trust Assessment"), "{error}");
+    assert_eq!(stage.corp().await["status"]["errorKind"], "missingScope");
+}
+
+#[tokio::test]
+async fn a_device_that_tailscale_refuses_is_found_and_the_others_are_written() {
+    let stage = Stage::of(&GeneratorSpec::plain(120, 100)).await;
+    // The listing still has them, the batch call does not know them any more.
+    let gone: Vec<String> = stage.expected().into_keys().step_by(37).collect();
+    let tailscale_side = stage.sims.tailscale().clone();
+    let doomed = gone.clone();
+    stage.sims.on_request(
+        tailscale("/api/v2/tailnet/-/device-attributes"),
+        move |_| {
+            for node in &doomed {
+                let _ = tailscale_side.remove_device(TAILNET, node).unwrap();
+            }
+        },
+    );
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "synced", "{answer:#}");
+    assert_eq!(answer["failed"], 3);
+    assert_eq!(answer["written"], 97);
+    let refused = finding(&answer, "refusedWrites");
+    for (node, example) in gone.iter().zip(refused["examples"].as_array().unwrap()) {
+        assert!(
+            example.as_str().unwrap().contains(node.as_str()),
+            "{example}"
+        );
+    }
+    assert_eq!(stage.scores().len(), 97);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn an_outage_amid_the_writing_records_what_was_accepted() {
+    let stage = Stage::of(&GeneratorSpec::plain(400, 300)).await;
+    let writes = tailscale("/api/v2/tailnet/-/device-attributes");
+    stage
+        .sims
+        .faults()
+        .add(Fault::status(writes, 503).always().after(3));
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "failed", "{answer:#}");
+    assert_eq!(answer["written"], 150);
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("150 of 300 changes are written"),
+        "{answer:#}"
+    );
+    stage.assert_sound().await;
+    stage.sims.faults().clear();
+    assert_eq!(stage.sync().await["written"], 150);
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn scores_are_written_while_a_removal_cannot_be_confirmed() {
+    let stage = Stage::synced().await;
+    let nodes = stage.items("nodes").await;
+    stage
+        .sims
+        .falcon()
+        .remove_score("corp", nodes[1]["aid"].as_str().unwrap())
+        .unwrap();
+    stage
+        .sims
+        .falcon()
+        .set_score("corp", nodes[2]["aid"].as_str().unwrap(), 9)
+        .unwrap();
+    stage
+        .sims
+        .faults()
+        .add(Fault::status(falcon("/zero-trust-assessment/entities"), 400).always());
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "failed", "{answer:#}");
+    assert_eq!(
+        (&answer["written"], &answer["removed"]),
+        (&json!(1), &json!(0))
+    );
+    assert!(
+        answer["error"].as_str().unwrap().contains("1 changes wait"),
+        "{answer:#}"
+    );
+    stage.sims.faults().clear();
+    assert_eq!(stage.sync().await["removed"], 1);
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_record_that_was_spoilt_by_hand_fails_alone() {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    let stage = Stage::synced().await;
+    stage
+        .edit("attributeKey", AttributeValue::S("ztaScore".to_owned()))
+        .await;
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "failed");
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("integration.attributeKey"),
+        "{answer}"
+    );
+    assert_eq!(stage.corp().await["status"]["errorKind"], "configuration");
+    let shown = stage.ask(json!({"command": "status"})).await;
+    assert!(
+        shown["integrations"][0]["settingsError"]
+            .as_str()
+            .unwrap()
+            .contains("attributeKey")
+    );
+    assert_eq!(stage.scores().len(), 40);
+}
+
+#[tokio::test]
+async fn a_lease_that_was_left_behind_ends_by_itself() {
+    let stage = Stage::synced().await;
+    let now = stage.world.clock.now();
+    let until = now
+        .saturating_add(jiff::SignedDuration::from_mins(10))
+        .unwrap();
+    let taken = stage
+        .world
+        .store
+        .acquire(&corp_id(), "killed", now, until)
+        .await
+        .unwrap();
+    assert!(taken.is_some());
+    assert_eq!(stage.sync().await["outcome"], "skipped");
+    assert_eq!(
+        stage.force().await["outcome"],
+        "skipped",
+        "force does not break a lease"
+    );
+    stage.world.clock.advance(Duration::from_mins(10));
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    stage.assert_sound().await;
+}
+
+fn corp_id() -> falcon_posture_sync::integration::IntegrationId {
+    "corp".to_owned().try_into().unwrap()
+}

@@ -1,0 +1,312 @@
+//! A whole world for one test: both APIs, AWS, and the function in between.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use falcon_posture_sync::clock::Clock;
+use falcon_posture_sync::config::Config;
+use falcon_posture_sync::events::EventBus;
+use falcon_posture_sync::handler::{self, HandlerError};
+use falcon_posture_sync::http::Http;
+use falcon_posture_sync::retry::Policy;
+use falcon_posture_sync::secrets::Secrets;
+use falcon_posture_sync::store::Store;
+use falcon_posture_sync::world::{Invocation, World};
+use jiff::SignedDuration;
+use posture_simulators::{Account, GeneratorSpec, Side, Simulators, Tailnet, generate};
+use serde_dynamo::from_item;
+use serde_json::{Value, json};
+
+use crate::aws::{self, Server, Services};
+use crate::oracle::oracle;
+
+pub(crate) const KEY: &str = "custom:ztaScore";
+pub(crate) const TAILNET: &str = "example.com";
+
+/// The function and all that it talks to. Integration `corp` goes from account `corp` to tailnet `example.com`.
+pub(crate) struct Stage {
+    pub(crate) sims: Simulators,
+    pub(crate) services: Services,
+    pub(crate) world: World,
+    pub(crate) tables: Client,
+    runs: AtomicUsize,
+    _dynamodb: Server,
+}
+
+impl Stage {
+    /// Both sides without hosts and devices; credentials that work; no integration.
+    pub(crate) async fn empty() -> Self {
+        let sims = Simulators::builder()
+            .regions(["us-1", "us-2"])
+            .start()
+            .await
+            .unwrap();
+        let services = Services::start().await;
+        let dynamodb = aws::dynamodb().await;
+        let config = config(&sims);
+        let tables = Client::new(&aws::sdk(&dynamodb.url));
+        let others = aws::sdk(services.url());
+        let stage = Self {
+            world: World {
+                clock: Clock::standing_at(GeneratorSpec::default().now),
+                http: Http::new().unwrap(),
+                retries: Policy {
+                    first_wait: Duration::from_millis(1),
+                    longest_wait: Duration::from_millis(20),
+                    ..Policy::default()
+                },
+                secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(&others)),
+                store: Store::new(tables.clone(), &config),
+                events: EventBus::new(
+                    aws_sdk_eventbridge::Client::new(&others),
+                    config.event_bus.clone(),
+                ),
+                config,
+            },
+            sims,
+            services,
+            tables,
+            runs: AtomicUsize::new(0),
+            _dynamodb: dynamodb,
+        };
+        stage.sims.falcon().put_account(Account::new("corp"));
+        stage.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
+        stage
+            .services
+            .put_secret("corp/falcon", falcon_secret("corp"));
+        stage
+            .services
+            .put_secret("corp/tailscale", tailscale_secret(TAILNET));
+        stage
+    }
+
+    /// With generated hosts and devices, and `corp` connected.
+    pub(crate) async fn of(spec: &GeneratorSpec) -> Self {
+        let stage = Self::empty().await;
+        stage.load(spec);
+        stage.connect(json!({})).await;
+        stage
+    }
+
+    /// 60 hosts and 40 devices one to one, and `corp` connected and synced once.
+    pub(crate) async fn synced() -> Self {
+        let stage = Self::of(&GeneratorSpec::plain(60, 40)).await;
+        assert_eq!(stage.sync().await["outcome"], "synced");
+        stage
+    }
+
+    pub(crate) fn load(&self, spec: &GeneratorSpec) {
+        let world = generate(spec);
+        self.sims.falcon().load("corp", &world).unwrap();
+        self.sims.tailscale().load(TAILNET, &world).unwrap();
+    }
+
+    /// Connects `corp`, with other settings where they are given.
+    pub(crate) async fn connect(&self, settings: Value) {
+        let mut integration = json!({
+            "id": "corp", "provider": "falcon", "cloudId": "us-1",
+            "falconSecret": "corp/falcon", "tailscaleSecret": "corp/tailscale"
+        });
+        let others = settings.as_object().unwrap().clone();
+        integration.as_object_mut().unwrap().extend(others);
+        self.ask(json!({"command": "connect", "integration": integration, "actor": "amelie"}))
+            .await;
+    }
+
+    /// Asks the function, which must be able to answer. A minute passes before.
+    pub(crate) async fn ask(&self, payload: Value) -> Value {
+        self.try_ask(payload)
+            .await
+            .unwrap_or_else(|error| panic!("{}", chain(&error)))
+    }
+
+    /// Asks the function.
+    pub(crate) async fn try_ask(&self, payload: Value) -> Result<Value, HandlerError> {
+        self.world.clock.advance(Duration::from_mins(1));
+        let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        let invocation = Invocation {
+            id: format!("run-{run}"),
+            deadline: self
+                .world
+                .clock
+                .now()
+                .saturating_add(SignedDuration::from_mins(15))
+                .unwrap(),
+        };
+        handler::handle(&self.world, payload, &invocation).await
+    }
+
+    /// What the schedule sends.
+    pub(crate) async fn sync(&self) -> Value {
+        self.ask(json!({"command": "sync"})).await
+    }
+
+    /// A forced sync of `corp`.
+    pub(crate) async fn force(&self) -> Value {
+        self.ask(json!({"command": "sync", "integration": "corp", "force": true}))
+            .await
+    }
+
+    /// The scores that the tailnet holds under our key, by node.
+    pub(crate) fn scores(&self) -> BTreeMap<String, i64> {
+        self.scores_at(KEY)
+    }
+
+    pub(crate) fn scores_at(&self, key: &str) -> BTreeMap<String, i64> {
+        let attributes = self.sims.tailscale().attributes(TAILNET).unwrap();
+        attributes
+            .into_iter()
+            .filter_map(|(node, values)| Some((node, values.get(key)?.as_i64().unwrap())))
+            .collect()
+    }
+
+    /// The scores that the tailnet should hold.
+    pub(crate) fn expected(&self) -> BTreeMap<String, i64> {
+        oracle(
+            &self.sims.falcon().hosts("corp").unwrap(),
+            &self.sims.falcon().scores("corp").unwrap(),
+            &self.sims.tailscale().devices(TAILNET).unwrap(),
+        )
+    }
+
+    /// How often a route was asked for since the last look; the request log starts anew.
+    pub(crate) fn requests(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for side in [Side::Falcon, Side::Tailscale] {
+            for entry in self.sims.requests().of(side) {
+                *counts
+                    .entry(format!("{} {}", entry.method, entry.path))
+                    .or_default() += 1;
+            }
+        }
+        self.sims.requests().clear();
+        counts
+    }
+
+    /// All items of a table, as JSON, in the order of their keys.
+    pub(crate) async fn items(&self, table: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut pages = self
+            .tables
+            .scan()
+            .table_name(table)
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(item) = pages.next().await {
+            items.push(from_item::<_, Value>(item.unwrap()).unwrap());
+        }
+        let key = |item: &Value| {
+            ["id", "nodeId", "eventId"].map(|key| item[key].as_str().unwrap_or_default().to_owned())
+        };
+        items.sort_by_key(key);
+        items
+    }
+
+    /// The audit records of nodes.
+    pub(crate) async fn node_audit(&self) -> Vec<Value> {
+        let mut records = self.items("audit").await;
+        records.retain(|record| record["target"]["type"] == "Node");
+        records
+    }
+
+    /// The item of `corp`.
+    pub(crate) async fn corp(&self) -> Value {
+        self.items("integrations")
+            .await
+            .into_iter()
+            .find(|item| item["id"] == "corp")
+            .unwrap()
+    }
+
+    /// Changes one attribute of `corp`'s item by hand, and its version with it.
+    pub(crate) async fn edit(&self, attribute: &str, value: AttributeValue) {
+        self.tables
+            .update_item()
+            .table_name("integrations")
+            .key("id", AttributeValue::S("corp".to_owned()))
+            .update_expression("SET #a = :a ADD configVersion :one")
+            .expression_attribute_names("#a", attribute)
+            .expression_attribute_values(":a", value)
+            .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// The invariants that hold after every run, whatever went wrong in it: the lease is free, and each change of value
+    /// that the tailnet logged has exactly one audit record (an unrecorded one only where the run could not record).
+    pub(crate) async fn assert_sound(&self) {
+        assert_eq!(self.corp().await["lease"], Value::Null, "the lease is free");
+        let logged: BTreeMap<(String, String), usize> = count(
+            self.sims
+                .tailscale()
+                .changes(TAILNET)
+                .unwrap()
+                .into_iter()
+                .map(|change| {
+                    (
+                        change.node_id,
+                        transition(change.old.as_ref(), change.new.as_ref()),
+                    )
+                }),
+        );
+        let audited: BTreeMap<(String, String), usize> =
+            count(self.node_audit().await.iter().map(|record| {
+                let value = |side: &str| record[side].get(KEY).cloned();
+                (
+                    record["target"]["id"].as_str().unwrap().to_owned(),
+                    transition(value("old").as_ref(), value("new").as_ref()),
+                )
+            }));
+        assert_eq!(
+            audited, logged,
+            "the audit is the tailnet's own log of changes"
+        );
+    }
+}
+
+fn transition(old: Option<&Value>, new: Option<&Value>) -> String {
+    format!("{old:?} -> {new:?}")
+}
+
+fn count<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
+    let mut counts = BTreeMap::new();
+    for key in keys {
+        *counts.entry(key).or_default() += 1;
+    }
+    counts
+}
+
+pub(crate) fn chain(error: &HandlerError) -> String {
+    falcon_posture_sync::error::chain(error)
+}
+
+pub(crate) fn falcon_secret(account: &str) -> Value {
+    let account = Account::new(account);
+    json!({"clientId": account.client_id, "clientSecret": account.client_secret})
+}
+
+pub(crate) fn tailscale_secret(tailnet: &str) -> Value {
+    let client = &Tailnet::new(tailnet).oauth_clients[0];
+    json!({"clientId": client.client_id, "clientSecret": client.client_secret})
+}
+
+fn config(sims: &Simulators) -> Config {
+    let clouds = format!(
+        "us-1={},us-2={}",
+        sims.falcon_url("us-1"),
+        sims.falcon_url("us-2")
+    );
+    let variables = BTreeMap::from([
+        ("INTEGRATIONS_TABLE", "integrations".to_owned()),
+        ("NODES_TABLE", "nodes".to_owned()),
+        ("AUDIT_TABLE", "audit".to_owned()),
+        ("TAILSCALE_API_URL", sims.tailscale_url()),
+        ("FALCON_CLOUDS_EXTRA", clouds),
+    ]);
+    Config::from_lookup(|name| variables.get(name).cloned()).unwrap()
+}
