@@ -1,7 +1,7 @@
 //! An integration's settings: newtypes that cannot hold a bad value, and errors that name the field.
 //!
-//! The field names are the contract (`DESIGN`: as in Tailscale's own posture integration, camelCase), in payloads and in
-//! the `integrations` table alike.
+//! The field names are what users rely on, in payloads and in the `integrations` table alike; where Tailscale's own
+//! posture integration has such a field, they are its names.
 
 use std::fmt;
 

@@ -1,6 +1,9 @@
 //! The Lambda function: builds its world once, then serves one payload at a time.
 
+use std::time::Duration;
+
 use aws_config::BehaviorVersion;
+use aws_config::timeout::TimeoutConfig;
 use falcon_posture_sync::config::Config;
 use falcon_posture_sync::handler::handle;
 use falcon_posture_sync::world::{Invocation, World};
@@ -8,11 +11,22 @@ use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn, tracing};
 use serde_json::Value;
 
+/// AWS answers in milliseconds. A call that hangs is given up in time to be made again, and to record what became of it.
+fn patience() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .operation_attempt_timeout(Duration::from_secs(5))
+        .operation_timeout(Duration::from_secs(30))
+        .build()
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     tracing::init_default_subscriber();
     let config = Config::from_env()?;
-    let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .timeout_config(patience())
+        .load()
+        .await;
     let world = &World::new(config, &sdk)?;
     run(service_fn(|event: LambdaEvent<Value>| async move {
         let invocation = Invocation {

@@ -65,9 +65,12 @@ async fn preview(
     wish: &SyncOne,
     invocation: &Invocation,
 ) -> Result<Answer, StoreError> {
-    let run = Run::look(world, wish, invocation).await?;
+    let mut run = Run::look(world, wish, invocation).await?;
+    if let Some(pause) = run.paused().await {
+        return run.answer(Report::paused(&pause));
+    }
     let report = match decide(&run).await {
-        Ok(decided) => Report::planned(&decided),
+        Ok(decided) => Report::planned(decided),
         Err(failure) => Report::failed(failure),
     };
     run.answer(report)

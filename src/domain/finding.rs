@@ -75,8 +75,8 @@ impl FindingKind {
                  whether the attribute key is in use with another type."
             }
             Self::HeldRemovals => {
-                "More attributes would be removed than maxRemovals allows. Look at why, then run a sync with \
-                 `\"force\":true,\"allowMassRemoval\":true`."
+                "More attributes would be removed than maxRemovals allows. Look at why, then run a sync of the \
+                 integration with `\"allowMassRemoval\":true`."
             }
         }
     }

@@ -61,8 +61,8 @@ pub fn guard(
         held: Some(Held {
             removals,
             why: format!(
-                "{removals} removals wait: {reason}. If that is right, run a sync with \"force\" and \
-                 \"allowMassRemoval\"."
+                "{removals} removals wait: {reason}. If that is right, run a sync of the \
+                 integration with \"allowMassRemoval\"."
             ),
             finding: Finding::of(
                 FindingKind::HeldRemovals,

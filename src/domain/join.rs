@@ -319,8 +319,11 @@ type Belongs = fn(&Outcome) -> bool;
 
 /// The findings that are one outcome of a device each.
 const DEVICE_FINDINGS: [(FindingKind, Belongs); 4] = [
-    (FindingKind::NoIdentity, |o| {
-        matches!(o, Outcome::NoIdentity { .. })
+    (FindingKind::NoIdentity, |o| match o {
+        Outcome::NoIdentity { .. } => true,
+        // An empty list says no more than none.
+        Outcome::NoSerial { refused } => refused.is_empty(),
+        _ => false,
     }),
     (FindingKind::Unmatched, |o| {
         matches!(o, Outcome::Unmatched { .. })

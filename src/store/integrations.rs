@@ -17,6 +17,7 @@ use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
 use crate::domain::status::Status;
+use crate::error::chain;
 use crate::integration::{IntegrationId, InvalidSettings, Settings};
 
 /// An integration as it is stored.
@@ -142,13 +143,14 @@ impl Store {
         Integration::from_item(item, OPERATION)
     }
 
-    /// All integrations, by name.
+    /// All integrations, by name. An item that somebody edited beyond recognition is reported in the log and left out:
+    /// it must not keep the others from running.
     ///
     /// # Errors
     /// DynamoDB's.
     pub async fn integrations(&self) -> Result<Vec<Integration>, StoreError> {
         const OPERATION: &str = "list the integrations";
-        let mut pages = self
+        let mut items = self
             .client
             .scan()
             .table_name(&self.integrations)
@@ -157,11 +159,16 @@ impl Store {
             .items()
             .send();
         let mut all = Vec::new();
-        while let Some(item) = pages.next().await {
-            all.push(Integration::from_item(
-                item.map_err(call(OPERATION))?,
-                OPERATION,
-            )?);
+        while let Some(item) = items.next().await {
+            match Integration::from_item(item.map_err(call(OPERATION))?, OPERATION) {
+                Ok(integration) => all.push(integration),
+                Err(error) => {
+                    tracing::error!(
+                        error = chain(&error),
+                        "an item of the integrations table is left out"
+                    );
+                }
+            }
         }
         all.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)

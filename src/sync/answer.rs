@@ -10,9 +10,10 @@ use super::run::Failure;
 use crate::command::SyncOne;
 use crate::domain::device::NodeId;
 use crate::domain::finding::{Finding, FindingKind};
+use crate::domain::guard::Held;
 use crate::domain::join::Counts;
 use crate::domain::pause::Pause;
-use crate::domain::plan::{Change, Plan};
+use crate::domain::plan::{Change, Doubts, Plan};
 use crate::domain::status::RunOutcome;
 use crate::error::{ErrorKind, Side, chain};
 use crate::integration::IntegrationId;
@@ -129,7 +130,7 @@ pub(super) struct Report {
     pub(super) findings: Vec<Finding>,
     plan: Option<Vec<PlannedChange>>,
     /// A fault of our own.
-    fault: Option<StoreError>,
+    pub(super) fault: Option<StoreError>,
 }
 
 impl Report {
@@ -164,16 +165,21 @@ impl Report {
     }
 
     /// Of a dry run.
-    pub(super) fn planned(decided: &Decided) -> Self {
+    pub(super) fn planned(decided: Decided) -> Self {
         let plan = &decided.guarded.plan;
         let removed = plan.removals().count();
-        Self {
+        let mut report = Self {
             written: plan.changes.len() - removed,
             removed,
             plan: Some(plan.changes.iter().map(PlannedChange::from).collect()),
-            error: decided.guarded.held.as_ref().map(|held| held.why.clone()),
-            ..Self::decided(RunOutcome::Planned, decided)
+            ..Self::decided(RunOutcome::Planned, &decided)
+        };
+        report.hold(decided.guarded.held);
+        if let Some(error) = decided.confirmed.error {
+            report.error = Some(chain(&error));
+            report.say_open(&decided.confirmed.open);
         }
+        report
     }
 
     /// Of a run that carried its plan out, as far as it came.
@@ -191,22 +197,18 @@ impl Report {
         report.written = applied.written;
         report.removed = applied.removed;
         report.refuse(&decided.guarded.plan, &applied);
-        if let Some(held) = decided.guarded.held {
+        if decided.guarded.held.is_some() {
             report.outcome = RunOutcome::Held;
-            report.error = Some(held.why);
-            report.findings.extend(held.finding);
         }
+        report.hold(decided.guarded.held);
         if let Some(failure) = applied.failure {
             report = report.with_failure(failure);
             report.say(&format!(
                 "{done} of {meant} changes are written and recorded; the next run goes on"
             ));
         } else if let Some(error) = decided.confirmed.error {
-            let open = decided.confirmed.open.changes.len();
             report = report.with_failure(error.into());
-            report.say(&format!(
-                "{open} changes wait until what they rest on can be looked up"
-            ));
+            report.say_open(&decided.confirmed.open);
         }
         report
     }
@@ -259,6 +261,20 @@ impl Report {
             self.fault = Some(fault);
         }
         self
+    }
+
+    fn hold(&mut self, held: Option<Held>) {
+        if let Some(held) = held {
+            self.error = Some(held.why);
+            self.findings.extend(held.finding);
+        }
+    }
+
+    fn say_open(&mut self, open: &Doubts) {
+        let waiting = open.changes.len();
+        self.say(&format!(
+            "{waiting} changes wait until what they rest on can be looked up"
+        ));
     }
 
     /// Adds a half sentence to the error.

@@ -368,6 +368,8 @@ impl<'a> Run<'a> {
             };
         }
         match report.outcome {
+            // The runtime logs a fault of our own, since it is the invocation's error.
+            _ if report.fault.is_some() => record!(info),
             RunOutcome::Failed | RunOutcome::Paused => record!(error),
             RunOutcome::Held => record!(warn),
             RunOutcome::Synced

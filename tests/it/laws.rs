@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 const NOW: Timestamp = Timestamp::constant(1_768_478_400, 0);
 
@@ -156,8 +157,16 @@ fn applied(plan: &Plan, records: &Records) -> Records {
     records
 }
 
+/// Cases that once failed are kept beside this file, and tried first.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::with_cases(512)
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+    #![proptest_config(config())]
 
     /// Every device has exactly one outcome, and the counts are those of the outcomes.
     #[test]

@@ -235,6 +235,14 @@ async fn a_mass_removal_is_held_while_scores_are_written() {
             "a score that fell arrives"
         );
     }
+    let dry = stage
+        .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
+        .await;
+    assert_eq!(
+        finding(&dry, "heldRemovals")["count"],
+        20,
+        "so says a dry run"
+    );
     let status = stage.corp().await["status"].clone();
     assert!(
         status["error"]

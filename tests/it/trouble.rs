@@ -161,6 +161,10 @@ async fn a_refused_credential_pauses_until_its_secret_changes() {
             "{tick}"
         );
     }
+    let dry = stage
+        .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
+        .await;
+    assert_eq!(dry["outcome"], "paused");
     assert!(stage.requests().is_empty(), "nobody is asked");
     let shown = stage
         .ask(json!({"command": "status", "integration": "corp"}))
@@ -360,6 +364,24 @@ async fn a_record_that_was_spoilt_by_hand_fails_alone() {
             .contains("attributeKey")
     );
     assert_eq!(stage.scores().len(), 40);
+}
+
+#[tokio::test]
+async fn an_item_edited_beyond_recognition_does_not_stop_the_others() {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    let stage = Stage::synced().await;
+    for id in ["Not An Id", "wreck"] {
+        stage
+            .tables
+            .put_item()
+            .table_name("integrations")
+            .item("id", AttributeValue::S(id.to_owned()))
+            .item("configVersion", AttributeValue::S("seven".to_owned()))
+            .send()
+            .await
+            .unwrap();
+    }
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
 }
 
 #[tokio::test]
