@@ -480,7 +480,6 @@ async fn hosts_beyond_the_age_limit_do_not_count() {
     );
 }
 
-// The simulator's hook waits for a write of its own, so the two need threads of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
     let stage = Stage::synced().await;
@@ -489,22 +488,9 @@ async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
         .clone();
     stage.sims.falcon().set_score("corp", &aid, 1).unwrap();
     let tables = stage.tables.clone();
-    let runtime = tokio::runtime::Handle::current();
     // While the devices are listed, somebody moves the scores to another key.
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
-    let once = std::sync::atomic::AtomicBool::new(true);
-    let clock = stage.world.clock.clone();
-    stage.sims.on_request(listing, move |_| {
-        clock.advance(std::time::Duration::from_millis(1));
-        if once.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            let tables = tables.clone();
-            let edited = std::thread::spawn({
-                let runtime = runtime.clone();
-                move || runtime.block_on(async move { rename_key(&tables).await })
-            });
-            edited.join().unwrap();
-        }
-    });
+    stage.amid(listing, async move { rename_key(&tables).await });
     let answer = stage.sync().await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
     assert_eq!(stage.scores_at("custom:moved"), stage.expected());

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use falcon_posture_sync::clock::Clock;
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
 use crate::runs::finding;
-use crate::world::{Stage, TAILNET, falcon_secret};
+use crate::world::{Stage, TAILNET, chain, falcon_secret};
 
 fn falcon(path: &str) -> Matcher {
     Matcher::side(Side::Falcon).path(path)
@@ -364,6 +365,64 @@ async fn a_record_that_was_spoilt_by_hand_fails_alone() {
             .contains("attributeKey")
     );
     assert_eq!(stage.scores().len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_recorded_is_done_and_recorded_again() {
+    let stage = Stage::synced().await;
+    let nodes = stage.items("nodes").await;
+    for node in &nodes[..3] {
+        let aid = node["aid"].as_str().unwrap();
+        stage.sims.falcon().set_score("corp", aid, 1).unwrap();
+    }
+    // While Tailscale is asked to write, another run takes one of the records: the transaction is refused as a whole.
+    let taken = stage.take_record(nodes[1]["nodeId"].as_str().unwrap());
+    stage.amid(tailscale("/api/v2/tailnet/-/device-attributes"), taken);
+    let error = stage.try_ask(json!({"command": "sync"})).await.unwrap_err();
+    assert!(chain(&error).contains("another run"), "{}", chain(&error));
+    let corp = stage.corp().await;
+    assert_eq!(corp["status"]["errorKind"], "storage");
+    assert_eq!(corp["lease"], Value::Null);
+    assert_eq!(
+        stage.scores(),
+        stage.expected(),
+        "Tailscale had accepted it"
+    );
+    assert_eq!(
+        stage.node_audit().await.len(),
+        40,
+        "and nothing is recorded"
+    );
+
+    assert_eq!(stage.sync().await["written"], 3);
+    stage.assert_sound().await;
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn a_run_that_would_outlive_its_function_stops_in_time_and_says_so() {
+    let mut stage = Stage::synced().await;
+    stage.world.clock = Clock::system();
+    let never = FaultKind::Stall { ms: None };
+    stage
+        .sims
+        .faults()
+        .add(Fault::new(falcon("/zero-trust-assessment"), never));
+    let time = Duration::from_secs(2);
+    let answer = stage
+        .ask_within(time, json!({"command": "sync"}))
+        .await
+        .unwrap();
+    assert_eq!(answer["outcome"], "failed", "{answer:#}");
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("a longer timeout"),
+        "{answer:#}"
+    );
+    assert_eq!(stage.corp().await["status"]["errorKind"], "deadline");
+    stage.assert_sound().await;
 }
 
 #[tokio::test]

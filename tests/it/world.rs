@@ -1,7 +1,9 @@
 //! A whole world for one test: both APIs, AWS, and the function in between.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -16,9 +18,10 @@ use falcon_posture_sync::secrets::Secrets;
 use falcon_posture_sync::store::Store;
 use falcon_posture_sync::world::{Invocation, World};
 use jiff::SignedDuration;
-use posture_simulators::{Account, GeneratorSpec, Side, Simulators, Tailnet, generate};
+use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
 use serde_dynamo::from_item;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use crate::aws::{self, Server, Services};
 use crate::oracle::oracle;
@@ -125,6 +128,15 @@ impl Stage {
 
     /// Asks the function.
     pub(crate) async fn try_ask(&self, payload: Value) -> Result<Value, HandlerError> {
+        self.ask_within(Duration::from_mins(15), payload).await
+    }
+
+    /// Asks a function that has so much time.
+    pub(crate) async fn ask_within(
+        &self,
+        time: Duration,
+        payload: Value,
+    ) -> Result<Value, HandlerError> {
         self.world.clock.advance(Duration::from_mins(1));
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
         let invocation = Invocation {
@@ -133,7 +145,7 @@ impl Stage {
                 .world
                 .clock
                 .now()
-                .saturating_add(SignedDuration::from_mins(15))
+                .saturating_add(SignedDuration::try_from(time).unwrap())
                 .unwrap(),
         };
         handler::handle(&self.world, payload, &invocation).await
@@ -235,6 +247,38 @@ impl Stage {
             .send()
             .await
             .unwrap();
+    }
+
+    /// Makes a node record another run's.
+    pub(crate) fn take_record(&self, node: &str) -> impl Future<Output = ()> + Send + 'static {
+        let take = self
+            .tables
+            .update_item()
+            .table_name("nodes")
+            .key("integrationId", AttributeValue::S("corp".to_owned()))
+            .key("nodeId", AttributeValue::S(node.to_owned()))
+            .update_expression("SET runId = :other")
+            .expression_attribute_values(":other", AttributeValue::S("other".to_owned()));
+        async move {
+            take.send().await.unwrap();
+        }
+    }
+
+    /// Does something once, before the first of these requests is answered. The one who asked waits for it, so the test
+    /// needs a runtime of several threads.
+    pub(crate) fn amid(&self, requests: Matcher, deed: impl Future<Output = ()> + Send + 'static) {
+        let runtime = Handle::current();
+        let clock = self.world.clock.clone();
+        let deed = Mutex::new(Some(deed));
+        self.sims.on_request(requests, move |_| {
+            clock.advance(Duration::from_millis(1));
+            if let Some(deed) = deed.lock().unwrap().take() {
+                let runtime = runtime.clone();
+                thread::spawn(move || runtime.block_on(deed))
+                    .join()
+                    .unwrap();
+            }
+        });
     }
 
     /// The invariants that hold after every run, whatever went wrong in it: the lease is free, and each change of value
