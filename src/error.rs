@@ -6,6 +6,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -200,6 +201,28 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// An AWS service's refusal by its own code and words; the SDK's text for it is its inner form. Anything else stays as
+/// the SDK tells it.
+pub(crate) fn of_aws<E>(error: SdkError<E>) -> Box<dyn StdError + Send + Sync>
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    /// What the service said.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{code}: {message}")]
+    struct Refusal {
+        code: String,
+        message: String,
+    }
+    let Some(code) = error.code() else {
+        return error.into();
+    };
+    Box::new(Refusal {
+        code: code.to_owned(),
+        message: plain(error.message().unwrap_or("no reason is given"), 400),
+    })
 }
 
 /// Untrusted text made fit for a log line, a record or an answer: control characters become spaces, and what goes past

@@ -4,6 +4,7 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde_json::json;
 
+use crate::error::of_aws;
 use crate::integration::IntegrationId;
 
 /// The `source` of every event of ours; rules and the role's policy name it.
@@ -127,7 +128,7 @@ impl EventBus {
             .await
             .map_err(|error| EventError::Call {
                 bus: self.name.clone(),
-                source: error.into(),
+                source: of_aws(error),
             })?;
         let codes: Vec<String> = answer
             .entries

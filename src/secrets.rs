@@ -8,7 +8,7 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::error::Side;
+use crate::error::{Side, of_aws};
 use crate::integration::SecretName;
 
 /// A Falcon API client.
@@ -215,7 +215,7 @@ where
         },
         _ => SecretError::Unavailable {
             name: name.clone(),
-            source: error.into(),
+            source: of_aws(error),
         },
     }
 }

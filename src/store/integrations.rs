@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_dynamo::{from_item, to_attribute_value, to_item};
 use serde_json::Value;
 
-use super::{Store, StoreError, call, cancelled_for, decode};
+use super::{Store, StoreError, call, cancelled_for, decode, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
@@ -136,7 +136,7 @@ impl Store {
             .consistent_read(true)
             .send()
             .await
-            .map_err(call(OPERATION))?;
+            .map_err(refused(OPERATION))?;
         let item = answer.item.ok_or_else(|| StoreError::NoIntegration {
             integration: id.to_string(),
         })?;
@@ -160,7 +160,7 @@ impl Store {
             .send();
         let mut all = Vec::new();
         while let Some(item) = items.next().await {
-            match Integration::from_item(item.map_err(call(OPERATION))?, OPERATION) {
+            match Integration::from_item(item.map_err(refused(OPERATION))?, OPERATION) {
                 Ok(integration) => all.push(integration),
                 Err(error) => {
                     tracing::error!(
@@ -212,7 +212,7 @@ impl Store {
                     integration: settings.id.clone(),
                 }
             } else {
-                call(OPERATION)(error)
+                refused(OPERATION)(error)
             }
         })
     }
@@ -257,7 +257,7 @@ impl Store {
                 let item = answer.attributes.unwrap_or_default();
                 Integration::from_item(item, OPERATION).map(Some)
             }
-            Err(error) => match unmet(error).map_err(call(OPERATION))? {
+            Err(error) => match unmet(error, OPERATION)? {
                 None => Err(StoreError::NoIntegration {
                     integration: id.to_string(),
                 }),
@@ -341,7 +341,7 @@ impl Store {
         }
         match request.send().await {
             Ok(_) => Ok(Ok(())),
-            Err(error) => Ok(Err(unmet(error).map_err(call(OPERATION))?)),
+            Err(error) => Ok(Err(unmet(error, OPERATION)?)),
         }
     }
 
@@ -364,19 +364,20 @@ impl Store {
             .await;
         match answer {
             Ok(_) => Ok(()),
-            Err(error) => unmet(error)
-                .map(|_| ())
-                .map_err(call("give the lease back")),
+            Err(error) => unmet(error, "give the lease back").map(|_| ()),
         }
     }
 }
 
 /// Of a write whose condition did not hold: the item as it is, or none if there is no item. Any other error stays one.
-fn unmet(error: SdkError<UpdateItemError>) -> Result<Option<Item>, Box<SdkError<UpdateItemError>>> {
+fn unmet(
+    error: SdkError<UpdateItemError>,
+    operation: &'static str,
+) -> Result<Option<Item>, StoreError> {
     match error.as_service_error() {
         Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
             Ok(failed.item().cloned())
         }
-        _ => Err(Box::new(error)),
+        _ => Err(refused(operation)(error)),
     }
 }

@@ -9,11 +9,13 @@ mod nodes;
 use std::error::Error as StdError;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use backon::{ExponentialBuilder, Retryable};
 
 use crate::config::Config;
+use crate::error::of_aws;
 use crate::integration::IntegrationId;
 
 pub use integrations::{Finish, Finished, Integration, Lease};
@@ -84,7 +86,7 @@ impl Store {
     async fn transact(
         &self,
         items: Vec<TransactWriteItem>,
-    ) -> Result<(), aws_sdk_dynamodb::error::SdkError<TransactWriteItemsError>> {
+    ) -> Result<(), SdkError<TransactWriteItemsError>> {
         let write = || async {
             self.client
                 .transact_write_items()
@@ -105,10 +107,7 @@ impl Store {
 }
 
 /// Whether a transaction was cancelled, and for these reasons only.
-fn cancelled_for(
-    error: &aws_sdk_dynamodb::error::SdkError<TransactWriteItemsError>,
-    codes: &[&str],
-) -> bool {
+fn cancelled_for(error: &SdkError<TransactWriteItemsError>, codes: &[&str]) -> bool {
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
         error.as_service_error()
     else {
@@ -123,7 +122,18 @@ fn cancelled_for(
     reasons.peek().is_some() && reasons.all(|code| codes.contains(&code))
 }
 
-/// A closure for `map_err` that names the operation.
+/// A closure for `map_err` that names the operation which DynamoDB refused or did not answer.
+fn refused<E>(operation: &'static str) -> impl FnOnce(SdkError<E>) -> StoreError
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    move |error| StoreError::Call {
+        operation,
+        source: of_aws(error),
+    }
+}
+
+/// Likewise for a request that cannot be built.
 fn call<E: StdError + Send + Sync + 'static>(
     operation: &'static str,
 ) -> impl FnOnce(E) -> StoreError {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::{from_item, to_item};
 
-use super::{Store, StoreError, call, cancelled_for, decode};
+use super::{Store, StoreError, call, cancelled_for, decode, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::device::NodeId;
@@ -97,7 +97,7 @@ impl Store {
         let mut records = Records::new();
         while let Some(item) = items.next().await {
             let item: NodeItem =
-                from_item(item.map_err(call(OPERATION))?).map_err(decode(OPERATION))?;
+                from_item(item.map_err(refused(OPERATION))?).map_err(decode(OPERATION))?;
             let (node, written) = item.into_record().map_err(decode(OPERATION))?;
             records.insert(node, written);
         }
@@ -127,7 +127,7 @@ impl Store {
                     integration: context.integration.clone(),
                 }
             } else {
-                call(OPERATION)(error)
+                refused(OPERATION)(error)
             }
         })
     }
@@ -149,7 +149,7 @@ impl Store {
             .key("nodeId", AttributeValue::S(node.0.clone()))
             .send()
             .await
-            .map_err(call("forget a departed device"))?;
+            .map_err(refused("forget a departed device"))?;
         Ok(())
     }
 

@@ -400,6 +400,28 @@ async fn what_could_not_be_recorded_is_done_and_recorded_again() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_gone_is_named_in_the_services_own_words() {
+    let stage = Stage::synced().await;
+    stage
+        .tables
+        .delete_table()
+        .table_name("nodes")
+        .send()
+        .await
+        .unwrap();
+    let error = stage.try_ask(json!({"command": "sync"})).await.unwrap_err();
+    let text = chain(&error);
+    assert!(
+        text.starts_with("DynamoDB did not read the node records: ResourceNotFoundException: "),
+        "{text}"
+    );
+    let status = stage.corp().await["status"].clone();
+    assert_eq!(status["error"], text);
+    assert_eq!(status["errorKind"], "storage");
+    assert_eq!(stage.corp().await["lease"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_run_that_would_outlive_its_function_stops_in_time_and_says_so() {
     let mut stage = Stage::synced().await;
     stage.world.clock = Clock::system();
