@@ -1,0 +1,248 @@
+# Everything that is done with this project; `make` alone lists it.
+#
+# Needs Rust, Python 3.10 and make. What else it uses it installs into .tools/, pinned, when a target first asks for it;
+# for a deployment to AWS your own `aws` and `cargo lambda` are preferred.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# --- What you may set: on the command line or in the environment ------------------------------------------------------
+
+FUNCTION ?= falcon-posture-sync
+# The stacks are $(STACK)-state and $(STACK)-triggers.
+STACK ?= $(FUNCTION)
+TABLE_PREFIX ?= $(FUNCTION)
+SECRET_PREFIX ?= falcon-posture-sync
+EVENT_BUS ?= default
+SCHEDULE_MINUTES ?= 15
+LOG_RETENTION_DAYS ?= 90
+AUDIT_RETENTION_DAYS ?= 365
+DELETION_PROTECTION ?= true
+TAILSCALE_API_URL ?=
+FALCON_CLOUDS_EXTRA ?=
+
+# A local AWS runs the function as a process of this machine; AWS has both, and arm64 costs less.
+HOST_ARCH := $(subst aarch64,arm64,$(shell uname -m))
+ARCH ?= $(if $(AWS_ENDPOINT_URL),$(HOST_ARCH),arm64)
+
+PYTHON ?= python3
+
+# REGION=eu-central-1 stands for the SDK's own variables; version 1 of the AWS CLI knows only the second of them.
+REGION ?= $(or $(AWS_REGION),$(AWS_DEFAULT_REGION))
+ifneq ($(REGION),)
+export AWS_REGION := $(REGION)
+export AWS_DEFAULT_REGION := $(REGION)
+endif
+# No `less` in the middle of a deployment.
+export AWS_PAGER :=
+
+# --- Tools ------------------------------------------------------------------------------------------------------------
+
+TOOLS := .tools
+VENV := $(TOOLS)/venv
+CARGO_DENY := $(TOOLS)/cargo-deny-0.20.2
+
+# Looked up when a recipe first uses them, after their stamps were made. Against a local AWS always the pinned ones.
+own = $(if $(AWS_ENDPOINT_URL),,$(shell $(1) --version >/dev/null 2>&1 && echo "$(1)"))
+AWS = $(eval AWS := $(or $(call own,aws),$(VENV)/bin/aws))$(AWS)
+CARGO_LAMBDA = $(eval CARGO_LAMBDA := $(or $(call own,cargo lambda),$(VENV)/bin/cargo-lambda lambda))$(CARGO_LAMBDA)
+
+# The machine's own compiler links against its C library, which may be newer than Lambda's: only a local AWS takes that.
+COMPILER = $(if $(and $(AWS_ENDPOINT_URL),$(filter $(HOST_ARCH),$(ARCH))),cargo,cargo-zigbuild)
+
+.PHONY: deploy-tools
+deploy-tools:
+	@if [ -n "$${AWS_ENDPOINT_URL:-}" ] || ! { aws --version && cargo lambda --version; } >/dev/null 2>&1; then \
+	  $(MAKE) -s $(TOOLS)/deploy.stamp; fi
+
+.PHONY: build-tools
+build-tools: deploy-tools
+	@if [ "$(COMPILER)" = cargo-zigbuild ] && ! zig version >/dev/null 2>&1; then $(MAKE) -s $(TOOLS)/cross.stamp; fi
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed (PYTHON=...), this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+
+pip-install = @echo "installing $< into $(TOOLS)/" && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
+
+$(TOOLS)/deploy.stamp: infra/requirements.txt | $(VENV)/bin/python
+	$(pip-install)
+
+$(TOOLS)/cross.stamp: infra/requirements-cross.txt | $(VENV)/bin/python
+	$(pip-install)
+
+$(TOOLS)/local.stamp: tests/local/requirements.txt $(TOOLS)/deploy.stamp | $(VENV)/bin/python
+	$(pip-install)
+
+# Compiled once, in a few minutes.
+$(CARGO_DENY)/bin/cargo-deny:
+	cargo install --quiet --locked cargo-deny@$(patsubst $(TOOLS)/cargo-deny-%,%,$(CARGO_DENY)) --root $(CARGO_DENY)
+
+# --- Working on it ----------------------------------------------------------------------------------------------------
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: check
+check: $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny ## Format, lints, docs, dependencies, templates; changes nothing
+	cargo fmt --all --check
+	CLIPPY_CONF_DIR="$(CURDIR)/infra" cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	$(CARGO_DENY)/bin/cargo-deny --locked --config infra/deny.toml check bans licenses sources
+	$(VENV)/bin/cfn-lint infra/state.yaml infra/triggers.yaml
+	$(VENV)/bin/ruff check --config tests/local/ruff.toml tests/local
+	$(VENV)/bin/ruff format --config tests/local/ruff.toml --check tests/local
+
+.PHONY: test
+test: $(TOOLS)/local.stamp ## All tests; the last ones deploy to a local AWS and run there
+	cargo test --locked --workspace
+	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/local
+
+.PHONY: demo
+demo: $(TOOLS)/local.stamp ## The whole thing on this machine, with simulated Falcon and Tailscale (KEEP=1 leaves it running)
+	@$(VENV)/bin/python tests/local/demo.py $(if $(KEEP),--keep)
+
+.PHONY: build
+build: build-tools ## The function's binary for Lambda (ARCH=arm64 or x86_64)
+	@CARGO_ZIGBUILD_PYTHON_PATH="$$([ -e $(TOOLS)/cross.stamp ] && echo "$(CURDIR)/$(VENV)/bin/python" || echo $(PYTHON))" \
+	$(CARGO_LAMBDA) build --locked --release --bin falcon-posture-sync --compiler $(COMPILER) \
+	  $(if $(filter cargo,$(COMPILER)),,$(if $(filter arm64,$(ARCH)),--arm64,--x86-64))
+
+.PHONY: clean
+clean: ## Remove what was built and the tools
+	rm -rf target $(TOOLS)
+
+# --- Running it in AWS ------------------------------------------------------------------------------------------------
+
+# Where `cargo lambda build` leaves the binary, and the function's environment beside it.
+LAMBDA_DIR := $(or $(CARGO_TARGET_DIR),target)/lambda
+ENV_FILE := $(LAMBDA_DIR)/$(FUNCTION).env
+
+STATE := $(STACK)-state
+TRIGGERS := $(STACK)-triggers
+deploy-stack = $(AWS) cloudformation deploy --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
+  --stack-name $(1) --template-file $(2) --parameter-overrides
+# One output of the state stack, in a shell that has them all in $outputs.
+state-outputs = $(AWS) cloudformation describe-stacks --stack-name $(STATE) \
+  --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]' --output text
+output = $$(awk '$$1 == "$(1)" { print $$2 }' <<<"$$outputs")
+
+.PHONY: deploy
+deploy: build ## Create or update everything in AWS; safe to repeat
+	@echo "==> tables, role, log group, dead-letter queue ($(STATE))"
+	@$(call deploy-stack,$(STATE),infra/state.yaml) \
+	  FunctionName=$(FUNCTION) TablePrefix=$(TABLE_PREFIX) SecretPrefix=$(SECRET_PREFIX) EventBusName=$(EVENT_BUS) \
+	  LogRetentionDays=$(LOG_RETENTION_DAYS) DeletionProtection=$(DELETION_PROTECTION)
+	@echo "==> function ($(FUNCTION))"
+	@outputs=$$($(state-outputs)); \
+	printf '%s="%s"\n' > $(ENV_FILE) \
+	  INTEGRATIONS_TABLE "$(call output,IntegrationsTableName)" \
+	  NODES_TABLE "$(call output,NodesTableName)" \
+	  AUDIT_TABLE "$(call output,AuditTableName)" \
+	  EVENT_BUS_NAME "$(EVENT_BUS)" \
+	  AUDIT_RETENTION_DAYS "$(AUDIT_RETENTION_DAYS)" \
+	  SYNC_INTERVAL_MINUTES "$(SCHEDULE_MINUTES)" \
+	  $(if $(TAILSCALE_API_URL),TAILSCALE_API_URL "$(TAILSCALE_API_URL)") \
+	  $(if $(FALCON_CLOUDS_EXTRA),FALCON_CLOUDS_EXTRA "$(FALCON_CLOUDS_EXTRA)"); \
+	for attempt in 1 2 3 4; do \
+	  if log=$$($(CARGO_LAMBDA) deploy $(FUNCTION) --binary-name falcon-posture-sync --lambda-dir $(LAMBDA_DIR) \
+	    --role "$(call output,FunctionRoleArn)" --env-file $(ENV_FILE) 2>&1); then break; fi; \
+	  : "IAM needs some seconds until Lambda knows a new role"; \
+	  if [ $$attempt = 4 ] || ! grep -q 'cannot be assumed' <<<"$$log"; then printf '%s\n' "$$log" >&2; exit 1; fi; \
+	  sleep 5; \
+	done
+	@: "Lambda's own log lines as JSON too; cargo-lambda has no setting for it"; \
+	$(AWS) lambda wait function-updated --function-name $(FUNCTION); \
+	if [ "$$($(AWS) lambda get-function-configuration --function-name $(FUNCTION) \
+	    --query LoggingConfig.LogFormat --output text)" != JSON ]; then \
+	  $(AWS) lambda update-function-configuration --function-name $(FUNCTION) --logging-config LogFormat=JSON >/dev/null; \
+	  $(AWS) lambda wait function-updated --function-name $(FUNCTION); \
+	fi
+	@echo "==> schedule, rules, retries ($(TRIGGERS))"
+	@$(call deploy-stack,$(TRIGGERS),infra/triggers.yaml) \
+	  FunctionName=$(FUNCTION) StateStack=$(STATE) EventBusName=$(EVENT_BUS) ScheduleMinutes=$(SCHEDULE_MINUTES)
+	@printf '%s\n' "$$NEXT_STEPS"
+
+define NEXT_STEPS
+
+Deployed. Every $(SCHEDULE_MINUTES) min it looks at all connected integrations. To connect one, here named corp:
+
+1. Store the credentials of its two API clients
+   (Falcon: Hosts Read, Zero Trust Assessment Read; Tailscale: devices:core:read, devices:posture_attributes):
+     aws secretsmanager create-secret --name $(SECRET_PREFIX)/corp/falcon    --secret-string file:///dev/stdin
+     aws secretsmanager create-secret --name $(SECRET_PREFIX)/corp/tailscale --secret-string file:///dev/stdin
+   Each then reads {"clientId":"...","clientSecret":"..."} until Ctrl-D (README: without showing the secret)
+2. make connect INTEGRATION=corp CLOUD=us-2
+3. make status
+4. In the tailnet policy file, under "postures", then "srcPosture" in the rules it is for:
+     "posture:trusted": ["custom:ztaScore >= 70"]
+endef
+export NEXT_STEPS
+
+# Prints the answer as JSON. An error of the function goes to standard error, without cargo-lambda's invitation to
+# report it to cargo-lambda, and fails.
+invoke = invoke() { $(CARGO_LAMBDA) invoke $(FUNCTION) --remote --output-format json "$$@" \
+  2> >(sed '/Was this behavior unexpected/,$$d' >&2); }; invoke
+comma := ,
+field = $(if $(2),$(comma)"$(1)":$(2))
+text = $(if $(2),$(comma)"$(1)":"$(2)")
+
+.PHONY: connect
+connect: deploy-tools ## Connect a Falcon account to a tailnet: INTEGRATION=corp CLOUD=us-2 [TAILNET=... ATTRIBUTE_KEY=...] or CONFIG=file
+ifdef CONFIG
+	@$(invoke) --data-file $(CONFIG)
+else
+	$(if $(and $(INTEGRATION),$(CLOUD)),,$(error Say which: INTEGRATION=<a short name> CLOUD=<us-1, us-2, eu-1, ...>, or CONFIG=<a file like events/connect.json>))
+	@$(invoke) --data-ascii '{"command":"connect"$(call text,actor,$(ACTOR)),"integration":{"id":"$(INTEGRATION)","provider":"falcon","cloudId":"$(CLOUD)","falconSecret":"$(SECRET_PREFIX)/$(INTEGRATION)/falcon","tailnet":"$(or $(TAILNET),-)","tailscaleSecret":"$(SECRET_PREFIX)/$(INTEGRATION)/tailscale"$(call text,attributeKey,$(ATTRIBUTE_KEY))}}'
+endif
+
+# Who the audit record names: by default whoever's AWS credentials are in use.
+ACTOR = $(shell $(AWS) sts get-caller-identity --query Arn --output text)
+
+.PHONY: sync
+sync: deploy-tools ## Sync now, all or INTEGRATION=corp; FORCE=1 ends a pause, DRY_RUN=1 only answers the plan, ALLOW_MASS_REMOVAL=1 lets held removals pass
+	@answer=$$($(invoke) --data-ascii '{"command":"sync"$(call text,integration,$(INTEGRATION))$(call field,force,$(if $(FORCE),true))$(call field,dryRun,$(if $(DRY_RUN),true))$(call field,allowMassRemoval,$(if $(ALLOW_MASS_REMOVAL),true))}'); \
+	printf '%s\n' "$$answer"; \
+	: "What Falcon or Tailscale refused is an answer of the function, but not what was wanted here"; \
+	! grep -Eq '"outcome": ?"(failed|paused)"' <<<"$$answer"
+
+.PHONY: status
+status: deploy-tools ## What the last syncs did, all or INTEGRATION=corp
+	@$(invoke) --data-ascii '{"command":"status"$(call text,integration,$(INTEGRATION))}'
+
+MINUTES ?= 60
+
+.PHONY: logs
+logs: deploy-tools ## The function's log of the last MINUTES=60
+	@$(AWS) logs filter-log-events --log-group-name /aws/lambda/$(FUNCTION) \
+	  --start-time $$(( ($$(date +%s) - $(MINUTES) * 60) * 1000 )) --query 'events[].[message]' --output text
+
+.PHONY: destroy
+destroy: deploy-tools ## Take it down but keep the tables, role and log; DELETE_DATA=1 deletes those too
+	@echo "==> schedule, rules, retries ($(TRIGGERS))"
+	@$(AWS) cloudformation delete-stack --stack-name $(TRIGGERS)
+	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(TRIGGERS)
+	@echo "==> function ($(FUNCTION))"
+	@if ! log=$$($(AWS) lambda delete-function --function-name $(FUNCTION) 2>&1) && ! grep -q ResourceNotFound <<<"$$log"; then \
+	  printf '%s\n' "$$log" >&2; exit 1; fi
+ifdef DELETE_DATA
+	@echo "==> tables, role, log group, dead-letter queue ($(STATE))"
+	@: "The stack keeps the tables it leaves and DynamoDB protects them, so they are unprotected and deleted by name"; \
+	outputs=$$($(state-outputs)); \
+	$(AWS) cloudformation delete-stack --stack-name $(STATE); \
+	$(AWS) cloudformation wait stack-delete-complete --stack-name $(STATE); \
+	for table in $(call output,IntegrationsTableName) $(call output,NodesTableName) $(call output,AuditTableName); do \
+	  $(AWS) dynamodb update-table --table-name $$table --no-deletion-protection-enabled >/dev/null; \
+	  $(AWS) dynamodb wait table-exists --table-name $$table; \
+	  $(AWS) dynamodb delete-table --table-name $$table >/dev/null; \
+	  echo "deleted $$table"; \
+	done
+	@echo "The secrets under $(SECRET_PREFIX)/ are yours to delete."
+else
+	@echo "Kept: the stack $(STATE) (tables, role, log group, dead-letter queue); \`make deploy\` picks it up again."
+	@echo "To delete it with all its data: make destroy DELETE_DATA=1"
+endif
