@@ -1,0 +1,37 @@
+"""The deployment itself: `make deploy` repeated, configured, enforced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from local_aws import CommandFailedError
+
+if TYPE_CHECKING:
+    from local_aws import LocalAws, Simulators
+
+
+def test_deploying_again_changes_nothing(aws: LocalAws, settings: dict[str, Any]) -> None:
+    assert aws.make("deploy", **settings).count("No changes to deploy") == 2
+
+
+def test_the_function_is_configured(aws: LocalAws, sims: Simulators) -> None:
+    function = aws.client("lambda").get_function_configuration(FunctionName=aws.function)
+    assert function["Runtime"] == "provided.al2023"
+    assert (function["Timeout"], function["MemorySize"]) == (900, 256)
+    assert function["LoggingConfig"]["LogFormat"] == "JSON"
+    assert function["Environment"]["Variables"] == {
+        "INTEGRATIONS_TABLE": f"{aws.function}-integrations",
+        "NODES_TABLE": f"{aws.function}-nodes",
+        "AUDIT_TABLE": f"{aws.function}-audit",
+        "EVENT_BUS_NAME": "default",
+        "AUDIT_RETENTION_DAYS": "365",
+        "SYNC_INTERVAL_MINUTES": "1",
+        # Set only where they are other than usual.
+        **sims.settings,
+    }
+
+
+def test_a_command_that_lacks_something_says_what(aws: LocalAws) -> None:
+    with pytest.raises(CommandFailedError, match="INTEGRATION=<a short name> CLOUD="):
+        aws.make("connect")

@@ -1,0 +1,130 @@
+"""What the templates promise and the local AWS cannot show: retries, dead letters, permissions."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+from cfnlint.decode import cfn_yaml
+from local_aws import REPOSITORY, event
+
+STATE = cfn_yaml.load(str(REPOSITORY / "infra/state.yaml"))
+TRIGGERS = cfn_yaml.load(str(REPOSITORY / "infra/triggers.yaml"))
+DEAD_LETTERS = {"Fn::ImportValue": {"Fn::Sub": "${StateStack}-DeadLetterQueueArn"}}
+DEAD_LETTERS_NAMES = {"Fn::Sub": "${AWS::StackName}-DeadLetterQueueArn"}
+
+
+def resources(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    """Return the properties of all resources of one kind."""
+    found = {
+        name: resource.get("Properties", {})
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == f"AWS::{kind}"
+    }
+    assert found, f"no {kind} in the template"
+    return found
+
+
+def statements() -> dict[str, dict[str, Any]]:
+    """Return the statements of the function's policy by their Sid."""
+    (policy,) = STATE["Resources"]["FunctionRole"]["Properties"]["Policies"]
+    return {statement["Sid"]: statement for statement in policy["PolicyDocument"]["Statement"]}
+
+
+def actions(statement: dict[str, Any]) -> set[str]:
+    """Return a statement's actions, of which YAML allows one without a list."""
+    action = statement["Action"]
+    return {action} if isinstance(action, str) else set(action)
+
+
+def test_the_schedule_sends_the_sync_command() -> None:
+    (schedule,) = resources(TRIGGERS, "Scheduler::Schedule").values()
+    assert json.loads(schedule["Target"]["Input"]) == event("sync")
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    assert schedule["ScheduleExpression"]["Fn::If"][0] == "EveryMinute"
+    assert TRIGGERS["Parameters"]["ScheduleMinutes"]["Default"] == 15
+
+
+def test_rules_match_the_events_and_only_those() -> None:
+    patterns = [rule["EventPattern"] for rule in resources(TRIGGERS, "Events::Rule").values()]
+    envelopes = [event("integration-changed"), event("sync-requested")]
+    assert patterns == [{"source": [e["source"]], "detail-type": [e["detail-type"]]} for e in envelopes]
+
+
+def test_every_target_retries_and_then_keeps_what_failed() -> None:
+    targets = [schedule["Target"] for schedule in resources(TRIGGERS, "Scheduler::Schedule").values()]
+    targets += [target for rule in resources(TRIGGERS, "Events::Rule").values() for target in rule["Targets"]]
+    for target in targets:
+        assert target["RetryPolicy"] == {"MaximumRetryAttempts": 3, "MaximumEventAgeInSeconds": 900}
+        assert target["DeadLetterConfig"] == {"Arn": DEAD_LETTERS}
+    (invocations,) = resources(TRIGGERS, "Lambda::EventInvokeConfig").values()
+    assert invocations["DestinationConfig"] == {"OnFailure": {"Destination": DEAD_LETTERS}}
+    assert invocations["MaximumRetryAttempts"] == 2
+    assert STATE["Outputs"]["DeadLetterQueueArn"]["Export"]["Name"] == DEAD_LETTERS_NAMES
+
+
+def test_each_rule_may_start_the_function_and_send_dead_letters() -> None:
+    rules = [{"Fn::GetAtt": [name, "Arn"]} for name in resources(TRIGGERS, "Events::Rule")]
+    permissions = resources(TRIGGERS, "Lambda::Permission").values()
+    assert [permission["SourceArn"] for permission in permissions] == rules
+    assert {permission["Principal"] for permission in permissions} == {"events.amazonaws.com"}
+    (policy,) = resources(TRIGGERS, "SQS::QueuePolicy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": rules}}
+
+
+def test_tables_outlive_their_stack() -> None:
+    for name, table in resources(STATE, "DynamoDB::Table").items():
+        assert STATE["Resources"][name]["DeletionPolicy"] == "Retain"
+        assert STATE["Resources"][name]["UpdateReplacePolicy"] == "Retain"
+        assert table["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert table["SSESpecification"] == {"SSEEnabled": True}
+        assert table["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
+    assert STATE["Parameters"]["DeletionProtection"]["Default"] == "true"
+
+
+def test_the_audit_trail_is_append_only() -> None:
+    assert actions(statements()["Audit"]) == {"dynamodb:PutItem"}
+
+
+@pytest.mark.parametrize("statement", statements().values(), ids=statements())
+def test_the_function_may_nothing_in_general(statement: dict[str, Any]) -> None:
+    assert not any("*" in action for action in actions(statement))
+    assert statement["Resource"] != "*"
+
+
+def test_the_function_may_exactly_what_its_code_calls() -> None:
+    """Find the SDK's calls in the source by the SDK's own list of operations."""
+    source = "\n".join(path.read_text() for path in sorted((REPOSITORY / "src").rglob("*.rs")))
+    session = botocore.session.get_session()
+    called = {
+        f"{service}:{operation}"
+        for service in ("dynamodb", "secretsmanager", "events")
+        for operation in session.get_service_model(service).operation_names
+        if re.search(rf"\.\s*{xform_name(operation)}\(\)", source)
+    }
+    # A transaction has no action of its own; its parts have.
+    if "dynamodb:TransactWriteItems" in called:
+        called.remove("dynamodb:TransactWriteItems")
+        parts = {
+            "Put": "PutItem",
+            "Update": "UpdateItem",
+            "Delete": "DeleteItem",
+            "ConditionCheck": "ConditionCheckItem",
+        }
+        called |= {
+            f"dynamodb:{action}" for part, action in parts.items() if re.search(rf"\b{part}::builder\(\)", source)
+        }
+    # Lambda writes the log and the dead letters in the function's name.
+    allowed = {
+        action
+        for sid, statement in statements().items()
+        if sid not in {"Logs", "DeadLetters"}
+        for action in actions(statement)
+    }
+    assert allowed == called
