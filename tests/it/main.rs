@@ -12,8 +12,10 @@
 mod aws;
 mod contract;
 mod input;
+mod integrations;
 mod laws;
 mod oracle;
+mod pauses;
 mod plans;
 mod removals;
 mod runs;

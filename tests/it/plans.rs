@@ -109,7 +109,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
                 key: key.to_owned().try_into().unwrap(),
                 score: Score::new(score).unwrap(),
                 aid: Aid("0f".to_owned()),
-                serial: "C02XXX".to_owned(),
+                serial: "C02ZZZ".to_owned(),
                 name: case.node.to_owned(),
                 run_id: "before".to_owned(),
             };

@@ -7,7 +7,7 @@ use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
 use crate::runs::finding;
-use crate::world::{Stage, TAILNET, chain, falcon_secret};
+use crate::world::{Stage, TAILNET, chain};
 
 fn falcon(path: &str) -> Matcher {
     Matcher::side(Side::Falcon).path(path)
@@ -134,121 +134,6 @@ async fn a_token_that_ends_in_mid_crawl_is_minted_anew_once() {
     assert_eq!(stage.sync().await["outcome"], "synced");
     assert_eq!(stage.requests()["POST /oauth2/token"], 2);
     assert_eq!(stage.scores(), stage.expected());
-}
-
-#[tokio::test]
-async fn a_refused_credential_pauses_until_its_secret_changes() {
-    let stage = Stage::synced().await;
-    stage.services.put_secret(
-        "corp/falcon",
-        json!({"clientId": "0".repeat(32), "clientSecret": "hush-hush"}),
-    );
-    let answer = stage.sync().await;
-    assert_eq!(answer["outcome"], "paused", "{answer:#}");
-    let corp = stage.corp().await;
-    assert_eq!(corp["pause"]["side"], "falcon");
-    assert_eq!(corp["pause"]["secretVersion"], "version-2");
-    assert_eq!(corp["pause"]["attempts"], 1);
-    assert_eq!(corp["status"]["errorKind"], "authentication");
-    assert!(!corp.to_string().contains("hush-hush"));
-    assert_eq!(stage.scores().len(), 40, "a pause deletes nothing");
-    stage.requests();
-
-    for _ in 0..3 {
-        let tick = stage.sync().await;
-        assert_eq!(tick["outcome"], "paused");
-        assert!(
-            tick["error"].as_str().unwrap().starts_with("paused until"),
-            "{tick}"
-        );
-    }
-    let dry = stage
-        .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
-        .await;
-    assert_eq!(dry["outcome"], "paused");
-    assert!(stage.requests().is_empty(), "nobody is asked");
-    let shown = stage
-        .ask(json!({"command": "status", "integration": "corp"}))
-        .await;
-    assert_eq!(shown["nextSync"], shown["pause"]["until"]);
-
-    stage.world.clock.advance(Duration::from_hours(1));
-    assert_eq!(stage.sync().await["outcome"], "paused");
-    assert_eq!(
-        stage.requests()["POST /oauth2/token"],
-        1,
-        "one try after the hour"
-    );
-    assert_eq!(stage.corp().await["pause"]["attempts"], 2);
-
-    stage
-        .services
-        .put_secret("corp/falcon", falcon_secret("corp"));
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-    assert_eq!(stage.corp().await["pause"], Value::Null);
-    stage.assert_sound().await;
-}
-
-#[tokio::test]
-async fn force_and_changed_settings_end_a_pause_at_once() {
-    let stage = Stage::synced().await;
-    let good = posture_simulators::Tailnet::new(TAILNET);
-    stage
-        .sims
-        .tailscale()
-        .configure(TAILNET, |tailnet| tailnet.oauth_clients.clear())
-        .unwrap();
-    assert_eq!(stage.sync().await["outcome"], "paused");
-    assert_eq!(stage.corp().await["pause"]["side"], "tailscale");
-    stage
-        .sims
-        .tailscale()
-        .configure(TAILNET, |tailnet| {
-            tailnet.oauth_clients = good.oauth_clients;
-        })
-        .unwrap();
-    assert_eq!(stage.sync().await["outcome"], "paused");
-    assert_eq!(stage.force().await["outcome"], "unchanged");
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-}
-
-#[tokio::test]
-async fn a_secret_that_is_gone_pauses_and_its_return_ends_the_pause() {
-    let stage = Stage::empty().await;
-    stage.load(&GeneratorSpec::plain(5, 5));
-    stage
-        .ask(
-            json!({"command": "connect", "check": false, "integration": {
-                "id": "corp", "provider": "falcon", "cloudId": "us-1",
-                "falconSecret": "corp/later", "tailscaleSecret": "corp/tailscale"
-            }}),
-        )
-        .await;
-    let answer = stage.sync().await;
-    assert_eq!(answer["outcome"], "paused", "{answer:#}");
-    assert_eq!(stage.corp().await["pause"]["side"], "secrets");
-    assert_eq!(stage.sync().await["outcome"], "paused");
-    stage
-        .services
-        .put_secret("corp/later", falcon_secret("corp"));
-    assert_eq!(stage.sync().await["outcome"], "synced");
-}
-
-#[tokio::test]
-async fn a_missing_scope_is_named() {
-    let stage = Stage::empty().await;
-    stage.load(&GeneratorSpec::plain(5, 5));
-    stage
-        .sims
-        .falcon()
-        .put_account(posture_simulators::Account::new("corp").scopes(["hosts:read"]));
-    stage.load(&GeneratorSpec::plain(5, 5));
-    stage.connect(json!({})).await;
-    let answer = stage.sync().await;
-    assert_eq!(answer["outcome"], "paused", "{answer:#}");
-    let error = answer["error"].as_str().unwrap();
-    assert!(error.contains("Zero Trust Assessment"), "{error}");
-    assert_eq!(stage.corp().await["status"]["errorKind"], "missingScope");
 }
 
 #[tokio::test]

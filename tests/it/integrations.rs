@@ -1,0 +1,169 @@
+//! Integrations: how they come to be, how each gets its run, and what a change of their settings leads to.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Tailnet};
+use serde_json::{Value, json};
+
+use crate::world::{KEY, Stage, falcon_secret, tailscale_secret};
+
+#[tokio::test]
+async fn one_integration_runs_in_place_and_several_are_requested() {
+    let stage = Stage::synced().await;
+    assert_eq!(stage.sync().await["integration"], "corp");
+    for name in ["labs", "shop"] {
+        let tailnet = format!("{name}.example.com");
+        stage.sims.falcon().put_account(Account::new(name));
+        stage.sims.tailscale().put_tailnet(Tailnet::new(&tailnet));
+        stage
+            .services
+            .put_secret(&format!("{name}/falcon"), falcon_secret(name));
+        stage
+            .services
+            .put_secret(&format!("{name}/tailscale"), tailscale_secret(&tailnet));
+        stage
+            .connect(json!({
+                "id": name, "falconSecret": format!("{name}/falcon"), "tailscaleSecret": format!("{name}/tailscale")
+            }))
+            .await;
+    }
+    stage
+        .connect(json!({"id": "dormant", "enabled": false}))
+        .await;
+    stage.services.held().events.clear();
+    let answer = stage.sync().await;
+    assert_eq!(answer, json!({"requested": ["corp", "labs", "shop"]}));
+    let events = stage.services.held().events.clone();
+    assert_eq!(events.len(), 3);
+    assert_eq!(
+        events[0],
+        json!({
+            "source": "falcon-posture-sync", "detail-type": "Posture Sync Requested",
+            "detail": {"integration": "corp", "reason": "schedule"}
+        })
+    );
+    for event in events {
+        assert_eq!(stage.ask(event).await["outcome"], "unchanged");
+    }
+    let dormant = stage
+        .ask(json!({"command": "sync", "integration": "dormant"}))
+        .await;
+    assert_eq!(
+        (&dormant["outcome"], &dormant["error"]),
+        (&json!("skipped"), &json!("it is disabled"))
+    );
+}
+
+#[tokio::test]
+async fn connecting_stores_audits_and_requests_the_first_sync() {
+    let stage = Stage::empty().await;
+    stage.load(&GeneratorSpec::plain(5, 5));
+    stage.connect(json!({"maxHostAgeDays": 30})).await;
+    let corp = stage.corp().await;
+    assert_eq!(corp["configVersion"], 1);
+    assert_eq!(corp["maxHostAgeDays"], 30);
+    let audit = stage.items("audit").await;
+    assert_eq!(audit.len(), 1);
+    assert_eq!(audit[0]["action"], "Create posture integration");
+    assert_eq!(audit[0]["target"]["type"], "Integration");
+    assert_eq!(audit[0]["actor"], "amelie");
+    assert_eq!(audit[0]["old"], Value::Null);
+    assert_eq!(audit[0]["new"]["cloudId"], "us-1");
+    let event = stage.services.held().events[0].clone();
+    assert_eq!(
+        event["detail"],
+        json!({"integration": "corp", "change": "created", "configVersion": 1})
+    );
+    assert_eq!(stage.ask(event).await["outcome"], "synced");
+    assert_eq!(stage.scores(), stage.expected());
+}
+
+#[tokio::test]
+async fn a_bus_that_is_down_does_not_undo_a_connect() {
+    let stage = Stage::empty().await;
+    stage.services.held().bus_is_down = true;
+    let answer = stage
+        .ask(json!({"command": "connect", "integration": {
+            "id": "corp", "provider": "falcon", "cloudId": "us-1",
+            "falconSecret": "corp/falcon", "tailscaleSecret": "corp/tailscale"
+        }}))
+        .await;
+    assert!(
+        answer["sync"]
+            .as_str()
+            .unwrap()
+            .starts_with("not requested"),
+        "{answer}"
+    );
+    assert_eq!(stage.corp().await["configUpdatedBy"], "unknown");
+}
+
+#[tokio::test]
+async fn secrets_are_fetched_once_for_as_long_as_their_version_stays() {
+    let stage = Stage::synced().await;
+    assert_eq!(stage.services.calls("GetSecretValue"), 2);
+    stage.sync().await;
+    stage.sync().await;
+    assert_eq!(stage.services.calls("GetSecretValue"), 2);
+    stage
+        .services
+        .put_secret("corp/falcon", falcon_secret("corp"));
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    assert_eq!(stage.services.calls("GetSecretValue"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
+    let stage = Stage::synced().await;
+    let aid = stage.sims.falcon().hosts("corp").unwrap()[0]
+        .device_id
+        .clone();
+    stage.sims.falcon().set_score("corp", &aid, 1).unwrap();
+    let tables = stage.tables.clone();
+    // While the devices are listed, somebody moves the scores to another key.
+    let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
+    stage.amid(listing, async move { rename_key(&tables).await });
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "synced", "{answer:#}");
+    assert_eq!(stage.scores_at("custom:moved"), stage.expected());
+    assert!(
+        stage.scores().is_empty(),
+        "nothing is left under the old key"
+    );
+    let corp = stage.corp().await;
+    assert_eq!(corp["status"]["configVersion"], 2);
+    assert_eq!(corp["lease"], Value::Null);
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
+
+async fn rename_key(tables: &aws_sdk_dynamodb::Client) {
+    tables
+        .update_item()
+        .table_name("integrations")
+        .key("id", AttributeValue::S("corp".to_owned()))
+        .update_expression("SET attributeKey = :key ADD configVersion :one")
+        .expression_attribute_values(":key", AttributeValue::S("custom:moved".to_owned()))
+        .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+        .send()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_key_moves_the_scores() {
+    let stage = Stage::synced().await;
+    rename_key(&stage.tables).await;
+    let answer = stage.sync().await;
+    assert_eq!(
+        (&answer["written"], &answer["removed"]),
+        (&json!(40), &json!(0))
+    );
+    assert_eq!(stage.scores_at("custom:moved"), stage.expected());
+    assert!(stage.scores().is_empty());
+    let audit = stage.node_audit().await;
+    assert_eq!(audit.len(), 80, "one record for each device's move");
+    let moved = audit
+        .iter()
+        .filter(|r| r["old"].get(KEY).is_some() && r["new"].get("custom:moved").is_some());
+    assert_eq!(moved.count(), 40);
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
