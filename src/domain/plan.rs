@@ -235,19 +235,24 @@ pub fn doubts(plan: &Plan, joined: &Joined, devices: &Devices) -> Doubts {
                 }
                 doubts.changes.insert(change.node_id.clone());
             }
-            Some(
-                Outcome::Unassessed { aids }
-                | Outcome::Scored(Evidence {
-                    unassessed: aids, ..
-                }),
-            ) if !aids.is_empty() => {
+            Some(Outcome::Unassessed { aids }) => {
                 doubts.scores.extend(aids.iter().cloned());
                 doubts.changes.insert(change.node_id.clone());
             }
+            Some(Outcome::Scored(evidence)) => {
+                // Another host decides than before: if that one is only missing from the listing, its lower score counts.
+                let former = change.old.as_ref().map(|old| &old.aid);
+                let replaced = former.filter(|aid| **aid != evidence.aid);
+                if replaced.is_some() || !evidence.unassessed.is_empty() {
+                    doubts.changes.insert(change.node_id.clone());
+                }
+                doubts.hosts.extend(replaced.cloned());
+                doubts
+                    .scores
+                    .extend(evidence.unassessed.iter().chain(replaced).cloned());
+            }
             Some(
-                Outcome::Scored(_)
-                | Outcome::Unassessed { .. }
-                | Outcome::Stale { .. }
+                Outcome::Stale { .. }
                 | Outcome::NoSerial { .. }
                 | Outcome::NoIdentity { .. }
                 | Outcome::External,

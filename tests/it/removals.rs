@@ -111,6 +111,49 @@ async fn a_host_that_the_listing_missed_keeps_its_attribute() {
 }
 
 #[tokio::test]
+async fn a_clone_that_the_listing_missed_still_holds_the_score_down() {
+    let stage = Stage::synced().await;
+    let (node, aid) = some_node(&stage).await;
+    let low = stage
+        .sims
+        .falcon()
+        .remove_host("corp", &aid)
+        .unwrap()
+        .unwrap();
+    stage.sims.falcon().set_score("corp", &aid, 5).unwrap();
+    stage.sims.falcon().put_host("corp", low.clone()).unwrap();
+    stage.sync().await;
+    assert_eq!(stage.scores()[&node], 5);
+    // Another live host claims the serial with a better score, and the first one drops out of the listing.
+    let mut high = low.clone();
+    high.device_id = "e".repeat(32);
+    stage.sims.falcon().put_host("corp", high.clone()).unwrap();
+    stage
+        .sims
+        .falcon()
+        .set_score("corp", &high.device_id, 95)
+        .unwrap();
+    stage.sims.falcon().remove_host("corp", &aid).unwrap();
+    let falcon = stage.sims.falcon().clone();
+    let listing = Matcher::side(Side::Falcon).path("/devices/combined/devices/v1");
+    let first = AtomicBool::new(true);
+    stage.sims.on_request(listing, move |_| {
+        if !first.swap(false, Ordering::SeqCst) {
+            falcon.put_host("corp", low.clone()).unwrap();
+        }
+    });
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    assert_eq!(stage.scores()[&node], 5);
+    stage.sims.falcon().remove_score("corp", &aid).unwrap();
+    assert_eq!(
+        stage.sync().await["written"],
+        1,
+        "once it is really gone, the other decides"
+    );
+    assert_eq!(stage.scores(), stage.expected());
+}
+
+#[tokio::test]
 async fn a_device_that_lost_its_identity_loses_its_attribute() {
     let stage = Stage::synced().await;
     let mut devices = stage.sims.tailscale().devices(TAILNET).unwrap();
