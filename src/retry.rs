@@ -175,15 +175,6 @@ impl Budget {
         }
     }
 
-    /// The same budget with another end: what is counted is counted for both.
-    #[must_use]
-    pub fn until(&self, deadline: Deadline) -> Self {
-        Self {
-            deadline,
-            ..self.clone()
-        }
-    }
-
     /// How many HTTP requests were sent to a side so far, repeated ones included.
     pub fn requests(&self, side: Side) -> u64 {
         self.counter(side)

@@ -2,7 +2,9 @@ use serde_json::Value;
 
 use super::scripted::{Server, answer};
 use super::*;
+use crate::clock::{Clock, Deadline};
 use crate::error::{Side, chain};
+use crate::retry::Policy;
 use crate::retry::tests::budget;
 
 const PROBE: Operation = Operation {
@@ -113,11 +115,12 @@ async fn what_does_not_arrive_is_unavailable_and_the_url_is_not_told() {
 async fn a_call_without_time_is_not_made() {
     let server = Server::new(|_, _| answer(200, &[], ""));
     let http = Http::new().unwrap();
-    let budget = budget();
-    let over = budget.until(crate::clock::Deadline::new(
-        crate::clock::Clock::system(),
-        Timestamp::MIN,
-    ));
+    let clock = Clock::system();
+    let over = Budget::new(
+        Policy::default(),
+        clock.clone(),
+        Deadline::new(clock, Timestamp::MIN),
+    );
     let request = http.request(Method::GET, server.url.clone());
     let error = http.send(request, PROBE, 1, &over).await.unwrap_err();
     assert!(matches!(error, UpstreamError::Deadline { .. }));

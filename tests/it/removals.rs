@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use posture_simulators::{GeneratorSpec, Matcher, PostureIdentity, Side};
+use posture_simulators::{GeneratorSpec, Host, Matcher, PostureIdentity, Side};
 use serde_json::{Value, json};
 
 use crate::runs::finding;
@@ -14,6 +14,18 @@ async fn some_node(stage: &Stage) -> (String, String) {
     let node = stage.items("nodes").await.swap_remove(11);
     let text = |name: &str| node[name].as_str().unwrap().to_owned();
     (text("nodeId"), text("aid"))
+}
+
+/// A host that the listing lacks is there again when it is looked up, which is the second request to that route.
+fn back_before_the_look_up(stage: &Stage, host: Host) {
+    let falcon = stage.sims.falcon().clone();
+    let listing = Matcher::side(Side::Falcon).path("/devices/combined/devices/v1");
+    let first = AtomicBool::new(true);
+    stage.sims.on_request(listing, move |_| {
+        if !first.swap(false, Ordering::SeqCst) {
+            falcon.put_host("corp", host.clone()).unwrap();
+        }
+    });
 }
 
 #[tokio::test]
@@ -95,15 +107,7 @@ async fn a_host_that_the_listing_missed_keeps_its_attribute() {
         .remove_host("corp", &aid)
         .unwrap()
         .unwrap();
-    // The host is back before the direct look-up, the second request to that route.
-    let falcon = stage.sims.falcon().clone();
-    let listing = Matcher::side(Side::Falcon).path("/devices/combined/devices/v1");
-    let first = AtomicBool::new(true);
-    stage.sims.on_request(listing, move |_| {
-        if !first.swap(false, Ordering::SeqCst) {
-            falcon.put_host("corp", host.clone()).unwrap();
-        }
-    });
+    back_before_the_look_up(&stage, host);
     let answer = stage.sync().await;
     assert_eq!(answer["outcome"], "unchanged", "{answer:#}");
     assert_eq!(stage.scores().len(), 40);
@@ -134,14 +138,7 @@ async fn a_clone_that_the_listing_missed_still_holds_the_score_down() {
         .set_score("corp", &high.device_id, 95)
         .unwrap();
     stage.sims.falcon().remove_host("corp", &aid).unwrap();
-    let falcon = stage.sims.falcon().clone();
-    let listing = Matcher::side(Side::Falcon).path("/devices/combined/devices/v1");
-    let first = AtomicBool::new(true);
-    stage.sims.on_request(listing, move |_| {
-        if !first.swap(false, Ordering::SeqCst) {
-            falcon.put_host("corp", low.clone()).unwrap();
-        }
-    });
+    back_before_the_look_up(&stage, low);
     assert_eq!(stage.sync().await["outcome"], "unchanged");
     assert_eq!(stage.scores()[&node], 5);
     stage.sims.falcon().remove_score("corp", &aid).unwrap();
