@@ -7,6 +7,7 @@ use reqwest::RequestBuilder;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::error::UpstreamError;
@@ -21,6 +22,8 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(120);
 pub(crate) struct Token {
     secret: Arc<SecretString>,
     ends: Option<Timestamp>,
+    /// What was granted with it, as the token answer's `scope` says.
+    scope: Option<Arc<str>>,
 }
 
 impl Token {
@@ -33,6 +36,7 @@ impl Token {
         Some(Self {
             secret: Arc::new(secret),
             ends,
+            scope: None,
         })
     }
 
@@ -47,6 +51,9 @@ impl Token {
             access_token: String,
             /// Seconds. Recorded: 1799 of Falcon, 3600 of Tailscale.
             expires_in: Option<u32>,
+            /// Nothing depends on it but a diagnosis, so no form of it costs the token.
+            #[serde(default)]
+            scope: Value,
         }
         let wire: Wire = decode(operation, &reply.body)?;
         let ends = wire
@@ -55,8 +62,18 @@ impl Token {
             .transpose()
             .ok()
             .flatten();
-        Self::new(SecretString::from(wire.access_token), ends)
-            .ok_or_else(|| operation.protocol("the token is not fit for a header"))
+        let token = Self::new(SecretString::from(wire.access_token), ends)
+            .ok_or_else(|| operation.protocol("the token is not fit for a header"))?;
+        Ok(Self {
+            scope: wire.scope.as_str().map(Arc::from),
+            ..token
+        })
+    }
+
+    /// The scopes granted with it, space-delimited, where the answer had a text there. An answer may leave them out
+    /// (RFC 6749, section 5.1).
+    pub(crate) fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
     }
 
     /// Puts the token on a request; the header is marked as sensitive.

@@ -4,6 +4,7 @@
 //! What a listing lacks is looked up directly before it is believed to be gone.
 
 mod paging;
+mod probe;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -110,7 +111,7 @@ impl Falcon {
     /// # Errors
     /// When the listing could not be read to its end; a part of it is never returned.
     pub async fn hosts(&self) -> Result<Vec<Host>, UpstreamError> {
-        let listing = hosts(HOST_LISTING, None);
+        let listing = hosts(HOST_LISTING, HOSTS_A_PAGE, None);
         let hosts = self.crawl::<HostRecord>(&listing).await?;
         Ok(hosts.into_values().collect())
     }
@@ -120,13 +121,7 @@ impl Falcon {
     /// # Errors
     /// When the listing could not be read to its end; a part of it is never returned.
     pub async fn scores(&self) -> Result<Scores, UpstreamError> {
-        let listing = Listing {
-            operation: SCORE_LISTING,
-            path: SCORES,
-            // The filter is mandatory, and this one excludes nothing.
-            query: vec![("filter", "score:>=0"), ("limit", SCORES_A_PAGE)],
-            cursor: "after",
-        };
+        let listing = scores(SCORES_A_PAGE);
         self.crawl::<ScoreRecord>(&listing).await
     }
 
@@ -153,7 +148,7 @@ impl Falcon {
         for (field, values) in [("serial_number", serials), ("device_id", aids)] {
             for values in values.chunks(LOOK_UP) {
                 let filter = format!("{field}:['{}']", values.join("','"));
-                let listing = hosts(HOST_LOOK_UP, Some(&filter));
+                let listing = hosts(HOST_LOOK_UP, HOSTS_A_PAGE, Some(&filter));
                 found.extend(self.crawl::<HostRecord>(&listing).await?);
             }
         }
@@ -271,8 +266,8 @@ impl Listing<'_> {
     }
 }
 
-fn hosts(operation: Operation, filter: Option<&str>) -> Listing<'_> {
-    let mut query = vec![("limit", HOSTS_A_PAGE), ("fields", FIELDS)];
+fn hosts<'a>(operation: Operation, limit: &'a str, filter: Option<&'a str>) -> Listing<'a> {
+    let mut query = vec![("limit", limit), ("fields", FIELDS)];
     query.extend(filter.map(|filter| ("filter", filter)));
     Listing {
         operation,
@@ -280,6 +275,16 @@ fn hosts(operation: Operation, filter: Option<&str>) -> Listing<'_> {
         query,
         // What is sent as the offset is the previous page's `next`.
         cursor: "offset",
+    }
+}
+
+fn scores(limit: &str) -> Listing<'_> {
+    Listing {
+        operation: SCORE_LISTING,
+        path: SCORES,
+        // The filter is mandatory, and this one excludes nothing.
+        query: vec![("filter", "score:>=0"), ("limit", limit)],
+        cursor: "after",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod listings;
 mod look_ups;
+mod probes;
 
 use serde_json::{Value, json};
 
@@ -286,6 +287,8 @@ async fn its_futures_can_go_to_any_thread() {
     let falcon = sign_in(&server).await;
     check(falcon.hosts());
     check(falcon.scores());
+    check(falcon.probe_hosts());
+    check(falcon.probe_scores());
     check(falcon.find_hosts(&BTreeSet::new(), &BTreeSet::new()));
     check(falcon.find_scores(&BTreeSet::new()));
 }

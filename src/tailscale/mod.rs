@@ -3,6 +3,7 @@
 //! Reading and writing are two types. A preview is given [`Tailscale`] and never asks it for its writer, so there is no
 //! write that it could make by mistake.
 
+mod prerequisites;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ mod token;
 mod wire;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
@@ -54,6 +56,8 @@ struct Session {
     credentials: TailscaleCredentials,
     budget: Budget,
     bearer: Bearer,
+    /// Granted with the first token; a later one of the same credential has the same.
+    scopes: Option<BTreeSet<String>>,
 }
 
 impl Tailscale {
@@ -69,6 +73,7 @@ impl Tailscale {
         budget: Budget,
     ) -> Result<Self, UpstreamError> {
         let token = token::mint(&http, base, &credentials, &budget).await?;
+        let scopes = token.scope().and_then(prerequisites::granted);
         Ok(Self {
             session: Arc::new(Session {
                 http,
@@ -77,6 +82,7 @@ impl Tailscale {
                 credentials,
                 budget,
                 bearer: Bearer::holding(token),
+                scopes,
             }),
         })
     }

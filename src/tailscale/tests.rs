@@ -1,5 +1,7 @@
 //! The client against a scripted server.
 
+mod prerequisites;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -403,6 +405,9 @@ async fn its_futures_can_go_to_any_thread() {
     let writer = tailscale.writer();
     check(tailscale.devices());
     check(tailscale.device(&id("nA")));
+    check(tailscale.identity_collection());
+    check(tailscale.native_falcon());
+    check(tailscale.attributes(&id("nA")));
     check(writer.write(&[], ""));
     check(writer.write_one(&write("nA", None, true), ""));
 }

@@ -1,0 +1,203 @@
+use super::*;
+
+const NOT_PERMITTED: &str =
+    "calling actor does not have enough permissions to perform this function";
+
+/// What the three probes say to one answer, without what they found.
+async fn all(
+    script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
+) -> (Server, [Result<(), UpstreamError>; 3]) {
+    let server = server(script);
+    let tailscale = sign_in(&server).await;
+    let results = [
+        tailscale.identity_collection().await.map(|_| ()),
+        tailscale.native_falcon().await.map(|_| ()),
+        tailscale.attributes(&id("nA")).await.map(|_| ()),
+    ];
+    (server, results)
+}
+
+/// The scopes after a sign-in whose token answer has this in its place for them.
+async fn scopes(scope: Value) -> Option<Vec<String>> {
+    let body = json!({"access_token": "t0ken", "expires_in": 3600, "scope": scope});
+    let server = Server::new(move |_, _| json(200, &body));
+    let scopes = sign_in(&server).await.scopes();
+    scopes.map(|scopes| scopes.into_iter().collect())
+}
+
+#[tokio::test]
+async fn the_granted_scopes_are_those_of_the_token_answer() {
+    assert_eq!(
+        scopes(json!(
+            "feature_settings:read  devices:posture_attributes devices:core:read\u{1b} "
+        ))
+        .await
+        .unwrap(),
+        [
+            "devices:core:read ",
+            "devices:posture_attributes",
+            "feature_settings:read"
+        ]
+    );
+    for untold in [json!(""), json!(" "), json!(null), json!(7), json!(["all"])] {
+        assert_eq!(scopes(untold.clone()).await, None, "{untold}");
+    }
+    // An answer without the field, and no answer at all.
+    let server = server(|_, _| Vec::new());
+    assert_eq!(sign_in(&server).await.scopes(), None);
+    let key = TailscaleCredentials::ApiKey("tskey-api-key".into());
+    assert_eq!(sign_in_with(&server, key).await.unwrap().scopes(), None);
+}
+
+#[tokio::test]
+async fn identity_collection_is_on_or_off_or_not_told() {
+    for (body, expect) in [
+        (
+            json!({"postureIdentityCollectionOn": true, "httpsEnabled": null, "new": {}}),
+            Some(true),
+        ),
+        (json!({"postureIdentityCollectionOn": false}), Some(false)),
+        (json!({"postureIdentityCollectionOn": null}), None),
+        (json!({"devicesApprovalOn": true}), None),
+    ] {
+        let server = server(move |_, _| json(200, &body));
+        let on = sign_in(&server).await.identity_collection().await;
+        assert_eq!(on.unwrap(), expect);
+        assert_eq!(calls(&server), ["GET /api/v2/tailnet/example.com/settings"]);
+    }
+}
+
+#[tokio::test]
+async fn the_native_integration_is_the_one_of_provider_falcon() {
+    let falcon = json!({"id": "pcBEPQVMpki7DEVEL", "provider": "falcon", "cloudId": "us-1",
+                        "status": {"error": "oauth2: cannot fetch token", "matchedCount": 0}});
+    let jamf = json!({"id": "pFKyGf5YerWbDEVEL", "provider": "jamfpro", "clientId": "falcon"});
+    for (list, expect) in [
+        (json!([jamf, falcon]), true),
+        (json!([jamf, {"provider": "new"}]), false),
+        (json!([]), false),
+        (json!(null), false),
+    ] {
+        let server = server(move |_, _| json(200, &json!({"integrations": list, "new": {}})));
+        let native = sign_in(&server).await.native_falcon().await;
+        assert_eq!(native.unwrap(), expect);
+        assert_eq!(
+            calls(&server),
+            ["GET /api/v2/tailnet/example.com/posture/integrations"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn attributes_come_by_key_and_as_they_are() {
+    let server = server(|_, asked| match asked.line.as_str() {
+        "GET /api/v2/device/nA/attributes" => json(
+            200,
+            &json!({"attributes": {"custom:ztaScore": 80, "node:os": "linux", "kandji:agentInstalled": true},
+                    "expiries": {"custom:ztaScore": "2024-04-23T18:25:43.511Z"}}),
+        ),
+        "GET /api/v2/device/nB/attributes" => message(404, "device not found"),
+        "GET /api/v2/device/nC/attributes" => json(200, &json!({"attributes": {}})),
+        _ => answer(404, &[], "404 page not found"),
+    });
+    let tailscale = sign_in(&server).await;
+    let attributes = tailscale.attributes(&id("nA")).await.unwrap().unwrap();
+    let expect = [
+        ("custom:ztaScore", json!(80)),
+        ("kandji:agentInstalled", json!(true)),
+        ("node:os", json!("linux")),
+    ];
+    assert_eq!(
+        attributes,
+        expect.map(|(key, value)| (key.to_owned(), value)).into()
+    );
+    assert_eq!(tailscale.attributes(&id("nB")).await.unwrap(), None);
+    let none = tailscale.attributes(&id("nC")).await.unwrap().unwrap();
+    assert!(none.is_empty());
+    assert_eq!(tailscale.attributes(&id("../keys")).await.unwrap(), None);
+    // What no API answered is no news of a device.
+    let error = tailscale.attributes(&id("nD")).await.unwrap_err();
+    assert!(
+        matches!(error, UpstreamError::Rejected { status: 404, .. }),
+        "{error:?}"
+    );
+    assert_eq!(calls(&server).len(), 4);
+}
+
+#[tokio::test]
+async fn a_missing_scope_is_named() {
+    let (server, results) = all(|_, _| message(403, NOT_PERMITTED)).await;
+    let missing = |result: Result<(), UpstreamError>| match result {
+        Err(UpstreamError::MissingScope { scope, .. }) => scope,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        results.map(missing),
+        [
+            "feature_settings:read",
+            "feature_settings:read",
+            "devices:posture_attributes:read"
+        ]
+    );
+    assert_eq!(calls(&server).len(), 3);
+}
+
+#[tokio::test]
+async fn a_tailnet_that_is_not_there_is_an_error_and_a_device_is_none() {
+    let (server, results) = all(|_, _| message(404, "tailnet not found")).await;
+    let [settings, integrations, attributes] = results;
+    for result in [settings, integrations] {
+        let error = result.unwrap_err();
+        assert!(
+            matches!(&error, UpstreamError::Rejected { status: 404, message, .. }
+                if message == "tailnet not found"),
+            "{error:?}"
+        );
+    }
+    assert!(attributes.is_ok());
+    assert_eq!(calls(&server).len(), 3);
+}
+
+#[tokio::test]
+async fn an_answer_of_another_form_is_an_error() {
+    const LARGE: usize = 2 << 20;
+    let bodies = ["null", "7", "<html>", "{} x"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("{{\"x\":\"{}\"}}", "x".repeat(LARGE))]);
+    for body in bodies {
+        let start: String = body.chars().take(20).collect();
+        let (server, results) = all(move |_, _| answer(200, &[], &body)).await;
+        for result in results {
+            assert!(
+                matches!(result, Err(UpstreamError::Protocol { .. })),
+                "{start}: {result:?}"
+            );
+        }
+        assert_eq!(calls(&server).len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_would_be_misread_is_an_error() {
+    for (which, body) in [
+        (0, json!({"postureIdentityCollectionOn": "true"})),
+        (0, json!({"postureIdentityCollectionOn": 1})),
+        (1, json!({})),
+        (1, json!({"integrations": {}})),
+        (1, json!({"integrations": [null]})),
+        (1, json!({"integrations": [{"id": "p1"}]})),
+        (1, json!({"integrations": [{"provider": 7}]})),
+        (2, json!({})),
+        (2, json!({"attributes": null})),
+        (2, json!({"attributes": [1]})),
+    ] {
+        let text = body.to_string();
+        let (_, results) = all(move |_, _| json(200, &body)).await;
+        assert!(
+            matches!(results[which], Err(UpstreamError::Protocol { .. })),
+            "{text}: {:?}",
+            results[which]
+        );
+    }
+}
