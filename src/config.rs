@@ -209,7 +209,7 @@ mod tests {
 
     fn settings(field: &str, value: &str) -> Settings {
         let mut settings = json!({
-            "id": "corp", "provider": "falcon", "cloudId": "us-1", "falconSecret": "f", "tailscaleSecret": "t"
+            "id": "corp", "provider": "falcon", "cloudId": "us-1", "falconSecret": "s/f", "tailscaleSecret": "s/t"
         });
         settings[field] = json!(value);
         Settings::parse(settings, "integration").unwrap()

@@ -1,0 +1,261 @@
+//! What is accepted, and what is said of what is not.
+
+use serde_json::json;
+
+use super::*;
+
+fn corp() -> Value {
+    json!({
+        "id": "corp", "provider": "falcon", "cloudId": "us-2",
+        "falconSecret": "falcon-posture-sync/corp/falcon",
+        "tailscaleSecret": "falcon-posture-sync/corp/tailscale"
+    })
+}
+
+/// `corp` with one field set to a value.
+fn with(field: &str, value: Value) -> Result<Settings, String> {
+    let mut settings = corp();
+    settings[field] = value;
+    Settings::parse(settings, "integration").map_err(|e| e.to_string())
+}
+
+fn refused(field: &str, value: Value, expect: &str) {
+    let error = with(field, value).expect_err(field);
+    assert!(error.contains(expect), "{error}");
+    assert!(error.starts_with("integration"), "{error}");
+}
+
+#[test]
+fn what_is_left_out_has_a_default() {
+    let settings = Settings::parse(corp(), "integration").unwrap();
+    assert_eq!(settings.attribute_key.as_str(), "custom:ztaScore");
+    assert_eq!(settings.tailnet.as_str(), "-");
+    assert!(settings.enabled);
+    assert_eq!(settings.on_missing, OnMissing::Delete);
+    assert_eq!(
+        settings.max_removals,
+        MaxRemovals {
+            percent: 20,
+            at_least: 10
+        }
+    );
+}
+
+#[test]
+fn settings_survive_their_own_json() {
+    let settings = with("maxHostAgeDays", json!(30)).unwrap();
+    let again = serde_json::to_value(&settings).unwrap();
+    assert_eq!(Settings::parse(again, "integration").unwrap(), settings);
+}
+
+#[test]
+fn each_bad_value_is_refused_by_the_name_of_its_field() {
+    refused(
+        "id",
+        json!("Corp!"),
+        "integration.id: \"Corp!\" is not accepted; accepted is 1 to 64",
+    );
+    refused("id", json!(7), "integration.id");
+    refused(
+        "provider",
+        json!("intune"),
+        "unknown variant `intune`, expected `falcon`",
+    );
+    refused(
+        "attributeKey",
+        json!("ztaScore"),
+        "integration.attributeKey",
+    );
+    refused(
+        "attributeKey",
+        json!("custom:zta-score"),
+        "integration.attributeKey",
+    );
+    refused(
+        "attributeKey",
+        json!(format!("custom:{}", "x".repeat(122))),
+        "128 characters",
+    );
+    refused("attributeKey", json!("node:os"), "\"custom:\" and a name");
+    refused(
+        "maxHostAgeDays",
+        json!(-1),
+        "-1 is not accepted; accepted is a whole number from 1 to 3650",
+    );
+    refused(
+        "maxHostAgeDays",
+        json!("30"),
+        "accepted is a whole number from 1 to 3650",
+    );
+    refused(
+        "maxRemovals",
+        json!({"percent": -5}),
+        "integration.maxRemovals.percent: -5 is not accepted",
+    );
+    refused(
+        "maxRemovals",
+        json!({"percent": 20.5}),
+        "whole number from 0 to 100",
+    );
+    refused(
+        "maxRemovals",
+        json!({"atMost": 5}),
+        "unknown field `atMost`",
+    );
+    refused("colour", json!("red"), "unknown field `colour`");
+    refused("tailnet", json!("a/b"), "integration.tailnet");
+    refused(
+        "falconSecret",
+        json!("arn:aws:secretsmanager:x"),
+        "not an ARN",
+    );
+}
+
+#[test]
+fn a_secret_in_the_place_of_its_name_is_refused_and_not_repeated() {
+    for secret in [
+        "tskey-client-abc/def",
+        "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bD1fG3hJ5kM7n",
+        "a b/c",
+    ] {
+        let error = with("falconSecret", json!(secret)).unwrap_err();
+        assert!(
+            error.starts_with("integration.falconSecret: accepted is the name"),
+            "{error}"
+        );
+        assert!(!error.contains(secret), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_field_is_named() {
+    let mut settings = corp();
+    settings.as_object_mut().unwrap().remove("falconSecret");
+    let error = Settings::parse(settings, "integration").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "integration: missing field `falconSecret`"
+    );
+}
+
+#[test]
+fn planned_settings_are_refused_by_name_and_accepted_as_null() {
+    for field in [
+        "scoreTtlHours",
+        "osScoreKey",
+        "sensorScoreKey",
+        "tailscaleIdentity",
+    ] {
+        refused(field, json!(24), "planned and does not work yet");
+        assert!(with(field, Value::Null).is_ok());
+    }
+}
+
+fn stored() -> Map<String, Value> {
+    Settings::parse(corp(), "integration").unwrap().to_map()
+}
+
+fn changed(changes: &Value) -> Result<Settings, String> {
+    let stored = stored();
+    Settings::changed(&stored, changes.as_object().unwrap()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_change_is_merged_into_what_is_stored_and_checked_as_a_whole() {
+    let settings = changed(&json!({"maxHostAgeDays": 30, "maxRemovals": {"percent": 50}})).unwrap();
+    assert_eq!(settings.max_host_age_days, Some(30));
+    assert_eq!(
+        (
+            settings.max_removals.percent,
+            settings.max_removals.at_least
+        ),
+        (50, 10)
+    );
+    let stored = settings.to_map();
+    let names = |changes: Value| {
+        Settings::changed(&stored, changes.as_object().unwrap())
+            .unwrap()
+            .differences(&stored)
+    };
+    assert_eq!(
+        names(json!({"maxHostAgeDays": null, "enabled": false})),
+        ["enabled", "maxHostAgeDays"]
+    );
+    assert!(names(json!({"maxHostAgeDays": 30, "id": "corp", "tailnet": null})).is_empty());
+}
+
+#[test]
+fn a_change_that_cannot_be_is_refused_by_name() {
+    for (changes, expect) in [
+        (
+            json!({"colour": "red"}),
+            "changes.colour: there is no such setting; accepted are id, provider",
+        ),
+        (json!({"colour": null}), "changes.colour: there is no such"),
+        (
+            json!({"id": "labs"}),
+            "changes.id: an integration keeps its name",
+        ),
+        (
+            json!({"maxRemovals": {"percent": 101}}),
+            "changes.maxRemovals.percent: 101 is not accepted",
+        ),
+        (json!({"cloudId": null}), "changes: missing field `cloudId`"),
+        (
+            json!({"osScoreKey": "custom:os"}),
+            "changes.osScoreKey: this setting is planned",
+        ),
+    ] {
+        let error = changed(&changes).unwrap_err();
+        assert!(error.starts_with(expect), "{error}");
+    }
+}
+
+#[test]
+fn what_somebody_added_by_hand_can_be_taken_away() {
+    let mut stored = stored();
+    stored.insert("colour".to_owned(), json!("red"));
+    let changes = json!({"colour": null});
+    let settings = Settings::changed(&stored, changes.as_object().unwrap()).unwrap();
+    assert_eq!(settings.differences(&stored), ["colour"]);
+}
+
+#[test]
+fn the_fields_are_those_that_the_decoder_knows() {
+    let mut settings = corp();
+    settings["colour"] = json!("red");
+    let error = Settings::parse(settings, "integration").unwrap_err();
+    let known: Vec<&str> = error.problem.split('`').skip(1).step_by(2).collect();
+    assert_eq!(known[1..], FIELDS);
+}
+
+#[test]
+fn integrations_collide_where_they_write_one_key_in_one_tailnet() {
+    let settings = |changes: Value| {
+        let mut settings = corp();
+        merge(&mut settings, &changes);
+        Settings::parse(settings, "integration").unwrap()
+    };
+    let corp = settings(json!({}));
+    let own = json!({"id": "labs", "tailscaleSecret": "labs/tailscale"});
+    for (other, collides) in [
+        (json!({"id": "labs"}), true),
+        (json!({"id": "labs", "tailnet": "example.com"}), true),
+        (
+            json!({"id": "labs", "attributeKey": "custom:ZTASCORE"}),
+            true,
+        ),
+        (json!({"id": "labs", "attributeKey": "custom:other"}), false),
+        (json!({}), false),
+        (own, false),
+    ] {
+        assert_eq!(
+            corp.collides_with(&settings(other.clone())),
+            collides,
+            "{other}"
+        );
+    }
+    let named = |id: &str, tailnet: &str| settings(json!({"id": id, "tailnet": tailnet}));
+    assert!(named("corp", "example.com").collides_with(&named("labs", "example.com")));
+    assert!(!named("corp", "example.com").collides_with(&named("labs", "example.org")));
+}
