@@ -1,11 +1,24 @@
 //! What the function can be asked, parsed at the edge. Behind it, nothing is checked again.
 
-use serde::Deserialize;
-use serde_json::Value;
+mod fields;
+mod secret_event;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::clock::rfc3339;
+use crate::domain::removal::Attributes;
 use crate::error::plain;
 use crate::events::{Event, SOURCE};
-use crate::integration::{IntegrationId, InvalidSettings, Settings};
+use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
+use crate::store::Search;
+use fields::{
+    AuditFields, CheckFields, ConnectFields, RemoveFields, StatusFields, SyncFields, UpdateFields,
+};
 
 /// A request that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +35,43 @@ pub enum Command {
         actor: Option<String>,
         /// Whether its credentials are tried first.
         check: bool,
+    },
+    /// Other settings for an integration.
+    Update {
+        /// Which.
+        integration: IntegrationId,
+        /// The settings that shall be others, by name.
+        changes: Map<String, Value>,
+        /// Who changes them, as the caller says.
+        actor: Option<String>,
+        /// The version that the caller has seen: another one is a conflict.
+        config_version: Option<u64>,
+    },
+    /// The end of an integration.
+    Remove {
+        /// Which.
+        integration: IntegrationId,
+        /// What becomes of the attributes that it wrote.
+        attributes: Attributes,
+        /// Who removes it, as the caller says.
+        actor: Option<String>,
+    },
+    /// Whether an integration can work: its credentials, scopes and prerequisites.
+    Check {
+        /// Which.
+        integration: IntegrationId,
+    },
+    /// A secret has a new version: those who use it are synced.
+    SecretChanged {
+        /// The names by which the event may mean it.
+        names: BTreeSet<SecretName>,
+    },
+    /// Audit records.
+    Audit {
+        /// Which.
+        search: Search,
+        /// In which shape.
+        format: AuditFormat,
     },
     /// How things are.
     Status {
@@ -45,6 +95,17 @@ pub struct SyncOne {
     pub asked_by: AskedBy,
 }
 
+/// The shapes of audit records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AuditFormat {
+    /// As they are stored.
+    #[default]
+    Stored,
+    /// As Tailscale's configuration audit log has them.
+    Tailscale,
+}
+
 /// Who asks for a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedBy {
@@ -53,6 +114,9 @@ pub enum AskedBy {
     /// The schedule or an event: the integration may be gone by now, and that is no fault.
     Event,
 }
+
+/// How much of an actor's name is kept.
+const ACTOR_CHARS: usize = 200;
 
 /// A payload that is none of ours.
 #[derive(Debug, thiserror::Error)]
@@ -79,48 +143,9 @@ pub enum BadPayload {
     Settings(#[from] InvalidSettings),
 }
 
-const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"status\", …}, or an EventBridge event \"Posture Integration \
-                        Changed\" or \"Posture Sync Requested\" from the source \"falcon-posture-sync\"";
-
-/// The fields of a `sync`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SyncFields {
-    #[serde(rename = "command")]
-    _command: String,
-    integration: Option<IntegrationId>,
-    #[serde(default)]
-    force: bool,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    allow_mass_removal: bool,
-}
-
-/// The fields of a `connect`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ConnectFields {
-    #[serde(rename = "command")]
-    _command: String,
-    integration: Value,
-    actor: Option<String>,
-    #[serde(default = "yes")]
-    check: bool,
-}
-
-/// The fields of a `status`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct StatusFields {
-    #[serde(rename = "command")]
-    _command: String,
-    integration: Option<IntegrationId>,
-}
-
-fn yes() -> bool {
-    true
-}
+const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|\"check\"|\"status\"|\"audit\", …}, or an \
+                        EventBridge event \"Posture Integration Changed\" or \"Posture Sync Requested\" from the source \
+                        \"falcon-posture-sync\", or one of Secrets Manager's about a new version of a secret";
 
 /// The part of an EventBridge event that matters here.
 #[derive(Deserialize)]
@@ -148,6 +173,15 @@ impl Command {
             (Some(Value::String(command)), _) => match command.as_str() {
                 "sync" => Self::sync(fields(payload)?),
                 "connect" => Self::connect(fields(payload)?),
+                "update" => Self::update(fields(payload)?),
+                "remove" => fields(payload).map(|fields: RemoveFields| Self::Remove {
+                    integration: fields.integration,
+                    attributes: fields.attributes,
+                    actor: fields.actor.map(|actor| plain(&actor, ACTOR_CHARS)),
+                }),
+                "check" => fields(payload)
+                    .map(|CheckFields { integration, .. }| Self::Check { integration }),
+                "audit" => Self::audit(fields(payload)?),
                 "status" => fields(payload)
                     .map(|StatusFields { integration, .. }| Self::Status { integration }),
                 other => Err(BadPayload::UnknownCommand(plain(other, 60))),
@@ -192,12 +226,71 @@ impl Command {
     fn connect(fields: ConnectFields) -> Result<Self, BadPayload> {
         Ok(Self::Connect {
             settings: Box::new(Settings::parse(fields.integration, "integration")?),
-            actor: fields.actor.map(|actor| plain(&actor, 200)),
+            actor: fields.actor.map(|actor| plain(&actor, ACTOR_CHARS)),
             check: fields.check,
         })
     }
 
+    fn update(fields: UpdateFields) -> Result<Self, BadPayload> {
+        let Value::Object(changes) = fields.changes else {
+            return Err(BadPayload::Field {
+                at: "changes".to_owned(),
+                problem: "accepted is an object of the settings to change, by name".to_owned(),
+            });
+        };
+        Ok(Self::Update {
+            integration: fields.integration,
+            changes,
+            actor: fields.actor.map(|actor| plain(&actor, ACTOR_CHARS)),
+            config_version: fields.config_version,
+        })
+    }
+
+    fn audit(fields: AuditFields) -> Result<Self, BadPayload> {
+        let refuse = |at: &str, problem: &str| {
+            Err(BadPayload::Field {
+                at: at.to_owned(),
+                problem: problem.to_owned(),
+            })
+        };
+        let (since, until) = (fields.since.map(|t| t.0), fields.until.map(|t| t.0));
+        if fields.integration.is_none() && fields.device.is_none() {
+            return refuse(
+                "integration",
+                "name an integration, or a device by its node id",
+            );
+        }
+        if since.zip(until).is_some_and(|(since, until)| since > until) {
+            return refuse("until", "is before since");
+        }
+        // The cursor is an event id, which begins with its time.
+        let starts_before = |next: &String| since.is_some_and(|since| *next < rfc3339(since));
+        if fields.next.as_ref().is_some_and(starts_before) {
+            return refuse("next", "is not of a page of this search");
+        }
+        Ok(Self::Audit {
+            search: Search {
+                integration: fields.integration,
+                device: fields.device.map(|device| device.0),
+                since,
+                until,
+                limit: fields.limit.0,
+                next: fields.next,
+            },
+            format: fields.format,
+        })
+    }
+
     fn event(kind: &str, payload: Value) -> Result<Self, BadPayload> {
+        if let Some(names) = secret_event::names(kind, &payload) {
+            return match names {
+                names if names.is_empty() => Err(BadPayload::Field {
+                    at: "detail".to_owned(),
+                    problem: "the event names no secret".to_owned(),
+                }),
+                names => Ok(Self::SecretChanged { names }),
+            };
+        }
         if ![Event::INTEGRATION_CHANGED, Event::SYNC_REQUESTED].contains(&kind) {
             return Err(BadPayload::UnknownEvent(kind.to_owned()));
         }
@@ -237,96 +330,4 @@ fn fields<T: for<'de> Deserialize<'de>>(payload: Value) -> Result<T, BadPayload>
             problem: error.into_inner().to_string(),
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn refused(payload: &Value, expect: &str) {
-        let error = Command::parse(payload.clone())
-            .expect_err("is refused")
-            .to_string();
-        assert!(error.contains(expect), "{payload}: {error}");
-    }
-
-    #[test]
-    fn payloads_that_are_none_of_ours_are_told_what_is_accepted() {
-        for payload in [
-            json!(null),
-            json!([]),
-            json!("sync"),
-            json!(17),
-            json!({}),
-            json!({"x": 1}),
-        ] {
-            refused(&payload, "\"sync\"|\"connect\"|\"status\"");
-        }
-        refused(&json!({"command": "sink"}), "there is no command \"sink\"");
-        refused(
-            &json!({"command": 7}),
-            "command: accepted is the name of a command",
-        );
-        refused(
-            &json!({"detail-type": "Object Created"}),
-            "\"Object Created\" are not handled",
-        );
-    }
-
-    #[test]
-    fn fields_are_named() {
-        refused(
-            &json!({"command": "sync", "integration": "A B"}),
-            "integration: \"A B\" is not accepted",
-        );
-        refused(
-            &json!({"command": "sync", "integration": "corp", "forced": true}),
-            "unknown field `forced`",
-        );
-        refused(
-            &json!({"command": "sync", "integration": "corp", "force": "yes"}),
-            "force: invalid type",
-        );
-        refused(
-            &json!({"command": "sync", "dryRun": true}),
-            "dryRun: is for one integration",
-        );
-        refused(
-            &json!({"command": "connect"}),
-            "missing field `integration`",
-        );
-        refused(
-            &json!({"command": "connect", "integration": []}),
-            "integration: ",
-        );
-        refused(
-            &json!({"command": "connect", "integration": {"id": "corp"}}),
-            "integration: missing field `provider`",
-        );
-    }
-
-    #[test]
-    fn events_of_others_are_refused() {
-        let event = |source: &str, detail: Value| json!({"detail-type": "Posture Sync Requested", "source": source, "detail": detail});
-        refused(
-            &event("somebody", json!({"integration": "corp"})),
-            "from somebody",
-        );
-        refused(
-            &event(SOURCE, json!({})),
-            "detail: missing field `integration`",
-        );
-        assert!(matches!(
-            Command::parse(event(
-                SOURCE,
-                json!({"integration": "corp", "reason": "schedule"})
-            )),
-            Ok(Command::Sync(SyncOne {
-                asked_by: AskedBy::Event,
-                force: false,
-                ..
-            }))
-        ));
-    }
 }

@@ -185,6 +185,11 @@ impl UpstreamError {
         matches!(self, Self::RateLimited { .. } | Self::Unavailable { .. })
     }
 
+    /// Whether the credential itself was refused.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
     /// Whether only a person can mend it, so that trying again every few minutes is a nuisance.
     pub fn is_auth(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::MissingScope { .. })

@@ -20,7 +20,7 @@ pub enum Event {
     IntegrationChanged {
         /// The integration.
         integration: IntegrationId,
-        /// What happened to it: `created`.
+        /// What happened to it: `created`, `updated`, `removed`.
         change: &'static str,
         /// The version of its settings.
         config_version: u64,
@@ -29,7 +29,7 @@ pub enum Event {
     SyncRequested {
         /// The integration.
         integration: IntegrationId,
-        /// Who wishes it: `schedule`.
+        /// Who wishes it: `schedule`, `secret`.
         reason: &'static str,
     },
 }

@@ -42,6 +42,7 @@
 //! - No log line, record, event or answer holds a secret, a token, a header or a body.
 
 mod bearer;
+pub mod check;
 pub mod clock;
 pub mod command;
 pub mod config;

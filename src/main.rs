@@ -32,6 +32,7 @@ async fn main() -> Result<(), Error> {
         let invocation = Invocation {
             deadline: Timestamp::try_from(event.context.deadline()).unwrap_or(Timestamp::MAX),
             id: event.context.request_id,
+            caller: event.context.identity.map(|identity| identity.identity_id),
         };
         handle(world, event.payload, &invocation)
             .await

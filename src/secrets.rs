@@ -41,8 +41,8 @@ pub enum TailscaleCredentials {
 pub enum SecretError {
     /// There is none of that name, or the function's role may not read it.
     #[error(
-        "Secrets Manager does not give the secret {name} ({code}): create it, or see whether its name is under the \
-         prefix that the function's role may read"
+        "Secrets Manager does not give the secret {name} ({code}): {}",
+        advice(code)
     )]
     Refused {
         /// The secret.
@@ -194,6 +194,19 @@ impl Secrets {
             .get(name)
             .filter(|cached| cached.version.is_some())
             .cloned()
+    }
+}
+
+fn advice(code: &str) -> &'static str {
+    match code {
+        "ResourceNotFoundException" => {
+            "there is none of that name in this region; create it with `make secret`, or correct the name"
+        }
+        "AccessDeniedException" | "AccessDenied" => {
+            "the function's role may read only secrets whose names begin with the deployment's prefix (SECRET_PREFIX)"
+        }
+        "DecryptionFailure" => "the function's role may not use the key that it is encrypted with",
+        _ => "it cannot be read now; see whether it is about to be deleted",
     }
 }
 

@@ -6,7 +6,9 @@
 
 mod answer;
 mod apply;
+mod failure;
 mod observe;
+mod removal;
 mod run;
 
 use crate::command::SyncOne;
@@ -18,8 +20,8 @@ use crate::store::{Finished, StoreError};
 use crate::world::{Invocation, World};
 
 pub use answer::{Answer, PlannedChange};
+pub use failure::Failure;
 pub use observe::{SignIn, sign_in};
-pub use run::Failure;
 
 use answer::Report;
 use observe::{Confirmed, Seen};
@@ -45,15 +47,16 @@ pub async fn sync(
                 "another run of it is under way",
             ));
         };
-        if let Some(reason) = run.idle() {
-            return run.leave(reason).await;
-        }
-        if let Some(pause) = run.paused().await {
-            return run.leave_paused(&pause).await;
-        }
-        let report = carry_over(&run).await;
-        match run.finish(&report).await? {
-            Finished::Released | Finished::Overtaken => return run.answer(report),
+        let (report, finished) = if let Some(report) = run.at_rest().await {
+            (report, run.leave().await?)
+        } else {
+            let report = work(&run).await;
+            let finished = run.finish(&report).await?;
+            (report, finished)
+        };
+        match finished {
+            Finished::Released => return run.answer(report),
+            Finished::Overtaken => return run.answer(report.overtaken()),
             Finished::SettingsChanged => {}
         }
     }
@@ -66,6 +69,9 @@ async fn preview(
     invocation: &Invocation,
 ) -> Result<Answer, StoreError> {
     let mut run = Run::look(world, wish, invocation).await?;
+    if run.integration.removal.is_some() {
+        return Ok(Answer::skipped(wish, invocation, "it is being removed"));
+    }
     if let Some(pause) = run.paused().await {
         return run.answer(Report::paused(&pause));
     }
@@ -76,11 +82,19 @@ async fn preview(
     run.answer(report)
 }
 
+async fn work(run: &Run<'_>) -> Report {
+    match &run.integration.removal {
+        Some(removal) => removal::carry_out(run, removal).await,
+        None => carry_over(run).await,
+    }
+}
+
 /// The run itself, whatever comes of it.
 async fn carry_over(run: &Run<'_>) -> Report {
     match decide(run).await {
         Ok(decided) => {
-            let applied = apply::apply(run, &decided).await;
+            let writer = decided.seen.clients.tailscale.writer();
+            let applied = apply::apply(run, &decided.guarded.plan, &writer).await;
             Report::applied(decided, applied)
         }
         Err(failure) => Report::failed(failure),

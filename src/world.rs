@@ -58,4 +58,6 @@ pub struct Invocation {
     pub id: String,
     /// When Lambda will end it.
     pub deadline: Timestamp,
+    /// Who invokes, where Lambda tells it: a Cognito identity.
+    pub caller: Option<String>,
 }

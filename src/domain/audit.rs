@@ -1,13 +1,16 @@
 //! Audit records: one for exactly each change, never altered afterwards.
 
+pub mod export;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::clock::rfc3339;
 use crate::domain::plan::Change;
+use crate::domain::removal::Removal;
 use crate::integration::{AttributeKey, IntegrationId, Settings};
 
 /// Who changed what, when, and from what to what.
@@ -67,6 +70,12 @@ pub enum Action {
     /// An integration was connected.
     #[serde(rename = "Create posture integration")]
     CreateIntegration,
+    /// An integration's settings were changed.
+    #[serde(rename = "Update posture integration")]
+    UpdateIntegration,
+    /// An integration was removed.
+    #[serde(rename = "Removed posture integration")]
+    RemoveIntegration,
     /// A device's attribute was set, changed or deleted.
     #[serde(rename = "Update node attribute")]
     UpdateNodeAttribute,
@@ -122,18 +131,46 @@ impl Context {
     }
 
     /// The record of a new integration.
-    pub fn created(&self, settings: &Settings, config_version: u64, now: Timestamp) -> Record {
-        self.record(
-            Target {
-                kind: TargetKind::Integration,
-                id: self.integration.to_string(),
-                name: self.integration.to_string(),
-            },
-            Action::CreateIntegration,
-            now,
-        )
-        .to(serde_json::to_value(settings).ok())
-        .because(json!({ "configVersion": config_version }))
+    pub fn created(&self, settings: &Settings, now: Timestamp) -> Record {
+        self.integration(Action::CreateIntegration, now)
+            .to(Some(settings.to_map().into()))
+            .because(json!({ "configVersion": 1 }))
+    }
+
+    /// The record of changed settings; `old` is what was stored.
+    pub fn updated(
+        &self,
+        old: &Map<String, Value>,
+        new: &Settings,
+        config_version: u64,
+        now: Timestamp,
+    ) -> Record {
+        self.integration(Action::UpdateIntegration, now)
+            .from(Some(old.clone().into()))
+            .to(Some(new.to_map().into()))
+            .because(json!({
+                "configVersion": config_version,
+                "changed": new.differences(old),
+            }))
+    }
+
+    /// The record of a removal that is complete.
+    pub fn removed(&self, old: &Map<String, Value>, removal: &Removal, now: Timestamp) -> Record {
+        self.integration(Action::RemoveIntegration, now)
+            .from(Some(old.clone().into()))
+            .because(json!({
+                "attributes": removal.attributes,
+                "requested": rfc3339(removal.since),
+            }))
+    }
+
+    fn integration(&self, action: Action, now: Timestamp) -> Record {
+        let target = Target {
+            kind: TargetKind::Integration,
+            id: self.integration.to_string(),
+            name: self.integration.to_string(),
+        };
+        self.record(target, action, now)
     }
 
     fn record(&self, target: Target, action: Action, now: Timestamp) -> Record {

@@ -11,5 +11,6 @@ pub mod host;
 pub mod join;
 pub mod pause;
 pub mod plan;
+pub mod removal;
 pub mod serial;
 pub mod status;

@@ -1,21 +1,19 @@
-//! The integrations: settings, status, pause, and the lease that lets one run at a time work.
+//! The integrations: their settings, each change of which comes with its audit record, and what runs leave behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValue, TransactWriteItem, Update};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_dynamo::{from_item, to_attribute_value, to_item};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Store, StoreError, call, cancelled_for, decode, refused};
+use super::lease::{Lease, still_at, unmet};
+use super::{Store, StoreError, call, cancelled_for, decode, refused, settled};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
+use crate::domain::removal::Removal;
 use crate::domain::status::Status;
 use crate::error::chain;
 use crate::integration::{IntegrationId, InvalidSettings, Settings};
@@ -28,6 +26,8 @@ pub struct Integration {
     /// Its settings, or what is wrong with them: somebody may have edited the item by hand, and that must not keep
     /// the others from running.
     pub settings: Result<Settings, InvalidSettings>,
+    /// The settings as they are stored, good or not.
+    pub stored: Map<String, Value>,
     /// Counts its changes, from 1.
     pub config_version: u64,
     /// When it was last changed.
@@ -40,41 +40,23 @@ pub struct Integration {
     pub pause: Option<Pause>,
     /// Who is at work on it, or was and did not come back.
     pub lease: Option<Lease>,
+    /// The wish to remove it, which the next run carries out.
+    pub removal: Option<Removal>,
 }
 
-/// The right to work on an integration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// The run that has it.
-    pub owner: String,
-    /// When it ends by itself.
-    pub until: Timestamp,
-}
-
-/// What a run leaves behind.
+/// New settings of an integration.
 #[derive(Clone, Debug)]
-pub struct Finish<'a> {
-    /// The integration.
-    pub id: &'a IntegrationId,
-    /// The run; the lease must be its own.
-    pub owner: &'a str,
-    /// The version of the settings it worked by.
-    pub config_version: u64,
-    /// How it went.
-    pub status: &'a Status,
-    /// The pause from now on, if there is one.
-    pub pause: Option<&'a Pause>,
-}
-
-/// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// Recorded, and the lease given back.
-    Released,
-    /// Recorded, but the settings were changed meanwhile: the lease is still this run's, which goes again.
-    SettingsChanged,
-    /// Not recorded: the lease had run out and is another run's, or the integration is gone.
-    Overtaken,
+pub struct Rewrite<'a> {
+    /// The integration as it was read.
+    pub integration: &'a Integration,
+    /// What it shall be.
+    pub settings: &'a Settings,
+    /// Who wants it.
+    pub actor: &'a str,
+    /// When.
+    pub now: Timestamp,
+    /// The record of it.
+    pub audit: &'a audit::Record,
 }
 
 /// The attributes of the item that are no settings.
@@ -89,27 +71,35 @@ struct Kept {
     status: Option<Status>,
     pause: Option<Pause>,
     lease: Option<Lease>,
+    removal: Option<Removal>,
 }
 
-type Item = HashMap<String, AttributeValue>;
+pub(super) type Item = HashMap<String, AttributeValue>;
 
-const OWN_ATTRIBUTES: [&str; 6] = [
+const OWN_ATTRIBUTES: [&str; 7] = [
     "configVersion",
     "configUpdated",
     "configUpdatedBy",
     "status",
     "pause",
     "lease",
+    "removal",
 ];
 
 impl Integration {
-    fn from_item(item: Item, operation: &'static str) -> Result<Self, StoreError> {
+    /// Whether the schedule runs it. Settings that cannot be used are the run's to report.
+    pub fn wants_runs(&self) -> bool {
+        self.removal.is_some() || self.settings.as_ref().map_or(true, |s| s.enabled)
+    }
+
+    pub(super) fn from_item(item: Item, operation: &'static str) -> Result<Self, StoreError> {
         let kept: Kept = from_item(item.clone()).map_err(decode(operation))?;
         // Through JSON, so that the message for a hand-edited setting is the one that `connect` gives.
-        let mut settings: BTreeMap<String, Value> = from_item(item).map_err(decode(operation))?;
-        settings.retain(|name, _| !OWN_ATTRIBUTES.contains(&name.as_str()));
+        let mut stored: Map<String, Value> = from_item(item).map_err(decode(operation))?;
+        stored.retain(|name, _| !OWN_ATTRIBUTES.contains(&name.as_str()));
         Ok(Self {
-            settings: Settings::parse(settings.into_iter().collect(), "integration"),
+            settings: Settings::parse(stored.clone().into(), "integration"),
+            stored,
             id: kept.id,
             config_version: kept.config_version,
             config_updated: kept.config_updated,
@@ -117,6 +107,7 @@ impl Integration {
             status: kept.status,
             pause: kept.pause,
             lease: kept.lease,
+            removal: kept.removal,
         })
     }
 }
@@ -187,10 +178,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the integration";
         let mut item: Item = to_item(settings).map_err(decode(OPERATION))?;
-        item.insert(
-            "configVersion".to_owned(),
-            AttributeValue::N("1".to_owned()),
-        );
+        item.insert("configVersion".to_owned(), number(1));
         item.insert("configUpdated".to_owned(), AttributeValue::S(rfc3339(now)));
         item.insert(
             "configUpdatedBy".to_owned(),
@@ -217,167 +205,133 @@ impl Store {
         })
     }
 
-    /// Takes the lease of an integration until `until`, unless somebody has it: then there is none.
+    /// Stores changed settings as the next version, and its audit record, or neither.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the integration is not as it was read any more, or DynamoDB's.
+    pub async fn rewrite(&self, rewrite: &Rewrite<'_>) -> Result<(), StoreError> {
+        const OPERATION: &str = "store the changed settings";
+        let Rewrite {
+            integration,
+            settings,
+            ..
+        } = rewrite;
+        let update = self.rewriting(rewrite, OPERATION)?;
+        let items = vec![
+            TransactWriteItem::builder().update(update).build(),
+            self.put_audit(rewrite.audit, OPERATION)?,
+        ];
+        self.transact(items).await.map_err(|error| {
+            if cancelled_for(&error, &["ConditionalCheckFailed"]) {
+                StoreError::Conflict {
+                    integration: settings.id.clone(),
+                    read: integration.config_version,
+                }
+            } else {
+                refused(OPERATION)(error)
+            }
+        })
+    }
+
+    /// The write of the settings that differ, on the condition that the version is the one that was read.
+    fn rewriting(
+        &self,
+        rewrite: &Rewrite<'_>,
+        operation: &'static str,
+    ) -> Result<Update, StoreError> {
+        let Rewrite {
+            integration,
+            settings,
+            ..
+        } = rewrite;
+        let new = settings.to_map();
+        let mut values = HashMap::from([
+            (":next".to_owned(), number(integration.config_version + 1)),
+            (":now".to_owned(), AttributeValue::S(rfc3339(rewrite.now))),
+            (
+                ":actor".to_owned(),
+                AttributeValue::S(rewrite.actor.to_owned()),
+            ),
+        ]);
+        let unchanged = still_at(integration.config_version, &mut values);
+        let mut update = Update::builder()
+            .table_name(&self.integrations)
+            .key("id", AttributeValue::S(settings.id.to_string()));
+        let mut set = vec![
+            "configVersion = :next".to_owned(),
+            "configUpdated = :now".to_owned(),
+            "configUpdatedBy = :actor".to_owned(),
+        ];
+        let mut remove = Vec::new();
+        for (n, name) in settings
+            .differences(&integration.stored)
+            .into_iter()
+            .enumerate()
+        {
+            match new.get(&name) {
+                Some(value) => {
+                    let value = to_attribute_value(value).map_err(decode(operation))?;
+                    set.push(format!("#s{n} = :s{n}"));
+                    values.insert(format!(":s{n}"), value);
+                }
+                None => remove.push(format!("#s{n}")),
+            }
+            update = update.expression_attribute_names(format!("#s{n}"), name);
+        }
+        let mut expression = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            expression = format!("{expression} REMOVE {}", remove.join(", "));
+        }
+        update
+            .update_expression(expression)
+            .condition_expression(format!(
+                "attribute_exists(id) AND {unchanged} AND attribute_not_exists(removal)"
+            ))
+            .set_expression_attribute_values(Some(values))
+            .build()
+            .map_err(call(operation))
+    }
+
+    /// Stores the wish to remove an integration. That is a new version of it, so that a run which is under way sees it
+    /// before it ends.
     ///
     /// # Errors
     /// [`StoreError::NoIntegration`], or DynamoDB's.
-    pub async fn acquire(
+    pub async fn mark_for_removal(
         &self,
         id: &IntegrationId,
-        owner: &str,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<Option<Integration>, StoreError> {
-        const OPERATION: &str = "take the lease";
-        let lease = HashMap::from([
-            ("owner".to_owned(), AttributeValue::S(owner.to_owned())),
-            ("until".to_owned(), AttributeValue::S(rfc3339(until))),
-        ]);
-        let answer = self
+        removal: &Removal,
+    ) -> Result<Integration, StoreError> {
+        const OPERATION: &str = "store the wish to remove the integration";
+        let request = self
             .client
             .update_item()
             .table_name(&self.integrations)
             .key("id", AttributeValue::S(id.to_string()))
-            .update_expression("SET #lease = :lease")
-            .condition_expression(
-                "attribute_exists(id) AND (attribute_not_exists(#lease) OR #lease.#until < :now OR #lease.#owner = :me)",
+            .update_expression(
+                "SET removal = :removal, configUpdated = :now, configUpdatedBy = :actor ADD configVersion :one",
             )
-            .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#until", "until")
-            .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":lease", AttributeValue::M(lease))
-            .expression_attribute_values(":now", AttributeValue::S(rfc3339(now)))
-            .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()))
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        match answer {
-            Ok(answer) => {
-                let item = answer.attributes.unwrap_or_default();
-                Integration::from_item(item, OPERATION).map(Some)
-            }
-            Err(error) => match unmet(error, OPERATION)? {
-                None => Err(StoreError::NoIntegration {
-                    integration: id.to_string(),
-                }),
-                Some(_) => Ok(None),
-            },
-        }
-    }
-
-    /// Records how a run went and gives the lease back, in one write.
-    ///
-    /// # Errors
-    /// DynamoDB's.
-    pub async fn finish(&self, finish: &Finish<'_>) -> Result<Finished, StoreError> {
-        const OPERATION: &str = "record the run";
-        let Err(present) = self.write_finish(finish, true).await? else {
-            return Ok(Finished::Released);
-        };
-        let still_ours = present
-            .and_then(|item| Integration::from_item(item, OPERATION).ok())
-            .and_then(|integration| integration.lease)
-            .is_some_and(|lease| lease.owner == finish.owner);
-        if !still_ours {
-            return Ok(Finished::Overtaken);
-        }
-        match self.write_finish(finish, false).await? {
-            Ok(()) => Ok(Finished::SettingsChanged),
-            Err(_) => Ok(Finished::Overtaken),
-        }
-    }
-
-    /// The outer error is a fault; the inner one is the item as it is, where the condition did not hold.
-    async fn write_finish(
-        &self,
-        finish: &Finish<'_>,
-        release: bool,
-    ) -> Result<Result<(), Option<Item>>, StoreError> {
-        const OPERATION: &str = "record the run";
-        let (set, mut remove) = match finish.pause {
-            Some(_) => ("SET #status = :status, #pause = :pause", vec![]),
-            None => ("SET #status = :status", vec!["#pause"]),
-        };
-        let condition = if release {
-            remove.push("#lease");
-            "#lease.#owner = :me AND configVersion = :version"
-        } else {
-            "#lease.#owner = :me"
-        };
-        let update = if remove.is_empty() {
-            set.to_owned()
-        } else {
-            format!("{set} REMOVE {}", remove.join(", "))
-        };
-        let mut request = self
-            .client
-            .update_item()
-            .table_name(&self.integrations)
-            .key("id", AttributeValue::S(finish.id.to_string()))
-            .update_expression(update)
-            .condition_expression(condition)
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_names("#pause", "pause")
-            .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":me", AttributeValue::S(finish.owner.to_owned()))
+            .condition_expression("attribute_exists(id)")
             .expression_attribute_values(
-                ":status",
-                to_attribute_value(finish.status).map_err(decode(OPERATION))?,
+                ":removal",
+                to_attribute_value(removal).map_err(decode(OPERATION))?,
             )
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        if release {
-            request = request.expression_attribute_values(
-                ":version",
-                AttributeValue::N(finish.config_version.to_string()),
-            );
-        }
-        if let Some(pause) = finish.pause {
-            request = request.expression_attribute_values(
-                ":pause",
-                to_attribute_value(pause).map_err(decode(OPERATION))?,
-            );
-        }
-        match request.send().await {
-            Ok(_) => Ok(Ok(())),
-            Err(error) => Ok(Err(unmet(error, OPERATION)?)),
-        }
-    }
-
-    /// Gives a lease back where a run had nothing to do or to say.
-    ///
-    /// # Errors
-    /// DynamoDB's. A lease that is not ours any more is left alone, without an error.
-    pub async fn release(&self, id: &IntegrationId, owner: &str) -> Result<(), StoreError> {
-        let answer = self
-            .client
-            .update_item()
-            .table_name(&self.integrations)
-            .key("id", AttributeValue::S(id.to_string()))
-            .update_expression("REMOVE #lease")
-            .condition_expression("#lease.#owner = :me")
-            .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()))
-            .send()
-            .await;
-        match answer {
-            Ok(_) => Ok(()),
-            Err(error) => unmet(error, "give the lease back").map(|_| ()),
+            .expression_attribute_values(":now", AttributeValue::S(rfc3339(removal.since)))
+            .expression_attribute_values(":actor", AttributeValue::S(removal.actor.clone()))
+            .expression_attribute_values(":one", number(1))
+            .return_values(ReturnValue::AllNew);
+        match settled(|| request.clone().send()).await {
+            Ok(answer) => Integration::from_item(answer.attributes.unwrap_or_default(), OPERATION),
+            Err(error) => {
+                unmet(error, OPERATION)?;
+                Err(StoreError::NoIntegration {
+                    integration: id.to_string(),
+                })
+            }
         }
     }
 }
 
-/// Of a write whose condition did not hold: the item as it is, or none if there is no item. Any other error stays one.
-fn unmet(
-    error: SdkError<UpdateItemError>,
-    operation: &'static str,
-) -> Result<Option<Item>, StoreError> {
-    match error.as_service_error() {
-        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-            Ok(failed.item().cloned())
-        }
-        _ => Err(refused(operation)(error)),
-    }
+fn number(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
 }

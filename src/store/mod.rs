@@ -3,10 +3,13 @@
 //! Three tables, one kind of record each. What belongs together is written in one transaction; what only one run may
 //! do at a time is guarded by a condition of the write itself.
 
+mod audit;
 mod integrations;
+mod lease;
 mod nodes;
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -18,7 +21,9 @@ use crate::config::Config;
 use crate::error::of_aws;
 use crate::integration::IntegrationId;
 
-pub use integrations::{Finish, Finished, Integration, Lease};
+pub use audit::{Page, Search};
+pub use integrations::{Integration, Rewrite};
+pub use lease::{Finish, Finished, Lease};
 pub use nodes::MAX_CHANGES;
 
 /// A read or write of our own tables that failed.
@@ -35,6 +40,17 @@ pub enum StoreError {
     IntegrationExists {
         /// The name.
         integration: IntegrationId,
+    },
+    /// The settings are not what was read any more.
+    #[error(
+        "the settings of {integration} were changed by somebody else since version {read} was read, or it is being \
+         removed; nothing was changed: look at its status and send the change again"
+    )]
+    Conflict {
+        /// The integration.
+        integration: IntegrationId,
+        /// The version that the change was made from.
+        read: u64,
     },
     /// Another run has written meanwhile; what this one knew is out of date.
     #[error("another run of {integration} has written meanwhile; nothing was recorded by this one")]
@@ -95,15 +111,31 @@ impl Store {
                 .await
         };
         write
-            .retry(
-                ExponentialBuilder::default()
-                    .with_jitter()
-                    .with_max_times(5),
-            )
+            .retry(conflicts())
             .when(|error| cancelled_for(error, &["TransactionConflict", "ThrottlingError"]))
             .await?;
         Ok(())
     }
+}
+
+/// Writers that meet at one item part within milliseconds.
+fn conflicts() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(2))
+        .with_max_times(8)
+}
+
+/// Sends a write again that only got in the way of a transaction, which the SDK does not.
+async fn settled<T, E, F>(send: impl FnMut() -> F) -> Result<T, SdkError<E>>
+where
+    E: ProvideErrorMetadata,
+    F: Future<Output = Result<T, SdkError<E>>>,
+{
+    send.retry(conflicts())
+        .when(|error| error.code() == Some("TransactionConflictException"))
+        .await
 }
 
 /// Whether a transaction was cancelled, and for these reasons only.

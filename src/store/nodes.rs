@@ -1,5 +1,6 @@
 //! What was last written to each device, and the audit record of each change: always together.
 
+use aws_sdk_dynamodb::types::builders::DeleteBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,11 @@ use crate::domain::host::{Aid, Score};
 use crate::domain::plan::{Change, Records, Target, Written};
 use crate::integration::{AttributeKey, IntegrationId};
 
-/// How many changes one transaction can hold: each is a node record and an audit record, and DynamoDB takes 100 items.
-pub const MAX_CHANGES: usize = 50;
+/// DynamoDB's limit of a transaction.
+const MAX_ITEMS: usize = 100;
+
+/// How many changes one transaction can hold: each is a node record and an audit record.
+pub const MAX_CHANGES: usize = MAX_ITEMS / 2;
 
 /// An item of the nodes table.
 #[derive(Serialize, Deserialize)]
@@ -104,6 +108,37 @@ impl Store {
         Ok(records)
     }
 
+    /// Some of the nodes that an integration has written, at most so many.
+    ///
+    /// # Errors
+    /// DynamoDB's.
+    pub async fn some_nodes(
+        &self,
+        integration: &IntegrationId,
+        limit: usize,
+    ) -> Result<Vec<NodeId>, StoreError> {
+        const OPERATION: &str = "read some node records";
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.nodes)
+            .key_condition_expression("integrationId = :id")
+            .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
+            .projection_expression("nodeId")
+            .set_limit(i32::try_from(limit).ok())
+            .send()
+            .await
+            .map_err(refused(OPERATION))?;
+        let items = answer.items.unwrap_or_default();
+        Ok(items
+            .into_iter()
+            .filter_map(|mut item| match item.remove("nodeId") {
+                Some(AttributeValue::S(id)) => Some(NodeId(id)),
+                _ => None,
+            })
+            .collect())
+    }
+
     /// Records changes that Tailscale has accepted: node records and audit records, all or none. At most
     /// [`MAX_CHANGES`] at once.
     ///
@@ -132,25 +167,36 @@ impl Store {
         })
     }
 
-    /// Drops the record of a device that has left the tailnet, and its attributes with it: nothing of ours changed, so
-    /// there is nothing to audit.
+    /// Drops the records of devices whose attributes went with them, or stay behind: nothing is changed in the tailnet,
+    /// so there is nothing to audit.
     ///
     /// # Errors
     /// DynamoDB's.
     pub async fn forget(
         &self,
         integration: &IntegrationId,
-        node: &NodeId,
+        nodes: &[NodeId],
     ) -> Result<(), StoreError> {
-        self.client
-            .delete_item()
+        const OPERATION: &str = "forget devices";
+        for nodes in nodes.chunks(MAX_ITEMS) {
+            let items = nodes
+                .iter()
+                .map(|node| {
+                    let delete = self.node_delete(integration, node);
+                    let delete = delete.build().map_err(call(OPERATION))?;
+                    Ok(TransactWriteItem::builder().delete(delete).build())
+                })
+                .collect::<Result<_, StoreError>>()?;
+            self.transact(items).await.map_err(refused(OPERATION))?;
+        }
+        Ok(())
+    }
+
+    fn node_delete(&self, integration: &IntegrationId, node: &NodeId) -> DeleteBuilder {
+        Delete::builder()
             .table_name(&self.nodes)
             .key("integrationId", AttributeValue::S(integration.to_string()))
             .key("nodeId", AttributeValue::S(node.0.clone()))
-            .send()
-            .await
-            .map_err(refused("forget a departed device"))?;
-        Ok(())
     }
 
     /// The write of one node record, on the condition that it still is what the plan was made from: of two runs that
@@ -172,13 +218,8 @@ impl Store {
             .as_ref()
             .map(|old| [(":run".to_owned(), AttributeValue::S(old.run_id.clone()))].into());
         let Some(new) = &change.new else {
-            let delete = Delete::builder()
-                .table_name(&self.nodes)
-                .key(
-                    "integrationId",
-                    AttributeValue::S(context.integration.to_string()),
-                )
-                .key("nodeId", AttributeValue::S(change.node_id.0.clone()))
+            let delete = self
+                .node_delete(&context.integration, &change.node_id)
                 .condition_expression(condition)
                 .set_expression_attribute_values(run)
                 .build()
@@ -194,20 +235,5 @@ impl Store {
             .build()
             .map_err(call(operation))?;
         Ok(item.put(put).build())
-    }
-
-    /// The write of an audit record, which must be a new one.
-    pub(super) fn put_audit(
-        &self,
-        record: &audit::Record,
-        operation: &'static str,
-    ) -> Result<TransactWriteItem, StoreError> {
-        let put = Put::builder()
-            .table_name(&self.audit)
-            .set_item(Some(to_item(record).map_err(decode(operation))?))
-            .condition_expression("attribute_not_exists(eventId)")
-            .build()
-            .map_err(call(operation))?;
-        Ok(TransactWriteItem::builder().put(put).build())
     }
 }

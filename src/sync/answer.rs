@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Decided;
 use super::apply::Applied;
-use super::run::Failure;
+use super::failure::Failure;
 use crate::command::SyncOne;
 use crate::domain::device::NodeId;
 use crate::domain::finding::{Finding, FindingKind};
@@ -54,6 +54,17 @@ pub struct Answer {
     /// Of a dry run: what would be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<Vec<PlannedChange>>,
+    /// Whether this was the integration's last run: it was to be removed, and is.
+    #[serde(skip_serializing_if = "is_not")]
+    pub integration_removed: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's `skip_serializing_if` passes a reference"
+)]
+fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A change that a dry run would make.
@@ -109,6 +120,7 @@ impl Answer {
             findings: Vec::new(),
             duration_ms: 0,
             plan: None,
+            integration_removed: false,
         }
     }
 }
@@ -129,6 +141,8 @@ pub(super) struct Report {
     pub(super) failed: usize,
     pub(super) findings: Vec<Finding>,
     plan: Option<Vec<PlannedChange>>,
+    /// Whether nothing is left of an integration that is to be removed, but itself.
+    pub(super) ends: bool,
     /// A fault of our own.
     pub(super) fault: Option<StoreError>,
 }
@@ -147,6 +161,7 @@ impl Report {
             failed: 0,
             findings: Vec::new(),
             plan: None,
+            ends: false,
             fault: None,
         }
     }
@@ -154,6 +169,14 @@ impl Report {
     /// Of a run that failed before it wrote anything.
     pub(super) fn failed(failure: Failure) -> Self {
         Self::new(RunOutcome::Failed).with_failure(failure)
+    }
+
+    /// Of an attempt that had nothing to do.
+    pub(super) fn skipped(reason: &str) -> Self {
+        Self {
+            error: Some(reason.to_owned()),
+            ..Self::new(RunOutcome::Skipped)
+        }
     }
 
     /// Of an attempt that a pause kept from working.
@@ -185,7 +208,6 @@ impl Report {
     /// Of a run that carried its plan out, as far as it came.
     pub(super) fn applied(decided: Decided, applied: Applied) -> Self {
         let done = applied.written + applied.removed;
-        let meant = decided.guarded.plan.changes.len();
         let mut report = Self::decided(
             if done > 0 {
                 RunOutcome::Synced
@@ -194,22 +216,80 @@ impl Report {
             },
             &decided,
         );
-        report.written = applied.written;
-        report.removed = applied.removed;
-        report.refuse(&decided.guarded.plan, &applied);
+        let failure = report.count(&decided.guarded.plan, applied);
         if decided.guarded.held.is_some() {
             report.outcome = RunOutcome::Held;
         }
         report.hold(decided.guarded.held);
-        if let Some(failure) = applied.failure {
-            report = report.with_failure(failure);
-            report.say(&format!(
-                "{done} of {meant} changes are written and recorded; the next run goes on"
-            ));
+        if let Some(failure) = failure {
+            report = report.stopped(&decided.guarded.plan, failure);
         } else if let Some(error) = decided.confirmed.error {
             report = report.with_failure(error.into());
             report.say_open(&decided.confirmed.open);
         }
+        report
+    }
+
+    /// Of a removal that has deleted so many attributes, and all there were.
+    pub(super) fn taken_away(removed: usize) -> Self {
+        Self {
+            removed,
+            ends: true,
+            ..Self::new(RunOutcome::Synced)
+        }
+    }
+
+    /// Of a removal, as far as it came.
+    pub(super) fn after(plan: &Plan, applied: Applied) -> Self {
+        let mut report = Self::taken_away(applied.removed);
+        let failure = report.count(plan, applied);
+        report.ends = report.failed == 0 && failure.is_none();
+        if report.failed > 0 && report.error.is_none() {
+            report.outcome = RunOutcome::Failed;
+            report.error_kind = Some(ErrorKind::RefusedWrite);
+            report.error = Some(format!(
+                "Tailscale refused to delete the attribute of {} devices",
+                report.failed
+            ));
+        }
+        match failure {
+            Some(failure) => report.stopped(plan, failure),
+            None => report,
+        }
+    }
+
+    /// The same, where another run had the last word.
+    #[must_use]
+    pub(super) fn overtaken(mut self) -> Self {
+        self.ends = false;
+        self
+    }
+
+    /// The same, of a removal.
+    #[must_use]
+    pub(super) fn of_removal(mut self) -> Self {
+        if let Some(error) = &mut self.error {
+            error.insert_str(0, "the integration is to be removed, but: ");
+        }
+        self
+    }
+
+    /// Takes over what was done; what stopped it is the caller's to tell.
+    fn count(&mut self, plan: &Plan, applied: Applied) -> Option<Failure> {
+        self.written = applied.written;
+        self.removed = applied.removed;
+        self.refuse(plan, &applied);
+        applied.failure
+    }
+
+    /// Of a run that was stopped on its way.
+    fn stopped(self, plan: &Plan, failure: Failure) -> Self {
+        let done = self.written + self.removed;
+        let meant = plan.changes.len();
+        let mut report = self.with_failure(failure);
+        report.say(&format!(
+            "{done} of {meant} changes are written and recorded; the next run goes on"
+        ));
         report
     }
 
@@ -310,6 +390,7 @@ impl Report {
             findings: self.findings,
             duration_ms,
             plan: self.plan,
+            integration_removed: self.ends,
         })
     }
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{StreamExt, stream};
 
-use super::Decided;
-use super::run::{Failure, Run};
+use super::failure::Failure;
+use super::run::Run;
 use crate::domain::device::NodeId;
-use crate::domain::plan::Change;
+use crate::domain::plan::{Change, Plan};
 use crate::store::MAX_CHANGES;
 use crate::tailscale::{AttributeWrite, TailscaleWriter};
 
@@ -29,16 +29,14 @@ pub(super) struct Applied {
 }
 
 /// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
-pub(super) async fn apply(run: &Run<'_>, decided: &Decided) -> Applied {
-    let plan = &decided.guarded.plan;
-    let writer = decided.seen.clients.tailscale.writer();
+pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
     let stopped = AtomicBool::new(false);
     let mut applied = stream::iter(plan.changes.chunks(MAX_CHANGES))
         .map(|chunk| async {
             if stopped.load(Ordering::Relaxed) {
                 return Applied::default();
             }
-            let applied = apply_chunk(run, &writer, chunk).await;
+            let applied = apply_chunk(run, writer, chunk).await;
             if applied.failure.is_some() {
                 stopped.store(true, Ordering::Relaxed);
             }
@@ -48,7 +46,12 @@ pub(super) async fn apply(run: &Run<'_>, decided: &Decided) -> Applied {
         .fold(Applied::default(), |sum, chunk| async { sum.and(chunk) })
         .await;
     if applied.failure.is_none() {
-        applied.failure = forget(run, &plan.departed).await.err();
+        let forgotten = run
+            .world
+            .store
+            .forget(&run.integration.id, &plan.departed)
+            .await;
+        applied.failure = forgotten.err().map(Failure::from);
     }
     applied
 }
@@ -91,13 +94,6 @@ fn attribute_write(change: &Change) -> AttributeWrite {
             .map(|new| (new.key.clone(), new.score.get())),
         delete: change.deleted_key().cloned(),
     }
-}
-
-async fn forget(run: &Run<'_>, departed: &[NodeId]) -> Result<(), Failure> {
-    for node in departed {
-        run.world.store.forget(&run.integration.id, node).await?;
-    }
-    Ok(())
 }
 
 impl Applied {

@@ -2,8 +2,9 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::run::{Failure, Run};
-use crate::domain::device::Devices;
+use super::failure::Failure;
+use super::run::Run;
+use crate::domain::device::{Device, Devices, NodeId};
 use crate::domain::host::{Account, Scores};
 use crate::domain::join::join;
 use crate::domain::plan::{Doubts, Records, doubts, plan};
@@ -83,6 +84,27 @@ pub async fn sign_in(
     Ok(SignIn { falcon, tailscale })
 }
 
+/// Likewise for Tailscale alone.
+pub(super) async fn sign_in_tailscale(
+    run: &Run<'_>,
+    settings: &Settings,
+) -> Result<Tailscale, Failure> {
+    let secret = run
+        .world
+        .secrets
+        .tailscale(&settings.tailscale_secret)
+        .await?;
+    run.note_secrets(None, secret.version);
+    let tailscale = Tailscale::sign_in(
+        run.world.http.clone(),
+        &run.world.config.tailscale_api,
+        &settings.tailnet,
+        secret.value,
+        run.budget.clone(),
+    );
+    Ok(tailscale.await?)
+}
+
 /// Everything there is to see, side by side. Whatever is missing or cut short fails the whole observation.
 pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, Failure> {
     let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
@@ -146,25 +168,33 @@ async fn look_up(
     first: &Doubts,
 ) -> Result<(), UpstreamError> {
     let SignIn { falcon, tailscale } = &seen.clients;
-    let departed = stream::iter(first.departed.iter().take(DEPARTED))
-        .map(|node| tailscale.device(node))
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<Vec<_>>();
+    let departed = look_for(tailscale, first.departed.iter().take(DEPARTED));
     let hosts = falcon.find_hosts(&first.serials, &first.hosts);
     let (hosts, devices) = futures::future::try_join(hosts, departed).await?;
     seen.falcon.extend(hosts, Scores::new());
-    seen.devices.extend(
-        devices
-            .into_iter()
-            .flatten()
-            .map(|device| (device.node_id.clone(), device)),
-    );
+    seen.devices.extend(devices);
     // Asked again: a host that was found, or a device, brings sensors whose scores are to be looked up.
     let mut sensors = seen.doubts(run, settings).scores;
     sensors.extend(first.scores.iter().cloned());
     let scores = seen.clients.falcon.find_scores(&sensors).await?;
     seen.falcon.extend([], scores);
     Ok(())
+}
+
+/// Looks directly for devices that the listing lacks: those of them that are there after all.
+pub(super) async fn look_for(
+    tailscale: &Tailscale,
+    nodes: impl Iterator<Item = &NodeId>,
+) -> Result<Devices, UpstreamError> {
+    let found: Vec<Option<Device>> = stream::iter(nodes)
+        .map(|node| tailscale.device(node))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let devices = found.into_iter().flatten();
+    Ok(devices
+        .map(|device| (device.node_id.clone(), device))
+        .collect())
 }
 
 impl Seen {

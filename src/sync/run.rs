@@ -6,17 +6,18 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::answer::{Answer, Report};
+use super::failure::Failure;
 use crate::clock::Deadline;
 use crate::command::SyncOne;
 use crate::domain::audit;
 use crate::domain::join::Counts;
 use crate::domain::pause::{Pause, Present};
 use crate::domain::plan::Change;
+use crate::domain::removal::{Attributes, Removal};
 use crate::domain::status::{RunOutcome, Status};
-use crate::error::{ErrorKind, Side, UpstreamError};
+use crate::error::Side;
 use crate::integration::{InvalidSettings, Settings};
 use crate::retry::Budget;
-use crate::secrets::SecretError;
 use crate::store::{Finish, Finished, Integration, StoreError};
 use crate::world::{Invocation, World};
 
@@ -26,45 +27,6 @@ const RESERVE: Duration = Duration::from_secs(10);
 
 /// Who changes attributes, in the audit records of nodes.
 const ACTOR: &str = "falcon-posture-sync";
-
-/// What ended a run before its end.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// Falcon or Tailscale.
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    /// A secret, or Secrets Manager.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The stored settings.
-    #[error("the integration's settings cannot be used")]
-    Settings(#[from] InvalidSettings),
-    /// Our own tables.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl Failure {
-    /// Its class.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Upstream(error) => error.kind(),
-            Self::Secret(error) if error.is_auth() => ErrorKind::Authentication,
-            Self::Secret(_) => ErrorKind::Unavailable,
-            Self::Settings(_) => ErrorKind::Configuration,
-            Self::Store(_) => ErrorKind::Storage,
-        }
-    }
-
-    /// Whose refusal of a credential it is, if it is one.
-    pub fn refused_by(&self) -> Option<Side> {
-        match self {
-            Self::Upstream(error) => error.is_auth().then(|| error.side()),
-            Self::Secret(error) => error.is_auth().then_some(Side::Secrets),
-            Self::Settings(_) | Self::Store(_) => None,
-        }
-    }
-}
 
 /// The versions of the secrets that a run signs in with.
 #[derive(Debug, Default)]
@@ -157,15 +119,36 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Why there is nothing to do at all, if so.
-    pub(super) fn idle(&self) -> Option<&'static str> {
+    /// What there is to say if this run has nothing to do: the integration is disabled or paused.
+    pub(super) async fn at_rest(&mut self) -> Option<Report> {
+        if self.is_idle() {
+            return Some(Report::skipped("it is disabled"));
+        }
+        let pause = self.paused().await?;
+        tracing::info!(
+            integration = %self.integration.id,
+            run_id = self.id(),
+            side = %pause.side,
+            until = %pause.until,
+            "{} is paused until {}",
+            self.integration.id,
+            pause.until,
+        );
+        Some(Report::paused(&pause))
+    }
+
+    fn is_idle(&self) -> bool {
         let disabled = self.integration.settings.as_ref().is_ok_and(|s| !s.enabled);
-        (disabled && !self.wish.force).then_some("it is disabled")
+        disabled && !self.wish.force && self.integration.removal.is_none()
     }
 
     /// The pause that keeps this run from working, if one is in force. Looking for a new version of the secret costs
     /// one call, and is done only where nothing else has ended the pause.
     pub(super) async fn paused(&mut self) -> Option<Pause> {
+        let calls_nobody = |removal: &Removal| removal.attributes == Attributes::Keep;
+        if self.integration.removal.as_ref().is_some_and(calls_nobody) {
+            return None;
+        }
         let pause = self.integration.pause.clone()?;
         let mut present = self.present();
         if pause.holds(present) {
@@ -238,15 +221,34 @@ impl<'a> Run<'a> {
 
     /// Records accepted changes.
     pub(super) async fn record(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let context = audit::Context {
-            integration: self.integration.id.clone(),
-            run_id: self.invocation.id.clone(),
-            actor: ACTOR.to_owned(),
-            retention_days: self.world.config.audit_retention_days.get(),
-        };
         self.world
             .store
-            .record(&context, changes, self.world.clock.now())
+            .record(&self.audit(ACTOR), changes, self.world.clock.now())
+            .await
+    }
+
+    fn audit(&self, actor: &str) -> audit::Context {
+        audit::Context {
+            integration: self.integration.id.clone(),
+            run_id: self.invocation.id.clone(),
+            actor: actor.to_owned(),
+            retention_days: self.world.config.audit_retention_days.get(),
+        }
+    }
+
+    /// The integration goes, with the audit record of its removal in the name of whoever asked for that.
+    async fn end(&self, removal: &Removal) -> Result<Finished, StoreError> {
+        let Integration {
+            id,
+            config_version,
+            stored,
+            ..
+        } = &self.integration;
+        let now = self.world.clock.now();
+        let record = self.audit(&removal.actor).removed(stored, removal, now);
+        self.world
+            .store
+            .end(id, self.id(), *config_version, &record)
             .await
     }
 
@@ -269,6 +271,9 @@ impl<'a> Run<'a> {
             None => None,
         };
         self.log(report, &status);
+        if let Some(removal) = self.integration.removal.as_ref().filter(|_| report.ends) {
+            return self.end(removal).await;
+        }
         let finish = Finish {
             id: &self.integration.id,
             owner: &self.invocation.id,
@@ -387,30 +392,15 @@ impl<'a> Run<'a> {
         report.into_answer(&self.integration.id, self.id(), counts, self.duration_ms())
     }
 
-    /// Gives the lease back without having done anything.
-    pub(super) async fn leave(&self, reason: &str) -> Result<Answer, StoreError> {
+    /// Gives the lease back without having done anything. The status stays that of the last run.
+    pub(super) async fn leave(&self) -> Result<Finished, StoreError> {
         self.world
             .store
-            .release(&self.integration.id, self.id())
-            .await?;
-        Ok(Answer::skipped(self.wish, self.invocation, reason))
-    }
-
-    /// Likewise, because of a pause. The status stays that of the run that met the refusal.
-    pub(super) async fn leave_paused(&self, pause: &Pause) -> Result<Answer, StoreError> {
-        self.world
-            .store
-            .release(&self.integration.id, self.id())
-            .await?;
-        tracing::info!(
-            integration = %self.integration.id,
-            run_id = self.id(),
-            side = %pause.side,
-            until = %pause.until,
-            "{} is paused until {}",
-            self.integration.id,
-            pause.until,
-        );
-        self.answer(Report::paused(pause))
+            .release(
+                &self.integration.id,
+                self.id(),
+                self.integration.config_version,
+            )
+            .await
     }
 }

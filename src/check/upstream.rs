@@ -1,0 +1,291 @@
+//! What Falcon and Tailscale let the credentials do.
+
+use super::attribute::{self, Tailnet};
+use super::{Check, Party, Subject, secret};
+use crate::domain::device::{Device, Devices, Identity};
+use crate::domain::serial::Serial;
+use crate::error::{UpstreamError, chain};
+use crate::falcon::Falcon;
+use crate::integration::Settings;
+use crate::retry::Budget;
+use crate::store::{Integration, StoreError};
+use crate::tailscale::Tailscale;
+use crate::world::World;
+
+const NOT_WITHOUT: &str = "not tried, since what it needs has failed";
+
+/// The Falcon side.
+pub(super) async fn falcon(world: &World, settings: &Settings, budget: &Budget) -> Vec<Check> {
+    let name = &settings.falcon_secret;
+    let (check, credentials) = secret(
+        Subject::FalconSecret,
+        name,
+        world.secrets.falcon(name).await,
+    );
+    let mut checks = vec![check];
+    let signed_in = match credentials {
+        None => None,
+        Some(credentials) => Some(
+            Falcon::sign_in(
+                world.http.clone(),
+                &world.config.clouds,
+                &settings.cloud_id,
+                credentials,
+                budget.clone(),
+            )
+            .await,
+        ),
+    };
+    let falcon = match signed_in {
+        Some(Ok(falcon)) => falcon,
+        failed => {
+            checks.push(match failed {
+                Some(Err(error)) => of_error(Subject::FalconToken, &error),
+                _ => Check::skipped(Subject::FalconToken, Party::Falcon, NOT_WITHOUT),
+            });
+            checks.extend(
+                [Subject::HostsScope, Subject::AssessmentsScope]
+                    .map(|subject| Check::skipped(subject, Party::Falcon, NOT_WITHOUT)),
+            );
+            return checks;
+        }
+    };
+    checks.push(region(settings, &falcon));
+    let (hosts, scores) = futures::future::join(falcon.probe_hosts(), falcon.probe_scores()).await;
+    checks.push(count(Subject::HostsScope, hosts, "hosts are visible"));
+    checks.push(count(
+        Subject::AssessmentsScope,
+        scores,
+        "assessments are there",
+    ));
+    checks
+}
+
+/// A token is issued where the account lives; the cloud that was named only redirects there.
+fn region(settings: &Settings, falcon: &Falcon) -> Check {
+    let (named, found) = (&settings.cloud_id, falcon.cloud());
+    if named == found {
+        let text = format!("Falcon issued a token; the account lives in {found}");
+        Check::passed(Subject::FalconToken, Party::Falcon, text)
+    } else {
+        let text =
+            format!("Falcon issued a token, but the account lives in {found}, not in {named}");
+        Check::warning(Subject::FalconToken, Party::Falcon, text).remedy(format!(
+            "set cloudId to {found}, which saves a redirect each time"
+        ))
+    }
+}
+
+fn count(subject: Subject, counted: Result<usize, UpstreamError>, what: &str) -> Check {
+    match counted {
+        Ok(0) => Check::warning(subject, Party::Falcon, format!("no {what}"))
+            .remedy("see in the Falcon console whether this is the right account"),
+        Ok(count) => Check::passed(subject, Party::Falcon, format!("{count} {what}")),
+        Err(error) => of_error(subject, &error),
+    }
+}
+
+/// The Tailscale side.
+pub(super) async fn tailscale(
+    world: &World,
+    settings: &Settings,
+    others: &[Integration],
+    budget: &Budget,
+) -> Result<Vec<Check>, StoreError> {
+    let name = &settings.tailscale_secret;
+    let (check, credentials) = secret(
+        Subject::TailscaleSecret,
+        name,
+        world.secrets.tailscale(name).await,
+    );
+    let mut checks = vec![check];
+    let signed_in = match credentials {
+        None => None,
+        Some(credentials) => Some(
+            Tailscale::sign_in(
+                world.http.clone(),
+                &world.config.tailscale_api,
+                &settings.tailnet,
+                credentials,
+                budget.clone(),
+            )
+            .await,
+        ),
+    };
+    let tailscale = match signed_in {
+        Some(Ok(tailscale)) => tailscale,
+        failed => {
+            checks.push(match failed {
+                Some(Err(error)) => of_error(Subject::TailscaleToken, &error),
+                _ => Check::skipped(Subject::TailscaleToken, Party::Tailscale, NOT_WITHOUT),
+            });
+            checks.extend(skipped());
+            return Ok(checks);
+        }
+    };
+    let (devices, collected, native) = futures::future::join3(
+        tailscale.devices(),
+        tailscale.identity_collection(),
+        tailscale.native_falcon(),
+    )
+    .await;
+    let devices = match devices {
+        Ok(devices) => devices,
+        Err(error) => {
+            // With an API key, the first read is what tells whether it is good.
+            let subject = if error.is_refused() {
+                Subject::TailscaleToken
+            } else {
+                checks.push(token());
+                Subject::DeviceListing
+            };
+            checks.push(of_error(subject, &error));
+            let tried = [Subject::TailscaleToken, subject];
+            checks.extend(
+                skipped()
+                    .into_iter()
+                    .filter(|check| !tried.contains(&check.check)),
+            );
+            return Ok(checks);
+        }
+    };
+    checks.push(token());
+    checks.push(listing(&devices));
+    checks.push(identity(&devices, collected));
+    let tailnet = Tailnet {
+        world,
+        settings,
+        others,
+        tailscale: &tailscale,
+        devices: &devices,
+    };
+    checks.push(attribute::writable(&tailnet).await?);
+    checks.push(native_beside(native));
+    checks.push(attribute::not_shared(&tailnet).await?);
+    Ok(checks)
+}
+
+fn token() -> Check {
+    Check::passed(
+        Subject::TailscaleToken,
+        Party::Tailscale,
+        "Tailscale accepts the credential",
+    )
+}
+
+/// All that rests on a token of Tailscale's.
+fn skipped() -> Vec<Check> {
+    [
+        Subject::DeviceListing,
+        Subject::IdentityCollection,
+        Subject::Attribute,
+        Subject::NativeIntegration,
+        Subject::SameAttribute,
+    ]
+    .map(|subject| Check::skipped(subject, Party::Tailscale, NOT_WITHOUT))
+    .into()
+}
+
+fn own(devices: &Devices) -> impl Iterator<Item = &Device> {
+    devices.values().filter(|device| !device.is_external)
+}
+
+fn listing(devices: &Devices) -> Check {
+    let (all, own) = (devices.len(), own(devices).count());
+    let subject = Subject::DeviceListing;
+    if own == 0 {
+        return Check::warning(
+            subject,
+            Party::Tailscale,
+            "the tailnet has no devices of its own",
+        )
+        .remedy("see whether the credential belongs to the right tailnet");
+    }
+    let found = format!("{own} devices of its own, {} shared into it", all - own);
+    Check::passed(subject, Party::Tailscale, found)
+}
+
+/// By the tailnet's own switch where the credential may read it, otherwise by what the devices report.
+fn identity(devices: &Devices, collected: Result<Option<bool>, UpstreamError>) -> Check {
+    let subject = Subject::IdentityCollection;
+    let all = own(devices).count();
+    let with = own(devices)
+        .filter(|device| match &device.identity {
+            Identity::Serials(texts) => texts.iter().any(|text| Serial::parse(text).is_ok()),
+            _ => false,
+        })
+        .count();
+    let share = format!("{with} of {all} devices report a usable serial number");
+    let remedy = "switch on Device Identity Collection in the tailnet's settings; on Linux also run \
+                  `tailscale set --report-posture` on the devices";
+    match collected.ok().flatten() {
+        Some(false) => Check::warning(
+            subject,
+            Party::Tailscale,
+            format!("Device Identity Collection is off in the tailnet; {share}"),
+        )
+        .remedy(remedy),
+        _ if with == 0 && all > 0 => {
+            Check::warning(subject, Party::Tailscale, share).remedy(remedy)
+        }
+        Some(true) => Check::passed(
+            subject,
+            Party::Tailscale,
+            format!("Device Identity Collection is on; {share}"),
+        ),
+        None => Check::passed(subject, Party::Tailscale, share),
+    }
+}
+
+fn native_beside(native: Result<bool, UpstreamError>) -> Check {
+    let subject = Subject::NativeIntegration;
+    match native {
+        Ok(false) => Check::passed(
+            subject,
+            Party::Tailscale,
+            "no native Falcon integration runs in the tailnet",
+        ),
+        Ok(true) => Check::warning(
+            subject,
+            Party::Tailscale,
+            "Tailscale's own Falcon integration runs in the tailnet and writes falcon:ztaScore",
+        )
+        .remedy("let access rules ask for one of the two keys, and switch the other off when you are done moving"),
+        Err(error) => Check::skipped(
+            subject,
+            Party::Tailscale,
+            format!("not to be found out: {}", chain(&error)),
+        )
+        .remedy("optional: add the scope feature_settings:read to the credential"),
+    }
+}
+
+/// A call that failed: what happened apart from what to do.
+pub(super) fn of_error(subject: Subject, error: &UpstreamError) -> Check {
+    let side = error.side();
+    let (found, remedy) = match error {
+        UpstreamError::Refused {
+            operation,
+            status,
+            advice,
+            ..
+        } => (
+            format!("{side} refused the credential at {operation} (HTTP {status})"),
+            (*advice).to_owned(),
+        ),
+        UpstreamError::MissingScope {
+            operation, scope, ..
+        } => (
+            format!("{side} does not let the credential do {operation}"),
+            format!("add the scope {scope} to it"),
+        ),
+        UpstreamError::RateLimited { .. } | UpstreamError::Unavailable { .. } => {
+            (chain(error), "try again in a few minutes".to_owned())
+        }
+        _ => (
+            chain(error),
+            "see the function's log; if it stays, it is a case for the maintainers".to_owned(),
+        ),
+    };
+    Check::failed(subject, side.into(), found).remedy(remedy)
+}

@@ -1,0 +1,163 @@
+//! What is understood, and what is said of what is not.
+
+use serde_json::json;
+
+use super::*;
+
+fn refused(payload: &Value, expect: &str) {
+    let error = Command::parse(payload.clone())
+        .expect_err("is refused")
+        .to_string();
+    assert!(error.contains(expect), "{payload}: {error}");
+}
+
+#[test]
+fn payloads_that_are_none_of_ours_are_told_what_is_accepted() {
+    for payload in [
+        json!(null),
+        json!([]),
+        json!("sync"),
+        json!(17),
+        json!({}),
+        json!({"x": 1}),
+    ] {
+        refused(&payload, "\"sync\"|\"connect\"|\"update\"");
+    }
+    refused(&json!({"command": "sink"}), "there is no command \"sink\"");
+    refused(
+        &json!({"command": 7}),
+        "command: accepted is the name of a command",
+    );
+    refused(
+        &json!({"detail-type": "Object Created"}),
+        "\"Object Created\" are not handled",
+    );
+}
+
+#[test]
+fn fields_are_named() {
+    refused(
+        &json!({"command": "sync", "integration": "A B"}),
+        "integration: \"A B\" is not accepted",
+    );
+    refused(
+        &json!({"command": "sync", "integration": "corp", "forced": true}),
+        "unknown field `forced`",
+    );
+    refused(
+        &json!({"command": "sync", "integration": "corp", "force": "yes"}),
+        "force: invalid type",
+    );
+    refused(
+        &json!({"command": "sync", "dryRun": true}),
+        "dryRun: is for one integration",
+    );
+    refused(
+        &json!({"command": "connect"}),
+        "missing field `integration`",
+    );
+    refused(
+        &json!({"command": "connect", "integration": []}),
+        "integration: ",
+    );
+    refused(
+        &json!({"command": "connect", "integration": {"id": "corp"}}),
+        "integration: missing field `provider`",
+    );
+}
+
+#[test]
+fn events_of_others_are_refused() {
+    let event = |source: &str, detail: Value| json!({"detail-type": "Posture Sync Requested", "source": source, "detail": detail});
+    refused(
+        &event("somebody", json!({"integration": "corp"})),
+        "from somebody",
+    );
+    refused(
+        &event(SOURCE, json!({})),
+        "detail: missing field `integration`",
+    );
+    assert!(matches!(
+        Command::parse(event(
+            SOURCE,
+            json!({"integration": "corp", "reason": "schedule"})
+        )),
+        Ok(Command::Sync(SyncOne {
+            asked_by: AskedBy::Event,
+            force: false,
+            ..
+        }))
+    ));
+}
+
+#[test]
+fn a_change_is_an_object_of_settings() {
+    refused(
+        &json!({"command": "update", "integration": "corp"}),
+        "missing field `changes`",
+    );
+    refused(
+        &json!({"command": "update", "integration": "corp", "changes": 7}),
+        "changes: accepted is an object",
+    );
+    refused(
+        &json!({"command": "remove", "integration": "corp", "attributes": "burn"}),
+        "attributes: unknown variant `burn`, expected `delete` or `keep`",
+    );
+}
+
+#[test]
+fn a_search_is_bounded() {
+    let audit = |field: &str, value: Value| {
+        let mut payload = json!({"command": "audit", "integration": "corp", "since": "2026-11-22"});
+        payload[field] = value;
+        payload
+    };
+    refused(
+        &json!({"command": "audit"}),
+        "integration: name an integration, or a device",
+    );
+    refused(
+        &audit("limit", json!(0)),
+        "limit: accepted is a whole number from 1 to 1000",
+    );
+    refused(
+        &audit("limit", json!("5")),
+        "limit: accepted is a whole number",
+    );
+    refused(
+        &audit("since", json!("yesterday")),
+        "since: \"yesterday\" is not accepted",
+    );
+    refused(
+        &audit("until", json!("2026-11-21")),
+        "until: is before since",
+    );
+    refused(
+        &audit("next", json!("2026-11-21T")),
+        "next: is not of a page",
+    );
+    refused(&audit("device", json!("")), "device: accepted is a node id");
+    refused(
+        &audit("format", json!("csv")),
+        "format: unknown variant `csv`",
+    );
+    let Ok(Command::Audit { search, .. }) =
+        Command::parse(audit("until", json!("2026-11-22T09:00:00+01:00")))
+    else {
+        panic!("is understood");
+    };
+    assert_eq!(search.limit, 100);
+    assert_eq!(search.since.unwrap().to_string(), "2026-11-22T00:00:00Z");
+    assert_eq!(search.until.unwrap().to_string(), "2026-11-22T08:00:00Z");
+}
+
+#[test]
+fn an_event_about_a_secret_names_it() {
+    let event = |detail: Value| json!({"detail-type": "Secret Label Updated", "source": "aws.secretsmanager", "detail": detail});
+    refused(&event(json!({})), "detail: the event names no secret");
+    assert!(matches!(
+        Command::parse(event(json!({"name": "corp/falcon"}))),
+        Ok(Command::SecretChanged { names }) if names.len() == 1
+    ));
+}

@@ -1,0 +1,106 @@
+//! Audit records in the shape of Tailscale's own configuration audit log, for the tools that read that.
+//!
+//! The names and words are those of `GET /tailnet/{tailnet}/logging/configuration`: an integration is a property of the
+//! tailnet there, an attribute one of a node.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Action, Record, TargetKind};
+
+/// The actor of the changes that a run makes by itself.
+const AUTOMATON: &str = "falcon-posture-sync";
+
+/// "Not deferred", in the words of the log.
+const NOT_DEFERRED: &str = "0001-01-01T00:00:00Z";
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    event_time: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    deferred_at: &'static str,
+    #[serde(rename = "eventGroupID")]
+    event_group_id: String,
+    origin: &'static str,
+    actor: Actor,
+    target: Target,
+    action: &'static str,
+    old: Value,
+    new: Value,
+    action_details: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Actor {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    display_name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Target {
+    id: String,
+    name: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    property: &'static str,
+}
+
+impl From<Record> for Entry {
+    fn from(record: Record) -> Self {
+        let (kind, property) = match record.target.kind {
+            TargetKind::Integration => ("TAILNET", "POSTURE_INTEGRATION"),
+            TargetKind::Node => ("NODE", "ATTRIBUTES"),
+        };
+        let action = match record.action {
+            Action::CreateIntegration => "CREATE",
+            Action::RemoveIntegration => "DELETE",
+            Action::UpdateNodeAttribute if record.old.is_null() => "CREATE",
+            Action::UpdateNodeAttribute if record.new.is_null() => "DELETE",
+            Action::UpdateIntegration | Action::UpdateNodeAttribute => "UPDATE",
+        };
+        Self {
+            action_details: details(&record),
+            event_time: record.event_time,
+            kind: "CONFIG",
+            deferred_at: NOT_DEFERRED,
+            event_group_id: record.run_id,
+            origin: "CONFIG_API",
+            actor: Actor {
+                kind: if record.actor == AUTOMATON {
+                    "AUTOMATED_WORKER"
+                } else {
+                    "USER"
+                },
+                display_name: record.actor.clone(),
+                id: record.actor,
+            },
+            target: Target {
+                id: record.target.id,
+                name: record.target.name,
+                kind,
+                property,
+            },
+            action,
+            old: record.old,
+            new: record.new,
+        }
+    }
+}
+
+/// The reason as a sentence, and what it rests on.
+fn details(record: &Record) -> String {
+    let mut parts = vec![format!("integration {}", record.integration_id)];
+    if let Value::Object(details) = &record.details {
+        parts.extend(details.iter().map(|(name, value)| match value {
+            Value::String(text) => format!("{name} {text}"),
+            other => format!("{name} {other}"),
+        }));
+    }
+    parts.join("; ")
+}
