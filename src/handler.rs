@@ -169,13 +169,17 @@ async fn sync_each(
         })
         .collect();
     world.events.put(&requests).await?;
-    tracing::info!(
-        run_id = invocation.id,
-        integrations = integrations.len(),
-        reason,
-        "requested a sync of each of {} integrations",
-        integrations.len()
-    );
+    if requests.is_empty() {
+        tracing::info!(run_id = invocation.id, reason, "there is nothing to sync");
+    } else {
+        tracing::info!(
+            run_id = invocation.id,
+            integrations = requests.len(),
+            reason,
+            "requested a sync of each of {} integrations",
+            requests.len()
+        );
+    }
     Ok(json!({ "requested": integrations }))
 }
 
