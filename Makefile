@@ -30,6 +30,13 @@ ARCH ?= $(if $(AWS_ENDPOINT_URL),$(HOST_ARCH),arm64)
 
 PYTHON ?= python3
 
+# What the commands below take. Each is used exactly as it was given: it goes through the environment, where a `$` means
+# nothing to make, and a quote nothing to the shell or to JSON.
+ARGUMENTS := INTEGRATION CLOUD TAILNET ATTRIBUTE_KEY CONFIG SIDE CHANGES ACTOR KEEP_ATTRIBUTES FORCE DRY_RUN \
+  ALLOW_MASS_REMOVAL DEVICE SINCE UNTIL LIMIT NEXT
+$(foreach name,$(ARGUMENTS),$(if $(filter undefined,$(origin $(name))),,\
+  $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+
 # REGION=eu-central-1 stands for the SDK's own variables; version 1 of the AWS CLI knows only the second of them.
 REGION ?= $(or $(AWS_REGION),$(AWS_DEFAULT_REGION))
 ifneq ($(REGION),)
@@ -66,7 +73,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed (PYTHON=...), this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 
-pip-install = @echo "installing $< into $(TOOLS)/" && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
+pip-install = @echo "installing $< into $(TOOLS)/" >&2 && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
 
 $(TOOLS)/deploy.stamp: infra/requirements.txt | $(VENV)/bin/python
 	$(pip-install)
@@ -85,7 +92,7 @@ $(CARGO_DENY)/bin/cargo-deny:
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: check
 check: $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny ## Format, lints, docs, dependencies, templates; changes nothing
@@ -164,55 +171,179 @@ deploy: build ## Create or update everything in AWS; safe to repeat
 	fi
 	@echo "==> schedule, rules, retries ($(TRIGGERS))"
 	@$(call deploy-stack,$(TRIGGERS),infra/triggers.yaml) \
-	  FunctionName=$(FUNCTION) StateStack=$(STATE) EventBusName=$(EVENT_BUS) ScheduleMinutes=$(SCHEDULE_MINUTES)
+	  FunctionName=$(FUNCTION) StateStack=$(STATE) EventBusName=$(EVENT_BUS) SecretPrefix=$(SECRET_PREFIX) \
+	  ScheduleMinutes=$(SCHEDULE_MINUTES)
 	@printf '%s\n' "$$NEXT_STEPS"
 
 define NEXT_STEPS
 
 Deployed. Every $(SCHEDULE_MINUTES) min it looks at all connected integrations. To connect one, here named corp:
 
-1. Store the credentials of its two API clients
+1. Store the credentials of its two API clients; each call asks for one
    (Falcon: Hosts Read, Zero Trust Assessment Read; Tailscale: devices:core:read, devices:posture_attributes):
-     aws secretsmanager create-secret --name $(SECRET_PREFIX)/corp/falcon    --secret-string file:///dev/stdin
-     aws secretsmanager create-secret --name $(SECRET_PREFIX)/corp/tailscale --secret-string file:///dev/stdin
-   Each then reads {"clientId":"...","clientSecret":"..."} until Ctrl-D (README: without showing the secret)
+     make secret INTEGRATION=corp SIDE=falcon
+     make secret INTEGRATION=corp SIDE=tailscale
 2. make connect INTEGRATION=corp CLOUD=us-2
+   tries them first, and its first sync starts by itself; make check-connection INTEGRATION=corp tries them again
 3. make status
 4. In the tailnet policy file, under "postures", then "srcPosture" in the rules it is for:
      "posture:trusted": ["custom:ztaScore >= 70"]
 endef
 export NEXT_STEPS
 
-# Prints the answer as JSON. An error of the function goes to standard error, without cargo-lambda's invitation to
-# report it to cargo-lambda, and fails.
-invoke = invoke() { $(CARGO_LAMBDA) invoke $(FUNCTION) --remote --output-format json "$$@" \
-  2> >(sed '/Was this behavior unexpected/,$$d' >&2); }; invoke
-comma := ,
-field = $(if $(2),$(comma)"$(1)":$(2))
-text = $(if $(2),$(comma)"$(1)":"$(2)")
+# Sends the function a payload and prints its answer, which is JSON. An error of the function goes to standard error,
+# without cargo-lambda's invitation to report it to cargo-lambda, and fails.
+define-invoke = invoke() { $(CARGO_LAMBDA) invoke $(FUNCTION) --remote --output-format json "$$@" \
+  2> >(sed '/Was this behavior unexpected/,$$d' >&2); }
+invoke = $(define-invoke); invoke
+
+# The same with a command and its fields, as PAYLOAD reads them.
+ask = $(define-invoke); \
+  ask() { local payload; payload=$$($(PYTHON) -c "$$PAYLOAD" "$$@") && invoke --data-ascii "$$payload"; }; ask
+
+# name=VARIABLE is a text from that variable of the environment, name:VARIABLE is JSON, and name?VARIABLE is true. What
+# is not set is left out; a.b is a field of a field.
+define PAYLOAD
+import json, os, re, sys
+payload = {"command": sys.argv[1]}
+for field in sys.argv[2:]:
+    path, kind, variable = re.split("([=:?])", field)
+    if value := os.environ.get(variable):
+        *parents, name = path.split(".")
+        place = payload
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        try:
+            place[name] = value if kind == "=" else kind == "?" or json.loads(value)
+        except ValueError as error:
+            sys.exit(f"{variable} is not JSON: {error}")
+print(json.dumps(payload))
+endef
+export PAYLOAD
+
+# Who the audit record names: by default whoever's AWS credentials are in use.
+as-actor = ACTOR=$${ACTOR:-$$($(AWS) sts get-caller-identity --query Arn --output text)}; export ACTOR
+
+require = $(if $($(1)),,$(error Say which: $(1)=$(2)))
+
+.PHONY: secret
+secret: deploy-tools ## Store an API client's credential, or a new version of it: INTEGRATION=corp SIDE=falcon or tailscale; asks for it
+	$(call require,INTEGRATION,<a short name>)
+	$(if $(filter "falcon" "tailscale","$(SIDE)"),,$(error Say which: SIDE=falcon or SIDE=tailscale))
+	@credential=$$($(PYTHON) -c "$$CREDENTIAL"); \
+	: "It reaches the AWS CLI by a pipe: neither its arguments nor its environment hold it"; \
+	store() { printf '%s' "$$credential" | $(AWS) secretsmanager "$$@" --secret-string file:///dev/stdin 2>&1; }; \
+	name="$(SECRET_PREFIX)/$$INTEGRATION/$$SIDE"; \
+	if log=$$(store put-secret-value --secret-id "$$name"); then \
+	  echo "Put a new version of the secret $$name; a connected integration that uses it is synced at once."; \
+	elif grep -q ResourceNotFoundException <<<"$$log" && log=$$(store create-secret --name "$$name"); then \
+	  echo "Created the secret $$name."; \
+	else \
+	  printf '%s\n' "$$log" >&2; exit 1; \
+	fi
+
+# Asks for a credential, on a terminal with prompts, otherwise one answer a line, and prints it as a secret holds it.
+define CREDENTIAL
+import getpass, json, os, re, sys
+
+def ask(what, hidden=False):
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    if hidden:
+        return getpass.getpass(f"{what} (not shown): ")
+    print(f"{what}: ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+if not re.fullmatch("[a-z0-9][a-z0-9-]{0,63}", os.environ["INTEGRATION"]):
+    sys.exit("INTEGRATION takes 1 to 64 lower-case letters, digits and hyphens, and no leading hyphen")
+try:
+    if os.environ["SIDE"] == "falcon":
+        answers = {"clientId": ask("Client id"), "clientSecret": ask("Client secret", True)}
+        optional = {"memberCid": ask("CID of the child account, with Flight Control only (empty: none)")}
+    else:
+        answers, optional = {"clientId": ask("OAuth client id (empty: you have an API access token)")}, {}
+        if answers["clientId"]:
+            answers["clientSecret"] = ask("Client secret", True)
+        else:
+            answers = {"apiKey": ask("API access token", True)}
+except KeyboardInterrupt:
+    sys.exit("\nNothing was stored.")
+if missing := [name for name, answer in answers.items() if not answer.strip()]:
+    sys.exit(f"Nothing was stored: {' and '.join(missing)} must not be empty.")
+print(json.dumps(answers | {name: answer for name, answer in optional.items() if answer.strip()}))
+endef
+export CREDENTIAL
 
 .PHONY: connect
 connect: deploy-tools ## Connect a Falcon account to a tailnet: INTEGRATION=corp CLOUD=us-2 [TAILNET=... ATTRIBUTE_KEY=...] or CONFIG=file
 ifdef CONFIG
-	@$(invoke) --data-file $(CONFIG)
+	@$(invoke) --data-file "$$CONFIG"
 else
 	$(if $(and $(INTEGRATION),$(CLOUD)),,$(error Say which: INTEGRATION=<a short name> CLOUD=<us-1, us-2, eu-1, ...>, or CONFIG=<a file like events/connect.json>))
-	@$(invoke) --data-ascii '{"command":"connect"$(call text,actor,$(ACTOR)),"integration":{"id":"$(INTEGRATION)","provider":"falcon","cloudId":"$(CLOUD)","falconSecret":"$(SECRET_PREFIX)/$(INTEGRATION)/falcon","tailnet":"$(or $(TAILNET),-)","tailscaleSecret":"$(SECRET_PREFIX)/$(INTEGRATION)/tailscale"$(call text,attributeKey,$(ATTRIBUTE_KEY))}}'
+	@$(as-actor); export PROVIDER=falcon \
+	  FALCON_SECRET="$(SECRET_PREFIX)/$$INTEGRATION/falcon" TAILSCALE_SECRET="$(SECRET_PREFIX)/$$INTEGRATION/tailscale"; \
+	$(ask) connect actor=ACTOR integration.id=INTEGRATION integration.provider=PROVIDER integration.cloudId=CLOUD \
+	  integration.falconSecret=FALCON_SECRET integration.tailnet=TAILNET integration.tailscaleSecret=TAILSCALE_SECRET \
+	  integration.attributeKey=ATTRIBUTE_KEY
 endif
 
-# Who the audit record names: by default whoever's AWS credentials are in use.
-ACTOR = $(shell $(AWS) sts get-caller-identity --query Arn --output text)
+.PHONY: check-connection
+check-connection: deploy-tools ## Try what a connection needs, and say what to mend; writes nothing: INTEGRATION=corp
+	$(call require,INTEGRATION,<the name of a connected one>)
+	@answer=$$($(ask) check integration=INTEGRATION); \
+	printf '%s\n' "$$answer"; \
+	grep -Eq '"ok": ?true' <<<"$$answer"
+
+.PHONY: update
+update: deploy-tools ## Change settings; a sync follows by itself: INTEGRATION=corp CHANGES='{"maxHostAgeDays":30}'
+	$(call require,INTEGRATION,<the name of a connected one>)
+	$(call require,CHANGES,'{"maxHostAgeDays":30}'; null puts a setting back to its default)
+	@$(as-actor); $(ask) update integration=INTEGRATION changes:CHANGES actor=ACTOR
+
+.PHONY: remove
+remove: deploy-tools ## Disconnect INTEGRATION=corp, and delete the attributes it wrote unless KEEP_ATTRIBUTES=1
+	$(call require,INTEGRATION,<the name of a connected one>)
+	@$(as-actor); export ATTRIBUTES=$(if $(KEEP_ATTRIBUTES),keep,delete); \
+	answer=$$($(ask) remove integration=INTEGRATION attributes=ATTRIBUTES actor=ACTOR); \
+	printf '%s\n' "$$answer"; \
+	grep -Eq '"removed": ?true' <<<"$$answer"
 
 .PHONY: sync
 sync: deploy-tools ## Sync now, all or INTEGRATION=corp; FORCE=1 ends a pause, DRY_RUN=1 only answers the plan, ALLOW_MASS_REMOVAL=1 lets held removals pass
-	@answer=$$($(invoke) --data-ascii '{"command":"sync"$(call text,integration,$(INTEGRATION))$(call field,force,$(if $(FORCE),true))$(call field,dryRun,$(if $(DRY_RUN),true))$(call field,allowMassRemoval,$(if $(ALLOW_MASS_REMOVAL),true))}'); \
+	@answer=$$($(ask) sync integration=INTEGRATION force?FORCE dryRun?DRY_RUN allowMassRemoval?ALLOW_MASS_REMOVAL); \
 	printf '%s\n' "$$answer"; \
 	: "What Falcon or Tailscale refused is an answer of the function, but not what was wanted here"; \
 	! grep -Eq '"outcome": ?"(failed|paused)"' <<<"$$answer"
 
 .PHONY: status
 status: deploy-tools ## What the last syncs did, all or INTEGRATION=corp
-	@$(invoke) --data-ascii '{"command":"status"$(call text,integration,$(INTEGRATION))}'
+	@$(ask) status integration=INTEGRATION
+
+audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error Say which: INTEGRATION=<the name of one> or DEVICE=<a node id>, or both)) \
+  audit integration=INTEGRATION device=DEVICE since=SINCE until=UNTIL
+
+.PHONY: audit
+audit: deploy-tools ## The newest changes: INTEGRATION=corp or DEVICE=node id, both for a device's name or serial [SINCE=2026-11-01 UNTIL=... LIMIT=100 NEXT=...]
+	@$(ask) $(audit-filter) limit:LIMIT next=NEXT
+
+# So many records a call: the most that an answer may hold.
+EXPORT_PAGE ?= 1000
+
+.PHONY: audit-export
+audit-export: deploy-tools ## The same to the end, as JSON lines in the shape of Tailscale's configuration audit log
+	@export FORMAT=tailscale PAGE=$(EXPORT_PAGE) NEXT=; \
+	while answer=$$($(ask) $(audit-filter) limit:PAGE next=NEXT format=FORMAT) || exit; do \
+	  { read -r NEXT; cat; } < <($(PYTHON) -c "$$EXPORT_LINES" <<<"$$answer"); \
+	  [ -n "$$NEXT" ] || break; \
+	done
+
+# Of an answer of `audit`: where it goes on, then one record a line.
+define EXPORT_LINES
+import json, sys
+answer = json.load(sys.stdin)
+print(answer.get("next") or "", *map(json.dumps, answer["records"]), sep="\n")
+endef
+export EXPORT_LINES
 
 MINUTES ?= 60
 
