@@ -215,6 +215,11 @@ class Demo:
         expect(answer["outcome"] == "synced" and answer["written"] == 1, f"the forced sync is {answer}")
         told = ", ".join(f"{answer[count]} {count}" for count in ("written", "removed", "unchanged"))
         print(f"   {answer['outcome']} in {answer['durationMs']} ms: {told}; {KEY} is {after}")
+        device = short(record["name"])
+        (newest,) = json.loads(self.aws.make("audit", INTEGRATION="corp", DEVICE=device, LIMIT=1))["records"]
+        expect(newest["runId"] == answer["runId"], f"the newest audit record of {device} is {newest}")
+        old, new = newest["old"][KEY], newest["new"][KEY]
+        print(f"   make audit INTEGRATION=corp DEVICE={device}: {old} -> {new}, {newest['details']['reason']}")
         self.expect_agreement("corp")
 
     def show_status(self) -> None:

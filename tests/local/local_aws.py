@@ -41,7 +41,9 @@ T = TypeVar("T")
 Json = Any
 
 # The user's own AWS and make settings must not reach a deployment that is meant for the local AWS.
-_SETTINGS = set(re.findall(r"^([A-Z_]+) \?=", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+_MAKEFILE = (REPOSITORY / "Makefile").read_text().replace("\\\n", "")
+_SETTINGS = set(re.findall(r"^([A-Z_]+) \?=", _MAKEFILE, re.MULTILINE))
+_SETTINGS |= set(re.findall(r"^ARGUMENTS := (.*)", _MAKEFILE, re.MULTILINE)[0].split())
 for _name in [name for name in os.environ if name.startswith(("AWS_", "MAKE", "MFLAGS")) or name in _SETTINGS]:
     del os.environ[_name]
 os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
@@ -54,6 +56,8 @@ class CommandFailedError(Exception):
         """Keep what it printed, since an answer may be in it."""
         super().__init__(f"make {target} failed\n{printed}{complained}".rstrip())
         self.printed = printed
+        # The words of an error, without cargo-lambda's frame and line breaks.
+        self.complaint = " ".join(re.sub("[\u2502\u00d7]", " ", complained).split())
 
 
 class FunctionError(Exception):
@@ -75,9 +79,12 @@ def wait_until(what: str, probe: Callable[[], T], *, seconds: float = 30, every:
     return result
 
 
-def event(name: str) -> Json:
-    """Read a payload of events/."""
-    return json.loads((EVENTS / f"{name}.json").read_text())
+def event(name: str, **replacements: str) -> Json:
+    """Read a payload of events/, with some words of it replaced by others, for `old="new"`."""
+    text = (EVENTS / f"{name}.json").read_text()
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    return json.loads(text)
 
 
 def plain(value: Json) -> Json:
@@ -118,8 +125,10 @@ class LocalAws:
         config = Config(read_timeout=900, retries={"total_max_attempts": 1})
         return self.session.client(service, endpoint_url=self.url, config=config)
 
-    def make(self, target: str, *, log: IO[bytes] | None = None, **variables: object) -> str:
-        """Run a target of the Makefile against this AWS, as a person would.
+    def make(
+        self, target: str, *, log: IO[bytes] | None = None, answers: Sequence[str] = (), **variables: object
+    ) -> str:
+        """Run a target of the Makefile against this AWS, as a person would who gives these answers to its questions.
 
         Returns what it printed, unless it prints to `log`.
         """
@@ -128,6 +137,7 @@ class LocalAws:
             ["make", target, *(f"{name}={value}" for name, value in settings.items())],
             cwd=REPOSITORY,
             env=os.environ | self.environment,
+            input="".join(f"{answer}\n" for answer in answers),
             stdout=log or subprocess.PIPE,
             stderr=log or subprocess.PIPE,
             text=True,
@@ -137,9 +147,20 @@ class LocalAws:
             raise CommandFailedError(target, done.stdout or "", done.stderr or "")
         return done.stdout or ""
 
-    def put_secret(self, name: str, value: Json) -> None:
-        """Store a secret."""
-        self.client("secretsmanager").create_secret(Name=name, SecretString=json.dumps(value))
+    def put_secret(self, name: str, value: Json) -> str:
+        """Store a secret, or a new version of it, and return the version's id."""
+        secrets, text = self.client("secretsmanager"), json.dumps(value)
+        try:
+            stored = secrets.create_secret(Name=name, SecretString=text)
+        except secrets.exceptions.ResourceExistsException:
+            stored = secrets.put_secret_value(SecretId=name, SecretString=text)
+        version: str = stored["VersionId"]
+        return version
+
+    def secret(self, name: str) -> tuple[Json, str]:
+        """Read a secret and the id of its version."""
+        stored = self.client("secretsmanager").get_secret_value(SecretId=name)
+        return json.loads(stored["SecretString"]), stored["VersionId"]
 
     def invoke(self, payload: Json) -> Json:
         """Send the function a payload and return its answer."""
@@ -309,6 +330,10 @@ class Simulators:
     def set_score(self, account: str, aid: str, score: int) -> None:
         """Let Falcon come to another score."""
         self.ask("PUT", f"/falcon/accounts/{account}/scores/{aid}", score)
+
+    def slow_down(self, milliseconds: int) -> None:
+        """Let each answer of both sides take so long."""
+        self.ask("PUT", "/latency", {"falcon_ms": milliseconds, "tailscale_ms": milliseconds})
 
     def devices(self, tailnet: str) -> dict[str, Json]:
         """Return the devices of a tailnet by node id."""

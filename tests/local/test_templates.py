@@ -49,10 +49,22 @@ def test_the_schedule_sends_the_sync_command() -> None:
     assert TRIGGERS["Parameters"]["ScheduleMinutes"]["Default"] == 15
 
 
-def test_rules_match_the_events_and_only_those() -> None:
-    patterns = [rule["EventPattern"] for rule in resources(TRIGGERS, "Events::Rule").values()]
+def test_rules_match_our_events_and_only_those() -> None:
+    rules = [rule for rule in resources(TRIGGERS, "Events::Rule").values() if rule.get("EventBusName")]
     envelopes = [event("integration-changed"), event("sync-requested")]
-    assert patterns == [{"source": [e["source"]], "detail-type": [e["detail-type"]]} for e in envelopes]
+    assert [rule["EventPattern"] for rule in rules] == [
+        {"source": [e["source"]], "detail-type": [e["detail-type"]]} for e in envelopes
+    ]
+    assert [rule["EventBusName"] for rule in rules] == [{"Ref": "EventBusName"}] * 2
+
+
+def test_the_events_of_aws_are_taken_from_its_own_bus() -> None:
+    """Whichever bus is ours; what the patterns match, a deployed rule shows."""
+    rules = [rule for rule in resources(TRIGGERS, "Events::Rule").values() if not rule.get("EventBusName")]
+    kinds = [kind for rule in rules for kind in rule["EventPattern"]["detail-type"]]
+    envelopes = [event(name) for name in ("secret-label-updated", "secret-put", "secret-rotated")]
+    assert kinds == [envelope["detail-type"] for envelope in envelopes]
+    assert {source for rule in rules for source in rule["EventPattern"]["source"]} == {"aws.secretsmanager"}
 
 
 def test_every_target_retries_and_then_keeps_what_failed() -> None:
@@ -89,7 +101,14 @@ def test_tables_outlive_their_stack() -> None:
 
 
 def test_the_audit_trail_is_append_only() -> None:
-    assert actions(statements()["Audit"]) == {"dynamodb:PutItem"}
+    audit = statements()["Audit"]
+    assert actions(audit) == {"dynamodb:PutItem", "dynamodb:Query"}
+    assert audit["Resource"] == [
+        {"Fn::GetAtt": ["AuditTable", "Arn"]},
+        {"Fn::Sub": "${AuditTable.Arn}/index/target"},
+    ]
+    others = [statement for sid, statement in statements().items() if sid != "Audit"]
+    assert "AuditTable" not in json.dumps(others)
 
 
 @pytest.mark.parametrize("statement", statements().values(), ids=statements())
