@@ -21,7 +21,6 @@ use crate::world::{Invocation, World};
 
 pub use answer::{Answer, PlannedChange};
 pub use failure::Failure;
-pub use observe::{SignIn, sign_in};
 
 use answer::Report;
 use observe::{Confirmed, Seen};

@@ -5,11 +5,15 @@ use jiff::Timestamp;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::error::UpstreamError;
 use crate::events::EventBus;
+use crate::falcon::Falcon;
 use crate::http::Http;
-use crate::retry::Policy;
-use crate::secrets::Secrets;
+use crate::integration::Settings;
+use crate::retry::{Budget, Policy};
+use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials};
 use crate::store::Store;
+use crate::tailscale::Tailscale;
 
 /// The deployment's settings, the clock, and the way to each service.
 #[derive(Debug)]
@@ -48,6 +52,48 @@ impl World {
             ),
             config,
         })
+    }
+}
+
+impl World {
+    /// Signs in to Falcon.
+    ///
+    /// # Errors
+    /// See [`Falcon::sign_in`].
+    pub async fn falcon(
+        &self,
+        settings: &Settings,
+        credentials: FalconCredentials,
+        budget: &Budget,
+    ) -> Result<Falcon, UpstreamError> {
+        Falcon::sign_in(
+            self.http.clone(),
+            &self.config.clouds,
+            &settings.cloud_id,
+            credentials,
+            budget.clone(),
+        )
+        .await
+    }
+
+    /// Signs in to Tailscale.
+    ///
+    /// # Errors
+    /// See [`Tailscale::sign_in`].
+    pub async fn tailscale(
+        &self,
+        settings: &Settings,
+        credentials: TailscaleCredentials,
+        budget: &Budget,
+    ) -> Result<Tailscale, UpstreamError> {
+        Tailscale::sign_in(
+            self.http.clone(),
+            &self.config.tailscale_api,
+            &settings.tailnet,
+            credentials,
+            budget.clone(),
+        )
+        .await
     }
 }
 

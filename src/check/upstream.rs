@@ -9,7 +9,6 @@ use crate::falcon::Falcon;
 use crate::integration::Settings;
 use crate::retry::Budget;
 use crate::store::{Integration, StoreError};
-use crate::tailscale::Tailscale;
 use crate::world::World;
 
 const NOT_WITHOUT: &str = "not tried, since what it needs has failed";
@@ -25,16 +24,7 @@ pub(super) async fn falcon(world: &World, settings: &Settings, budget: &Budget) 
     let mut checks = vec![check];
     let signed_in = match credentials {
         None => None,
-        Some(credentials) => Some(
-            Falcon::sign_in(
-                world.http.clone(),
-                &world.config.clouds,
-                &settings.cloud_id,
-                credentials,
-                budget.clone(),
-            )
-            .await,
-        ),
+        Some(credentials) => Some(world.falcon(settings, credentials, budget).await),
     };
     let falcon = match signed_in {
         Some(Ok(falcon)) => falcon,
@@ -101,16 +91,7 @@ pub(super) async fn tailscale(
     let mut checks = vec![check];
     let signed_in = match credentials {
         None => None,
-        Some(credentials) => Some(
-            Tailscale::sign_in(
-                world.http.clone(),
-                &world.config.tailscale_api,
-                &settings.tailnet,
-                credentials,
-                budget.clone(),
-            )
-            .await,
-        ),
+        Some(credentials) => Some(world.tailscale(settings, credentials, budget).await),
     };
     let tailscale = match signed_in {
         Some(Ok(tailscale)) => tailscale,

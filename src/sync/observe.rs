@@ -11,10 +11,7 @@ use crate::domain::plan::{Doubts, Records, doubts, plan};
 use crate::error::UpstreamError;
 use crate::falcon::Falcon;
 use crate::integration::Settings;
-use crate::retry::Budget;
-use crate::secrets::SecretError;
 use crate::tailscale::Tailscale;
-use crate::world::World;
 
 /// So many departed devices are looked up in one run, and so many at a time; the next run goes on.
 const DEPARTED: usize = 100;
@@ -31,11 +28,11 @@ pub(super) struct Seen {
 
 /// Both sides, with a token each.
 #[derive(Debug)]
-pub struct SignIn {
+pub(super) struct SignIn {
     /// The Falcon account.
-    pub falcon: Falcon,
+    pub(super) falcon: Falcon,
     /// The tailnet.
-    pub tailscale: Tailscale,
+    pub(super) tailscale: Tailscale,
 }
 
 /// What became of the doubts about a plan.
@@ -48,37 +45,17 @@ pub(super) struct Confirmed {
 }
 
 /// Fetches the credentials and trades each for a token. The versions of the secrets are noted for a pause.
-///
-/// # Errors
-/// What Secrets Manager, Falcon or Tailscale refused.
-pub async fn sign_in(
-    world: &World,
-    settings: &Settings,
-    budget: &Budget,
-    note: impl Fn(Option<String>, Option<String>),
-) -> Result<SignIn, Failure> {
+async fn sign_in(run: &Run<'_>, settings: &Settings) -> Result<SignIn, Failure> {
+    let world = run.world;
     let (falcon, tailscale) = futures::future::try_join(
         world.secrets.falcon(&settings.falcon_secret),
         world.secrets.tailscale(&settings.tailscale_secret),
     )
-    .await
-    .map_err(|error: SecretError| Failure::Secret(error))?;
-    note(falcon.version, tailscale.version);
+    .await?;
+    run.note_secrets(falcon.version, tailscale.version);
     let (falcon, tailscale) = futures::future::try_join(
-        Falcon::sign_in(
-            world.http.clone(),
-            &world.config.clouds,
-            &settings.cloud_id,
-            falcon.value,
-            budget.clone(),
-        ),
-        Tailscale::sign_in(
-            world.http.clone(),
-            &world.config.tailscale_api,
-            &settings.tailnet,
-            tailscale.value,
-            budget.clone(),
-        ),
+        world.falcon(settings, falcon.value, &run.budget),
+        world.tailscale(settings, tailscale.value, &run.budget),
     )
     .await?;
     Ok(SignIn { falcon, tailscale })
@@ -89,30 +66,17 @@ pub(super) async fn sign_in_tailscale(
     run: &Run<'_>,
     settings: &Settings,
 ) -> Result<Tailscale, Failure> {
-    let secret = run
-        .world
-        .secrets
-        .tailscale(&settings.tailscale_secret)
-        .await?;
+    let world = run.world;
+    let secret = world.secrets.tailscale(&settings.tailscale_secret).await?;
     run.note_secrets(None, secret.version);
-    let tailscale = Tailscale::sign_in(
-        run.world.http.clone(),
-        &run.world.config.tailscale_api,
-        &settings.tailnet,
-        secret.value,
-        run.budget.clone(),
-    );
-    Ok(tailscale.await?)
+    Ok(world.tailscale(settings, secret.value, &run.budget).await?)
 }
 
 /// Everything there is to see, side by side. Whatever is missing or cut short fails the whole observation.
 pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, Failure> {
     let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
     let both = async {
-        let clients = sign_in(run.world, settings, &run.budget, |falcon, tailscale| {
-            run.note_secrets(falcon, tailscale);
-        })
-        .await?;
+        let clients = sign_in(run, settings).await?;
         let (hosts, scores, devices) = futures::future::try_join3(
             clients.falcon.hosts(),
             clients.falcon.scores(),
