@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use reqwest::Url;
+use tracing::level_filters::LevelFilter;
 
 use crate::integration::{CloudId, InvalidSettings, Settings};
 
@@ -129,6 +130,27 @@ impl Config {
     }
 }
 
+/// How the function logs, by what Lambda's logging controls set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// `AWS_LAMBDA_LOG_LEVEL`, default `INFO`.
+    pub level: LevelFilter,
+    /// `AWS_LAMBDA_LOG_FORMAT`: lines of JSON rather than text.
+    pub json: bool,
+}
+
+impl Logging {
+    /// Reads the function's environment. What does not make sense is the default.
+    pub fn from_env() -> Self {
+        let level = variable("AWS_LAMBDA_LOG_LEVEL").and_then(|level| level.parse().ok());
+        let format = variable("AWS_LAMBDA_LOG_FORMAT");
+        Self {
+            level: level.unwrap_or(LevelFilter::INFO),
+            json: format.is_some_and(|format| format.eq_ignore_ascii_case("json")),
+        }
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -150,7 +172,8 @@ fn number<N: std::str::FromStr>(
 fn api_url(variable: &'static str, text: &str) -> Result<Url, InvalidEnvironment> {
     let refuse = |why: &str| InvalidEnvironment {
         variable,
-        problem: format!("holds {text:?}: {why}"),
+        // The text is not repeated: somebody may have put a password into it.
+        problem: format!("holds an address that is not accepted: {why}"),
     };
     let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
     let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
@@ -179,8 +202,12 @@ fn clouds(extra: Option<&str>) -> Result<BTreeMap<CloudId, Url>, InvalidEnvironm
         .map(str::trim)
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
-            pair.split_once('=')
-                .ok_or_else(|| refuse(format!("holds {pair:?}; accepted is name=url")))
+            pair.split_once('=').ok_or_else(|| {
+                refuse(
+                    "does not consist of name=url, separated by commas; accepted is name=url"
+                        .to_owned(),
+                )
+            })
         });
     let mut clouds = BTreeMap::new();
     for pair in CLOUDS.into_iter().map(Ok).chain(extra) {

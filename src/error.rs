@@ -208,26 +208,66 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// An AWS service's refusal by its own code and words; the SDK's text for it is its inner form. Anything else stays as
-/// the SDK tells it.
-pub(crate) fn of_aws<E>(error: SdkError<E>) -> Box<dyn StdError + Send + Sync>
+/// An AWS service's refusal by its own code and words; the SDK's text for it is its inner form. What is not a refusal
+/// stays as the SDK tells it, but for an answer that does not decode, which the SDK quotes.
+pub(crate) fn of_aws<E>(error: &SdkError<E>) -> Box<dyn StdError + Send + Sync>
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
-    /// What the service said.
+    /// What the service said, or what happened to the call.
     #[derive(Debug, thiserror::Error)]
-    #[error("{code}: {message}")]
-    struct Refusal {
-        code: String,
-        message: String,
+    #[error("{0}")]
+    struct Words(String);
+    const MAX: usize = 400;
+    Box::new(Words(match (error.code(), error) {
+        (Some(code), _) => {
+            let message = error.message().unwrap_or("no reason is given");
+            format!("{}: {}", said(code, 80), said(message, MAX))
+        }
+        (None, SdkError::ResponseError(_) | SdkError::ServiceError(_)) => {
+            "the answer does not decode".to_owned()
+        }
+        (None, _) => said(&chain(error), MAX),
+    }))
+}
+
+/// Somebody else's words, made fit like [`plain`] and without anything that may be a credential: a careless or hostile
+/// server can echo what it was sent.
+pub(crate) fn said(text: &str, max: usize) -> String {
+    let mut kept = String::new();
+    for word in text.split_inclusive(|c: char| !is_credential_char(c)) {
+        let (word, end) = match word.char_indices().next_back() {
+            Some((at, last)) if !is_credential_char(last) => word.split_at(at),
+            _ => (word, ""),
+        };
+        kept.push_str(if may_be_credential(word) {
+            WITHHELD
+        } else {
+            word
+        });
+        kept.push_str(end);
+        // What is cut off anyway need not be looked at: four bytes make a character at most.
+        if kept.len() > 4 * max.saturating_add(1) {
+            break;
+        }
     }
-    let Some(code) = error.code() else {
-        return error.into();
-    };
-    Box::new(Refusal {
-        code: code.to_owned(),
-        message: plain(error.message().unwrap_or("no reason is given"), 400),
-    })
+    plain(&kept, max)
+}
+
+const WITHHELD: &str = "[withheld]";
+
+/// The characters of tokens, keys and secrets, encoded or not.
+fn is_credential_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.~+/=%".contains(c)
+}
+
+/// Falcon's secrets have 40 characters and its tokens hundreds, both with digits; Tailscale's begin with a word. Node ids
+/// have 17 characters, and stay.
+fn may_be_credential(word: &str) -> bool {
+    let has = |kind: fn(&u8) -> bool| word.as_bytes().iter().any(kind);
+    word.contains("tskey-")
+        || word.len() >= 40
+        || (word.len() >= 20 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic))
 }
 
 /// Untrusted text made fit for a log line, a record or an answer: control characters become spaces, and what goes past
@@ -249,5 +289,31 @@ mod tests {
     fn untrusted_text_is_cleaned_and_cut() {
         assert_eq!(plain("a\nb\u{1b}[31mc", 80), "a b [31mc");
         assert_eq!(plain(&"x".repeat(10_000_000), 3), "xxx…");
+    }
+
+    #[test]
+    fn what_may_be_a_credential_is_not_repeated() {
+        for (text, expect) in [
+            (
+                "nobody nPM2KNuedB21DEVEL, custom:ztaScore",
+                "nobody nPM2KNuedB21DEVEL, custom:ztaScore",
+            ),
+            ("Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "Bearer [withheld]"),
+            ("key \"tskey-api-k1\"?", "key \"[withheld]\"?"),
+            (
+                "client_secret=aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bD1fG3hJ5kM7n&x",
+                "[withheld]&x",
+            ),
+            ("ünïcödé tskey-x\n", "ünïcödé [withheld] "),
+        ] {
+            assert_eq!(said(text, 80), expect);
+        }
+        assert_eq!(
+            said("tskey-client-secret", 8),
+            "[withhel…",
+            "not even a part of it"
+        );
+        assert_eq!(said(&"word ".repeat(10_000_000), 6), "word w…");
+        assert_eq!(said(&"x".repeat(10_000_000), 80), "[withheld]");
     }
 }

@@ -128,7 +128,7 @@ impl EventBus {
             .await
             .map_err(|error| EventError::Call {
                 bus: self.name.clone(),
-                source: of_aws(error),
+                source: of_aws(&error),
             })?;
         let codes: Vec<String> = answer
             .entries

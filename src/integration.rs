@@ -95,6 +95,17 @@ pub struct InvalidSettings {
     pub problem: String,
 }
 
+impl InvalidSettings {
+    /// The same, where the settings came in another field of the payload.
+    #[must_use]
+    pub fn under(mut self, root: &str) -> Self {
+        if let Some((_, field)) = self.path.split_once('.') {
+            self.path = format!("{root}.{field}");
+        }
+        self
+    }
+}
+
 impl Settings {
     /// Reads settings from a payload; `root` is the payload's field that holds them.
     ///

@@ -9,7 +9,8 @@
 //! | [`domain`] | the decisions, as pure functions over plain values |
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
-//! | [`http`], [`retry`], [`clock`], [`config`] | one door each: to HTTP, to trying again, to the time, to the environment |
+//! | [`check`] | whether an integration can work |
+//! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log |
 //! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
 //!
 //! Imports run one way: `main` → `handler` → `sync` → `domain`. The adapters know `domain`; it knows none of them.
@@ -58,4 +59,5 @@ pub mod secrets;
 pub mod store;
 pub mod sync;
 pub mod tailscale;
+pub mod telemetry;
 pub mod world;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_config::timeout::TimeoutConfig;
-use falcon_posture_sync::config::Config;
+use falcon_posture_sync::config::{Config, Logging};
 use falcon_posture_sync::handler::handle;
+use falcon_posture_sync::telemetry;
 use falcon_posture_sync::world::{Invocation, World};
 use jiff::Timestamp;
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn, tracing};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
 /// AWS answers in milliseconds. A call that hangs is given up in time to be made again, and to record what became of it.
@@ -21,7 +22,7 @@ fn patience() -> TimeoutConfig {
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    tracing::init_default_subscriber();
+    telemetry::init(Logging::from_env());
     let config = Config::from_env()?;
     let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .timeout_config(patience())

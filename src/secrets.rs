@@ -142,7 +142,7 @@ impl Secrets {
             .secret_id(name.as_str())
             .send()
             .await;
-        match answer.map_err(|error| refused(name, error)) {
+        match answer.map_err(|error| refused(name, &error)) {
             Ok(answer) => Ok(answer
                 .version_ids_to_stages
                 .unwrap_or_default()
@@ -166,7 +166,7 @@ impl Secrets {
             .secret_id(name.as_str())
             .send()
             .await
-            .map_err(|error| refused(name, error))?;
+            .map_err(|error| refused(name, &error))?;
         let version = answer.version_id;
         let Some(text) = answer.secret_string else {
             return Err(SecretError::Malformed {
@@ -211,7 +211,7 @@ fn advice(code: &str) -> &'static str {
 }
 
 /// A service's refusal is the user's to mend; anything else is an outage.
-fn refused<E>(name: &SecretName, error: SdkError<E>) -> SecretError
+fn refused<E>(name: &SecretName, error: &SdkError<E>) -> SecretError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {

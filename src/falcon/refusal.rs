@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use reqwest::StatusCode;
 
-use crate::error::{UpstreamError, plain};
+use crate::error::{UpstreamError, said};
 use crate::falcon::wire::{self, Problem};
 use crate::http::Reply;
+use crate::integration::CloudId;
 use crate::retry::Operation;
 
 /// Requests whose token is missing, malformed or expired are counted apart: 15 a minute for each IP address.
@@ -13,6 +14,9 @@ const BAD_BEARER_LIMIT: u64 = 15;
 
 /// Epoch times past this are milliseconds: the specification says so, all traffic seen had seconds.
 const LATEST_IN_SECONDS: i64 = 100_000_000_000;
+
+/// No cloud's name is longer.
+const CLOUD_CHARS: usize = 10;
 
 /// How much of an upstream message is kept.
 const MESSAGE_CHARS: usize = 200;
@@ -104,9 +108,12 @@ fn forbidden(operation: Operation, reply: &Reply) -> UpstreamError {
 /// Recorded: every call to the wrong cloud is answered with a 308 that names the right one.
 fn redirected(reply: &Reply) -> String {
     let mut text = "redirects are not followed".to_owned();
-    if let Some(region) = reply.header("x-cs-region") {
+    let region = reply
+        .header("x-cs-region")
+        .filter(|name| name.len() <= CLOUD_CHARS);
+    if let Some(Ok(cloud)) = region.map(|name| CloudId::try_from(name.to_owned())) {
         text.push_str("; the account is in cloud ");
-        text.push_str(&plain(region, 40));
+        text.push_str(cloud.as_str());
     }
     text
 }
@@ -114,7 +121,7 @@ fn redirected(reply: &Reply) -> String {
 fn message(reply: &Reply) -> String {
     wire::problems(&reply.body)
         .first()
-        .map(|problem| plain(&problem.message, MESSAGE_CHARS))
+        .map(|problem| said(&problem.message, MESSAGE_CHARS))
         .unwrap_or_default()
 }
 
@@ -137,7 +144,7 @@ fn retry_after(reply: &Reply) -> Option<Timestamp> {
 
 /// The error that a 2xx answer carries: what came with it is no whole observation.
 pub(super) fn partial(operation: Operation, problem: &Problem) -> UpstreamError {
-    let text = plain(&problem.message, MESSAGE_CHARS);
+    let text = said(&problem.message, MESSAGE_CHARS);
     match problem.code {
         Some(429) => operation.rate_limited(None),
         Some(500..) => operation.unreachable(text),

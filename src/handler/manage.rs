@@ -110,7 +110,10 @@ impl<'a> Request<'a> {
             .into());
         }
         let settings = Settings::changed(&integration.stored, changes)?;
-        self.world.config.accept(&settings)?;
+        self.world
+            .config
+            .accept(&settings)
+            .map_err(|error| error.under("changes"))?;
         let differing = settings.differences(&integration.stored);
         if differing.is_empty() {
             return Ok(json!({

@@ -161,7 +161,7 @@ where
 {
     move |error| StoreError::Call {
         operation,
-        source: of_aws(error),
+        source: of_aws(&error),
     }
 }
 

@@ -6,7 +6,7 @@ use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;
 use tracing::warn;
 
-use crate::error::{UpstreamError, plain};
+use crate::error::{UpstreamError, said};
 use crate::http::Reply;
 use crate::retry::Operation;
 
@@ -69,7 +69,7 @@ fn message(reply: &Reply) -> Option<String> {
         message: String,
     }
     let Wire { message } = serde_json::from_slice(&reply.body).ok()?;
-    Some(plain(&message, MESSAGE_CHARS))
+    Some(said(&message, MESSAGE_CHARS))
 }
 
 /// Whether Tailscale sends the header is not documented; if so it holds seconds or a date, as the standard says.
