@@ -49,6 +49,13 @@ async fn listener() -> (TcpListener, String) {
     (listener, url)
 }
 
+/// A server of these routes.
+pub(crate) async fn serve(routes: Router) -> Server {
+    let (listener, url) = listener().await;
+    let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    Server { url, task }
+}
+
 /// A DynamoDB with the three tables, empty.
 pub(crate) async fn dynamodb() -> Server {
     let (listener, url) = listener().await;
@@ -57,17 +64,21 @@ pub(crate) async fn dynamodb() -> Server {
         task: tokio::spawn(dynoxide::server::serve_on(listener, database)),
         url,
     };
-    let client = Client::new(&sdk(&server.url));
-    table(&client, "integrations", &["id"], None).await;
-    table(&client, "nodes", &["integrationId", "nodeId"], None).await;
+    create_tables(&Client::new(&sdk(&server.url))).await;
+    server
+}
+
+/// The three tables, empty.
+pub(crate) async fn create_tables(client: &Client) {
+    table(client, "integrations", &["id"], None).await;
+    table(client, "nodes", &["integrationId", "nodeId"], None).await;
     table(
-        &client,
+        client,
         "audit",
         &["integrationId", "eventId"],
         Some(["targetId", "eventId"]),
     )
     .await;
-    server
 }
 
 async fn table(client: &Client, name: &str, keys: &[&str], index: Option<[&str; 2]>) {
@@ -144,13 +155,9 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) async fn start() -> Self {
         let held = Arc::new(Mutex::new(Held::default()));
-        let (listener, url) = listener().await;
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&held));
-        let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self {
-            held,
-            server: Arc::new(Server { url, task }),
-        }
+        let routes = Router::new().fallback(answer).with_state(Arc::clone(&held));
+        let server = Arc::new(serve(routes).await);
+        Self { held, server }
     }
 
     pub(crate) fn url(&self) -> &str {

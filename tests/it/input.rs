@@ -128,22 +128,31 @@ async fn settings() {
 #[tokio::test]
 async fn secrets() {
     let stage = Stage::empty().await;
-    stage.services.put_secret("text", json!("hush-hush"));
+    stage.services.put_secret("corp/text", json!("hush-hush"));
     stage
         .services
-        .put_secret("lacking", json!({"clientId": "hush-hush"}));
+        .put_secret("corp/lacking", json!({"clientId": "hush-hush"}));
     stage.services.put_secret(
-        "wrong",
+        "corp/wrong",
         json!({"clientId": "0".repeat(32), "clientSecret": "hush-hush"}),
     );
     for (secret, words) in [
-        ("absent", ["secret absent", "ResourceNotFoundException"]),
-        ("text", ["secret text", "not JSON"]),
         (
-            "lacking",
-            ["secret lacking", "lacks the field clientSecret"],
+            "corp/absent",
+            ["secret corp/absent", "ResourceNotFoundException"],
         ),
-        ("wrong", ["Falcon refused the credentials", "not connected"]),
+        ("corp/text", ["secret corp/text", "not JSON"]),
+        (
+            "corp/lacking",
+            ["secret corp/lacking", "lacks the field clientSecret"],
+        ),
+        (
+            "corp/wrong",
+            [
+                "Falcon refused the credential at the token call",
+                "not connected",
+            ],
+        ),
     ] {
         let payload = connect(json!({"falconSecret": secret}));
         refused(&stage, payload.clone(), &words).await;
@@ -152,7 +161,7 @@ async fn secrets() {
     }
     refused(
         &stage,
-        connect(json!({"tailscaleSecret": "lacking"})),
+        connect(json!({"tailscaleSecret": "corp/lacking"})),
         &["lacks the field clientSecret", "apiKey"],
     )
     .await;

@@ -1,6 +1,7 @@
 //! Integrations: how they come to be, how each gets its run, and what a change of their settings leads to.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use std::sync::Arc;
+
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Tailnet};
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ async fn one_integration_runs_in_place_and_several_are_requested() {
             .await;
     }
     stage
-        .connect(json!({"id": "dormant", "enabled": false}))
+        .connect(json!({"id": "dormant", "enabled": false, "attributeKey": "custom:dormant"}))
         .await;
     stage.services.held().events.clear();
     let answer = stage.sync().await;
@@ -118,10 +119,15 @@ async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
         .device_id
         .clone();
     stage.sims.falcon().set_score("corp", &aid, 1).unwrap();
-    let tables = stage.tables.clone();
-    // While the devices are listed, somebody moves the scores to another key.
+    let stage = Arc::new(stage);
+    let other = Arc::clone(&stage);
+    // While the devices are listed, somebody moves the scores to another key, and the event of that comes at once.
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
-    stage.amid(listing, async move { rename_key(&tables).await });
+    stage.amid_asking(listing, move |runtime| {
+        runtime.block_on(other.update(json!({"attributeKey": "custom:moved"})));
+        let event = other.services.held().events.pop().unwrap();
+        assert_eq!(runtime.block_on(other.ask(event))["outcome"], "skipped");
+    });
     let answer = stage.sync().await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
     assert_eq!(stage.scores_at("custom:moved"), stage.expected());
@@ -135,23 +141,10 @@ async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
     assert_eq!(stage.sync().await["outcome"], "unchanged");
 }
 
-async fn rename_key(tables: &aws_sdk_dynamodb::Client) {
-    tables
-        .update_item()
-        .table_name("integrations")
-        .key("id", AttributeValue::S("corp".to_owned()))
-        .update_expression("SET attributeKey = :key ADD configVersion :one")
-        .expression_attribute_values(":key", AttributeValue::S("custom:moved".to_owned()))
-        .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
-        .send()
-        .await
-        .unwrap();
-}
-
 #[tokio::test]
 async fn a_changed_key_moves_the_scores() {
     let stage = Stage::synced().await;
-    rename_key(&stage.tables).await;
+    stage.update(json!({"attributeKey": "custom:moved"})).await;
     let answer = stage.sync().await;
     assert_eq!(
         (&answer["written"], &answer["removed"]),
@@ -166,4 +159,75 @@ async fn a_changed_key_moves_the_scores() {
         .filter(|r| r["old"].get(KEY).is_some() && r["new"].get("custom:moved").is_some());
     assert_eq!(moved.count(), 40);
     assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
+
+/// The events of Secrets Manager in the payload files are about Falcon's secret of `corp`; here it has another name.
+fn about(secret: &str, file: &str) -> Value {
+    let text = std::fs::read_to_string(format!("{}/events/{file}", env!("CARGO_MANIFEST_DIR")));
+    let text = text
+        .unwrap()
+        .replace("falcon-posture-sync/corp/falcon", secret);
+    serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test]
+async fn a_new_version_of_a_secret_ends_the_pause_of_those_who_use_it() {
+    for file in [
+        "secret-label-updated.json",
+        "secret-put.json",
+        "secret-rotated.json",
+    ] {
+        let stage = Stage::synced().await;
+        let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
+        stage.services.put_secret("corp/falcon", wrong);
+        assert_eq!(stage.sync().await["outcome"], "paused");
+        assert_eq!(
+            stage.ask(about("corp/falcon", file)).await["outcome"],
+            "paused"
+        );
+        let aid = stage.items("nodes").await[3]["aid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        stage.sims.falcon().set_score("corp", &aid, 4).unwrap();
+        stage
+            .services
+            .put_secret("corp/falcon", falcon_secret("corp"));
+        let event = about("corp/falcon", file);
+        assert_eq!(
+            stage.ask(event.clone()).await["outcome"],
+            "synced",
+            "{file}"
+        );
+        let audit = stage.items("audit").await;
+        assert_eq!(
+            stage.ask(event).await["outcome"],
+            "unchanged",
+            "twice does no harm"
+        );
+        assert_eq!(stage.items("audit").await, audit);
+        let nobodys = about("labs/falcon", file);
+        assert_eq!(stage.ask(nobodys).await, json!({"requested": []}));
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_several_integrations_requests_a_sync_of_each() {
+    let stage = Stage::synced().await;
+    for (id, enabled) in [("labs", true), ("dormant", false)] {
+        stage
+            .connect_unchecked(
+                json!({"id": id, "attributeKey": format!("custom:{id}"), "enabled": enabled}),
+            )
+            .await;
+    }
+    stage.services.held().events.clear();
+    let answer = stage
+        .ask(about("corp/falcon", "secret-label-updated.json"))
+        .await;
+    assert_eq!(answer, json!({"requested": ["corp", "labs"]}));
+    assert_eq!(
+        stage.services.held().events[1]["detail"],
+        json!({"integration": "labs", "reason": "secret"})
+    );
 }

@@ -10,14 +10,21 @@
 )]
 
 mod aws;
+mod checks;
 mod contract;
+mod ends;
+mod history;
 mod input;
 mod integrations;
+mod kills;
 mod laws;
+mod leaks;
 mod oracle;
 mod pauses;
 mod plans;
+mod process;
 mod removals;
 mod runs;
+mod settings;
 mod trouble;
 mod world;

@@ -114,7 +114,7 @@ async fn a_missing_scope_is_named() {
         .falcon()
         .put_account(Account::new("corp").scopes(["hosts:read"]));
     stage.load(&GeneratorSpec::plain(5, 5));
-    stage.connect(json!({})).await;
+    stage.connect_unchecked(json!({})).await;
     let answer = stage.sync().await;
     assert_eq!(answer["outcome"], "paused", "{answer:#}");
     let error = answer["error"].as_str().unwrap();

@@ -35,8 +35,10 @@ pub(crate) struct Stage {
     pub(crate) services: Services,
     pub(crate) world: World,
     pub(crate) tables: Client,
+    pub(crate) dynamodb: Server,
+    /// Who invokes, as Lambda tells it.
+    pub(crate) caller: Option<String>,
     runs: AtomicUsize,
-    _dynamodb: Server,
 }
 
 impl Stage {
@@ -49,7 +51,8 @@ impl Stage {
             .unwrap();
         let services = Services::start().await;
         let dynamodb = aws::dynamodb().await;
-        let config = config(&sims);
+        let variables = variables(&sims);
+        let config = Config::from_lookup(|name| variables.get(name).cloned()).unwrap();
         let tables = Client::new(&aws::sdk(&dynamodb.url));
         let others = aws::sdk(services.url());
         let stage = Self {
@@ -72,8 +75,9 @@ impl Stage {
             sims,
             services,
             tables,
+            dynamodb,
+            caller: None,
             runs: AtomicUsize::new(0),
-            _dynamodb: dynamodb,
         };
         stage.sims.falcon().put_account(Account::new("corp"));
         stage.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
@@ -94,6 +98,26 @@ impl Stage {
         stage
     }
 
+    /// Likewise, by the system's clock, which a process goes by and so do the simulators.
+    pub(crate) async fn live(spec: GeneratorSpec) -> Self {
+        let mut stage = Self::empty().await;
+        stage.world.clock = Clock::system();
+        stage.begin_again(spec).await;
+        stage
+    }
+
+    /// Nothing that was before ever was: as after [`Stage::live`], and much sooner.
+    pub(crate) async fn begin_again(&self, spec: GeneratorSpec) {
+        for table in ["integrations", "nodes", "audit"] {
+            let delete = self.tables.delete_table().table_name(table);
+            delete.send().await.unwrap();
+        }
+        aws::create_tables(&self.tables).await;
+        let now = self.world.clock.now();
+        self.load(&GeneratorSpec { now, ..spec });
+        self.connect(json!({})).await;
+    }
+
     /// 60 hosts and 40 devices one to one, and `corp` connected and synced once.
     pub(crate) async fn synced() -> Self {
         let stage = Self::of(&GeneratorSpec::plain(60, 40)).await;
@@ -108,15 +132,21 @@ impl Stage {
     }
 
     /// Connects `corp`, with other settings where they are given.
-    pub(crate) async fn connect(&self, settings: Value) {
-        let mut integration = json!({
-            "id": "corp", "provider": "falcon", "cloudId": "us-1",
-            "falconSecret": "corp/falcon", "tailscaleSecret": "corp/tailscale"
-        });
-        let others = settings.as_object().unwrap().clone();
-        integration.as_object_mut().unwrap().extend(others);
-        self.ask(json!({"command": "connect", "integration": integration, "actor": "amelie"}))
+    pub(crate) async fn connect(&self, settings: Value) -> Value {
+        self.ask(json!({"command": "connect", "integration": corp(settings), "actor": "amelie"}))
+            .await
+    }
+
+    /// Likewise, without trying whether it can work.
+    pub(crate) async fn connect_unchecked(&self, settings: Value) {
+        self.ask(json!({"command": "connect", "integration": corp(settings), "check": false}))
             .await;
+    }
+
+    /// Changes settings of `corp`.
+    pub(crate) async fn update(&self, changes: Value) -> Value {
+        self.ask(json!({"command": "update", "integration": "corp", "changes": changes, "actor": "amelie"}))
+            .await
     }
 
     /// Asks the function, which must be able to answer. A minute passes before.
@@ -141,6 +171,7 @@ impl Stage {
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
         let invocation = Invocation {
             id: format!("run-{run}"),
+            caller: self.caller.clone(),
             deadline: self
                 .world
                 .clock
@@ -149,6 +180,11 @@ impl Stage {
                 .unwrap(),
         };
         handler::handle(&self.world, payload, &invocation).await
+    }
+
+    /// The function's environment in this world.
+    pub(crate) fn variables(&self) -> BTreeMap<&'static str, String> {
+        variables(&self.sims)
     }
 
     /// What the schedule sends.
@@ -267,6 +303,15 @@ impl Stage {
     /// Does something once, before the first of these requests is answered. The one who asked waits for it, so the test
     /// needs a runtime of several threads.
     pub(crate) fn amid(&self, requests: Matcher, deed: impl Future<Output = ()> + Send + 'static) {
+        self.amid_asking(requests, move |runtime| runtime.block_on(deed));
+    }
+
+    /// Likewise something that asks the function, whose future stays in its thread.
+    pub(crate) fn amid_asking(
+        &self,
+        requests: Matcher,
+        deed: impl FnOnce(Handle) + Send + 'static,
+    ) {
         let runtime = Handle::current();
         let clock = self.world.clock.clone();
         let deed = Mutex::new(Some(deed));
@@ -274,9 +319,7 @@ impl Stage {
             clock.advance(Duration::from_millis(1));
             if let Some(deed) = deed.lock().unwrap().take() {
                 let runtime = runtime.clone();
-                thread::spawn(move || runtime.block_on(deed))
-                    .join()
-                    .unwrap();
+                thread::spawn(move || deed(runtime)).join().unwrap();
             }
         });
     }
@@ -285,6 +328,11 @@ impl Stage {
     /// that the tailnet logged has exactly one audit record (an unrecorded one only where the run could not record).
     pub(crate) async fn assert_sound(&self) {
         assert_eq!(self.corp().await["lease"], Value::Null, "the lease is free");
+        self.assert_audited().await;
+    }
+
+    /// The second of them, which outlives the integration.
+    pub(crate) async fn assert_audited(&self) {
         let logged: BTreeMap<(String, String), usize> = count(
             self.sims
                 .tailscale()
@@ -313,6 +361,19 @@ impl Stage {
     }
 }
 
+/// The settings of `corp`, with others where they are given.
+pub(crate) fn corp(settings: Value) -> Value {
+    let mut integration = json!({
+        "id": "corp", "provider": "falcon", "cloudId": "us-1",
+        "falconSecret": "corp/falcon", "tailscaleSecret": "corp/tailscale"
+    });
+    let Value::Object(others) = settings else {
+        panic!("settings are an object");
+    };
+    integration.as_object_mut().unwrap().extend(others);
+    integration
+}
+
 fn transition(old: Option<&Value>, new: Option<&Value>) -> String {
     format!("{old:?} -> {new:?}")
 }
@@ -339,18 +400,17 @@ pub(crate) fn tailscale_secret(tailnet: &str) -> Value {
     json!({"clientId": client.client_id, "clientSecret": client.client_secret})
 }
 
-fn config(sims: &Simulators) -> Config {
+fn variables(sims: &Simulators) -> BTreeMap<&'static str, String> {
     let clouds = format!(
         "us-1={},us-2={}",
         sims.falcon_url("us-1"),
         sims.falcon_url("us-2")
     );
-    let variables = BTreeMap::from([
+    BTreeMap::from([
         ("INTEGRATIONS_TABLE", "integrations".to_owned()),
         ("NODES_TABLE", "nodes".to_owned()),
         ("AUDIT_TABLE", "audit".to_owned()),
         ("TAILSCALE_API_URL", sims.tailscale_url()),
         ("FALCON_CLOUDS_EXTRA", clouds),
-    ]);
-    Config::from_lookup(|name| variables.get(name).cloned()).unwrap()
+    ])
 }

@@ -1,0 +1,332 @@
+//! Whether an integration can work: what is found, on which side, and what to do.
+
+use posture_simulators::{Account, Fault, GeneratorSpec, Matcher, Side, Tailnet};
+use serde_json::{Value, json};
+
+use crate::world::{KEY, Stage, TAILNET, chain, corp};
+
+fn check() -> Value {
+    json!({"command": "check", "integration": "corp"})
+}
+
+/// The result and the words of one check.
+fn found<'a>(answer: &'a Value, check: &str) -> (&'a str, String) {
+    let checks = answer["checks"].as_array().unwrap();
+    let check = checks.iter().find(|c| c["check"] == check).unwrap();
+    let words = format!("{} | {}", check["found"], check["remedy"]);
+    (check["result"].as_str().unwrap(), words)
+}
+
+async fn expect(stage: &Stage, check_name: &str, result: &str, words: &[&str]) {
+    let answer = stage.ask(check()).await;
+    let (got, text) = found(&answer, check_name);
+    assert_eq!(got, result, "{answer:#}");
+    for word in words {
+        assert!(text.contains(word), "{text}");
+    }
+    assert_eq!(answer["ok"], result != "failed", "{answer:#}");
+}
+
+async fn stage() -> Stage {
+    Stage::of(&GeneratorSpec::plain(12, 8)).await
+}
+
+#[tokio::test]
+async fn a_good_integration_passes_and_nothing_is_written() {
+    let stage = stage().await;
+    stage.requests();
+    let before = (stage.corp().await, stage.items("audit").await);
+    let events = stage.services.held().events.len();
+    let answer = stage.ask(check()).await;
+    assert_eq!(answer["ok"], true, "{answer:#}");
+    let checks = answer["checks"].as_array().unwrap();
+    assert!(
+        checks.iter().all(|check| check["result"] == "passed"),
+        "{answer:#}"
+    );
+    insta::assert_json_snapshot!(
+        checks
+            .iter()
+            .map(|c| json!({"check": c["check"], "side": c["side"], "found": c["found"]}))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!((stage.corp().await, stage.items("audit").await), before);
+    assert_eq!(stage.services.held().events.len(), events);
+    let requests = stage.requests();
+    assert!(
+        requests
+            .keys()
+            .all(|r| r.starts_with("GET ") || r.ends_with("/token")),
+        "{requests:?}"
+    );
+    assert_eq!(requests["GET /devices/combined/devices/v1"], 1);
+    assert_eq!(
+        requests["GET /zero-trust-assessment/queries/assessments/v1"],
+        1
+    );
+}
+
+#[tokio::test]
+async fn connect_tells_what_it_found_and_refuses_what_cannot_work() {
+    let stage = Stage::empty().await;
+    stage.load(&GeneratorSpec::plain(12, 8));
+    stage
+        .sims
+        .tailscale()
+        .configure(TAILNET, |tailnet| {
+            tailnet.oauth_clients[0].scopes = ["devices:core:read".to_owned()].into();
+        })
+        .unwrap();
+    let payload =
+        json!({"command": "connect", "integration": corp(json!({"falconSecret": "corp/absent"}))});
+    let error = chain(&stage.try_ask(payload).await.unwrap_err());
+    for words in [
+        "the integration corp is not connected, since 2 of 12 checks failed: ",
+        "Secrets Manager does not give the secret corp/absent (ResourceNotFoundException): there is none of that name",
+        "the credential may not write posture attributes (add the scope devices:posture_attributes",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(stage.items("integrations").await.is_empty());
+    assert!(stage.items("audit").await.is_empty());
+    assert!(stage.services.held().events.is_empty());
+
+    stage.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
+    let answer = stage.connect(json!({})).await;
+    assert_eq!(answer["checks"].as_array().unwrap().len(), 12);
+}
+
+#[tokio::test]
+async fn falcons_side_is_told_apart() {
+    let stage = stage().await;
+    let account = |scopes: &[&str]| {
+        let account = Account::new("corp").scopes(scopes.iter().copied());
+        stage.sims.falcon().put_account(account);
+        stage.load(&GeneratorSpec::plain(12, 8));
+    };
+    account(&["hosts:read"]);
+    expect(
+        &stage,
+        "assessmentsScope",
+        "failed",
+        &["add the scope Zero Trust Assessment: Read"],
+    )
+    .await;
+    account(&["zta:read"]);
+    expect(
+        &stage,
+        "hostsScope",
+        "failed",
+        &["add the scope Hosts: Read"],
+    )
+    .await;
+    account(&["hosts:read", "zta:read"]);
+    stage.update(json!({"cloudId": "us-2"})).await;
+    expect(
+        &stage,
+        "falconToken",
+        "warning",
+        &[
+            "the account lives in us-1, not in us-2",
+            "set cloudId to us-1",
+        ],
+    )
+    .await;
+    let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
+    stage.services.put_secret("corp/falcon", wrong);
+    expect(
+        &stage,
+        "falconToken",
+        "failed",
+        &["Falcon refused the credential", "check clientId"],
+    )
+    .await;
+    let answer = stage.ask(check()).await;
+    assert_eq!(found(&answer, "hostsScope").0, "skipped");
+    assert_eq!(
+        found(&answer, "attribute").0,
+        "passed",
+        "the other side is still tried"
+    );
+    stage.services.put_secret("corp/falcon", json!("no JSON"));
+    expect(
+        &stage,
+        "falconSecret",
+        "failed",
+        &["it is not JSON", "clientSecret"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn tailscales_side_is_told_apart() {
+    let stage = stage().await;
+    let configure = |change: &dyn Fn(&mut Tailnet)| {
+        stage.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
+        stage.load(&GeneratorSpec::plain(12, 8));
+        stage
+            .sims
+            .tailscale()
+            .configure(TAILNET, |tailnet| change(tailnet))
+            .unwrap();
+    };
+    let scopes = |scopes: &[&str]| {
+        let scopes: Vec<String> = scopes.iter().map(|&scope| scope.to_owned()).collect();
+        move |tailnet: &mut Tailnet| {
+            tailnet.oauth_clients[0].scopes = scopes.iter().cloned().collect();
+        }
+    };
+    configure(&scopes(&["devices:posture_attributes"]));
+    expect(
+        &stage,
+        "deviceListing",
+        "failed",
+        &["add the scope devices:core:read"],
+    )
+    .await;
+    configure(&scopes(&[
+        "devices:core:read",
+        "devices:posture_attributes:read",
+    ]));
+    expect(
+        &stage,
+        "attribute",
+        "failed",
+        &["add the scope devices:posture_attributes"],
+    )
+    .await;
+    configure(&scopes(&[
+        "devices:core:read",
+        "devices:posture_attributes",
+    ]));
+    expect(
+        &stage,
+        "nativeIntegration",
+        "skipped",
+        &["optional", "feature_settings:read"],
+    )
+    .await;
+    expect(
+        &stage,
+        "identityCollection",
+        "passed",
+        &["8 of 8 devices report"],
+    )
+    .await;
+    configure(&|tailnet| tailnet.identity_collection = false);
+    expect(
+        &stage,
+        "identityCollection",
+        "warning",
+        &[
+            "is off in the tailnet; 0 of 8",
+            "switch on Device Identity Collection",
+        ],
+    )
+    .await;
+    configure(&|tailnet| {
+        tailnet.integrations = vec![json!({"id": "p1", "provider": "falcon", "cloudId": "us-1"})];
+    });
+    expect(
+        &stage,
+        "nativeIntegration",
+        "warning",
+        &["writes falcon:ztaScore"],
+    )
+    .await;
+    configure(&|tailnet| tailnet.oauth_clients.clear());
+    expect(
+        &stage,
+        "tailscaleToken",
+        "failed",
+        &["check that the OAuth client still exists"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_api_key_is_tried_by_its_first_read() {
+    let stage = stage().await;
+    let key = Tailnet::new(TAILNET).api_keys.pop_first().unwrap();
+    stage
+        .services
+        .put_secret("corp/tailscale", json!({"apiKey": key}));
+    expect(
+        &stage,
+        "attribute",
+        "passed",
+        &["an API key has the rights of its user"],
+    )
+    .await;
+    stage
+        .services
+        .put_secret("corp/tailscale", json!({"apiKey": "tskey-api-ended"}));
+    expect(
+        &stage,
+        "tailscaleToken",
+        "failed",
+        &["API keys end after 90 days"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_attribute_that_does_not_fit_is_found() {
+    for (key, value, words) in [
+        (KEY, json!("high"), "with another type than a whole number"),
+        (
+            "custom:ZTASCORE",
+            json!(7),
+            "which Tailscale takes for the same key",
+        ),
+    ] {
+        let stage = stage().await;
+        let node = stage.sims.tailscale().devices(TAILNET).unwrap()[2]
+            .node_id
+            .clone();
+        stage
+            .sims
+            .tailscale()
+            .set_attribute(TAILNET, &node, key, value)
+            .unwrap();
+        expect(
+            &stage,
+            "attribute",
+            "failed",
+            &[words, "choose another attributeKey"],
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_no_verdict_on_the_credentials() {
+    let stage = stage().await;
+    let listing = Matcher::side(Side::Falcon).path("/devices/combined");
+    stage
+        .sims
+        .faults()
+        .add(Fault::status(listing, 503).always());
+    expect(
+        &stage,
+        "hostsScope",
+        "failed",
+        &["Falcon is not reachable", "try again in a few minutes"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn settings_that_were_spoilt_by_hand_are_told() {
+    let stage = stage().await;
+    let none = aws_sdk_dynamodb::types::AttributeValue::S("us-9".to_owned());
+    stage.edit("cloudId", none).await;
+    let answer = stage.ask(check()).await;
+    assert_eq!(answer["ok"], false);
+    let (result, words) = found(&answer, "settings");
+    assert_eq!(result, "failed");
+    assert!(
+        words.contains("us-9") && words.contains("`update`"),
+        "{words}"
+    );
+}

@@ -1,0 +1,236 @@
+//! The end of an integration.
+
+use std::sync::{Arc, mpsc};
+
+use posture_simulators::{Fault, GeneratorSpec, Matcher, Side};
+use serde_json::{Value, json};
+
+use crate::world::{KEY, Stage, TAILNET, chain};
+
+fn remove() -> Value {
+    json!({"command": "remove", "integration": "corp", "actor": "amelie"})
+}
+
+fn keep() -> Value {
+    json!({"command": "remove", "integration": "corp", "attributes": "keep", "actor": "bob"})
+}
+
+/// The actions on the integration itself, in order.
+async fn life(stage: &Stage) -> Vec<Value> {
+    let mut records = stage.items("audit").await;
+    records.retain(|record| record["target"]["type"] == "Integration");
+    records
+        .into_iter()
+        .map(|mut record| record["action"].take())
+        .collect()
+}
+
+/// Nothing is left but the audit trail, and that is complete.
+async fn assert_gone(stage: &Stage) {
+    assert!(stage.scores().is_empty());
+    assert!(stage.items("nodes").await.is_empty());
+    assert!(stage.items("integrations").await.is_empty());
+    stage.assert_audited().await;
+}
+
+fn patches() -> Matcher {
+    Matcher::side(Side::Tailscale)
+        .method("PATCH")
+        .path("/api/v2/tailnet/-/device-attributes")
+}
+
+#[tokio::test]
+async fn a_removal_takes_everything_away_and_is_recorded() {
+    let stage = Stage::synced().await;
+    stage.update(json!({"maxHostAgeDays": 30})).await;
+    stage.services.held().events.clear();
+    let answer = stage.ask(remove()).await;
+    assert_eq!(
+        answer,
+        json!({"integration": "corp", "removed": true, "attributes": "delete", "deletedAttributes": 40})
+    );
+    assert_gone(&stage).await;
+    assert_eq!(
+        life(&stage).await,
+        [
+            "Create posture integration",
+            "Update posture integration",
+            "Removed posture integration"
+        ]
+    );
+    let records = stage.items("audit").await;
+    let removed = records
+        .iter()
+        .find(|record| record["action"] == "Removed posture integration")
+        .unwrap();
+    assert_eq!(removed["actor"], "amelie");
+    assert_eq!(
+        (&removed["old"]["maxHostAgeDays"], &removed["new"]),
+        (&json!(30), &Value::Null)
+    );
+    assert_eq!(removed["details"]["attributes"], "delete");
+    let event = stage.services.held().events[0].clone();
+    assert_eq!(
+        event["detail"],
+        json!({"integration": "corp", "change": "removed", "configVersion": 3})
+    );
+    assert_eq!(stage.ask(event).await["outcome"], "skipped");
+    let again = stage.try_ask(remove()).await.unwrap_err();
+    assert!(chain(&again).contains("there is no integration \"corp\""));
+
+    stage.connect(json!({})).await;
+    assert_eq!(
+        stage.sync().await["written"],
+        40,
+        "a name can be used again"
+    );
+}
+
+#[tokio::test]
+async fn attributes_can_be_kept() {
+    let stage = Stage::synced().await;
+    let scores = stage.scores();
+    stage.requests();
+    let answer = stage.ask(keep()).await;
+    assert_eq!(
+        (&answer["removed"], &answer["deletedAttributes"]),
+        (&json!(true), &json!(0))
+    );
+    assert_eq!(stage.scores(), scores);
+    assert!(stage.items("nodes").await.is_empty());
+    assert!(stage.items("integrations").await.is_empty());
+    assert!(stage.requests().is_empty(), "nobody is asked");
+    assert_eq!(stage.node_audit().await.len(), 40, "no attribute changed");
+    assert_eq!(life(&stage).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_cut_short_is_finished_by_the_next_tick() {
+    let stage = Stage::of(&GeneratorSpec::plain(150, 120)).await;
+    stage.sync().await;
+    stage
+        .sims
+        .faults()
+        .add(Fault::status(patches(), 503).after(1).always());
+    let answer = stage.ask(remove()).await;
+    assert_eq!(answer["removed"], false, "{answer:#}");
+    let error = answer["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("the integration is to be removed, but: Tailscale is not reachable"),
+        "{error}"
+    );
+    let corp = stage.corp().await;
+    assert_eq!(corp["removal"]["actor"], "amelie");
+    assert_eq!(corp["status"]["errorKind"], "unavailable");
+    assert!(!stage.scores().is_empty());
+    let shown = stage
+        .ask(json!({"command": "status", "integration": "corp"}))
+        .await;
+    assert_eq!(shown["removal"]["attributes"], "delete");
+    let update = json!({"command": "update", "integration": "corp", "changes": {"enabled": false}});
+    let conflict = chain(&stage.try_ask(update).await.unwrap_err());
+    assert!(conflict.contains("it is being removed"), "{conflict}");
+    let dry = json!({"command": "sync", "integration": "corp", "dryRun": true});
+    assert_eq!(stage.ask(dry).await["error"], "it is being removed");
+
+    stage.sims.faults().clear();
+    let tick = stage.sync().await;
+    assert_eq!(
+        (&tick["outcome"], &tick["integrationRemoved"]),
+        (&json!("synced"), &json!(true))
+    );
+    assert_gone(&stage).await;
+    assert_eq!(life(&stage).await.len(), 2);
+    assert_eq!(stage.sync().await, json!({"requested": []}));
+}
+
+#[tokio::test]
+async fn a_disabled_or_paused_integration_can_be_removed() {
+    let stage = Stage::synced().await;
+    stage.update(json!({"enabled": false})).await;
+    assert_eq!(stage.ask(remove()).await["removed"], true);
+    assert_gone(&stage).await;
+
+    // Falcon's refusal does not matter: a removal needs Tailscale only.
+    let stage = Stage::synced().await;
+    let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
+    stage.services.put_secret("corp/falcon", wrong);
+    assert_eq!(stage.sync().await["outcome"], "paused");
+    assert_eq!(stage.ask(remove()).await["removed"], true);
+    assert_gone(&stage).await;
+}
+
+#[tokio::test]
+async fn where_tailscale_refuses_the_attributes_can_be_left_behind() {
+    let stage = Stage::synced().await;
+    stage
+        .sims
+        .tailscale()
+        .configure(TAILNET, |tailnet| tailnet.oauth_clients.clear())
+        .unwrap();
+    let answer = stage.ask(remove()).await;
+    assert_eq!(answer["removed"], false);
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("Tailscale refused the credentials")
+    );
+    stage.requests();
+    assert_eq!(stage.sync().await["outcome"], "paused");
+    assert!(
+        stage.requests().is_empty(),
+        "a pause holds for a removal, too"
+    );
+
+    assert_eq!(stage.ask(keep()).await["removed"], true);
+    assert_eq!(stage.scores().len(), 40);
+    assert!(stage.items("integrations").await.is_empty());
+    let records = stage.items("audit").await;
+    let removed = records
+        .iter()
+        .find(|record| record["action"] == "Removed posture integration");
+    assert_eq!(removed.unwrap()["actor"], "bob");
+}
+
+#[tokio::test]
+async fn a_device_that_left_does_not_stand_in_the_way() {
+    let stage = Stage::synced().await;
+    let node = stage.scores().into_keys().next().unwrap();
+    stage
+        .sims
+        .tailscale()
+        .remove_device(TAILNET, &node)
+        .unwrap();
+    let answer = stage.ask(remove()).await;
+    assert_eq!(answer["deletedAttributes"], 39, "{answer:#}");
+    assert_gone(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_in_mid_run_is_carried_out_by_that_run() {
+    let stage = Arc::new(Stage::synced().await);
+    let other = Arc::clone(&stage);
+    let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
+    let (tell, told) = mpsc::channel();
+    stage.amid_asking(listing, move |runtime| {
+        tell.send(runtime.block_on(other.ask(remove()))).unwrap();
+    });
+    let answer = stage.sync().await;
+    let refused = told.recv().unwrap();
+    assert_eq!(
+        (&refused["removed"], &refused["error"]),
+        (&json!(false), &json!("another run of it is under way"))
+    );
+    assert_eq!(answer["integrationRemoved"], true, "{answer:#}");
+    assert_gone(&stage).await;
+}
+
+#[tokio::test]
+async fn attributes_under_a_key_of_the_past_go_too() {
+    let stage = Stage::synced().await;
+    stage.update(json!({"attributeKey": "custom:moved"})).await;
+    assert_eq!(stage.ask(remove()).await["deletedAttributes"], 40);
+    assert!(stage.scores_at(KEY).is_empty());
+    assert_gone(&stage).await;
+}

@@ -1,0 +1,319 @@
+//! Runs that are killed, each at another of its writes: what the next runs make of it.
+
+mod tripwire;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::operation::scan::ScanOutput;
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
+use posture_simulators::{Device, GeneratorSpec, Host};
+use serde_json::{Value, json};
+
+use crate::process::{NoAnswer, Process};
+use crate::world::{Stage, TAILNET};
+use tripwire::{Moment, Tripwire};
+
+/// Enough devices for three chunks of changes, of which the third is small.
+fn company() -> GeneratorSpec {
+    GeneratorSpec::plain(106, 106)
+}
+
+/// The kinds of the writes of a run that no kill befell, and how many of each.
+type Steps = BTreeMap<String, usize>;
+
+/// One kill of a series.
+#[derive(Clone, Copy)]
+struct Kill {
+    at: usize,
+    moment: Moment,
+}
+
+impl Kill {
+    fn invocation(self) -> String {
+        format!("killed-{}", self.at)
+    }
+
+    /// Who runs next: in one half of the cases Lambda's own retry of the invocation, in the other one a later one.
+    fn next(self) -> String {
+        if self.is_retried() {
+            self.invocation()
+        } else {
+            format!("later-{}", self.at)
+        }
+    }
+
+    fn is_retried(self) -> bool {
+        self.at.is_multiple_of(2) == (self.moment == Moment::Before)
+    }
+}
+
+/// Asks a process that is killed at one of its writes. What it was killed at; nothing where it came to its end, with
+/// the writes that it took.
+async fn killed(stage: &Stage, kill: Kill, payload: &Value) -> Result<String, Steps> {
+    let tripwire = Tripwire::new(stage, kill.at, kill.moment).await;
+    let process = tripwire.process(stage).await;
+    let outcome = process
+        .invoke(&kill.invocation(), payload, Duration::from_mins(15))
+        .await;
+    if let Some(step) = tripwire.killed().await {
+        assert_eq!(outcome, Err(NoAnswer::Died), "killed at {step}");
+        return Ok(step);
+    }
+    assert!(outcome.is_ok(), "{outcome:?}\n{}", process.output());
+    let mut steps = Steps::new();
+    for step in tripwire.steps() {
+        *steps.entry(step).or_default() += 1;
+    }
+    let all = steps.values().sum::<usize>();
+    assert_eq!(all, kill.at - 1, "each write was the fatal one once");
+    Err(steps)
+}
+
+/// Lets the lease of a run that is no more run out. Until then, nobody else gets it.
+async fn outlive_lease(stage: &Stage, process: &Process) {
+    if stage.corp().await["lease"].is_null() {
+        return;
+    }
+    let answer = process.ask("too-early", &sync()).await;
+    assert_eq!(answer["outcome"], "skipped", "{answer:#}");
+    stage
+        .tables
+        .update_item()
+        .table_name("integrations")
+        .key("id", AttributeValue::S("corp".to_owned()))
+        .update_expression("SET #lease.#until = :past")
+        .expression_attribute_names("#lease", "lease")
+        .expression_attribute_names("#until", "until")
+        .expression_attribute_values(
+            ":past",
+            AttributeValue::S("2026-01-01T00:00:00.000Z".to_owned()),
+        )
+        .send()
+        .await
+        .unwrap();
+}
+
+fn sync() -> Value {
+    json!({"command": "sync"})
+}
+
+/// After a run that was killed: the next one makes everything right, and the one after that has nothing to do.
+async fn assert_healed_by_a_sync(stage: &Stage, kill: Kill, step: &str) {
+    let process = Process::start(stage, &[]).await;
+    if !kill.is_retried() {
+        outlive_lease(stage, &process).await;
+    }
+    let answer = process.ask(&kill.next(), &sync()).await;
+    let good = ["synced", "unchanged"].map(Value::from);
+    assert!(good.contains(&answer["outcome"]), "{step}: {answer:#}");
+    assert_right(stage, &kill.next(), step).await;
+
+    let written = stage.sims.tailscale().writes(TAILNET).unwrap();
+    let audited = audit_count(stage).await;
+    let answer = process.ask("last", &sync()).await;
+    assert_eq!(answer["outcome"], "unchanged", "{step}: {answer:#}");
+    assert_eq!(stage.sims.tailscale().writes(TAILNET).unwrap(), written);
+    assert_eq!(audit_count(stage).await, audited, "{step}");
+    assert_eq!(stage.corp().await["lease"], Value::Null, "{step}");
+}
+
+async fn audit_count(stage: &Stage) -> i32 {
+    let scan = stage.tables.scan().table_name("audit");
+    let pages = scan.select(Select::Count).into_paginator().send();
+    let pages: Vec<_> = pages.try_collect().await.unwrap();
+    pages.iter().map(ScanOutput::count).sum()
+}
+
+async fn assert_right(stage: &Stage, run: &str, step: &str) {
+    assert_eq!(stage.scores(), stage.expected(), "{step}");
+    let records: BTreeMap<String, i64> = stage
+        .items("nodes")
+        .await
+        .iter()
+        .map(|record| {
+            let node = record["nodeId"].as_str().unwrap();
+            (node.to_owned(), record["score"].as_i64().unwrap())
+        })
+        .collect();
+    assert_eq!(records, stage.scores(), "{step}");
+    assert_eq!(stage.corp().await["status"]["runId"], run, "{step}");
+    stage.assert_sound().await;
+}
+
+async fn a_first_sync(moment: Moment) {
+    let stage = Stage::live(company()).await;
+    for at in 1.. {
+        stage.begin_again(company()).await;
+        let kill = Kill { at, moment };
+        match killed(&stage, kill, &sync()).await {
+            Ok(step) => assert_healed_by_a_sync(&stage, kill, &step).await,
+            Err(steps) => {
+                // The lease and the status; three chunks on each side.
+                let expected = [("PATCH", 3), ("TransactWriteItems", 3), ("UpdateItem", 2)];
+                assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
+                return assert_right(&stage, &kill.invocation(), "no kill").await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_sync_that_is_killed_before_any_of_its_writes_is_made_good() {
+    a_first_sync(Moment::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_sync_that_is_killed_after_any_of_its_writes_is_made_good() {
+    a_first_sync(Moment::After).await;
+}
+
+/// What is away in one round, and back in the next.
+#[derive(Default)]
+struct Away {
+    hosts: Vec<Host>,
+    devices: Vec<Device>,
+}
+
+/// Changes nearly every score, sends some hosts and devices away, and brings those back that were away before.
+fn stir(stage: &Stage, round: usize, away: &mut Away) {
+    let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
+    for host in away.hosts.drain(..) {
+        falcon.put_host("corp", host).unwrap();
+    }
+    for device in away.devices.drain(..) {
+        tailscale.put_device(TAILNET, device).unwrap();
+    }
+    for (n, host) in falcon.hosts("corp").unwrap().into_iter().enumerate() {
+        let score = (n * 13 + round * 7) % 101;
+        falcon.set_score("corp", &host.device_id, score).unwrap();
+        if n % 12 == round % 12 {
+            away.hosts
+                .extend(falcon.remove_host("corp", &host.device_id).unwrap());
+        }
+    }
+    let stays = |device: &Device| {
+        let mut serials = away
+            .hosts
+            .iter()
+            .filter_map(|host| host.serial_number.as_ref());
+        !serials.any(|serial| device.serials().contains(serial))
+    };
+    let devices = tailscale.devices(TAILNET).unwrap();
+    let gone = devices
+        .iter()
+        .skip(round * 3)
+        .filter(|device| stays(device))
+        .take(2);
+    away.devices.extend(gone.cloned());
+    for device in &away.devices {
+        tailscale.remove_device(TAILNET, &device.node_id).unwrap();
+    }
+}
+
+async fn a_sync_of_changes(moment: Moment) {
+    let stage = Stage::live(company()).await;
+    assert_eq!(stage.sync().await["outcome"], "synced");
+    let mut away = Away::default();
+    for at in 1.. {
+        stir(&stage, at, &mut away);
+        let kill = Kill { at, moment };
+        match killed(&stage, kill, &sync()).await {
+            Ok(step) => assert_healed_by_a_sync(&stage, kill, &step).await,
+            Err(steps) => {
+                // One transaction more, for the devices that have left.
+                let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 2)];
+                assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
+                let deleted = stage.sims.tailscale().changes(TAILNET).unwrap();
+                assert!(deleted.iter().any(|change| change.new.is_none()));
+                return assert_right(&stage, &kill.invocation(), "no kill").await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_of_changes_that_is_killed_before_any_of_its_writes_is_made_good() {
+    a_sync_of_changes(Moment::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_of_changes_that_is_killed_after_any_of_its_writes_is_made_good() {
+    a_sync_of_changes(Moment::After).await;
+}
+
+/// After a removal that was killed: the next removal, or the next scheduled run, brings it to its end.
+async fn assert_finished(stage: &Stage, kill: Kill, step: &str) {
+    let process = Process::start(stage, &[]).await;
+    let begun = stage.items("integrations").await;
+    let marked = begun.first().is_some_and(|corp| !corp["removal"].is_null());
+    if !begun.is_empty() && !kill.is_retried() {
+        outlive_lease(stage, &process).await;
+    }
+    // A schedule goes on with a removal that is marked; before that it knows of none.
+    let payload = if marked && kill.at.is_multiple_of(3) {
+        sync()
+    } else {
+        remove()
+    };
+    let outcome = process
+        .invoke(&kill.next(), &payload, Duration::from_mins(15))
+        .await;
+    match &outcome {
+        Ok(_) => {}
+        Err(NoAnswer::Error(error)) => {
+            let gone = begun.is_empty() && error["errorType"] == "NoIntegration";
+            assert!(gone, "{step}: {error:#}");
+        }
+        Err(NoAnswer::Died) => panic!("{step}: {}", process.output()),
+    }
+    assert_gone(stage, step).await;
+    let answer = process.ask("last", &sync()).await;
+    assert_eq!(answer, json!({"requested": []}), "{step}");
+    assert_gone(stage, step).await;
+}
+
+fn remove() -> Value {
+    json!({"command": "remove", "integration": "corp", "actor": "amelie"})
+}
+
+async fn assert_gone(stage: &Stage, step: &str) {
+    assert_eq!(stage.scores(), BTreeMap::new(), "{step}");
+    for table in ["nodes", "integrations"] {
+        assert_eq!(stage.items(table).await, Vec::<Value>::new(), "{step}");
+    }
+    let audit = stage.items("audit").await;
+    let removed = audit
+        .iter()
+        .filter(|record| record["action"] == "Removed posture integration");
+    assert_eq!(removed.count(), 1, "{step}");
+    stage.assert_audited().await;
+}
+
+async fn a_removal(moment: Moment) {
+    let stage = Stage::live(company()).await;
+    for at in 1.. {
+        stage.begin_again(company()).await;
+        assert_eq!(stage.sync().await["outcome"], "synced");
+        let kill = Kill { at, moment };
+        match killed(&stage, kill, &remove()).await {
+            Ok(step) => assert_finished(&stage, kill, &step).await,
+            Err(steps) => {
+                // The mark and the lease; three chunks; the integration with its record.
+                let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 2)];
+                assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
+                return assert_gone(&stage, "no kill").await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_is_killed_before_any_of_its_writes_is_brought_to_its_end() {
+    a_removal(Moment::Before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_is_killed_after_any_of_its_writes_is_brought_to_its_end() {
+    a_removal(Moment::After).await;
+}

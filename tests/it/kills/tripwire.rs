@@ -1,0 +1,123 @@
+//! Counts the writes of a process, and kills it at one of them.
+
+use std::sync::{Arc, Mutex};
+
+use axum::http::Method;
+
+use crate::process::relay::{Answered, Asked, Relay, Watch};
+use crate::process::{Life, Process};
+use crate::world::Stage;
+
+/// When the process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// The write is never carried out.
+    Before,
+    /// The write is carried out, and the process never hears of it.
+    After,
+}
+
+/// The way of a process to the tables and to the tailnet, which is cut at one of its writes.
+pub(super) struct Tripwire {
+    wire: Arc<Wire>,
+    dynamodb: Relay,
+    tailscale: Relay,
+}
+
+struct Wire {
+    at: usize,
+    moment: Moment,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    victim: Option<Life>,
+    steps: Vec<String>,
+    killed: Option<String>,
+}
+
+impl Tripwire {
+    /// The `at`th write, from 1, is the fatal one.
+    pub(super) async fn new(stage: &Stage, at: usize, moment: Moment) -> Self {
+        let wire = Arc::new(Wire {
+            at,
+            moment,
+            state: Mutex::default(),
+        });
+        Self {
+            dynamodb: Relay::to(&stage.dynamodb.url, wire.clone()).await,
+            tailscale: Relay::to(&stage.sims.tailscale_url(), wire.clone()).await,
+            wire,
+        }
+    }
+
+    /// Starts the process that it is meant for.
+    pub(super) async fn process(&self, stage: &Stage) -> Process {
+        let variables = [
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url()),
+            ("TAILSCALE_API_URL", self.tailscale.url()),
+        ];
+        let process = Process::start(stage, &variables).await;
+        self.wire.state.lock().unwrap().victim = Some(process.life());
+        process
+    }
+
+    /// The write that it was killed at, if it was: what the process had sent before is carried out by then.
+    pub(super) async fn killed(&self) -> Option<String> {
+        self.dynamodb.quiet().await;
+        self.tailscale.quiet().await;
+        self.wire.state.lock().unwrap().killed.clone()
+    }
+
+    /// All writes so far, in the order of their arrival.
+    pub(super) fn steps(&self) -> Vec<String> {
+        self.wire.state.lock().unwrap().steps.clone()
+    }
+}
+
+impl Wire {
+    fn kill(&self, state: &mut State, step: &str) {
+        state.victim.as_ref().unwrap().end();
+        state.killed = Some(format!("{step}, the {}. write", self.at));
+    }
+}
+
+/// Marks the fatal write on its way to the server, so that it is known when its answer comes back.
+const FATAL: &str = "x-fatal";
+
+impl Watch for Wire {
+    fn before(&self, asked: &mut Asked) -> Option<Answered> {
+        let mut state = self.state.lock().unwrap();
+        if state.killed.is_some() {
+            return Some(Answered::nothing());
+        }
+        let step = write(asked)?;
+        state.steps.push(step.clone());
+        if state.steps.len() != self.at {
+            return None;
+        }
+        if self.moment == Moment::Before {
+            self.kill(&mut state, &step);
+            return Some(Answered::nothing());
+        }
+        asked.headers.insert(FATAL, step.parse().unwrap());
+        None
+    }
+
+    fn after(&self, asked: &Asked, _: &Answered) {
+        if let Some(step) = asked.headers.get(FATAL) {
+            self.kill(&mut self.state.lock().unwrap(), step.to_str().unwrap());
+        }
+    }
+}
+
+/// What a request writes, if it does.
+fn write(asked: &Asked) -> Option<String> {
+    let reads = ["GetItem", "Query", "Scan"];
+    match asked.aws_operation() {
+        Some(operation) => (!reads.contains(&operation)).then(|| operation.to_owned()),
+        None if asked.method == Method::GET || asked.path.ends_with("/oauth/token") => None,
+        None => Some(asked.method.to_string()),
+    }
+}

@@ -1,0 +1,235 @@
+//! A world whose secrets are marked, a process in it, and all that comes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet};
+use serde_json::{Value, json};
+
+use super::echo::Echo;
+use super::marks::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
+use crate::process::relay::Relay;
+use crate::process::{NoAnswer, Process};
+use crate::world::{Stage, TAILNET, corp};
+
+/// What the function says at: each line as JSON, as deployed, or everything there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Info,
+    Trace,
+}
+
+impl Level {
+    pub(super) fn variables(self) -> [(&'static str, String); 2] {
+        let (level, format) = match self {
+            Self::Info => ("INFO", "JSON"),
+            Self::Trace => ("TRACE", "Text"),
+        };
+        [
+            ("AWS_LAMBDA_LOG_LEVEL", level.to_owned()),
+            ("AWS_LAMBDA_LOG_FORMAT", format.to_owned()),
+        ]
+    }
+}
+
+/// Enough to get to each request of a run, and through the first of its repetitions.
+pub(super) const SHORT: Duration = Duration::from_secs(2);
+pub(super) const LONG: Duration = Duration::from_mins(1);
+
+/// One process after another payload.
+pub(super) struct Lane {
+    pub(super) stage: Stage,
+    /// In the way of all requests, where it was asked for.
+    pub(super) echo: Arc<Echo>,
+    process: Process,
+    _relays: Vec<Relay>,
+    asked: usize,
+    evidence: Evidence,
+}
+
+/// What was taken out of the world to make a run look for it.
+pub(super) struct Stirred {
+    host: Host,
+    unscored: String,
+    device: Device,
+}
+
+impl Lane {
+    /// `corp` is connected. With `echo`, every request goes through it.
+    pub(super) async fn start(level: Level, through_echo: bool) -> Self {
+        let stage = world().await;
+        let echo = Arc::new(Echo::default());
+        let mut variables = level.variables().to_vec();
+        let mut relays = Vec::new();
+        if through_echo {
+            let falcon = stage.sims.falcon_url("us-1");
+            for (name, base) in [
+                ("FALCON_CLOUDS_EXTRA", falcon),
+                ("TAILSCALE_API_URL", stage.sims.tailscale_url()),
+                ("AWS_ENDPOINT_URL_DYNAMODB", stage.dynamodb.url.clone()),
+                (
+                    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+                    stage.services.url().to_owned(),
+                ),
+                (
+                    "AWS_ENDPOINT_URL_EVENTBRIDGE",
+                    stage.services.url().to_owned(),
+                ),
+            ] {
+                let relay = Relay::to(&base, echo.clone()).await;
+                let prefix = if name == "FALCON_CLOUDS_EXTRA" {
+                    "us-1="
+                } else {
+                    ""
+                };
+                variables.push((name, format!("{prefix}{}", relay.url())));
+                relays.push(relay);
+            }
+        }
+        let process = Process::start(&stage, &variables).await;
+        let mut lane = Self {
+            stage,
+            echo,
+            process,
+            _relays: relays,
+            asked: 0,
+            evidence: Evidence::default(),
+        };
+        lane.ask(connect(json!({}))).await.unwrap();
+        lane
+    }
+
+    /// Asks, and keeps what is said.
+    pub(super) async fn ask(&mut self, payload: Value) -> Result<Value, Value> {
+        self.ask_within(LONG, payload).await
+    }
+
+    pub(super) async fn ask_within(
+        &mut self,
+        time: Duration,
+        payload: Value,
+    ) -> Result<Value, Value> {
+        self.asked += 1;
+        let id = format!("run-{}", self.asked);
+        let said = match self.process.invoke(&id, &payload, time).await {
+            Ok(answer) => Ok(answer),
+            Err(NoAnswer::Error(error)) => Err(error),
+            Err(NoAnswer::Died) => panic!("{payload} ended it: {}", self.process.output()),
+        };
+        match &said {
+            Ok(answer) => self.evidence.add_json("an answer", answer),
+            Err(error) => self.evidence.add_json("an error", error),
+        }
+        said
+    }
+
+    /// Keeps what the last run left behind, before the next one writes over it.
+    pub(super) async fn note_status(&mut self) {
+        for item in self.stage.items("integrations").await {
+            self.evidence.add_json("the table integrations", &item);
+        }
+    }
+
+    /// A run that nothing keeps from working, so that the next one starts from an ordinary state.
+    pub(super) async fn calm(&mut self) {
+        let answer = self.ask(force()).await.unwrap();
+        let good = ["synced", "unchanged"].map(Value::from);
+        assert!(good.contains(&answer["outcome"]), "{answer:#}");
+    }
+
+    /// Changes a score, and takes away a host, a score and a device: the next run has to look for them, and to write.
+    pub(super) async fn stir(&self) -> Stirred {
+        let nodes = self.stage.items("nodes").await;
+        let text = |n: usize, name: &str| nodes[n][name].as_str().unwrap().to_owned();
+        let (falcon, tailscale) = (self.stage.sims.falcon(), self.stage.sims.tailscale());
+        let host = falcon.remove_host("corp", &text(0, "aid")).unwrap();
+        let unscored = text(1, "aid");
+        falcon.remove_score("corp", &unscored).unwrap();
+        let device = tailscale
+            .remove_device(TAILNET, &text(2, "nodeId"))
+            .unwrap();
+        let score = (nodes[3]["score"].as_i64().unwrap() + 1) % 101;
+        falcon.set_score("corp", &text(3, "aid"), score).unwrap();
+        Stirred {
+            host: host.unwrap(),
+            unscored,
+            device: device.unwrap(),
+        }
+    }
+
+    pub(super) fn restore(&self, stirred: Stirred) {
+        let Stirred {
+            host,
+            unscored,
+            device,
+        } = stirred;
+        let (falcon, tailscale) = (self.stage.sims.falcon(), self.stage.sims.tailscale());
+        falcon.put_host("corp", host).unwrap();
+        falcon.set_score("corp", &unscored, 50).unwrap();
+        tailscale.put_device(TAILNET, device).unwrap();
+    }
+
+    /// All that came out: what was said, printed, stored, and put on the bus.
+    pub(super) async fn end(mut self) -> Evidence {
+        self.note_status().await;
+        for table in ["nodes", "audit"] {
+            for item in self.stage.items(table).await {
+                self.evidence.add_json(format!("the table {table}"), &item);
+            }
+        }
+        for event in &self.stage.services.held().events {
+            self.evidence.add_json("an event", event);
+        }
+        let printed = self.process.end();
+        assert!(printed.contains("corp"), "it prints");
+        for line in printed.lines() {
+            self.evidence.add("the log", line);
+        }
+        self.evidence
+    }
+}
+
+async fn world() -> Stage {
+    let stage = Stage::empty().await;
+    let now = stage.sims.clock().now();
+    stage.load(&GeneratorSpec {
+        now,
+        ..GeneratorSpec::plain(12, 12)
+    });
+    stage.sims.falcon().put_account(Account {
+        client_secret: FALCON_SECRET.to_owned(),
+        ..Account::new("corp")
+    });
+    stage
+        .sims
+        .tailscale()
+        .configure(TAILNET, |tailnet| {
+            OAUTH_SECRET.clone_into(&mut tailnet.oauth_clients[0].client_secret);
+            tailnet.api_keys = [API_KEY.to_owned()].into();
+        })
+        .unwrap();
+    stage.services.put_secret("corp/falcon", falcon_secret());
+    stage.services.put_secret("corp/tailscale", oauth_secret());
+    stage
+        .services
+        .put_secret("corp/key", json!({"apiKey": API_KEY}));
+    stage
+}
+
+pub(super) fn falcon_secret() -> Value {
+    json!({"clientId": Account::new("corp").client_id, "clientSecret": FALCON_SECRET})
+}
+
+pub(super) fn oauth_secret() -> Value {
+    let id = &Tailnet::new(TAILNET).oauth_clients[0].client_id;
+    json!({"clientId": id, "clientSecret": OAUTH_SECRET})
+}
+
+pub(super) fn force() -> Value {
+    json!({"command": "sync", "integration": "corp", "force": true})
+}
+
+/// A `connect` of `corp`, with other settings where they are given.
+pub(super) fn connect(settings: Value) -> Value {
+    json!({"command": "connect", "integration": corp(settings), "actor": "amelie"})
+}

@@ -1,0 +1,204 @@
+//! Failures of Falcon and Tailscale.
+
+use posture_simulators::tailscale::BatchEndpoint;
+use posture_simulators::{Fault, FaultKind, Matcher, Side};
+use serde_json::Value;
+
+use super::echo::{Route, Shape};
+use super::lane::{LONG, Lane, Level, SHORT, Stirred, force};
+use super::marks::Evidence;
+use crate::world::TAILNET;
+
+const fn route(method: &'static str, path: &'static str) -> Route {
+    Route {
+        method,
+        path,
+        after: 0,
+    }
+}
+
+const FALCON_TOKEN: Route = route("POST", "/oauth2/token");
+const HOSTS: Route = route("GET", "/devices/combined");
+const HOST_LOOK_UP: Route = Route { after: 1, ..HOSTS };
+const SCORES: Route = route("GET", "/zero-trust-assessment/queries");
+const SCORE_LOOK_UP: Route = route("GET", "/zero-trust-assessment/entities");
+const TAILSCALE_TOKEN: Route = route("POST", "/api/v2/oauth/token");
+const DEVICES: Route = route("GET", "/api/v2/tailnet/-/devices");
+const DEVICE_LOOK_UP: Route = route("GET", "/api/v2/device/");
+const BATCH: Route = route("PATCH", "/api/v2/tailnet/-/device-attributes");
+const SINGLE_SET: Route = route("POST", "/api/v2/device/");
+const SINGLE_DELETE: Route = route("DELETE", "/api/v2/device/");
+
+/// Every request of a run.
+const ROUTES: [Route; 11] = [
+    FALCON_TOKEN,
+    HOSTS,
+    HOST_LOOK_UP,
+    SCORES,
+    SCORE_LOOK_UP,
+    TAILSCALE_TOKEN,
+    DEVICES,
+    DEVICE_LOOK_UP,
+    BATCH,
+    SINGLE_SET,
+    SINGLE_DELETE,
+];
+
+fn shapes() -> Vec<Shape> {
+    let errors = [400, 401, 403, 404, 422, 429, 500, 501];
+    let mut shapes: Vec<Shape> = errors.map(|status| Shape::Error(status, "")).into();
+    shapes.extend([403, 404, 503].map(Shape::Text));
+    shapes.extend([302, 308].map(Shape::Redirect));
+    shapes.extend([
+        Shape::WrongJson,
+        Shape::BrokenJson,
+        Shape::UnfitToken,
+        Shape::PartialSuccess,
+    ]);
+    shapes
+}
+
+/// Whether the function makes a failure of it.
+fn fails(route: Route, shape: Shape) -> bool {
+    let writes = [BATCH, SINGLE_SET, SINGLE_DELETE].contains(&route);
+    match shape {
+        // Its answer is not read.
+        Shape::WrongJson | Shape::BrokenJson | Shape::UnfitToken | Shape::PartialSuccess => !writes,
+        // Not there (any more), which is news and no failure.
+        Shape::Error(404, _) => route != DEVICE_LOOK_UP && route != SINGLE_DELETE,
+        // There is no batch call, then.
+        Shape::Error(501, _) | Shape::Text(404) => route != BATCH,
+        _ => true,
+    }
+}
+
+/// Whether the run failed, for all devices or for one.
+fn is_bad(said: &Result<Value, Value>) -> bool {
+    let bad = ["failed", "paused"].map(Value::from);
+    said.as_ref().map_or(true, |answer| {
+        bad.contains(&answer["outcome"]) || answer["failed"] != 0
+    })
+}
+
+/// Makes a run ask for this.
+async fn prepare(lane: &mut Lane, route: Route) -> Option<Stirred> {
+    if [FALCON_TOKEN, HOSTS, SCORES, TAILSCALE_TOKEN, DEVICES].contains(&route) {
+        return None;
+    }
+    lane.calm().await;
+    singly(lane, [SINGLE_SET, SINGLE_DELETE].contains(&route));
+    Some(lane.stir().await)
+}
+
+/// Every answer of a careless upstream to every request of a run; those of one share.
+pub(super) async fn echoed(level: Level, share: usize, of: usize) -> Evidence {
+    let mut lane = Lane::start(level, true).await;
+    let all = ROUTES
+        .into_iter()
+        .flat_map(|route| shapes().into_iter().map(move |shape| (route, shape)));
+    for (route, shape) in all.skip(share).step_by(of) {
+        let stirred = prepare(&mut lane, route).await;
+        // A slow machine may need more time to get there.
+        for time in [SHORT, LONG] {
+            lane.echo.arm(route, shape);
+            let said = lane.ask_within(time, force()).await;
+            if lane.echo.disarm() > 0 {
+                assert!(
+                    is_bad(&said) || !fails(route, shape),
+                    "{route:?} {shape:?}: {said:#?}"
+                );
+                break;
+            }
+            assert!(time != LONG, "{route:?} was never asked for: {said:#?}");
+        }
+        lane.note_status().await;
+        if let Some(stirred) = stirred {
+            lane.restore(stirred);
+            singly(&lane, false);
+        }
+    }
+    lane.end().await
+}
+
+/// Whether the tailnet lacks the batch call.
+fn singly(lane: &Lane, without_batch: bool) {
+    lane.stage
+        .sims
+        .tailscale()
+        .configure(TAILNET, |tailnet| {
+            tailnet.switches.batch = if without_batch {
+                BatchEndpoint::NotFound
+            } else {
+                BatchEndpoint::Present
+            };
+        })
+        .unwrap();
+}
+
+fn kinds() -> [FaultKind; 8] {
+    [
+        FaultKind::Reset,
+        FaultKind::ResetMidBody,
+        FaultKind::Stall { ms: None },
+        FaultKind::TruncatedJson,
+        FaultKind::WrongJson { body: None },
+        FaultKind::EmptyBody,
+        FaultKind::Html,
+        FaultKind::SlowBody { ms: 50 },
+    ]
+}
+
+/// Every kind of fault at every request of a run; those of one share.
+pub(super) async fn broken(level: Level, share: usize, of: usize) -> Evidence {
+    let mut lane = Lane::start(level, false).await;
+    let all = ROUTES
+        .into_iter()
+        .flat_map(|route| kinds().into_iter().map(move |kind| (route, kind)));
+    for (route, kind) in all.skip(share).step_by(of) {
+        let stirred = prepare(&mut lane, route).await;
+        for time in [SHORT, LONG] {
+            let requests = Matcher::side(side(route))
+                .method(route.method)
+                .path(route.path);
+            let fault = Fault::new(requests, kind.clone()).always();
+            let after = u64::try_from(route.after).unwrap();
+            lane.stage.sims.faults().add(fault.after(after));
+            lane.stage.sims.requests().clear();
+            let said = lane.ask_within(time, force()).await;
+            lane.stage.sims.faults().clear();
+            let entries = lane.stage.sims.requests().entries();
+            if entries.iter().any(|entry| entry.fault.is_some()) {
+                let passes = matches!(kind, FaultKind::SlowBody { .. });
+                assert!(
+                    passes || is_bad(&said) || answer_is_not_read(route, &kind),
+                    "{route:?} {kind:?}: {said:#?}"
+                );
+                break;
+            }
+            assert!(time != LONG, "{route:?} was never asked for: {said:#?}");
+        }
+        lane.note_status().await;
+        if let Some(stirred) = stirred {
+            lane.restore(stirred);
+            singly(&lane, false);
+        }
+    }
+    lane.end().await
+}
+
+fn side(route: Route) -> Side {
+    if route.path.starts_with("/api/v2") {
+        Side::Tailscale
+    } else {
+        Side::Falcon
+    }
+}
+
+fn answer_is_not_read(route: Route, kind: &FaultKind) -> bool {
+    let writes = [BATCH, SINGLE_SET, SINGLE_DELETE].contains(&route);
+    writes
+        && !matches!(
+            kind,
+            FaultKind::Reset | FaultKind::Stall { .. } | FaultKind::ResetMidBody | FaultKind::Html
+        )
+}

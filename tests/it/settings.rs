@@ -1,0 +1,305 @@
+//! Changes of an integration's settings.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use falcon_posture_sync::handler::HandlerError;
+use falcon_posture_sync::integration::IntegrationId;
+use falcon_posture_sync::store::{Finished, StoreError};
+use jiff::SignedDuration;
+use posture_simulators::GeneratorSpec;
+use serde_json::{Value, json};
+
+use crate::world::{KEY, Stage, chain};
+
+/// The audit records of integrations: action, actor, old, new.
+async fn history(stage: &Stage) -> Vec<Value> {
+    let mut records = stage.items("audit").await;
+    records.retain(|record| record["target"]["type"] == "Integration");
+    records
+}
+
+fn update(changes: &Value) -> Value {
+    json!({"command": "update", "integration": "corp", "changes": changes, "actor": "amelie"})
+}
+
+#[tokio::test]
+async fn a_change_is_the_next_version_audited_and_announced() {
+    let stage = Stage::synced().await;
+    stage.services.held().events.clear();
+    let answer = stage
+        .update(json!({"maxHostAgeDays": 30, "maxRemovals": {"percent": 50}}))
+        .await;
+    assert_eq!(answer["configVersion"], 2);
+    assert_eq!(answer["changed"], json!(["maxHostAgeDays", "maxRemovals"]));
+    assert_eq!(answer["sync"], "requested: it starts within seconds");
+    let corp = stage.corp().await;
+    assert_eq!(
+        (&corp["configVersion"], &corp["configUpdatedBy"]),
+        (&json!(2), &json!("amelie"))
+    );
+    assert_eq!(corp["maxRemovals"], json!({"percent": 50, "atLeast": 10}));
+    assert_eq!(corp["status"]["outcome"], "synced", "the rest stays");
+    let record = history(&stage).await.pop().unwrap();
+    assert_eq!(record["action"], "Update posture integration");
+    assert_eq!(record["actor"], "amelie");
+    assert_eq!(record["old"].get("maxHostAgeDays"), None);
+    assert_eq!(record["new"]["maxHostAgeDays"], 30);
+    assert_eq!(
+        record["details"],
+        json!({"configVersion": 2, "changed": ["maxHostAgeDays", "maxRemovals"]})
+    );
+    let events = stage.services.held().events.clone();
+    assert_eq!(
+        events[0]["detail"],
+        json!({"integration": "corp", "change": "updated", "configVersion": 2})
+    );
+    assert_eq!(stage.ask(events[0].clone()).await["outcome"], "unchanged");
+    assert_eq!(stage.corp().await["status"]["configVersion"], 2);
+
+    let answer = stage.update(json!({"maxHostAgeDays": null})).await;
+    assert_eq!(answer["changed"], json!(["maxHostAgeDays"]));
+    assert_eq!(stage.corp().await.get("maxHostAgeDays"), None);
+}
+
+#[tokio::test]
+async fn what_changes_nothing_is_no_change() {
+    let stage = Stage::synced().await;
+    stage.services.held().events.clear();
+    let before = stage.corp().await;
+    let answer = stage
+        .update(json!({"attributeKey": KEY, "enabled": true, "maxHostAgeDays": null, "id": "corp"}))
+        .await;
+    assert_eq!(answer["configVersion"], 1);
+    assert_eq!(answer["changed"], json!([]));
+    assert_eq!(stage.corp().await, before);
+    assert_eq!(history(&stage).await.len(), 1);
+    assert!(stage.services.held().events.is_empty());
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_changes_nothing() {
+    let stage = Stage::synced().await;
+    stage.services.held().events.clear();
+    let before = stage.corp().await;
+    for (changes, words) in [
+        (
+            json!({"colour": "red"}),
+            "changes.colour: there is no such setting",
+        ),
+        (
+            json!({"cloudId": "us-9"}),
+            "changes.cloudId: there is no CrowdStrike cloud \"us-9\"",
+        ),
+        (
+            json!({"attributeKey": "falcon:ztaScore", "cloudId": 7}),
+            "changes.cloudId",
+        ),
+        (
+            json!({"maxRemovals": {"percent": 101}}),
+            "changes.maxRemovals.percent: 101",
+        ),
+        (
+            json!({"id": "labs"}),
+            "changes.id: an integration keeps its name",
+        ),
+    ] {
+        let error = chain(&stage.try_ask(update(&changes)).await.unwrap_err());
+        assert!(error.contains(words), "{error}");
+    }
+    let absent = json!({"command": "update", "integration": "labs", "changes": {}});
+    let error = stage.try_ask(absent).await.unwrap_err();
+    assert!(matches!(
+        error,
+        HandlerError::Store(StoreError::NoIntegration { .. })
+    ));
+    assert_eq!(stage.corp().await, before);
+    assert_eq!(history(&stage).await.len(), 1);
+    assert!(stage.services.held().events.is_empty());
+}
+
+#[tokio::test]
+async fn an_item_that_was_spoilt_by_hand_can_be_mended() {
+    let stage = Stage::synced().await;
+    let red = AttributeValue::S("red".to_owned());
+    stage.edit("colour", red).await;
+    assert_eq!(stage.sync().await["outcome"], "failed");
+    let answer = stage.update(json!({"colour": null})).await;
+    assert_eq!(answer["changed"], json!(["colour"]));
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_the_callers_is_a_conflict() {
+    let stage = Stage::synced().await;
+    let mut payload = update(&json!({"enabled": false}));
+    payload["configVersion"] = json!(7);
+    let error = stage.try_ask(payload.clone()).await.unwrap_err();
+    assert!(
+        chain(&error).contains("changed by somebody else since version 7"),
+        "{error}"
+    );
+    payload["configVersion"] = json!(1);
+    assert_eq!(stage.ask(payload).await["configVersion"], 2);
+}
+
+#[tokio::test]
+async fn an_event_that_is_lost_is_said_and_the_next_tick_catches_up() {
+    let stage = Stage::synced().await;
+    stage.services.held().bus_is_down = true;
+    let answer = stage.update(json!({"attributeKey": "custom:moved"})).await;
+    let sync = answer["sync"].as_str().unwrap();
+    assert!(
+        sync.starts_with("not requested (") && sync.ends_with("the next scheduled run does it"),
+        "{sync}"
+    );
+    assert_eq!(stage.sync().await["written"], 40);
+    assert_eq!(stage.scores_at("custom:moved"), stage.expected());
+    assert!(stage.scores().is_empty());
+    assert_eq!(stage.corp().await["status"]["configVersion"], 2);
+}
+
+#[tokio::test]
+async fn two_integrations_never_write_one_key_in_one_tailnet() {
+    let stage = Stage::synced().await;
+    let labs = |key: &str| {
+        json!({"command": "connect", "integration": {
+            "id": "labs", "provider": "falcon", "cloudId": "us-1", "attributeKey": key,
+            "falconSecret": "corp/falcon", "tailscaleSecret": "corp/tailscale"
+        }})
+    };
+    let error = stage.try_ask(labs("custom:ZtaScore")).await.unwrap_err();
+    let text = chain(&error);
+    assert!(
+        text.contains("integration.attributeKey: custom:ZtaScore is written in this tailnet by the integration corp"),
+        "{text}"
+    );
+    stage.ask(labs("custom:other")).await;
+    let error = stage
+        .try_ask(update(&json!({"attributeKey": "custom:other"})))
+        .await
+        .unwrap_err();
+    assert!(
+        chain(&error).contains("changes.attributeKey: custom:other is written"),
+        "{error}"
+    );
+    assert_eq!(stage.items("integrations").await.len(), 2);
+}
+
+/// Where the settings do not tell that it is one tailnet, the devices do.
+#[tokio::test]
+async fn a_tailnet_is_known_by_its_devices() {
+    let stage = Stage::synced().await;
+    stage.services.put_secret(
+        "labs/tailscale",
+        crate::world::tailscale_secret("example.com"),
+    );
+    let labs = json!({"command": "connect", "integration": {
+        "id": "labs", "provider": "falcon", "cloudId": "us-1",
+        "falconSecret": "corp/falcon", "tailscaleSecret": "labs/tailscale"
+    }});
+    let error = chain(&stage.try_ask(labs).await.unwrap_err());
+    assert!(
+        error.contains("the integration corp writes custom:ztaScore in this tailnet, too"),
+        "{error}"
+    );
+    assert_eq!(stage.items("integrations").await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_hundred_updates_at_once_leave_no_gap_and_no_update_without_a_record() {
+    let stage = Stage::of(&GeneratorSpec::plain(5, 5)).await;
+    let updates = (1..=200).map(|days| stage.try_ask(update(&json!({"maxHostAgeDays": days}))));
+    let mut versions = BTreeSet::new();
+    let mut conflicts = 0;
+    for answer in futures::future::join_all(updates).await {
+        match answer {
+            Ok(answer) => assert!(versions.insert(answer["configVersion"].as_u64().unwrap())),
+            Err(HandlerError::Store(StoreError::Conflict { .. })) => conflicts += 1,
+            Err(error) => panic!("{}", chain(&error)),
+        }
+    }
+    let latest = versions.last().copied().unwrap();
+    assert_eq!(versions, (2..=latest).collect());
+    assert_eq!(versions.len() + conflicts, 200);
+    assert!(conflicts > 0, "some met");
+    let mut records = history(&stage).await;
+    assert_eq!(records.len(), usize::try_from(latest).unwrap());
+    records.sort_by_key(|record| record["details"]["configVersion"].as_u64());
+    for pair in records.windows(2) {
+        assert_eq!(
+            pair[0]["new"], pair[1]["old"],
+            "each change begins where the one before ended"
+        );
+    }
+    let corp = stage.corp().await;
+    assert_eq!(corp["configVersion"], latest);
+    assert_eq!(
+        corp["maxHostAgeDays"],
+        records.last().unwrap()["new"]["maxHostAgeDays"]
+    );
+}
+
+#[tokio::test]
+async fn the_actor_is_who_is_named_else_who_invokes_else_unknown() {
+    let mut stage = Stage::synced().await;
+    stage.caller = Some("eu-central-1:amelie".to_owned());
+    for (given, expect) in [
+        (json!("bob"), "bob"),
+        (json!(" "), "eu-central-1:amelie"),
+        (json!(null), "eu-central-1:amelie"),
+    ] {
+        let days = 1 + history(&stage).await.len();
+        let mut payload = update(&json!({"maxHostAgeDays": days}));
+        payload["actor"] = given;
+        stage.ask(payload).await;
+        assert_eq!(history(&stage).await.pop().unwrap()["actor"], expect);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_has_nothing_to_do_does_not_miss_a_change_either() {
+    let stage = Stage::synced().await;
+    let (store, now) = (&stage.world.store, stage.world.clock.now());
+    let id = IntegrationId::try_from("corp".to_owned()).unwrap();
+    let until = now.saturating_add(SignedDuration::from_hours(1)).unwrap();
+    store
+        .acquire(&id, "idle", now, until)
+        .await
+        .unwrap()
+        .unwrap();
+    stage.update(json!({"enabled": false})).await;
+    let left = store.release(&id, "idle", 1).await.unwrap();
+    assert_eq!(left, Finished::SettingsChanged, "it has to look again");
+    assert_eq!(stage.sync().await, json!({"requested": []}));
+    assert_eq!(
+        store.release(&id, "idle", 2).await.unwrap(),
+        Finished::Released
+    );
+    assert_eq!(
+        store.release(&id, "idle", 2).await.unwrap(),
+        Finished::Overtaken
+    );
+}
+
+/// Somebody may have written the item by hand.
+#[tokio::test]
+async fn an_item_without_a_version_works_and_gets_one() {
+    let stage = Stage::synced().await;
+    stage
+        .tables
+        .update_item()
+        .table_name("integrations")
+        .key("id", AttributeValue::S("corp".to_owned()))
+        .update_expression("REMOVE configVersion")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    stage.assert_sound().await;
+    assert_eq!(
+        stage.update(json!({"maxHostAgeDays": 30})).await["configVersion"],
+        1
+    );
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
