@@ -66,7 +66,7 @@ pub(super) async fn writable(tailnet: &Tailnet<'_>) -> Result<Check, StoreError>
     let right = if scopes.is_some() {
         "the credential may write it"
     } else {
-        "an API key has the rights of its user"
+        "the credential may read it, and Tailscale does not tell beforehand whether it may write"
     };
     let found = format!(
         "{key}: {right}; of {} devices looked at, {in_use} have it, as a number",

@@ -255,7 +255,7 @@ async fn an_api_key_is_tried_by_its_first_read() {
         &stage,
         "attribute",
         "passed",
-        &["an API key has the rights of its user"],
+        &["Tailscale does not tell beforehand whether it may write"],
     )
     .await;
     stage
