@@ -75,10 +75,12 @@ impl Store {
             let name = device.trim().to_lowercase();
             query = query
                 .filter_expression(
-                    "#target.#name = :name OR begins_with(#target.#name, :host) OR details.serial = :serial",
+                    "#target.#name = :name OR begins_with(#target.#name, :host) OR #details.#serial = :serial",
                 )
                 .expression_attribute_names("#target", "target")
                 .expression_attribute_names("#name", "name")
+                .expression_attribute_names("#details", "details")
+                .expression_attribute_names("#serial", "serial")
                 .expression_attribute_values(":host", AttributeValue::S(format!("{name}.")))
                 .expression_attribute_values(":name", AttributeValue::S(name))
                 .expression_attribute_values(
