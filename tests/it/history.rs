@@ -26,11 +26,7 @@ async fn page(stage: &Stage, fields: Value) -> (Vec<Value>, Value) {
 /// A world with a history: created, 40 scores, one score again, another setting.
 async fn stage() -> Stage {
     let stage = Stage::synced().await;
-    let aid = stage.items("nodes").await[3]["aid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    stage.sims.falcon().set_score("corp", &aid, 4).unwrap();
+    stage.lower_a_score().await;
     stage.sync().await;
     stage.update(json!({"maxHostAgeDays": 30})).await;
     stage

@@ -115,10 +115,7 @@ async fn secrets_are_fetched_once_for_as_long_as_their_version_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
     let stage = Stage::synced().await;
-    let aid = stage.sims.falcon().hosts("corp").unwrap()[0]
-        .device_id
-        .clone();
-    stage.sims.falcon().set_score("corp", &aid, 1).unwrap();
+    stage.lower_a_score().await;
     let stage = Arc::new(stage);
     let other = Arc::clone(&stage);
     // While the devices are listed, somebody moves the scores to another key, and the event of that comes at once.
@@ -185,11 +182,7 @@ async fn a_new_version_of_a_secret_ends_the_pause_of_those_who_use_it() {
             stage.ask(about("corp/falcon", file)).await["outcome"],
             "paused"
         );
-        let aid = stage.items("nodes").await[3]["aid"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        stage.sims.falcon().set_score("corp", &aid, 4).unwrap();
+        stage.lower_a_score().await;
         stage
             .services
             .put_secret("corp/falcon", falcon_secret("corp"));

@@ -16,7 +16,7 @@ use axum::http::{Response, StatusCode};
 use axum::routing::{get, post};
 use falcon_posture_sync::clock::Clock;
 use jiff::SignedDuration;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aws::{self, Server};
@@ -46,6 +46,7 @@ pub(crate) struct Process {
     readers: Vec<JoinHandle<()>>,
     lambda: Arc<Lambda>,
     invocations: mpsc::UnboundedSender<Invocation>,
+    caller: Option<String>,
     _server: Server,
 }
 
@@ -74,6 +75,8 @@ impl Life {
 #[derive(Debug)]
 struct Invocation {
     id: String,
+    /// Who invokes, where Lambda tells it.
+    caller: Option<String>,
     payload: String,
     deadline_ms: i64,
 }
@@ -123,6 +126,7 @@ impl Process {
             readers,
             lambda,
             invocations,
+            caller: stage.caller.clone(),
             _server: server,
         }
     }
@@ -148,6 +152,7 @@ impl Process {
         let deadline = Clock::system().now().checked_add(time).unwrap();
         let invocation = Invocation {
             id: id.to_owned(),
+            caller: self.caller.clone(),
             payload: payload.to_string(),
             deadline_ms: deadline.as_millisecond(),
         };
@@ -249,7 +254,13 @@ async fn next(State(lambda): State<Arc<Lambda>>) -> Response<Body> {
         // The test is over, and the process about to be ended.
         return std::future::pending().await;
     };
-    Response::builder()
+    let mut response = Response::builder();
+    if let Some(id) = invocation.caller {
+        let identity =
+            json!({"cognitoIdentityId": id, "cognitoIdentityPoolId": "eu-central-1:pool"});
+        response = response.header("lambda-runtime-cognito-identity", identity.to_string());
+    }
+    response
         .header("content-type", "application/json")
         .header("lambda-runtime-aws-request-id", &invocation.id)
         .header("lambda-runtime-deadline-ms", invocation.deadline_ms)

@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
 
+use crate::process::Process;
 use crate::world::{KEY, Stage, chain};
 
 /// The audit records of integrations: action, actor, old, new.
@@ -302,4 +303,19 @@ async fn an_item_without_a_version_works_and_gets_one() {
         1
     );
     assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lambdas_own_word_for_who_invokes_reaches_the_record() {
+    let mut stage = Stage::live(GeneratorSpec::plain(2, 2)).await;
+    stage.caller = Some("eu-central-1:amelie".to_owned());
+    let process = Process::start(&stage, &[]).await;
+    let mut payload = update(&json!({"maxHostAgeDays": 30}));
+    payload.as_object_mut().unwrap().remove("actor");
+    process.ask("by-amelie", &payload).await;
+    let record = history(&stage).await.pop().unwrap();
+    assert_eq!(
+        (&record["actor"], &record["runId"]),
+        (&json!("eu-central-1:amelie"), &json!("by-amelie"))
+    );
 }

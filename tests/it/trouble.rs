@@ -20,11 +20,7 @@ fn tailscale(path: &str) -> Matcher {
 /// Runs into a fault that stays, then without it.
 async fn fails_and_recovers(fault: Fault, kind: &str) {
     let stage = Stage::synced().await;
-    let aid = stage.items("nodes").await[3]["aid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    stage.sims.falcon().set_score("corp", &aid, 4).unwrap();
+    stage.lower_a_score().await;
     let before = stage.scores();
     stage.sims.faults().add(fault);
     let answer = stage.sync().await;

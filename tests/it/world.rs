@@ -187,6 +187,13 @@ impl Stage {
         variables(&self.sims)
     }
 
+    /// Lets Falcon come to another score, 4, for the host that decided the fourth record.
+    pub(crate) async fn lower_a_score(&self) {
+        let record = &self.items("nodes").await[3];
+        let aid = record["aid"].as_str().unwrap();
+        self.sims.falcon().set_score("corp", aid, 4).unwrap();
+    }
+
     /// What the schedule sends.
     pub(crate) async fn sync(&self) -> Value {
         self.ask(json!({"command": "sync"})).await
