@@ -5,7 +5,7 @@ mod upstream;
 
 use serde::Serialize;
 
-use crate::error::{Side, chain};
+use crate::error::chain;
 use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::retry::Budget;
 use crate::secrets::{SecretError, Versioned};
@@ -87,30 +87,30 @@ pub enum Outcome {
 }
 
 impl Check {
-    fn new(check: Subject, side: Party, result: Outcome, found: impl Into<String>) -> Self {
+    fn new(check: Subject, result: Outcome, found: impl Into<String>) -> Self {
         Self {
             check,
-            side,
+            side: check.side(),
             result,
             found: found.into(),
             remedy: None,
         }
     }
 
-    fn passed(check: Subject, side: Party, found: impl Into<String>) -> Self {
-        Self::new(check, side, Outcome::Passed, found)
+    fn passed(check: Subject, found: impl Into<String>) -> Self {
+        Self::new(check, Outcome::Passed, found)
     }
 
-    fn warning(check: Subject, side: Party, found: impl Into<String>) -> Self {
-        Self::new(check, side, Outcome::Warning, found)
+    fn warning(check: Subject, found: impl Into<String>) -> Self {
+        Self::new(check, Outcome::Warning, found)
     }
 
-    fn failed(check: Subject, side: Party, found: impl Into<String>) -> Self {
-        Self::new(check, side, Outcome::Failed, found)
+    fn failed(check: Subject, found: impl Into<String>) -> Self {
+        Self::new(check, Outcome::Failed, found)
     }
 
-    fn skipped(check: Subject, side: Party, found: impl Into<String>) -> Self {
-        Self::new(check, side, Outcome::Skipped, found)
+    fn skipped(check: Subject, found: impl Into<String>) -> Self {
+        Self::new(check, Outcome::Skipped, found)
     }
 
     fn remedy(self, remedy: impl Into<String>) -> Self {
@@ -122,7 +122,7 @@ impl Check {
 
     /// Of stored settings that cannot be used.
     pub fn settings(error: &InvalidSettings) -> Self {
-        Self::failed(Subject::Settings, Party::Deployment, error.to_string())
+        Self::failed(Subject::Settings, error.to_string())
             .remedy("correct the setting with `update`")
     }
 }
@@ -173,7 +173,6 @@ pub async fn check(
         Err(error) => return Ok(vec![Check::settings(&error)]),
         Ok(()) => Check::passed(
             Subject::Settings,
-            Party::Deployment,
             "the settings can work in this deployment",
         ),
     };
@@ -196,23 +195,25 @@ fn secret<T>(
 ) -> (Check, Option<T>) {
     match fetched {
         Ok(secret) => (
-            Check::passed(
-                subject,
-                Party::Secrets,
-                format!("the secret {name} holds what it should"),
-            ),
+            Check::passed(subject, format!("the secret {name} holds what it should")),
             Some(secret.value),
         ),
-        Err(error) => (Check::failed(subject, Party::Secrets, chain(&error)), None),
+        Err(error) => (Check::failed(subject, chain(&error)), None),
     }
 }
 
-impl From<Side> for Party {
-    fn from(side: Side) -> Self {
-        match side {
-            Side::Falcon => Self::Falcon,
-            Side::Tailscale => Self::Tailscale,
-            Side::Secrets => Self::Secrets,
+impl Subject {
+    /// Whose answer it rests on.
+    fn side(self) -> Party {
+        match self {
+            Self::Settings | Self::SameAttribute => Party::Deployment,
+            Self::FalconSecret | Self::TailscaleSecret => Party::Secrets,
+            Self::FalconToken | Self::HostsScope | Self::AssessmentsScope => Party::Falcon,
+            Self::TailscaleToken
+            | Self::DeviceListing
+            | Self::IdentityCollection
+            | Self::Attribute
+            | Self::NativeIntegration => Party::Tailscale,
         }
     }
 }

@@ -95,6 +95,19 @@ pub struct SyncOne {
     pub asked_by: AskedBy,
 }
 
+impl SyncOne {
+    /// What the schedule or an event asks for: no more than a sync.
+    pub fn by_event(integration: IntegrationId) -> Self {
+        Self {
+            integration,
+            force: false,
+            dry_run: false,
+            allow_mass_removal: false,
+            asked_by: AskedBy::Event,
+        }
+    }
+}
+
 /// The shapes of audit records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -301,13 +314,7 @@ impl Command {
                 plain(&event.source, 60)
             )));
         }
-        Ok(Self::Sync(SyncOne {
-            integration: event.detail.integration,
-            force: false,
-            dry_run: false,
-            allow_mass_removal: false,
-            asked_by: AskedBy::Event,
-        }))
+        Ok(Self::Sync(SyncOne::by_event(event.detail.integration)))
     }
 }
 

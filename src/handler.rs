@@ -152,13 +152,7 @@ async fn sync_each(
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     if let [integration] = integrations.as_slice() {
-        let wish = SyncOne {
-            integration: integration.clone(),
-            force: false,
-            dry_run: false,
-            allow_mass_removal: false,
-            asked_by: AskedBy::Event,
-        };
+        let wish = SyncOne::by_event(integration.clone());
         return sync_one(world, &wish, invocation).await;
     }
     let requests: Vec<Event> = integrations

@@ -5,11 +5,12 @@ use jiff::Timestamp;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::audit;
 use crate::error::UpstreamError;
 use crate::events::EventBus;
 use crate::falcon::Falcon;
 use crate::http::Http;
-use crate::integration::Settings;
+use crate::integration::{IntegrationId, Settings};
 use crate::retry::{Budget, Policy};
 use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials};
 use crate::store::Store;
@@ -56,6 +57,21 @@ impl World {
 }
 
 impl World {
+    /// What the audit records of one invocation share.
+    pub fn audit(
+        &self,
+        integration: &IntegrationId,
+        invocation: &Invocation,
+        actor: &str,
+    ) -> audit::Context {
+        audit::Context {
+            integration: integration.clone(),
+            run_id: invocation.id.clone(),
+            actor: actor.to_owned(),
+            retention_days: self.config.audit_retention_days.get(),
+        }
+    }
+
     /// Signs in to Falcon.
     ///
     /// # Errors

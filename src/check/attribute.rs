@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::upstream::of_error;
-use super::{Check, Party, Subject};
+use super::{Check, Subject};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::error::{UpstreamError, plain};
 use crate::integration::{AttributeKey, Settings};
@@ -41,7 +41,7 @@ pub(super) async fn writable(tailnet: &Tailnet<'_>) -> Result<Check, StoreError>
     let may = |scopes: &BTreeSet<String>| WRITING.iter().any(|scope| scopes.contains(*scope));
     if scopes.as_ref().is_some_and(|scopes| !may(scopes)) {
         let found = "the credential may not write posture attributes";
-        return Ok(Check::failed(subject, Party::Tailscale, found).remedy(ADD_SCOPE));
+        return Ok(Check::failed(subject, found).remedy(ADD_SCOPE));
     }
     let mut in_use = 0;
     let sample = sample(tailnet).await?;
@@ -51,14 +51,14 @@ pub(super) async fn writable(tailnet: &Tailnet<'_>) -> Result<Check, StoreError>
                 Ok(true) => in_use += 1,
                 Ok(false) => {}
                 Err(found) => {
-                    let check = Check::failed(subject, Party::Tailscale, found);
+                    let check = Check::failed(subject, found);
                     return Ok(check.remedy(OTHER_KEY));
                 }
             },
             // Who may write may read.
             Err(UpstreamError::MissingScope { .. }) => {
                 let found = "the credential may not even read posture attributes";
-                return Ok(Check::failed(subject, Party::Tailscale, found).remedy(ADD_SCOPE));
+                return Ok(Check::failed(subject, found).remedy(ADD_SCOPE));
             }
             Err(error) => return Ok(of_error(subject, &error)),
         }
@@ -72,7 +72,7 @@ pub(super) async fn writable(tailnet: &Tailnet<'_>) -> Result<Check, StoreError>
         "{key}: {right}; of {} devices looked at, {in_use} have it, as a number",
         sample.len()
     );
-    Ok(Check::passed(subject, Party::Tailscale, found))
+    Ok(Check::passed(subject, found))
 }
 
 /// Devices that this integration has written before the others, then those that report an identity.
@@ -135,15 +135,12 @@ pub(super) async fn not_shared(tailnet: &Tailnet<'_>) -> Result<Check, StoreErro
                 "the integration {} writes {} in this tailnet, too",
                 other.id, settings.attribute_key
             );
-            return Ok(
-                Check::failed(Subject::SameAttribute, Party::Deployment, found)
-                    .remedy("give one of them another attributeKey, or remove it"),
-            );
+            return Ok(Check::failed(Subject::SameAttribute, found)
+                .remedy("give one of them another attributeKey, or remove it"));
         }
     }
     Ok(Check::passed(
         Subject::SameAttribute,
-        Party::Deployment,
         "no other integration writes this attribute in this tailnet",
     ))
 }

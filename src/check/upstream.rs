@@ -1,7 +1,7 @@
 //! What Falcon and Tailscale let the credentials do.
 
 use super::attribute::{self, Tailnet};
-use super::{Check, Party, Subject, secret};
+use super::{Check, Subject, secret};
 use crate::domain::device::{Device, Devices, Identity};
 use crate::domain::serial::Serial;
 use crate::error::{UpstreamError, chain};
@@ -10,8 +10,6 @@ use crate::integration::Settings;
 use crate::retry::Budget;
 use crate::store::{Integration, StoreError};
 use crate::world::World;
-
-const NOT_WITHOUT: &str = "not tried, since what it needs has failed";
 
 /// The Falcon side.
 pub(super) async fn falcon(world: &World, settings: &Settings, budget: &Budget) -> Vec<Check> {
@@ -22,21 +20,18 @@ pub(super) async fn falcon(world: &World, settings: &Settings, budget: &Budget) 
         world.secrets.falcon(name).await,
     );
     let mut checks = vec![check];
-    let signed_in = match credentials {
-        None => None,
-        Some(credentials) => Some(world.falcon(settings, credentials, budget).await),
+    let falcon = match credentials {
+        Some(credentials) => world
+            .falcon(settings, credentials, budget)
+            .await
+            .map_err(|error| of_error(Subject::FalconToken, &error)),
+        None => Err(not_tried(Subject::FalconToken)),
     };
-    let falcon = match signed_in {
-        Some(Ok(falcon)) => falcon,
-        failed => {
-            checks.push(match failed {
-                Some(Err(error)) => of_error(Subject::FalconToken, &error),
-                _ => Check::skipped(Subject::FalconToken, Party::Falcon, NOT_WITHOUT),
-            });
-            checks.extend(
-                [Subject::HostsScope, Subject::AssessmentsScope]
-                    .map(|subject| Check::skipped(subject, Party::Falcon, NOT_WITHOUT)),
-            );
+    let falcon = match falcon {
+        Ok(falcon) => falcon,
+        Err(check) => {
+            checks.push(check);
+            checks.extend([Subject::HostsScope, Subject::AssessmentsScope].map(not_tried));
             return checks;
         }
     };
@@ -56,11 +51,11 @@ fn region(settings: &Settings, falcon: &Falcon) -> Check {
     let (named, found) = (&settings.cloud_id, falcon.cloud());
     if named == found {
         let text = format!("Falcon issued a token; the account lives in {found}");
-        Check::passed(Subject::FalconToken, Party::Falcon, text)
+        Check::passed(Subject::FalconToken, text)
     } else {
         let text =
             format!("Falcon issued a token, but the account lives in {found}, not in {named}");
-        Check::warning(Subject::FalconToken, Party::Falcon, text).remedy(format!(
+        Check::warning(Subject::FalconToken, text).remedy(format!(
             "set cloudId to {found}, which saves a redirect each time"
         ))
     }
@@ -68,9 +63,9 @@ fn region(settings: &Settings, falcon: &Falcon) -> Check {
 
 fn count(subject: Subject, counted: Result<usize, UpstreamError>, what: &str) -> Check {
     match counted {
-        Ok(0) => Check::warning(subject, Party::Falcon, format!("no {what}"))
+        Ok(0) => Check::warning(subject, format!("no {what}"))
             .remedy("see in the Falcon console whether this is the right account"),
-        Ok(count) => Check::passed(subject, Party::Falcon, format!("{count} {what}")),
+        Ok(count) => Check::passed(subject, format!("{count} {what}")),
         Err(error) => of_error(subject, &error),
     }
 }
@@ -89,18 +84,19 @@ pub(super) async fn tailscale(
         world.secrets.tailscale(name).await,
     );
     let mut checks = vec![check];
-    let signed_in = match credentials {
-        None => None,
-        Some(credentials) => Some(world.tailscale(settings, credentials, budget).await),
+    let tailscale = match credentials {
+        Some(credentials) => world
+            .tailscale(settings, credentials, budget)
+            .await
+            .map_err(|error| of_error(Subject::TailscaleToken, &error)),
+        None => Err(not_tried(Subject::TailscaleToken)),
     };
-    let tailscale = match signed_in {
-        Some(Ok(tailscale)) => tailscale,
-        failed => {
-            checks.push(match failed {
-                Some(Err(error)) => of_error(Subject::TailscaleToken, &error),
-                _ => Check::skipped(Subject::TailscaleToken, Party::Tailscale, NOT_WITHOUT),
-            });
-            checks.extend(skipped());
+    let tailscale = match tailscale {
+        Ok(tailscale) => tailscale,
+        Err(check) => {
+            checks.push(check);
+            checks.push(not_tried(Subject::DeviceListing));
+            checks.extend(OF_DEVICES.map(not_tried));
             return Ok(checks);
         }
     };
@@ -112,21 +108,17 @@ pub(super) async fn tailscale(
     .await;
     let devices = match devices {
         Ok(devices) => devices,
+        // With an API key, the first read is what tells whether it is good.
+        Err(error) if error.is_refused() => {
+            checks.push(of_error(Subject::TailscaleToken, &error));
+            checks.push(not_tried(Subject::DeviceListing));
+            checks.extend(OF_DEVICES.map(not_tried));
+            return Ok(checks);
+        }
         Err(error) => {
-            // With an API key, the first read is what tells whether it is good.
-            let subject = if error.is_refused() {
-                Subject::TailscaleToken
-            } else {
-                checks.push(token());
-                Subject::DeviceListing
-            };
-            checks.push(of_error(subject, &error));
-            let tried = [Subject::TailscaleToken, subject];
-            checks.extend(
-                skipped()
-                    .into_iter()
-                    .filter(|check| !tried.contains(&check.check)),
-            );
+            checks.push(token());
+            checks.push(of_error(Subject::DeviceListing, &error));
+            checks.extend(OF_DEVICES.map(not_tried));
             return Ok(checks);
         }
     };
@@ -147,24 +139,20 @@ pub(super) async fn tailscale(
 }
 
 fn token() -> Check {
-    Check::passed(
-        Subject::TailscaleToken,
-        Party::Tailscale,
-        "Tailscale accepts the credential",
-    )
+    Check::passed(Subject::TailscaleToken, "Tailscale accepts the credential")
 }
 
-/// All that rests on a token of Tailscale's.
-fn skipped() -> Vec<Check> {
-    [
-        Subject::DeviceListing,
-        Subject::IdentityCollection,
-        Subject::Attribute,
-        Subject::NativeIntegration,
-        Subject::SameAttribute,
-    ]
-    .map(|subject| Check::skipped(subject, Party::Tailscale, NOT_WITHOUT))
-    .into()
+/// What rests on the listing of the devices.
+const OF_DEVICES: [Subject; 4] = [
+    Subject::IdentityCollection,
+    Subject::Attribute,
+    Subject::NativeIntegration,
+    Subject::SameAttribute,
+];
+
+fn not_tried(subject: Subject) -> Check {
+    let found = "not tried, since what it needs has failed";
+    Check::skipped(subject, found)
 }
 
 fn own(devices: &Devices) -> impl Iterator<Item = &Device> {
@@ -175,15 +163,11 @@ fn listing(devices: &Devices) -> Check {
     let (all, own) = (devices.len(), own(devices).count());
     let subject = Subject::DeviceListing;
     if own == 0 {
-        return Check::warning(
-            subject,
-            Party::Tailscale,
-            "the tailnet has no devices of its own",
-        )
-        .remedy("see whether the credential belongs to the right tailnet");
+        return Check::warning(subject, "the tailnet has no devices of its own")
+            .remedy("see whether the credential belongs to the right tailnet");
     }
     let found = format!("{own} devices of its own, {} shared into it", all - own);
-    Check::passed(subject, Party::Tailscale, found)
+    Check::passed(subject, found)
 }
 
 /// By the tailnet's own switch where the credential may read it, otherwise by what the devices report.
@@ -202,19 +186,15 @@ fn identity(devices: &Devices, collected: Result<Option<bool>, UpstreamError>) -
     match collected.ok().flatten() {
         Some(false) => Check::warning(
             subject,
-            Party::Tailscale,
             format!("Device Identity Collection is off in the tailnet; {share}"),
         )
         .remedy(remedy),
-        _ if with == 0 && all > 0 => {
-            Check::warning(subject, Party::Tailscale, share).remedy(remedy)
-        }
+        _ if with == 0 && all > 0 => Check::warning(subject, share).remedy(remedy),
         Some(true) => Check::passed(
             subject,
-            Party::Tailscale,
             format!("Device Identity Collection is on; {share}"),
         ),
-        None => Check::passed(subject, Party::Tailscale, share),
+        None => Check::passed(subject, share),
     }
 }
 
@@ -223,18 +203,15 @@ fn native_beside(native: Result<bool, UpstreamError>) -> Check {
     match native {
         Ok(false) => Check::passed(
             subject,
-            Party::Tailscale,
             "no native Falcon integration runs in the tailnet",
         ),
         Ok(true) => Check::warning(
             subject,
-            Party::Tailscale,
             "Tailscale's own Falcon integration runs in the tailnet and writes falcon:ztaScore",
         )
         .remedy("let access rules ask for one of the two keys, and switch the other off when you are done moving"),
         Err(error) => Check::skipped(
             subject,
-            Party::Tailscale,
             format!("not to be found out: {}", chain(&error)),
         )
         .remedy("optional: add the scope feature_settings:read to the credential"),
@@ -268,5 +245,5 @@ pub(super) fn of_error(subject: Subject, error: &UpstreamError) -> Check {
             "see the function's log; if it stays, it is a case for the maintainers".to_owned(),
         ),
     };
-    Check::failed(subject, side.into(), found).remedy(remedy)
+    Check::failed(subject, found).remedy(remedy)
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::HandlerError;
 use crate::check::{self, Check, Outcome};
 use crate::clock::Deadline;
-use crate::command::{AskedBy, SyncOne};
+use crate::command::SyncOne;
 use crate::domain::audit;
 use crate::domain::removal::{Attributes, Removal};
 use crate::error::chain;
@@ -99,7 +99,6 @@ impl<'a> Request<'a> {
         changes: &Map<String, Value>,
         seen_version: Option<u64>,
     ) -> Result<Value, HandlerError> {
-        let others = self.world.store.integrations().await?;
         let integration = self.world.store.integration(id).await?;
         let version = integration.config_version;
         if seen_version.is_some_and(|seen| seen != version) || integration.removal.is_some() {
@@ -121,6 +120,7 @@ impl<'a> Request<'a> {
                 "sync": "not requested: nothing differs from what is stored",
             }));
         }
+        let others = self.world.store.integrations().await?;
         refuse_collision(&settings, &others, "changes")?;
         let now = self.world.clock.now();
         let next = version + 1;
@@ -156,11 +156,8 @@ impl<'a> Request<'a> {
     ) -> Result<Value, HandlerError> {
         let integration = self.marked(id, attributes).await?;
         let wish = SyncOne {
-            integration: id.clone(),
             force: true,
-            dry_run: false,
-            allow_mass_removal: false,
-            asked_by: AskedBy::Event,
+            ..SyncOne::by_event(id.clone())
         };
         let run = Box::pin(sync::sync(self.world, &wish, self.invocation)).await;
         let sync = self
@@ -239,12 +236,7 @@ impl<'a> Request<'a> {
     }
 
     fn audit(&self, id: &IntegrationId) -> audit::Context {
-        audit::Context {
-            integration: id.clone(),
-            run_id: self.invocation.id.clone(),
-            actor: self.actor.clone(),
-            retention_days: self.world.config.audit_retention_days.get(),
-        }
+        self.world.audit(id, self.invocation, &self.actor)
     }
 
     /// Puts the event of a change on the bus. The change stands without it: the next scheduled run sees that the

@@ -228,12 +228,8 @@ impl<'a> Run<'a> {
     }
 
     fn audit(&self, actor: &str) -> audit::Context {
-        audit::Context {
-            integration: self.integration.id.clone(),
-            run_id: self.invocation.id.clone(),
-            actor: actor.to_owned(),
-            retention_days: self.world.config.audit_retention_days.get(),
-        }
+        self.world
+            .audit(&self.integration.id, self.invocation, actor)
     }
 
     /// The integration goes, with the audit record of its removal in the name of whoever asked for that.
