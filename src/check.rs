@@ -138,7 +138,7 @@ pub fn failures(checks: &[Check]) -> String {
         .iter()
         .filter(|check| check.result == Outcome::Failed)
         .map(|check| match &check.remedy {
-            Some(remedy) => format!("{} ({remedy})", check.found),
+            Some(remedy) => format!("{}: {remedy}", check.found),
             None => check.found.clone(),
         })
         .collect();

@@ -66,8 +66,8 @@ pub struct Settings {
     pub tailscale_identity: Planned,
 }
 
-/// The fields of [`Settings`], by name.
-const FIELDS: [&str; 15] = [
+/// The fields of [`Settings`] that work, by name.
+const FIELDS: [&str; 11] = [
     "id",
     "provider",
     "cloudId",
@@ -79,6 +79,10 @@ const FIELDS: [&str; 15] = [
     "onMissing",
     "maxHostAgeDays",
     "maxRemovals",
+];
+
+/// Those that are refused until they do.
+const PLANNED: [&str; 4] = [
     "scoreTtlHours",
     "osScoreKey",
     "sensorScoreKey",
@@ -141,9 +145,9 @@ impl Settings {
                 problem,
             };
             // A field that somebody added to the item by hand can be taken away again.
-            let known =
-                FIELDS.contains(&name.as_str()) || (change.is_null() && stored.contains_key(name));
-            if !known {
+            let has = |fields: &[&str]| fields.contains(&name.as_str());
+            let strays = change.is_null() && stored.contains_key(name);
+            if !has(&FIELDS) && !has(&PLANNED) && !strays {
                 return Err(refuse(format!(
                     "there is no such setting; accepted are {}",
                     FIELDS.join(", ")

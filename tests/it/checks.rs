@@ -83,7 +83,7 @@ async fn connect_tells_what_it_found_and_refuses_what_cannot_work() {
     for words in [
         "the integration corp is not connected, since 2 of 12 checks failed: ",
         "Secrets Manager does not give the secret corp/absent (ResourceNotFoundException): there is none of that name",
-        "the credential may not write posture attributes (add the scope devices:posture_attributes",
+        "the credential may not write posture attributes: add the scope devices:posture_attributes",
     ] {
         assert!(error.contains(words), "{error}");
     }
