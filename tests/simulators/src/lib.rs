@@ -42,6 +42,7 @@
 
 pub mod control;
 pub mod falcon;
+pub mod net;
 pub mod tailscale;
 
 mod clock;
@@ -51,7 +52,6 @@ mod generate;
 mod hooks;
 mod journal;
 mod matching;
-mod net;
 mod reply;
 mod simulators;
 

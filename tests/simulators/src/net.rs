@@ -1,5 +1,5 @@
 //! Sockets: a listener whose connections can be reset from inside a request, and a server that
-//! can stop and start listening on its port.
+//! can stop and start listening on its port. Also of use to what stands between a client and a simulator.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,14 +13,14 @@ use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::lock;
 
-/// The handle of one connection, reachable from its requests.
+/// The handle of one connection, reachable from its requests (as axum's `ConnectInfo`).
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Connection(Arc<ConnectionState>);
+pub struct Connection(Arc<ConnectionState>);
 
 #[derive(Debug, Default)]
 struct ConnectionState {
@@ -31,7 +31,7 @@ struct ConnectionState {
 
 impl Connection {
     /// Breaks the connection with a TCP reset; nothing more is sent on it.
-    pub(crate) fn reset(&self) {
+    pub fn reset(&self) {
         self.0.reset.store(true, Ordering::SeqCst);
         if let Some(waker) = lock(&self.0.waker).take() {
             waker.wake();
@@ -136,40 +136,72 @@ impl Connected<IncomingStream<'_, Door>> for Connection {
     }
 }
 
-/// An HTTP server on a port of 127.0.0.1.
+/// A port of 127.0.0.1 that is listened on.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Bound {
+    tcp: TcpListener,
+    address: SocketAddr,
+    /// Bound to the same port and never listening: so long as it is there, nobody else is given the port while no
+    /// connections are taken.
+    held: TcpSocket,
+}
+
+impl Bound {
+    /// Listens on a port; 0 for one that the system chooses.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub async fn to(port: u16) -> io::Result<Self> {
+        let held = TcpSocket::new_v4()?;
+        held.set_reuseaddr(true)?;
+        held.bind((Ipv4Addr::LOCALHOST, port).into())?;
+        let address = held.local_addr()?;
+        let tcp = TcpListener::bind(address).await?;
+        Ok(Self { tcp, address, held })
+    }
+
+    /// Where it listens: `http://127.0.0.1:1234`.
+    pub fn url(&self) -> String {
+        url(self.address)
+    }
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// An HTTP server on a port of 127.0.0.1, until it is dropped.
+#[derive(Debug)]
+pub struct Server {
     address: SocketAddr,
     router: Router,
     live: Live,
     accepting: Mutex<Option<JoinHandle<()>>>,
+    _held: TcpSocket,
 }
 
 impl Server {
-    /// Binds now, so that the address is known before the router that may need it exists.
-    pub(crate) async fn bind(port: u16) -> io::Result<(TcpListener, SocketAddr)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    }
-
-    pub(crate) fn start(listener: TcpListener, address: SocketAddr, router: Router) -> Self {
+    /// Serves these routes.
+    pub fn start(bound: Bound, router: Router) -> Self {
+        let Bound { tcp, address, held } = bound;
         let server = Self {
             address,
             router,
             live: Live::default(),
             accepting: Mutex::new(None),
+            _held: held,
         };
-        server.accept_on(listener);
+        server.accept_on(tcp);
         server
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+    /// Where it is: `http://127.0.0.1:1234`.
+    pub fn url(&self) -> String {
+        url(self.address)
     }
 
     /// Closes the port and resets every connection: clients get "connection refused".
-    pub(crate) async fn stop(&self) {
+    pub async fn stop(&self) {
         let accepting = lock(&self.accepting).take();
         if let Some(task) = accepting {
             task.abort();
@@ -180,7 +212,10 @@ impl Server {
     }
 
     /// Listens again on the same port.
-    pub(crate) async fn resume(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The port cannot be listened on.
+    pub async fn resume(&self) -> io::Result<()> {
         if lock(&self.accepting).is_none() {
             let listener = TcpListener::bind(self.address).await?;
             self.accept_on(listener);

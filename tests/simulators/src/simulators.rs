@@ -18,7 +18,7 @@ use crate::hooks::{Hooks, Script, Stage};
 use crate::journal::Journal;
 use crate::lock;
 use crate::matching::{Matcher, Seen, Side};
-use crate::net::{Connection, Server};
+use crate::net::{Bound, Connection, Server};
 use crate::tailscale::Tailscale;
 
 /// Where the simulators listen, as the binary prints it.
@@ -90,11 +90,11 @@ impl Builder {
         let mut doors = Vec::new();
         for (port, region) in (self.falcon_port..).zip(&self.regions) {
             let port = if self.falcon_port == 0 { 0 } else { port };
-            doors.push((region.clone(), Server::bind(port).await?));
+            doors.push((region.clone(), Bound::to(port).await?));
         }
         let regions = doors
             .iter()
-            .map(|(region, (_, address))| (region.clone(), format!("http://{address}")))
+            .map(|(region, door)| (region.clone(), door.url()))
             .collect();
         let clock = Clock::default();
         let falcon = Falcon::new(clock.clone(), regions);
@@ -113,17 +113,14 @@ impl Builder {
         };
 
         let mut falcon = BTreeMap::new();
-        for (region, (listener, address)) in doors {
+        for (region, door) in doors {
             let endpoint = Endpoint::Falcon {
                 region: region.as_str().into(),
             };
-            falcon.insert(
-                region,
-                Server::start(listener, address, router(&world, endpoint)),
-            );
+            falcon.insert(region, Server::start(door, router(&world, endpoint)));
         }
-        let (listener, address) = Server::bind(self.tailscale_port).await?;
-        let tailscale = Server::start(listener, address, router(&world, Endpoint::Tailscale));
+        let door = Bound::to(self.tailscale_port).await?;
+        let tailscale = Server::start(door, router(&world, Endpoint::Tailscale));
         let core = Arc::new(Core {
             world,
             servers: Servers { falcon, tailscale },
@@ -132,12 +129,8 @@ impl Builder {
         let control = match self.control_port {
             None => None,
             Some(port) => {
-                let (listener, address) = Server::bind(port).await?;
-                Some(Server::start(
-                    listener,
-                    address,
-                    control::router(Arc::clone(&core)),
-                ))
+                let door = Bound::to(port).await?;
+                Some(Server::start(door, control::router(Arc::clone(&core))))
             }
         };
         Ok(Simulators { control, core })
@@ -323,7 +316,7 @@ impl Simulators {
     /// Listens again, on the same ports.
     ///
     /// # Errors
-    /// The port was taken by another in the meantime.
+    /// A port cannot be listened on.
     pub async fn accept_connections(&self, side: Side) -> io::Result<()> {
         self.core.accept_connections(side).await
     }

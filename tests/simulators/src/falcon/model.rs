@@ -204,6 +204,8 @@ pub struct Settings {
     pub zta_cursor: ZtaCursorName,
     /// Assessments of unknown ids.
     pub unknown_ids: UnknownIds,
+    /// The most records of a page, however many are asked for: a server may always return fewer.
+    pub longest_page: Option<usize>,
     /// The budget of each customer.
     pub requests_per_minute: u32,
     /// The budget of the token endpoint.
@@ -228,6 +230,7 @@ impl Default for Settings {
             last_page: LastPage::default(),
             zta_cursor: ZtaCursorName::default(),
             unknown_ids: UnknownIds::default(),
+            longest_page: None,
             requests_per_minute: 6000,
             tokens_per_minute: 300,
             strangers_per_minute: 15,

@@ -28,13 +28,15 @@ impl Request<'_> {
             .map(|(_, value)| value.as_str())
     }
 
-    /// `limit`, 1 to `most`, 100 when not given (forgetting it looks like "only 100 hosts").
+    /// `limit`, 1 to `most`, 100 when not given (forgetting it looks like "only 100 hosts"); less where the
+    /// settings say so.
     pub(crate) fn limit(&self, most: usize) -> Result<usize, String> {
-        let Some(text) = self.param("limit") else {
-            return Ok(100);
+        let asked = match self.param("limit") {
+            None => Some(100),
+            Some(text) => text.parse().ok().filter(|limit| (1..=most).contains(limit)),
         };
-        let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
-        limit.ok_or_else(|| format!("limit must be between 1 and {most}"))
+        let asked = asked.ok_or_else(|| format!("limit must be between 1 and {most}"))?;
+        Ok(asked.min(self.settings.longest_page.unwrap_or(most).max(1)))
     }
 }
 

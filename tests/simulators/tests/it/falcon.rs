@@ -146,6 +146,51 @@ async fn hosts_are_paged_by_cursor() {
 }
 
 #[tokio::test]
+async fn a_page_can_be_shorter_than_asked_for() {
+    let (sims, client) = sims(5).await;
+    sims.falcon()
+        .configure(|settings| settings.longest_page = Some(2));
+    for (path, id, cursor, next) in [
+        (
+            format!("{HOSTS}?limit=10000"),
+            "device_id",
+            "offset",
+            "next",
+        ),
+        (
+            format!("{SCORES}?filter=score:>=0&limit=1000"),
+            "aid",
+            "after",
+            "after",
+        ),
+    ] {
+        let (mut pages, mut url) = (Vec::new(), path.clone());
+        loop {
+            let page = client.get(&url).await.json();
+            pages.push(ids(&page, id));
+            let pagination = &page["meta"]["pagination"];
+            assert_eq!(
+                (&pagination["limit"], &pagination["total"]),
+                (&json!(2), &json!(5))
+            );
+            match pagination[next].as_str() {
+                None | Some("") => break,
+                Some(place) => url = format!("{path}&{cursor}={place}"),
+            }
+        }
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(pages.concat(), [0, 1, 2, 3, 4].map(aid));
+    }
+    // Fewer than are allowed may be asked for, and more than the API allows may not.
+    let page = client.get(&format!("{HOSTS}?limit=1")).await.json();
+    assert_eq!(ids(&page, "device_id").len(), 1);
+    assert_eq!(
+        client.get(&format!("{HOSTS}?limit=10001")).await.status,
+        400
+    );
+}
+
+#[tokio::test]
 async fn hosts_are_filtered_and_sorted() {
     let (sims, client) = sims(4).await;
     let mut bare = Host::new(&aid(9), "", "bare", "2026-01-12T10:00:00Z");

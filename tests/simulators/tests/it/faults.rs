@@ -190,6 +190,10 @@ async fn a_side_can_refuse_connections_and_come_back() {
         get(&client).await.unwrap_err().kind(),
         io::ErrorKind::ConnectionRefused
     );
+    let port = client.base.rsplit_once(':').unwrap().1.parse().unwrap();
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    let taken = other.bind((std::net::Ipv4Addr::LOCALHOST, port).into());
+    assert!(taken.is_err(), "nobody else gets its port meanwhile");
     sims.accept_connections(Side::Falcon).await.unwrap();
     assert_eq!(get(&client).await.unwrap().status, 200);
 }
