@@ -213,7 +213,7 @@ mod tests {
                 },
             )
             .await;
-        assert!(result.unwrap_err().is_auth());
+        assert!(result.unwrap_err().kind().pauses());
         assert_eq!(made.get(), 2);
     }
 

@@ -198,7 +198,10 @@ fn secret<T>(
             Check::passed(subject, format!("the secret {name} holds what it should")),
             Some(secret.value),
         ),
-        Err(error) => (Check::failed(subject, chain(&error)), None),
+        Err(error) => (
+            Check::failed(subject, chain(&error)).remedy(error.remedy()),
+            None,
+        ),
     }
 }
 

@@ -12,12 +12,13 @@ use serde_json::{Map, Value};
 
 use crate::clock::rfc3339;
 use crate::domain::removal::Attributes;
-use crate::error::plain;
+use crate::error::{plain, said};
 use crate::events::{Event, SOURCE};
 use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::store::Search;
 use fields::{
-    AuditFields, CheckFields, ConnectFields, RemoveFields, StatusFields, SyncFields, UpdateFields,
+    AuditFields, CheckFields, ConnectFields, Next, RemoveFields, StatusFields, SyncFields,
+    UpdateFields,
 };
 
 /// A request that was understood.
@@ -131,6 +132,10 @@ pub enum AskedBy {
 /// How much of an actor's name is kept.
 const ACTOR_CHARS: usize = 200;
 
+/// How much of a field's path is repeated, and of what is wrong with it: the longest list of what is accepted fits.
+const PATH_CHARS: usize = 120;
+const PROBLEM_CHARS: usize = 400;
+
 /// A payload that is none of ours.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPayload {
@@ -197,14 +202,14 @@ impl Command {
                 "audit" => Self::audit(fields(payload)?),
                 "status" => fields(payload)
                     .map(|StatusFields { integration, .. }| Self::Status { integration }),
-                other => Err(BadPayload::UnknownCommand(plain(other, 60))),
+                other => Err(BadPayload::UnknownCommand(said(other, 60))),
             },
             (Some(_), _) => Err(BadPayload::Field {
                 at: "command".to_owned(),
                 problem: "accepted is the name of a command, as text".to_owned(),
             }),
             (None, Some(Value::String(kind))) => {
-                let kind = plain(kind, 60);
+                let kind = said(kind, 60);
                 Self::event(&kind, payload)
             }
             (None, _) => Err(BadPayload::Shape("neither a command nor an event")),
@@ -277,8 +282,9 @@ impl Command {
             return refuse("until", "is before since");
         }
         // The cursor is an event id, which begins with its time.
+        let next = fields.next.map(|Next(id)| id);
         let starts_before = |next: &String| since.is_some_and(|since| *next < rfc3339(since));
-        if fields.next.as_ref().is_some_and(starts_before) {
+        if next.as_ref().is_some_and(starts_before) {
             return refuse("next", "is not of a page of this search");
         }
         Ok(Self::Audit {
@@ -288,7 +294,7 @@ impl Command {
                 since,
                 until,
                 limit: fields.limit.0,
-                next: fields.next,
+                next,
             },
             format: fields.format,
         })
@@ -311,7 +317,7 @@ impl Command {
         if event.source != SOURCE {
             return Err(BadPayload::UnknownEvent(format!(
                 "{kind} from {}",
-                plain(&event.source, 60)
+                said(&event.source, 60)
             )));
         }
         Ok(Self::Sync(SyncOne::by_event(event.detail.integration)))
@@ -333,8 +339,13 @@ fn fields<T: for<'de> Deserialize<'de>>(payload: Value) -> Result<T, BadPayload>
     serde_path_to_error::deserialize(payload).map_err(|error| {
         let at = error.path().to_string();
         BadPayload::Field {
-            at: if at == "." { "payload".to_owned() } else { at },
-            problem: error.into_inner().to_string(),
+            at: if at == "." {
+                "payload".to_owned()
+            } else {
+                said(&at, PATH_CHARS)
+            },
+            // It quotes what was sent.
+            problem: said(&error.into_inner().to_string(), PROBLEM_CHARS),
         }
     })
 }

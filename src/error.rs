@@ -46,11 +46,11 @@ pub enum ErrorKind {
     Unavailable,
     /// An observation came to an end before it was whole.
     Incomplete,
-    /// An answer that does not decode.
+    /// An answer that does not decode, or the refusal of a request that the API promises to serve.
     Protocol,
-    /// A request that the side refuses as such.
+    /// Tailscale refuses the attribute of a device.
     RefusedWrite,
-    /// The integration's settings cannot work.
+    /// The integration, the account or the deployment is set up so that it cannot work.
     Configuration,
     /// The run's time was up.
     Deadline,
@@ -58,11 +58,23 @@ pub enum ErrorKind {
     Storage,
 }
 
+impl ErrorKind {
+    /// Whether the same call, made again a little later, may well succeed.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Unavailable)
+    }
+
+    /// Whether it pauses the integration: a credential is refused, and trying it every few minutes is a nuisance.
+    pub fn pauses(self) -> bool {
+        matches!(self, Self::Authentication | Self::MissingScope)
+    }
+}
+
 /// A failure met on one of the two APIs, or at the credentials for them.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// The credential itself was refused (401, or 403 at the token call).
-    #[error("{side} refused the credentials at {operation} (HTTP {status}): {advice}")]
+    #[error("{side} refused the credentials at {operation} (HTTP {status})")]
     Refused {
         /// Who refused.
         side: Side,
@@ -74,7 +86,7 @@ pub enum UpstreamError {
         advice: &'static str,
     },
     /// The credential works, but may not do this (403 with the side's words for it).
-    #[error("{side} does not let this credential do {operation}: it needs the scope {scope}")]
+    #[error("{side} does not let this credential do {operation}: it lacks the scope {scope}")]
     MissingScope {
         /// Who refused.
         side: Side,
@@ -82,6 +94,21 @@ pub enum UpstreamError {
         operation: &'static str,
         /// The scope to add, in the side's own words.
         scope: &'static str,
+    },
+    /// What looks like a refused credential and is none: another cloud, an address off the allow-list, a tailnet that is
+    /// not there. No other credential would help.
+    #[error("{side} does not serve {operation}{}: {problem}", with_status(*status))]
+    Misconfigured {
+        /// Who does not.
+        side: Side,
+        /// The call.
+        operation: &'static str,
+        /// The HTTP status, if there was a call.
+        status: Option<u16>,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// 429, or an advertised wait that reaches past the run's deadline.
     #[error("{side} limits the rate of {operation}{}", until.map(|t| format!(" until {t}")).unwrap_or_default())]
@@ -94,7 +121,7 @@ pub enum UpstreamError {
         until: Option<Timestamp>,
     },
     /// Connection refused or broken, timed out, or a 5xx.
-    #[error("{side} is not reachable for {operation}{}", status.map(|s| format!(" (HTTP {s})")).unwrap_or_default())]
+    #[error("{side} is not reachable for {operation}{}", with_status(*status))]
     Unavailable {
         /// Who failed.
         side: Side,
@@ -142,13 +169,36 @@ pub enum UpstreamError {
         message: String,
     },
     /// There was no time left to make the call.
-    #[error("there was no time left for {operation} at {side}: give the function a longer timeout")]
+    #[error("there was no time left for {operation} at {side}{}", progress.map(|p| format!(", which had come to {p}")).unwrap_or_default())]
     Deadline {
         /// Whose call.
         side: Side,
         /// The call.
         operation: &'static str,
+        /// How far a crawl had come.
+        progress: Option<Progress>,
     },
+}
+
+/// How far a crawl came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Records received.
+    pub got: usize,
+    /// Records announced.
+    pub total: usize,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} records", self.got, self.total)
+    }
+}
+
+fn with_status(status: Option<u16>) -> String {
+    status
+        .map(|status| format!(" (HTTP {status})"))
+        .unwrap_or_default()
 }
 
 impl UpstreamError {
@@ -157,6 +207,7 @@ impl UpstreamError {
         match self {
             Self::Refused { side, .. }
             | Self::MissingScope { side, .. }
+            | Self::Misconfigured { side, .. }
             | Self::RateLimited { side, .. }
             | Self::Unavailable { side, .. }
             | Self::Incomplete { side, .. }
@@ -171,18 +222,18 @@ impl UpstreamError {
         match self {
             Self::Refused { .. } => ErrorKind::Authentication,
             Self::MissingScope { .. } => ErrorKind::MissingScope,
+            Self::Misconfigured { .. } => ErrorKind::Configuration,
             Self::RateLimited { .. } => ErrorKind::RateLimited,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Incomplete { .. } => ErrorKind::Incomplete,
-            Self::Protocol { .. } => ErrorKind::Protocol,
-            Self::Rejected { .. } => ErrorKind::RefusedWrite,
+            Self::Protocol { .. } | Self::Rejected { .. } => ErrorKind::Protocol,
             Self::Deadline { .. } => ErrorKind::Deadline,
         }
     }
 
     /// Whether the same call, made again a little later, may well succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::RateLimited { .. } | Self::Unavailable { .. })
+        self.kind().is_transient()
     }
 
     /// Whether the credential itself was refused.
@@ -190,9 +241,45 @@ impl UpstreamError {
         matches!(self, Self::Refused { .. })
     }
 
-    /// Whether only a person can mend it, so that trying again every few minutes is a nuisance.
-    pub fn is_auth(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::MissingScope { .. })
+    /// The same, with the end of the wait that an answer asked for.
+    #[must_use]
+    pub(crate) fn waiting_until(mut self, end: Option<Timestamp>) -> Self {
+        if let Self::RateLimited { until, .. } = &mut self {
+            *until = end;
+        }
+        self
+    }
+
+    /// What to do, as half a sentence.
+    pub fn remedy(&self) -> String {
+        let side = self.side();
+        match self {
+            Self::Refused { advice, .. } | Self::Misconfigured { advice, .. } => {
+                (*advice).to_owned()
+            }
+            Self::MissingScope { scope, .. } => {
+                format!("add the scope {scope} to the API client in {side}'s console")
+            }
+            Self::RateLimited { .. } => format!(
+                "try again later, as the next run does; if it stays, see which other tool uses up {side}'s quota"
+            ),
+            Self::Unavailable { .. } => format!(
+                "try again in a few minutes, as the next run does; if it stays, see {side}'s status page, and whether the \
+                 function can reach it"
+            ),
+            Self::Incomplete { .. } => {
+                "the next run reads it anew; nothing is taken away on the strength of a part"
+                    .to_owned()
+            }
+            Self::Protocol { .. } | Self::Rejected { .. } => format!(
+                "the next run tries again; if it stays, see whether a proxy answers in {side}'s place, and report it"
+            ),
+            Self::Deadline { .. } => {
+                "give the function a longer timeout (`timeout` in Cargo.toml, then `make deploy`; \
+                                      at most 900 s)"
+                    .to_owned()
+            }
+        }
     }
 }
 
@@ -270,15 +357,35 @@ fn may_be_credential(word: &str) -> bool {
         || (word.len() >= 20 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic))
 }
 
-/// Untrusted text made fit for a log line, a record or an answer: control characters become spaces, and what goes past
-/// `max` characters is cut with an ellipsis.
+/// Untrusted text made fit for a log line, a record or an answer: characters that do not show become spaces, and what goes
+/// past `max` characters is cut with an ellipsis.
 pub fn plain(text: &str, max: usize) -> String {
-    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut chars = text.chars().map(|c| if is_invisible(c) { ' ' } else { c });
     let mut plain: String = chars.by_ref().take(max).collect();
     if chars.next().is_some() {
         plain.push('…');
     }
     plain
+}
+
+/// Control characters, and those of Unicode that do not show or only direct how text is shown: two names that look the
+/// same would differ, or one would make the rest of a line say something else.
+pub(crate) fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 #[cfg(test)]
@@ -288,6 +395,7 @@ mod tests {
     #[test]
     fn untrusted_text_is_cleaned_and_cut() {
         assert_eq!(plain("a\nb\u{1b}[31mc", 80), "a b [31mc");
+        assert_eq!(plain("a\u{202e}fdp.exe\u{2066}\u{85}", 80), "a fdp.exe  ");
         assert_eq!(plain(&"x".repeat(10_000_000), 3), "xxx…");
     }
 

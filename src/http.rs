@@ -7,6 +7,7 @@
 pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::fmt;
 use std::io::{self, BufReader, Read};
@@ -20,17 +21,21 @@ use serde::de::DeserializeOwned;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tracing::debug;
 
-use crate::error::UpstreamError;
+use crate::error::{UpstreamError, said};
 use crate::retry::{Budget, Operation};
 
 /// A connection that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the request to the last byte of the answer. Recorded answers take about a second.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// The same for a streamed answer: its size has no bound, but a silence of [`PATIENCE`] still ends it.
-const STREAM_PATIENCE: Duration = Duration::from_mins(5);
+/// A silence in the middle of an answer.
+const SILENCE: Duration = Duration::from_mins(1);
+/// How many times as long as other answers a streamed one may take: its size has no bound, but [`SILENCE`] ends it.
+const STREAM_FACTOR: u32 = 5;
 /// An error's body is read for its message.
 const ERROR_CAP: usize = 1 << 20;
+/// A timer and the clock need not agree on when the time is up; and in so little, no call can be made again.
+const TOO_LITTLE: Duration = Duration::from_millis(100);
+/// How much of the path to an undecodable value is kept.
+const PATH_CHARS: usize = 120;
 /// So many bytes of a stream are fetched from the runtime at a time.
 const STREAM_BUFFER: usize = 64 << 10;
 
@@ -92,7 +97,7 @@ impl Http {
             // One layer retries, and it is ours (`retry.rs`).
             .retry(retry::never())
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(PATIENCE)
+            .read_timeout(SILENCE)
             .tls_version_min(tls::Version::TLS_1_2)
             .gzip(true)
             .build()?;
@@ -115,7 +120,7 @@ impl Http {
         cap: usize,
         budget: &Budget,
     ) -> Result<Reply, UpstreamError> {
-        let sent = Sent::out(request, operation, PATIENCE, budget).await?;
+        let sent = Sent::out(request, operation, budget.patience(), budget).await?;
         sent.read(cap).await
     }
 
@@ -130,7 +135,13 @@ impl Http {
         cap: usize,
         budget: &Budget,
     ) -> Result<Streamed<T>, UpstreamError> {
-        let sent = Sent::out(request, operation, STREAM_PATIENCE, budget).await?;
+        let sent = Sent::out(
+            request,
+            operation,
+            budget.patience() * STREAM_FACTOR,
+            budget,
+        )
+        .await?;
         if sent.response.status().is_success() {
             sent.decode(cap).await.map(Streamed::Decoded)
         } else {
@@ -243,7 +254,7 @@ fn broken(
     budget: &Budget,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> UpstreamError {
-    if budget.left().is_zero() {
+    if budget.left() < TOO_LITTLE {
         operation.no_time_left()
     } else {
         operation.unreachable(error)
@@ -341,21 +352,21 @@ where
 {
     let value = serde_path_to_error::deserialize(&mut *json).map_err(|error| {
         let path = error.path().to_string();
-        undecodable(path, error.into_inner())
+        undecodable(&path, error.into_inner())
     })?;
-    json.end()
-        .map_err(|error| undecodable("the end".to_owned(), error))?;
+    json.end().map_err(|error| undecodable("the end", error))?;
     Ok(value)
 }
 
-fn undecodable(path: String, error: serde_json::Error) -> Undecodable {
+fn undecodable(path: &str, error: serde_json::Error) -> Undecodable {
     use serde_json::error::Category;
     match error.classify() {
         Category::Io => Undecodable::Broken(error.into()),
         Category::Eof => Undecodable::Early,
         // Their own texts quote the content.
         Category::Syntax | Category::Data => Undecodable::Malformed {
-            path,
+            // The keys in it are the sender's words, too.
+            path: said(path, PATH_CHARS),
             line: error.line(),
             column: error.column(),
         },

@@ -10,6 +10,8 @@ mod values;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::error::said;
+
 pub use values::{
     AttributeKey, CloudId, IntegrationId, MaxRemovals, OnMissing, Planned, Provider, SecretName,
     Tailnet,
@@ -81,6 +83,10 @@ const FIELDS: [&str; 11] = [
     "maxRemovals",
 ];
 
+/// How much of a setting's path is repeated, and of what is wrong with it: the longest list of what is accepted fits.
+const PATH_CHARS: usize = 120;
+const PROBLEM_CHARS: usize = 400;
+
 /// Those that are refused until they do.
 const PLANNED: [&str; 4] = [
     "scoreTtlHours",
@@ -122,9 +128,10 @@ impl Settings {
                 path: if at == "." {
                     root.to_owned()
                 } else {
-                    format!("{root}.{at}")
+                    format!("{root}.{}", said(&at, PATH_CHARS))
                 },
-                problem: error.into_inner().to_string(),
+                // It quotes what was sent.
+                problem: said(&error.into_inner().to_string(), PROBLEM_CHARS),
             }
         })
     }
@@ -141,7 +148,7 @@ impl Settings {
         const ROOT: &str = "changes";
         for (name, change) in changes {
             let refuse = |problem: String| InvalidSettings {
-                path: format!("{ROOT}.{name}"),
+                path: format!("{ROOT}.{}", said(name, PATH_CHARS)),
                 problem,
             };
             // A field that somebody added to the item by hand can be taken away again.

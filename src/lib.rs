@@ -5,7 +5,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`handler`], [`command`] | payload in, answer out; everything is checked here, and nothing behind it is checked again |
-//! | [`sync`](mod@sync) | one sync in one screen: lease, pause, observe, join, plan, guard, apply, record |
+//! | [`sync`](mod@sync) | one sync in one screen: lease, pause, settle, observe, join, plan, guard, apply, record |
 //! | [`domain`] | the decisions, as pure functions over plain values |
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
@@ -21,14 +21,16 @@
 //!    for by an event and gets an invocation of its own.
 //! 2. The run takes the integration's lease by a conditional write, which also reads the settings. A pause that is in
 //!    force ends it here.
-//! 3. It fetches the credentials, trades them for tokens, and reads side by side: Falcon's hosts, their scores, the
+//! 3. If an earlier run left a note of what it was writing, the devices are asked what they hold, and what was accepted is
+//!    recorded.
+//! 4. It fetches the credentials, trades them for tokens, and reads side by side: Falcon's hosts, their scores, the
 //!    tailnet's devices, and the records of what was written before.
-//! 4. [`domain::join`] gives every device one outcome, and [`domain::plan`] compares it with the record.
-//! 5. What the plan would act upon because it was *not* seen is looked up directly, and the plan is made again.
-//! 6. [`domain::guard`] holds removals back if there are too many of them.
-//! 7. Chunk by chunk: Tailscale is asked to write, and what it accepted is recorded in one transaction with its audit
-//!    records.
-//! 8. The status is written and the lease given back, in one write. If the settings were changed meanwhile, the run
+//! 5. [`domain::join`] gives every device one outcome, and [`domain::plan`] compares it with the record.
+//! 6. What the plan would act upon because it was *not* seen is looked up directly, and the plan is made again.
+//! 7. [`domain::guard`] holds removals back if there are too many of them, or if what was seen cannot well be.
+//! 8. What is about to be written is noted ([`domain::pending`]). Then, chunk by chunk: Tailscale is asked to write, and
+//!    what it accepted is recorded in one transaction with its audit records.
+//! 9. The status is written and the lease given back, in one write. If the settings were changed meanwhile, the run
 //!    goes again.
 //!
 //! # What always holds
@@ -52,8 +54,11 @@ pub mod error;
 pub mod events;
 pub mod falcon;
 pub mod handler;
+#[cfg(test)]
+mod hostile;
 pub mod http;
 pub mod integration;
+mod lenient;
 pub mod retry;
 pub mod secrets;
 pub mod store;

@@ -12,11 +12,12 @@ use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
-/// AWS answers in milliseconds. A call that hangs is given up in time to be made again, and to record what became of it.
+/// AWS answers in milliseconds. A call that hangs is given up in time to be made again, and all of it within what a run
+/// keeps in reserve for recording how it went.
 fn patience() -> TimeoutConfig {
     TimeoutConfig::builder()
-        .operation_attempt_timeout(Duration::from_secs(5))
-        .operation_timeout(Duration::from_secs(30))
+        .operation_attempt_timeout(Duration::from_secs(4))
+        .operation_timeout(Duration::from_secs(9))
         .build()
 }
 

@@ -3,112 +3,21 @@
 //! A run's clients share one [`Budget`]: its time, its tries, and the count of its requests. Only failures that are
 //! transient by their own variant are tried again; everything else is an answer.
 
-use std::error::Error as StdError;
+mod operation;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::warn;
 
 use crate::clock::{Clock, Deadline};
 use crate::error::{Side, UpstreamError, chain};
 
-/// A kind of call: whose it is, how people name it, and the scope that it needs. It makes the errors of that call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// Whose call.
-    pub side: Side,
-    /// In people's words, such as "the host listing".
-    pub name: &'static str,
-    /// The scope that the credential needs for it, in the side's own words.
-    pub scope: &'static str,
-}
-
-impl Operation {
-    pub(crate) fn refused(self, status: u16, advice: &'static str) -> UpstreamError {
-        UpstreamError::Refused {
-            side: self.side,
-            operation: self.name,
-            status,
-            advice,
-        }
-    }
-
-    pub(crate) fn missing_scope(self) -> UpstreamError {
-        UpstreamError::MissingScope {
-            side: self.side,
-            operation: self.name,
-            scope: self.scope,
-        }
-    }
-
-    pub(crate) fn rate_limited(self, until: Option<Timestamp>) -> UpstreamError {
-        UpstreamError::RateLimited {
-            side: self.side,
-            operation: self.name,
-            until,
-        }
-    }
-
-    pub(crate) fn failing(self, status: u16) -> UpstreamError {
-        UpstreamError::Unavailable {
-            side: self.side,
-            operation: self.name,
-            status: Some(status),
-            source: None,
-        }
-    }
-
-    pub(crate) fn unreachable(
-        self,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> UpstreamError {
-        UpstreamError::Unavailable {
-            side: self.side,
-            operation: self.name,
-            status: None,
-            source: Some(source.into()),
-        }
-    }
-
-    pub(crate) fn incomplete(self, got: usize, total: usize) -> UpstreamError {
-        UpstreamError::Incomplete {
-            side: self.side,
-            operation: self.name,
-            got,
-            total,
-        }
-    }
-
-    pub(crate) fn protocol(
-        self,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> UpstreamError {
-        UpstreamError::Protocol {
-            side: self.side,
-            operation: self.name,
-            source: source.into(),
-        }
-    }
-
-    pub(crate) fn rejected(self, status: u16, message: String) -> UpstreamError {
-        UpstreamError::Rejected {
-            side: self.side,
-            operation: self.name,
-            status,
-            message,
-        }
-    }
-
-    pub(crate) fn no_time_left(self) -> UpstreamError {
-        UpstreamError::Deadline {
-            side: self.side,
-            operation: self.name,
-        }
-    }
-}
+pub use operation::Operation;
 
 /// How often a call is made, and the waits between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +29,10 @@ pub struct Policy {
     /// The longest wait that we choose ourselves, and the one after a 429 that does not say until when. An advertised
     /// wait may be longer.
     pub longest_wait: Duration,
+    /// How many repeated calls a run makes in all: where much fails, it is not the single call.
+    pub repeats: u32,
+    /// From a request to the last byte of its answer. Recorded answers take about a second.
+    pub patience: Duration,
 }
 
 impl Default for Policy {
@@ -128,6 +41,8 @@ impl Default for Policy {
             attempts: 4,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(20),
+            repeats: 60,
+            patience: Duration::from_mins(1),
         }
     }
 }
@@ -156,8 +71,11 @@ pub struct Budget {
 struct Shared {
     falcon: AtomicU64,
     tailscale: AtomicU64,
+    repeats_left: AtomicU32,
     /// What Falcon's latest answer said is left of its quota, in thousandths.
     quota_left: AtomicU32,
+    /// The Falcon requests that may be under way.
+    turns: Semaphore,
 }
 
 impl Budget {
@@ -170,7 +88,9 @@ impl Budget {
             shared: Arc::new(Shared {
                 falcon: AtomicU64::new(0),
                 tailscale: AtomicU64::new(0),
+                repeats_left: AtomicU32::new(policy.repeats),
                 quota_left: AtomicU32::new(1000),
+                turns: Semaphore::new(FALCON_AT_ONCE as usize),
             }),
         }
     }
@@ -217,12 +137,22 @@ impl Budget {
         }
     }
 
-    /// Leaves the rest of a dwindling quota to others: waits a little before the next Falcon request.
-    pub(crate) async fn pace(&self) {
+    /// The right to have one Falcon request under way. As the quota dwindles, fewer are at the same time, and each waits
+    /// a little: the rest is left to the customer's other tools.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let share = share(self.shared.quota_left.load(Ordering::Relaxed));
+        // It is never closed, so there is always a permit in the end.
+        let turn = self.shared.turns.acquire_many(share).await.ok();
         let wait = courtesy(self.shared.quota_left.load(Ordering::Relaxed));
         if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(wait.min(self.left())).await;
         }
+        turn
+    }
+
+    /// How long a call may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.policy.patience
     }
 
     /// The wait before the next try; none where the run would not live to see it.
@@ -235,12 +165,32 @@ impl Budget {
             UpstreamError::RateLimited { until: None, .. } => self.policy.longest_wait,
             _ => proposed,
         };
-        (wait < self.left()).then_some(wait)
+        (wait < self.left() && self.may_repeat()).then_some(wait)
+    }
+
+    fn may_repeat(&self) -> bool {
+        let left = &self.shared.repeats_left;
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(1)
+        })
+        .is_ok()
     }
 }
 
 fn positive(duration: SignedDuration) -> Duration {
     Duration::try_from(duration).unwrap_or(Duration::ZERO)
+}
+
+/// How many Falcon requests are under way at most, as long as there is quota enough.
+const FALCON_AT_ONCE: u32 = 4;
+
+/// How much of [`FALCON_AT_ONCE`] one request takes: below half of the quota two are under way, below a quarter one.
+fn share(quota_left: u32) -> u32 {
+    match quota_left {
+        0..250 => FALCON_AT_ONCE,
+        250..500 => FALCON_AT_ONCE / 2,
+        _ => 1,
+    }
 }
 
 /// Below a tenth of the quota: up to five requests a second. Below a hundredth: one.
@@ -287,6 +237,8 @@ where
 pub(crate) mod tests {
     use std::cell::Cell;
 
+    use futures::FutureExt;
+
     use super::*;
 
     /// Waits of a millisecond, and a minute on a clock that stands.
@@ -300,6 +252,8 @@ pub(crate) mod tests {
             attempts: 4,
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(4),
+            repeats: 10,
+            ..Policy::default()
         };
         Budget::new(policy, clock, deadline)
     }
@@ -372,6 +326,31 @@ pub(crate) mod tests {
             result,
             Err(UpstreamError::RateLimited { until: Some(_), .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn a_run_repeats_so_many_calls_and_no_more() {
+        let budget = budget();
+        let mut made = Vec::new();
+        for _ in 0..5 {
+            made.push(attempts(&budget, 9, || PROBE.failing(503)).await.0);
+        }
+        assert_eq!(made, [4, 4, 4, 2, 1], "ten repetitions in all");
+    }
+
+    #[tokio::test]
+    async fn fewer_requests_are_under_way_as_the_quota_dwindles() {
+        let budget = budget();
+        let mut at_once = Vec::new();
+        for remaining in [6000, 3000, 2999, 1500, 1499] {
+            budget.note_quota(6000, remaining);
+            let mut turns = Vec::new();
+            while let Some(Some(turn)) = budget.turn().now_or_never() {
+                turns.push(turn);
+            }
+            at_once.push(turns.len());
+        }
+        assert_eq!(at_once, [4, 4, 2, 2, 1]);
     }
 
     #[test]

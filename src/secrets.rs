@@ -1,5 +1,8 @@
 //! The API credentials: what a secret holds, and how it is fetched.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -8,8 +11,9 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::error::{Side, of_aws};
+use crate::error::{ErrorKind, Side, of_aws};
 use crate::integration::SecretName;
+use crate::lenient::Object;
 
 /// A Falcon API client.
 #[derive(Clone, Debug)]
@@ -40,10 +44,7 @@ pub enum TailscaleCredentials {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// There is none of that name, or the function's role may not read it.
-    #[error(
-        "Secrets Manager does not give the secret {name} ({code}): {}",
-        advice(code)
-    )]
+    #[error("Secrets Manager does not give the secret {name} ({code})")]
     Refused {
         /// The secret.
         name: SecretName,
@@ -51,7 +52,7 @@ pub enum SecretError {
         code: String,
     },
     /// The secret is there, but does not hold what it should.
-    #[error("the secret {name} is not usable: {problem}; it must hold {expected}")]
+    #[error("the secret {name} is not usable: {problem}")]
     Malformed {
         /// The secret.
         name: SecretName,
@@ -74,9 +75,25 @@ pub enum SecretError {
 }
 
 impl SecretError {
-    /// Whether only a person can mend it.
-    pub fn is_auth(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Malformed { .. })
+    /// Its class: what only a person can mend counts as a refused credential.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused { .. } | Self::Malformed { .. } => ErrorKind::Authentication,
+            Self::Unavailable { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    /// What to do, as half a sentence.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Refused { code, .. } => advice(code).to_owned(),
+            Self::Malformed { expected, .. } => {
+                format!("store it again with `make secret`: it must hold {expected}")
+            }
+            Self::Unavailable { .. } => {
+                "the next run tries again; if it stays, see the AWS Health Dashboard".to_owned()
+            }
+        }
     }
 }
 
@@ -167,6 +184,12 @@ impl Secrets {
             .send()
             .await
             .map_err(|error| refused(name, &error))?;
+        if answer.name.is_none() {
+            return Err(SecretError::Unavailable {
+                name: name.clone(),
+                source: "the answer is empty".into(),
+            });
+        }
         let version = answer.version_id;
         let Some(text) = answer.secret_string else {
             return Err(SecretError::Malformed {
@@ -200,13 +223,15 @@ impl Secrets {
 fn advice(code: &str) -> &'static str {
     match code {
         "ResourceNotFoundException" => {
-            "there is none of that name in this region; create it with `make secret`, or correct the name"
+            "create it with `make secret`, or correct its name: there is none of that name in this region"
         }
         "AccessDeniedException" | "AccessDenied" => {
-            "the function's role may read only secrets whose names begin with the deployment's prefix (SECRET_PREFIX)"
+            "give it a name with the deployment's prefix (SECRET_PREFIX): the function's role may read no other"
         }
-        "DecryptionFailure" => "the function's role may not use the key that it is encrypted with",
-        _ => "it cannot be read now; see whether it is about to be deleted",
+        "DecryptionFailure" => {
+            "encrypt it with the default key: the function's role may not use the one that it is encrypted with"
+        }
+        _ => "see whether it is about to be deleted: it cannot be read now",
     }
 }
 
@@ -273,16 +298,19 @@ struct SecretFields {
 impl SecretFields {
     fn parse(text: &str) -> Result<Self, String> {
         // The decoder's own message could quote a value: only the kind of fault is passed on.
-        serde_json::from_str::<Self>(text).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => {
-                "a field is not a text, or it is no JSON object".to_owned()
-            }
-            _ => format!(
-                "it is not JSON (line {}, column {})",
-                error.line(),
-                error.column()
-            ),
-        })
+        let Object(fields) =
+            serde_json::from_str(text).map_err(|error| match error.classify() {
+                serde_json::error::Category::Data => {
+                    "a field is not a text, or there twice".to_owned()
+                }
+                _ => format!(
+                    "it is not JSON (line {}, column {})",
+                    error.line(),
+                    error.column()
+                ),
+            })?;
+        // A list of the values in their order would do for the decoder.
+        fields.ok_or_else(|| "it is no JSON object".to_owned())
     }
 }
 
@@ -302,9 +330,14 @@ fn secret(field: &str, value: Option<SecretString>) -> Result<SecretString, Stri
 
 fn falcon_credentials(text: &str) -> Result<FalconCredentials, String> {
     let fields = SecretFields::parse(text)?;
+    let client_id = present("clientId", fields.client_id)?;
+    let client_secret = secret("clientSecret", fields.client_secret)?;
+    if client_secret.expose_secret().starts_with(TAILSCALES) {
+        return Err("it holds a Tailscale credential, which must not go to Falcon".to_owned());
+    }
     Ok(FalconCredentials {
-        client_id: present("clientId", fields.client_id)?,
-        client_secret: secret("clientSecret", fields.client_secret)?,
+        client_id,
+        client_secret,
         member_cid: fields.member_cid.filter(|cid| !cid.trim().is_empty()),
     })
 }
@@ -314,57 +347,26 @@ fn tailscale_credentials(text: &str) -> Result<TailscaleCredentials, String> {
     if let Some(key) = fields.api_key {
         return Ok(TailscaleCredentials::ApiKey(secret("apiKey", Some(key))?));
     }
+    let client_id = present("clientId", fields.client_id)?;
+    let client_secret = secret("clientSecret", fields.client_secret)?;
+    if is_falcons(&client_id, client_secret.expose_secret()) {
+        return Err("it holds a Falcon API client, which must not go to Tailscale".to_owned());
+    }
     Ok(TailscaleCredentials::OAuth {
-        client_id: present("clientId", fields.client_id)?,
-        client_secret: secret("clientSecret", fields.client_secret)?,
+        client_id,
+        client_secret,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The beginning of all of Tailscale's keys and secrets.
+const TAILSCALES: &str = "tskey-";
 
-    fn problem<T>(read: fn(&str) -> Result<T, String>, text: &str) -> String {
-        match read(text) {
-            Ok(_) => "accepted".to_owned(),
-            Err(problem) => problem,
-        }
-    }
-
-    #[test]
-    fn a_missing_field_is_named_and_nothing_is_quoted() {
-        assert_eq!(
-            problem(falcon_credentials, r#"{"clientId":"a"}"#),
-            "it lacks the field clientSecret"
-        );
-        assert_eq!(
-            problem(falcon_credentials, r#"{"clientId":" ","clientSecret":"b"}"#),
-            "it lacks the field clientId"
-        );
-        assert_eq!(
-            problem(tailscale_credentials, r#"{"apiKey":""}"#),
-            "it lacks the field apiKey"
-        );
-        for text in [
-            "hush hush",
-            r#"{"clientId":"hush""#,
-            r#"{"clientId":["hush"]}"#,
-            "\"hush\"",
-            "17",
-        ] {
-            let problem = problem(falcon_credentials, text);
-            assert!(
-                !problem.contains("hush") && problem.contains("JSON"),
-                "{problem}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_api_key_is_enough_for_tailscale() {
-        assert!(matches!(
-            tailscale_credentials(r#"{"apiKey":"tskey-api-x"}"#),
-            Ok(TailscaleCredentials::ApiKey(_))
-        ));
-    }
+/// Both sides' secrets have the same fields. An integration whose two secrets are exchanged, by mistake or by somebody who
+/// may edit it, must not carry one side's credential to the other. (The forms are those that psfalcon checks for.)
+fn is_falcons(client_id: &str, client_secret: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    client_id.len() == 32
+        && client_id.bytes().all(|b| b.is_ascii_hexdigit())
+        && client_secret.len() == 40
+        && client_secret.bytes().all(is_word)
 }

@@ -1,5 +1,5 @@
 //! One sync of one integration, in one screen:
-//! lease, pause -> observe -> join -> plan -> guard -> apply -> record.
+//! lease, pause -> settle -> observe -> join -> plan -> guard -> apply -> record.
 //!
 //! A run takes no hints: whatever asked for it, it reads the present settings and does the same work, and a second run
 //! finds nothing to do.
@@ -9,11 +9,14 @@ mod apply;
 mod failure;
 mod observe;
 mod removal;
+mod report;
 mod run;
+mod settle;
 
 use crate::command::SyncOne;
 use crate::domain::guard::{Guarded, guard};
 use crate::domain::join::{Joined, join};
+use crate::domain::lost::Lost;
 use crate::domain::plan::plan;
 use crate::integration::Settings;
 use crate::store::{Finished, StoreError};
@@ -22,8 +25,8 @@ use crate::world::{Invocation, World};
 pub use answer::{Answer, PlannedChange};
 pub use failure::Failure;
 
-use answer::Report;
 use observe::{Confirmed, Seen};
+use report::Report;
 use run::Run;
 
 /// Carries the scores of one integration over.
@@ -90,7 +93,7 @@ async fn work(run: &Run<'_>) -> Report {
 
 /// The run itself, whatever comes of it.
 async fn carry_over(run: &Run<'_>) -> Report {
-    match decide(run).await {
+    match settle_and_decide(run).await {
         Ok(decided) => {
             let writer = decided.seen.clients.tailscale.writer();
             let applied = apply::apply(run, &decided.guarded.plan, &writer).await;
@@ -100,12 +103,18 @@ async fn carry_over(run: &Run<'_>) -> Report {
     }
 }
 
+async fn settle_and_decide(run: &Run<'_>) -> Result<Decided, Failure> {
+    settle::settle(run).await?;
+    decide(run).await
+}
+
 /// What a run has seen, and what it means to do about it.
 #[derive(Debug)]
 pub struct Decided {
     seen: Seen,
     joined: Joined,
     confirmed: Confirmed,
+    lost: Vec<Lost>,
     guarded: Guarded,
 }
 
@@ -124,15 +133,16 @@ async fn decide(run: &Run<'_>) -> Result<Decided, Failure> {
     );
     let guarded = guard(
         plan.without(&confirmed.open),
-        &seen.falcon,
-        seen.records.len(),
+        seen.ground(),
         settings.max_removals,
         run.wish.allow_mass_removal,
     );
+    let lost = run.lost(&seen, &joined);
     Ok(Decided {
         seen,
         joined,
         confirmed,
+        lost,
         guarded,
     })
 }

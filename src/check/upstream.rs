@@ -220,30 +220,5 @@ fn native_beside(native: Result<bool, UpstreamError>) -> Check {
 
 /// A call that failed: what happened apart from what to do.
 pub(super) fn of_error(subject: Subject, error: &UpstreamError) -> Check {
-    let side = error.side();
-    let (found, remedy) = match error {
-        UpstreamError::Refused {
-            operation,
-            status,
-            advice,
-            ..
-        } => (
-            format!("{side} refused the credential at {operation} (HTTP {status})"),
-            (*advice).to_owned(),
-        ),
-        UpstreamError::MissingScope {
-            operation, scope, ..
-        } => (
-            format!("{side} does not let the credential do {operation}"),
-            format!("add the scope {scope} to it"),
-        ),
-        UpstreamError::RateLimited { .. } | UpstreamError::Unavailable { .. } => {
-            (chain(error), "try again in a few minutes".to_owned())
-        }
-        _ => (
-            chain(error),
-            "see the function's log; if it stays, it is a case for the maintainers".to_owned(),
-        ),
-    };
-    Check::failed(subject, found).remedy(remedy)
+    Check::failed(subject, chain(error)).remedy(error.remedy())
 }

@@ -92,7 +92,7 @@ pub(super) struct AuditFields {
     pub(super) until: Option<Time>,
     #[serde(default)]
     pub(super) limit: Limit,
-    pub(super) next: Option<String>,
+    pub(super) next: Option<Next>,
     #[serde(default)]
     pub(super) format: AuditFormat,
 }
@@ -110,6 +110,24 @@ impl TryFrom<String> for DeviceRef {
             Ok(Self(text))
         } else {
             Err("accepted is a node id, a name or a serial of 1 to 255 characters")
+        }
+    }
+}
+
+/// Where a page of audit records ended: the id of an event.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Next(pub(super) String);
+
+impl TryFrom<String> for Next {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        // A time, a target and a run.
+        if (1..=400).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_digit()) {
+            Ok(Self(text))
+        } else {
+            Err("accepted is the `next` of an answer")
         }
     }
 }

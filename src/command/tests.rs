@@ -1,5 +1,7 @@
 //! What is understood, and what is said of what is not.
 
+mod hostile;
+
 use serde_json::json;
 
 use super::*;

@@ -19,6 +19,10 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FindingKind {
+    /// Devices that had a score and report no serial number any more.
+    LostIdentity,
+    /// Falcon or the tailnet shows nothing of what was there.
+    SuspiciousObservation,
     /// Devices that report no posture identity.
     NoIdentity,
     /// Devices with a serial that Falcon does not know.
@@ -43,6 +47,15 @@ impl FindingKind {
     /// What to do about it.
     pub const fn remedy(self) -> &'static str {
         match self {
+            Self::LostIdentity => {
+                "Their users have lost access, or keep the last score with onMissing `keep`. See whether Device Identity \
+                 Collection was switched off in the tailnet; on the device, set the system policy PostureChecking to \
+                 `always` (macOS, Windows) or run `tailscale set --report-posture` (Linux)."
+            }
+            Self::SuspiciousObservation => {
+                "See whether the credentials still belong to the right account and tailnet. Nothing is taken away \
+                 meanwhile. If it is right, run a sync of the integration with `\"allowMassRemoval\":true`."
+            }
             Self::NoIdentity => {
                 "Switch on Device Identity Collection in the tailnet, and on Linux run `tailscale set --report-posture` \
                  on the device."

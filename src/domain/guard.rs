@@ -17,58 +17,96 @@ pub struct Guarded {
 /// Why removals wait for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// How many.
-    pub removals: usize,
     /// The sentence for the status.
     pub why: String,
-    /// The finding that names some of the devices.
-    pub finding: Option<Finding>,
+    /// What was suspicious, and some of the devices.
+    pub findings: Vec<Finding>,
 }
 
-/// Holds back the removals of a plan that would remove too many attributes, or that rests on an account without any
-/// host or score. Scores are written in any case: a score that fell must arrive.
+/// What a plan rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// What Falcon shows.
+    pub falcon: &'a Account,
+    /// The attributes that are written at present.
+    pub records: usize,
+    /// Those of them whose device is still in the tailnet.
+    pub present: usize,
+}
+
+/// Holds back the removals of a plan that would remove too many attributes, or that rests on an observation that cannot
+/// well be: an account without any host or score, a tailnet without any of the devices. Scores are written in any case:
+/// a score that fell must arrive.
 ///
-/// `records` is the number of attributes that are written at present; `allowed` lets the plan pass as it is.
-pub fn guard(
-    plan: Plan,
-    falcon: &Account,
-    records: usize,
-    max: MaxRemovals,
-    allowed: bool,
-) -> Guarded {
-    let removals = plan.removals().count();
-    let reason = if removals == 0 || allowed {
-        None
-    } else if falcon.hosts.is_empty() {
-        Some("Falcon shows no host at all, although there were some".to_owned())
-    } else if falcon.scores.is_empty() {
-        Some("Falcon shows no score at all, although there were some".to_owned())
-    } else if exceeds(removals, records, max) {
-        Some(format!(
+/// `allowed` lets the plan pass as it is.
+pub fn guard(plan: Plan, ground: Ground<'_>, max: MaxRemovals, allowed: bool) -> Guarded {
+    if allowed {
+        return Guarded { plan, held: None };
+    }
+    let (removals, records) = (plan.removals().count(), ground.records);
+    let suspicion = ground.suspicion(max);
+    let reason = match &suspicion {
+        Some(suspicion) => suspicion.clone(),
+        None if exceeds(removals, records, max) => format!(
             "{removals} of {records} attributes would be removed; maxRemovals allows {} % or {}",
             max.percent, max.at_least
-        ))
-    } else {
-        None
-    };
-    let Some(reason) = reason else {
-        return Guarded { plan, held: None };
+        ),
+        None => return Guarded { plan, held: None },
     };
     let (waiting, changes): (Vec<Change>, Vec<Change>) =
         plan.changes.into_iter().partition(Change::is_removal);
+    // A record is what an attribute can be found by later: it must not go because a strange tailnet lacks the device.
+    let departed = if suspicion.is_some() {
+        Vec::new()
+    } else {
+        plan.departed
+    };
+    let what_waits = match removals {
+        0 => "nothing is taken away".to_owned(),
+        removals => format!("{removals} removals wait"),
+    };
+    let suspicious = Finding::of(FindingKind::SuspiciousObservation, suspicion);
+    let held = Finding::of(
+        FindingKind::HeldRemovals,
+        waiting.into_iter().map(|change| change.name),
+    );
     Guarded {
-        plan: Plan { changes, ..plan },
+        plan: Plan {
+            changes,
+            departed,
+            ..plan
+        },
         held: Some(Held {
-            removals,
             why: format!(
-                "{removals} removals wait: {reason}. If that is right, run a sync of the \
+                "{what_waits}: {reason}. If that is right, run a sync of the \
                  integration with \"allowMassRemoval\"."
             ),
-            finding: Finding::of(
-                FindingKind::HeldRemovals,
-                waiting.into_iter().map(|change| change.name),
-            ),
+            findings: suspicious.into_iter().chain(held).collect(),
         }),
+    }
+}
+
+impl Ground<'_> {
+    /// What cannot well be, where there were some.
+    fn suspicion(&self, max: MaxRemovals) -> Option<String> {
+        let records = self.records;
+        if records == 0 {
+            None
+        } else if self.falcon.hosts.is_empty() {
+            Some(format!(
+                "Falcon shows no host at all, although {records} devices have a score"
+            ))
+        } else if self.falcon.scores.is_empty() {
+            Some(format!(
+                "Falcon shows no score at all, although {records} devices have one"
+            ))
+        } else if self.present == 0 && exceeds(records, records, max) {
+            Some(format!(
+                "the tailnet has none of the {records} devices that have a score"
+            ))
+        } else {
+            None
+        }
     }
 }
 

@@ -31,6 +31,16 @@ pub struct Host {
     pub last_seen: Option<Timestamp>,
 }
 
+impl Host {
+    /// The host, which cannot have been seen later than `now`: a time far ahead would make all other hosts of its serial
+    /// look like old records.
+    #[must_use]
+    pub fn seen_by(mut self, now: Timestamp) -> Self {
+        self.last_seen = self.last_seen.map(|seen| seen.min(now));
+        self
+    }
+}
+
 /// An overall Zero Trust Assessment score: an integer from 0 (worst) to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Score(u8);

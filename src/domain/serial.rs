@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::is_invisible;
+
 /// A serial number in its normal form: trimmed, upper case, and not one of the texts that vendors ship instead of one.
 ///
 /// Neither side normalises: Falcon stores what the sensor read, and a Tailscale node reports the SMBIOS texts trimmed
@@ -18,7 +20,8 @@ pub enum NoSerial {
     Placeholder,
     /// One character, repeated.
     Repeated,
-    /// Longer than [`Serial::MAX_CHARS`], or with control characters: no vendor prints such a serial.
+    /// Longer than [`Serial::MAX_CHARS`], or with characters that do not show, or that change how others show: no
+    /// vendor prints such a serial.
     Malformed,
 }
 
@@ -61,10 +64,14 @@ impl Serial {
     /// Says why the text identifies no machine.
     pub fn parse(text: &str) -> Result<Self, NoSerial> {
         let text = text.trim();
-        if text.chars().nth(Self::MAX_CHARS).is_some() || text.chars().any(char::is_control) {
+        if is_too_long(text) || text.chars().any(is_invisible) {
             return Err(NoSerial::Malformed);
         }
         let normal = text.to_uppercase();
+        // Some letters become two or three.
+        if is_too_long(&normal) {
+            return Err(NoSerial::Malformed);
+        }
         let mut chars = normal.chars();
         let Some(first) = chars.next() else {
             return Err(NoSerial::Empty);
@@ -84,6 +91,10 @@ impl Serial {
     }
 }
 
+fn is_too_long(text: &str) -> bool {
+    text.chars().nth(Serial::MAX_CHARS).is_some()
+}
+
 impl fmt::Display for Serial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -96,14 +107,17 @@ impl fmt::Display for NoSerial {
             Self::Empty => "empty",
             Self::Placeholder => "a vendor's placeholder",
             Self::Repeated => "one repeated character",
-            Self::Malformed => "too long, or with control characters",
+            Self::Malformed => "too long, or with characters that do not show",
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile::{assert_fit, cases, text};
 
     fn check(text: &str, expect: Result<&str, NoSerial>) {
         assert_eq!(
@@ -147,7 +161,33 @@ mod tests {
 
     #[test]
     fn hostile_texts_are_refused() {
-        check("A\u{0}B", Err(NoSerial::Malformed));
+        for odd in ["A\u{0}B", "A\u{202e}B", "A\u{200b}B", "A\u{e0041}B"] {
+            check(odd, Err(NoSerial::Malformed));
+        }
+        check(&"ŉA".repeat(43), Err(NoSerial::Malformed));
         check(&"AB".repeat(5_000_000), Err(NoSerial::Malformed));
+    }
+
+    proptest! {
+        #![proptest_config(cases(5_000))]
+
+        /// A serial is what its normal form is a serial of: short, visible, and the same when it is read again.
+        #[test]
+        fn the_normal_form_is_normal(text in prop_oneof![text(), "\\PC{2,140}"]) {
+            if let Ok(serial) = Serial::parse(&text) {
+                assert_fit(serial.as_str(), Serial::MAX_CHARS);
+                prop_assert_eq!(Serial::parse(serial.as_str()), Ok(serial.clone()));
+                prop_assert_eq!(Serial::parse(&text.to_uppercase()), Ok(serial));
+            }
+        }
+    }
+
+    #[test]
+    fn folding_any_letter_twice_changes_nothing() {
+        for letter in '\u{0}'..=char::MAX {
+            if let Ok(serial) = Serial::parse(&format!("{letter}S1")) {
+                assert_eq!(Serial::parse(serial.as_str()), Ok(serial));
+            }
+        }
     }
 }

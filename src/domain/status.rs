@@ -1,9 +1,12 @@
 //! How the latest run of an integration went, as it is stored and shown.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::finding::Finding;
+use crate::domain::lost::Lost;
 use crate::error::ErrorKind;
 
 /// What a run came to.
@@ -61,14 +64,81 @@ pub struct Status {
     pub config_version: u64,
     /// Attempts in a row that did not come through.
     pub consecutive_failures: u32,
+    /// When the first of them began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
     /// What it noticed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// Devices that had a score and do not report any more which machine they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost_identity: Vec<Lost>,
 }
 
 impl RunOutcome {
     /// Whether the run did all that it should.
     pub fn is_success(self) -> bool {
         matches!(self, Self::Synced | Self::Unchanged)
+    }
+}
+
+/// What went wrong and what to do: two halves of what a colleague would say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What, on which side: half a sentence.
+    pub what: String,
+    /// What to do: likewise.
+    pub remedy: String,
+}
+
+impl Trouble {
+    /// All of it, with since when it has been so, and for how many runs.
+    pub fn since(&self, since: Timestamp, runs: u32) -> String {
+        let row = if runs > 1 {
+            format!(", {runs} runs in a row")
+        } else {
+            String::new()
+        };
+        let (what, remedy) = (sentence(&self.what), sentence(&self.remedy));
+        format!("{what} Since {since:.0}{row}. {remedy}")
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", sentence(&self.what), sentence(&self.remedy))
+    }
+}
+
+/// With a capital letter and a full stop; somebody else's words may have one already.
+fn sentence(text: &str) -> String {
+    let mut chars = text.trim_end_matches(['.', ' ']).chars();
+    let first = chars.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(chars).chain(['.']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_with_what_since_when_and_what_to_do() {
+        let trouble = Trouble {
+            what: "Falcon is not reachable: no route.".to_owned(),
+            remedy: "the next run tries again".to_owned(),
+        };
+        let since = Timestamp::from_second(1_763_800_000).unwrap();
+        assert_eq!(
+            trouble.since(since, 3),
+            "Falcon is not reachable: no route. Since 2025-11-22T08:26:40Z, 3 runs in a row. The next run tries again."
+        );
+        assert_eq!(
+            trouble.since(since, 1),
+            "Falcon is not reachable: no route. Since 2025-11-22T08:26:40Z. The next run tries again."
+        );
+        assert_eq!(
+            trouble.to_string(),
+            "Falcon is not reachable: no route. The next run tries again."
+        );
     }
 }

@@ -202,7 +202,8 @@ impl Falcon {
                 Err(UpstreamError::Rejected { status: 404, .. }) if cursor.is_some() => {
                     return Err(crawl.incomplete(listing.operation));
                 }
-                page => page?,
+                Err(error) => return Err(crawl.interrupted(error)),
+                Ok(page) => page,
             };
             match crawl.take(page) {
                 Step::Next(next) => cursor = Some(next),
@@ -240,19 +241,22 @@ impl Falcon {
         token: Token,
         read: fn(Operation, &Reply) -> Result<T, UpstreamError>,
     ) -> Result<Answer<T>, UpstreamError> {
-        self.budget.pace().await;
+        let turn = self.budget.turn().await;
         let request = token.authorize(self.http.request(Method::GET, url.clone()));
         let reply = self
             .http
             .send(request, operation, PAGE_CAP, &self.budget)
             .await?;
+        drop(turn);
         if let Some((limit, remaining)) = refusal::quota(&reply) {
             self.budget.note_quota(limit, remaining);
         }
-        if refusal::is_bad_bearer(&reply) {
-            return Ok(Answer::BadBearer(refusal::classify(operation, &reply)));
+        if let Some(error) = refusal::bad_bearer(operation, &reply) {
+            return Ok(Answer::BadBearer(error));
         }
-        read(operation, &reply).map(Answer::Good)
+        read(operation, &reply)
+            .map(Answer::Good)
+            .map_err(|error| error.waiting_until(reply.wait_until(self.budget.now())))
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::host::Aid;
-use crate::error::UpstreamError;
+use crate::error::{Progress, UpstreamError};
 use crate::retry::Operation;
 
 /// A listed thing that belongs to a sensor.
@@ -37,14 +37,18 @@ pub(super) enum Step {
     Next(String),
     /// There is no more.
     End,
-    /// The page brought nothing new, yet points to another one: going on might never end.
+    /// The page brought nothing new, or is one of too many, yet points to another one: going on might never end.
     Stuck,
 }
+
+/// No account has so many pages: a crawl of the largest that anybody spoke of has a few hundred.
+const PAGES: usize = 5_000;
 
 /// A crawl under way.
 #[derive(Debug)]
 pub(super) struct Crawl<R: Record> {
     found: BTreeMap<Aid, R::Value>,
+    pages: usize,
     /// Records, those that came twice and those without an id included.
     received: usize,
     unusable: usize,
@@ -55,6 +59,7 @@ impl<R: Record> Default for Crawl<R> {
     fn default() -> Self {
         Self {
             found: BTreeMap::new(),
+            pages: 0,
             received: 0,
             unusable: 0,
             total: None,
@@ -74,13 +79,14 @@ impl<R: Record> Crawl<R> {
         if page.total >= page.records.len() {
             self.total = Some(self.total.map_or(page.total, |total| total.min(page.total)));
         }
+        self.pages += 1;
         let known = self.found.len();
         for record in page.records {
             self.add(record);
         }
         match page.next {
             Some(next) if self.total.is_none_or(|total| self.found.len() < total) => {
-                if self.found.len() == known {
+                if self.found.len() == known || self.pages == PAGES {
                     Step::Stuck
                 } else {
                     Step::Next(next)
@@ -118,6 +124,15 @@ impl<R: Record> Crawl<R> {
         } else {
             Err(self.incomplete(operation))
         }
+    }
+
+    /// The error that ended a crawl; where its time was up, with how far it had come.
+    pub(super) fn interrupted(&self, mut error: UpstreamError) -> UpstreamError {
+        if let (UpstreamError::Deadline { progress, .. }, Some(total)) = (&mut error, self.total) {
+            let got = self.received;
+            *progress = Some(Progress { got, total });
+        }
+        error
     }
 
     /// The error of a crawl that cannot go on.

@@ -1,6 +1,5 @@
 //! What Falcon's statuses and texts mean.
 
-use jiff::Timestamp;
 use reqwest::StatusCode;
 
 use crate::error::{UpstreamError, said};
@@ -12,9 +11,6 @@ use crate::retry::Operation;
 /// Requests whose token is missing, malformed or expired are counted apart: 15 a minute for each IP address.
 const BAD_BEARER_LIMIT: u64 = 15;
 
-/// Epoch times past this are milliseconds: the specification says so, all traffic seen had seconds.
-const LATEST_IN_SECONDS: i64 = 100_000_000_000;
-
 /// No cloud's name is longer.
 const CLOUD_CHARS: usize = 10;
 
@@ -22,15 +18,20 @@ const CLOUD_CHARS: usize = 10;
 const MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check clientId and clientSecret, that the API client still exists, and that cloudId is its cloud";
-const CLIENT_ID: &str = "this cloud does not know the client id: check clientId and cloudId (government clouds are never \
-     found from elsewhere)";
-const MEMBER_CID: &str = "memberCid is not a child account of this API client's account";
-const ALLOW_LIST: &str = "this function's IP address is not on the account's API allow-list, or the API client lacks the \
-     scope";
-const TOKEN: &str = "the token that Falcon had just issued was refused: check that the API client still exists and that \
-     cloudId is its cloud";
-pub(super) const CLOUD: &str = "the account lives in another CrowdStrike cloud than cloudId says, and not in one that \
-     this deployment knows: correct cloudId";
+const CLIENT_ID: &str = "check clientId, and that cloudId is the account's cloud, which does not know it (government \
+     clouds are never found from elsewhere)";
+const MEMBER_CID: &str =
+    "correct memberCid: it is not a child account of this API client's account";
+const NOT_ALLOWED: &str = "give the API client the scope that this call needs, or put this function's IP address on the \
+     account's API allow-list: the cloud has the same words for both";
+const ALLOW_LIST: &str = "put the address that the function comes from on the list (it has a fixed one only in a VPC with a \
+     NAT gateway), or do without the list";
+const TOKEN: &str = "check that the API client still exists and that cloudId is its cloud: the token that Falcon had just \
+     issued was refused";
+const CLOUD: &str = "correct cloudId; a cloud that this deployment does not know can be added by FALCON_CLOUDS_EXTRA";
+
+/// The exact words for an address off the allow-list, at the token call (gofalcon's cloud discovery knows them).
+const OFF_THE_LIST: &str = "access denied, authorization failed";
 
 /// Takes a success, and makes an error of anything else.
 pub(super) fn success(operation: Operation, reply: &Reply) -> Result<(), UpstreamError> {
@@ -45,11 +46,11 @@ pub(super) fn success(operation: Operation, reply: &Reply) -> Result<(), Upstrea
 pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
-        300..=399 => operation.rejected(status, redirected(reply)),
+        300..=399 => elsewhere(operation, reply),
         401 => operation.refused(status, TOKEN),
         403 => forbidden(operation, reply),
         408 | 500.. => operation.failing(status),
-        429 => operation.rate_limited(retry_after(reply)),
+        429 => operation.rate_limited(None),
         _ => operation.rejected(status, message(reply)),
     }
 }
@@ -60,31 +61,27 @@ pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamErr
     match status {
         400 => operation.refused(status, CLIENT_ID),
         401 => operation.refused(status, CREDENTIAL),
-        403 => {
-            let text = message(reply).to_lowercase();
-            operation.refused(
-                status,
-                if text == "access denied, authorization failed" {
-                    ALLOW_LIST
-                } else if text.contains("customer id") {
-                    MEMBER_CID
-                } else {
-                    CREDENTIAL
-                },
-            )
-        }
-        300..=399 => operation.refused(status, CLOUD),
+        403 => match message(reply).to_lowercase() {
+            text if text == OFF_THE_LIST => {
+                let problem = "this function's IP address is not on the account's API allow-list";
+                operation.misconfigured(Some(status), problem, ALLOW_LIST)
+            }
+            text if text.contains("customer id") => operation.refused(status, MEMBER_CID),
+            _ => operation.refused(status, CREDENTIAL),
+        },
+        300..=399 => elsewhere(operation, reply),
         408 | 500.. => operation.failing(status),
-        429 => operation.rate_limited(retry_after(reply)),
+        429 => operation.rate_limited(None),
         _ => operation.rejected(status, String::new()),
     }
 }
 
-/// Whether the answer says that the token is not accepted: 401, or a 429 from the bucket of bad tokens.
-pub(super) fn is_bad_bearer(reply: &Reply) -> bool {
-    reply.status == StatusCode::UNAUTHORIZED
+/// The error of an answer that does not accept the token, if it is one: 401, or a 429 from the bucket of bad tokens.
+pub(super) fn bad_bearer(operation: Operation, reply: &Reply) -> Option<UpstreamError> {
+    let bad = reply.status == StatusCode::UNAUTHORIZED
         || (reply.status == StatusCode::TOO_MANY_REQUESTS
-            && number(reply, "x-ratelimit-limit").is_some_and(|limit| limit <= BAD_BEARER_LIMIT))
+            && number(reply, "x-ratelimit-limit").is_some_and(|limit| limit <= BAD_BEARER_LIMIT));
+    bad.then(|| operation.refused(reply.status.as_u16(), TOKEN))
 }
 
 /// What the answer says of the account's quota. The buckets of the token call (300) and of bad tokens are other ones.
@@ -99,23 +96,30 @@ fn forbidden(operation: Operation, reply: &Reply) -> UpstreamError {
         .to_lowercase()
         .contains("authorization failed")
     {
-        operation.refused(403, ALLOW_LIST)
+        operation.refused(403, NOT_ALLOWED)
     } else {
         operation.missing_scope()
     }
 }
 
-/// Recorded: every call to the wrong cloud is answered with a 308 that names the right one.
-fn redirected(reply: &Reply) -> String {
-    let mut text = "redirects are not followed".to_owned();
+/// A redirect that is not followed. Recorded: every call to the wrong cloud is answered with a 308 that names the right
+/// one.
+pub(super) fn elsewhere(operation: Operation, reply: &Reply) -> UpstreamError {
+    let mut problem = "the account lives in another CrowdStrike cloud".to_owned();
     let region = reply
         .header("x-cs-region")
         .filter(|name| name.len() <= CLOUD_CHARS);
     if let Some(Ok(cloud)) = region.map(|name| CloudId::try_from(name.to_owned())) {
-        text.push_str("; the account is in cloud ");
-        text.push_str(cloud.as_str());
+        problem.push_str(", ");
+        problem.push_str(cloud.as_str());
     }
-    text
+    operation.misconfigured(Some(reply.status.as_u16()), problem, CLOUD)
+}
+
+/// There is no address for a cloud.
+pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamError {
+    let problem = format!("this deployment knows no CrowdStrike cloud named {cloud}");
+    operation.misconfigured(None, problem, CLOUD)
 }
 
 fn message(reply: &Reply) -> String {
@@ -127,19 +131,6 @@ fn message(reply: &Reply) -> String {
 
 fn number(reply: &Reply, header: &str) -> Option<u64> {
     reply.header(header)?.trim().parse().ok()
-}
-
-fn retry_after(reply: &Reply) -> Option<Timestamp> {
-    let time: i64 = reply
-        .header("x-ratelimit-retryafter")?
-        .trim()
-        .parse()
-        .ok()?;
-    if time > LATEST_IN_SECONDS {
-        Timestamp::from_millisecond(time).ok()
-    } else {
-        Timestamp::from_second(time).ok()
-    }
 }
 
 /// The error that a 2xx answer carries: what came with it is no whole observation.

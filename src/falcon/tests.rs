@@ -1,5 +1,6 @@
 //! The client against a scripted server, and decoding of bodies shaped like recorded ones.
 
+mod hostile;
 mod listings;
 mod look_ups;
 mod probes;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::host::{Assessment, Score};
+use crate::error::ErrorKind;
 use crate::http::scripted::{Asked, Server, answer};
 use crate::retry::tests::budget;
 
@@ -150,17 +152,14 @@ async fn the_secret_goes_to_no_unknown_place_and_no_second_redirect() {
     let location = format!("location: {}oauth2/token", elsewhere.url);
     let wrong = Server::new(move |_, _| answer(308, &[&location], ""));
     let error = sign_in_to(&[("us-1", &wrong)]).await.unwrap_err();
-    assert!(
-        error.is_auth() && error.to_string().contains("correct cloudId"),
-        "{error}"
-    );
+    assert!(error.remedy().contains("correct cloudId"), "{error}");
     assert!(elsewhere.asked().is_empty());
 
     let location = format!("location: {}oauth2/token", wrong.url);
     let first = Server::new(move |_, _| answer(308, &[&location], ""));
     let both = [("us-1", &first), ("us-2", &wrong), ("us-3", &elsewhere)];
     let error = sign_in_to(&both).await.unwrap_err();
-    assert!(error.is_auth(), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
     assert!(elsewhere.asked().is_empty());
 }
 
@@ -188,7 +187,6 @@ async fn a_refused_token_call_gives_advice_and_repeats_nothing() {
             "Failed to issue access token - Not Authorized",
             "check clientId and clientSecret",
         ),
-        (403, "access denied, authorization failed", "allow-list"),
         (
             403,
             "Failed to generate access token for customer ID=\"x\"",
@@ -197,9 +195,33 @@ async fn a_refused_token_call_gives_advice_and_repeats_nothing() {
     ] {
         let server = Server::new(move |_, _| failure(status, &[], message));
         let error = sign_in_to(&[("us-1", &server)]).await.unwrap_err();
-        let text = chain(&error);
-        assert!(error.is_auth() && text.contains(advice), "{text}");
+        let text = format!("{}; {}", chain(&error), error.remedy());
+        assert!(error.kind().pauses() && text.contains(advice), "{text}");
         assert!(!text.contains("0123456789abcdef"), "{text}");
+        assert_eq!(server.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_only_looks_like_a_refused_credential_is_told_apart() {
+    let off_the_list = |_, _: &Asked| failure(403, &[], "access denied, authorization failed");
+    let elsewhere = |_, _: &Asked| answer(308, &["x-cs-region: us-9"], "");
+    for (server, problem, advice) in [
+        (
+            Server::new(off_the_list),
+            "not on the account's API allow-list",
+            "fixed one",
+        ),
+        (
+            Server::new(elsewhere),
+            "lives in another CrowdStrike cloud, us-9",
+            "correct cloudId",
+        ),
+    ] {
+        let error = sign_in_to(&[("us-1", &server)]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(chain(&error).contains(problem), "{}", chain(&error));
+        assert!(error.remedy().contains(advice), "{}", error.remedy());
         assert_eq!(server.asked().len(), 1);
     }
 }
@@ -231,10 +253,13 @@ async fn a_refused_token_is_minted_anew_once() {
         _ => scores(&[A], 1, ""),
     };
     assert_eq!(crawl(limited).await, (2, Ok(1)));
-    let (calls, result) =
-        crawl(|_, _| failure(401, &[], "access denied, invalid bearer token")).await;
-    assert_eq!(calls, 2);
-    assert!(result.unwrap_err().contains("refused the credentials"));
+    // A 429 of the bucket of bad tokens is no matter of the rate.
+    for refusal in [(401, "a: b"), (429, "x-ratelimit-limit: 15")] {
+        let (calls, result) =
+            crawl(move |_, _| failure(refusal.0, &[refusal.1], "access denied")).await;
+        assert_eq!(calls, 2);
+        assert!(result.unwrap_err().contains("refused the credentials"));
+    }
 }
 
 #[tokio::test]
@@ -244,19 +269,19 @@ async fn each_refusal_of_a_call_says_what_to_do() {
             403,
             "a: b",
             "access denied, scope not permitted",
-            "needs the scope Zero Trust Assessment: Read",
+            "lacks the scope Zero Trust Assessment: Read",
         ),
         (
             403,
             "a: b",
             "access denied, authorization failed",
-            "allow-list",
+            "refused the credentials at the score listing",
         ),
         (
             308,
             "x-cs-region: us-2",
             "",
-            "redirects are not followed; the account is in cloud us-2",
+            "the account lives in another CrowdStrike cloud, us-2",
         ),
         (400, "a: b", "bad\nfilter", "(HTTP 400): bad filter"),
         (

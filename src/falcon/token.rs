@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use crate::bearer::Token;
 use crate::error::{Side, UpstreamError};
-use crate::falcon::refusal::{self, CLOUD};
+use crate::falcon::refusal;
 use crate::http::{Http, Reply, endpoint};
 use crate::integration::CloudId;
 use crate::retry::{Budget, Operation, retry};
@@ -41,11 +41,11 @@ pub(super) async fn sign_in(
 ) -> Result<SignedIn, UpstreamError> {
     let base = clouds
         .get(cloud)
-        .ok_or_else(|| TOKEN.unreachable(UnknownCloud(cloud.clone())))?;
+        .ok_or_else(|| refusal::unknown_cloud(TOKEN, cloud))?;
     let reply = ask(http, base, credentials, budget).await?;
     let (cloud, base, reply) = if reply.status == StatusCode::PERMANENT_REDIRECT {
-        let (cloud, base) = redirected(clouds, &reply)
-            .ok_or_else(|| TOKEN.refused(reply.status.as_u16(), CLOUD))?;
+        let (cloud, base) =
+            redirected(clouds, &reply).ok_or_else(|| refusal::elsewhere(TOKEN, &reply))?;
         (cloud, base, ask(http, base, credentials, budget).await?)
     } else {
         (cloud, base, reply)
@@ -88,7 +88,8 @@ async fn ask(
         if reply.status.is_success() || reply.status == StatusCode::PERMANENT_REDIRECT {
             Ok(reply)
         } else {
-            Err(refusal::classify_token(TOKEN, &reply))
+            let error = refusal::classify_token(TOKEN, &reply);
+            Err(error.waiting_until(reply.wait_until(budget.now())))
         }
     })
     .await
@@ -121,10 +122,6 @@ fn member_cid(text: &str) -> String {
     let cid = text.split_once('-').map_or(text, |(cid, _)| cid);
     cid.to_ascii_lowercase()
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("this deployment knows no CrowdStrike cloud named {0}")]
-struct UnknownCloud(CloudId);
 
 #[cfg(test)]
 mod tests {

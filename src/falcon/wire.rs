@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::Number;
 
 use crate::domain::host::{Aid, Assessment, Host, Score, Scores};
 use crate::domain::serial::Serial;
@@ -16,28 +16,31 @@ use crate::error::{UpstreamError, plain};
 use crate::falcon::paging::{Page, Record};
 use crate::falcon::refusal;
 use crate::http::{Reply, decode};
+use crate::lenient::{List, Object, Place, Scalar, text};
 use crate::retry::Operation;
 
 /// How much of a host name is kept.
 const HOSTNAME_CHARS: usize = 255;
 /// How much of a score that is none is kept; with the ellipsis 40.
 const SCORE_CHARS: usize = 39;
+/// Records in one answer: the largest page that is ever asked for.
+const RECORDS: usize = 10_000;
+/// Errors in one answer that are looked at: more than ids in a look-up.
+const PROBLEMS: usize = 200;
+/// Recorded cursors have some 250 characters. A URL takes 64 kB, and encoding may make three of each byte.
+const CURSOR_BYTES: usize = 16 << 10;
 
-/// A text; anything else counts as absent.
-pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    })
-}
-
-/// A cursor: any scalar. pipedream#21339 saw numbers where the specification has strings.
+/// A cursor: any scalar. pipedream#21339 saw numbers where the specification has strings. One that does not fit in a URL
+/// is refused rather than sent.
 fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) if !text.is_empty() => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    })
+    match Scalar::deserialize(deserializer)? {
+        Scalar::Text(text) if text.len() > CURSOR_BYTES => {
+            Err(D::Error::invalid_length(text.len(), &"a shorter cursor"))
+        }
+        Scalar::Text(text) if !text.is_empty() => Ok(Some(text)),
+        Scalar::Number(number) => Ok(Some(number.to_string())),
+        _ => Ok(None),
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,35 +58,61 @@ struct Meta {
 }
 
 /// An entry of `errors`. Its code can differ from the HTTP status.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Problem {
     pub(super) code: Option<u16>,
     pub(super) message: String,
 }
 
-/// The errors of an answer that may be anything: empty, HTML, or JSON. No list of errors is none; anything else in its
-/// place is one.
+impl From<Object<WireProblem>> for Problem {
+    fn from(Object(wire): Object<WireProblem>) -> Self {
+        let WireProblem { code, message } = wire.unwrap_or_default();
+        let code = code.number().and_then(Number::as_u64);
+        Self {
+            code: code.and_then(|code| u16::try_from(code).ok()),
+            message: message.text().unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireProblem {
+    code: Scalar,
+    message: Scalar,
+}
+
+#[derive(Default, Deserialize)]
+struct Reported {
+    #[serde(default, deserialize_with = "errors")]
+    errors: Vec<Problem>,
+}
+
+/// No list of errors is none; anything else in its place is one. Of a very long list, the rest counts as one.
+fn errors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Problem>, D::Error> {
+    Ok(
+        match Place::<Object<WireProblem>, PROBLEMS>::deserialize(deserializer)? {
+            Place::Null => Vec::new(),
+            Place::Scalar => vec![Problem::default()],
+            Place::One(problem) => vec![problem.into()],
+            Place::Many { first, more } => first
+                .into_iter()
+                .map(Problem::from)
+                .chain(more.then(Problem::default))
+                .collect(),
+        },
+    )
+}
+
+/// The errors of an answer that may be anything: empty, HTML, or JSON.
 pub(super) fn problems(body: &[u8]) -> Vec<Problem> {
-    #[derive(Default, Deserialize)]
-    struct Envelope {
-        #[serde(default)]
-        errors: Value,
-    }
-    let problem = |error: &Value| Problem {
-        code: error["code"]
-            .as_u64()
-            .and_then(|code| u16::try_from(code).ok()),
-        message: error["message"].as_str().unwrap_or_default().to_owned(),
-    };
-    match serde_json::from_slice(body).unwrap_or_default() {
-        Envelope {
-            errors: Value::Null,
-        } => Vec::new(),
-        Envelope {
-            errors: Value::Array(errors),
-        } => errors.iter().map(problem).collect(),
-        Envelope { errors } => vec![problem(&errors)],
-    }
+    let reported: Reported = serde_json::from_slice(body).unwrap_or_default();
+    reported.errors
+}
+
+/// The errors of a success, which must be an answer that can be read.
+fn reported(operation: Operation, reply: &Reply) -> Result<Vec<Problem>, UpstreamError> {
+    decode::<Reported>(operation, &reply.body).map(|reported| reported.errors)
 }
 
 /// Reads a page of a listing.
@@ -95,17 +124,17 @@ pub(super) fn page<R: Record + DeserializeOwned>(
     #[serde(bound = "R: DeserializeOwned")]
     struct Envelope<R> {
         meta: Meta,
-        resources: Option<Vec<Option<R>>>,
+        resources: Option<List<Option<R>, RECORDS>>,
     }
     refusal::success(operation, reply)?;
     // Looked at first: an answer that reports errors may lack what a page must have.
-    if let Some(problem) = problems(&reply.body).first() {
+    if let Some(problem) = reported(operation, reply)?.first() {
         return Err(refusal::partial(operation, problem));
     }
     let envelope: Envelope<R> = decode(operation, &reply.body)?;
     let Pagination { total, after, next } = envelope.meta.pagination;
     Ok(Page {
-        records: envelope.resources.unwrap_or_default(),
+        records: envelope.resources.map_or_else(Vec::new, |list| list.0),
         total: usize::try_from(total).unwrap_or(usize::MAX),
         next: after.or(next),
     })
@@ -162,7 +191,7 @@ pub(super) struct ScoreRecord {
     #[serde(default, deserialize_with = "text")]
     aid: Option<String>,
     #[serde(default)]
-    score: Value,
+    score: Scalar,
 }
 
 impl Record for ScoreRecord {
@@ -184,8 +213,9 @@ impl Record for ScoreRecord {
 }
 
 /// Only a JSON integer from 0 to 100 is a score.
-fn assess(value: &Value) -> Assessment {
-    value.as_i64().and_then(Score::new).map_or_else(
+fn assess(value: &Scalar) -> Assessment {
+    let score = value.number().and_then(Number::as_i64);
+    score.and_then(Score::new).map_or_else(
         || Assessment::Invalid(plain(&value.to_string(), SCORE_CHARS)),
         Assessment::Score,
     )
@@ -196,39 +226,48 @@ fn assess(value: &Value) -> Assessment {
 pub(super) fn assessments(operation: Operation, reply: &Reply) -> Result<Scores, UpstreamError> {
     #[derive(Deserialize)]
     struct Envelope {
-        resources: Option<Vec<Option<Entity>>>,
+        resources: Option<List<Option<Entity>, RECORDS>>,
     }
     #[derive(Deserialize)]
     struct Entity {
         #[serde(default, deserialize_with = "text")]
         aid: Option<String>,
         #[serde(default)]
-        assessment: Value,
+        assessment: Object<Rating>,
     }
-    let problems = problems(&reply.body);
-    let only_unknown_ids = problems.iter().all(is_unknown_id);
-    let not_found = reply.status == 404 && !problems.is_empty() && only_unknown_ids;
+    #[derive(Deserialize)]
+    struct Rating {
+        #[serde(default)]
+        overall: Scalar,
+    }
+    let not_found = reply.status == 404 && is_about_unknown_ids(&problems(&reply.body));
     if !not_found {
         refusal::success(operation, reply)?;
-        if let Some(problem) = problems.iter().find(|problem| !is_unknown_id(problem)) {
-            return Err(refusal::partial(operation, problem));
-        }
+    }
+    let problems = reported(operation, reply)?;
+    if let Some(problem) = problems.iter().find(|problem| !is_unknown_id(problem)) {
+        return Err(refusal::partial(operation, problem));
     }
     let envelope: Envelope = decode(operation, &reply.body)?;
     // A missing list is no news of anyone, except in the 404.
     let entities = match envelope.resources {
         None if !not_found => return Err(operation.protocol("the list of resources is missing")),
-        list => list.unwrap_or_default(),
+        list => list.map_or_else(Vec::new, |list| list.0),
     };
     let mut scores = BTreeMap::new();
     for entity in entities.into_iter().flatten() {
         // psfalcon#179: a record without an assessment. It says the same as no record.
-        let overall = entity.assessment.get("overall").filter(|v| !v.is_null());
+        let overall = entity.assessment.0.map(|rating| rating.overall);
+        let overall = overall.filter(|overall| *overall != Scalar::Null);
         if let (Some(aid), Some(overall)) = (aid(entity.aid), overall) {
-            scores.insert(aid, assess(overall));
+            scores.insert(aid, assess(&overall));
         }
     }
     Ok(scores)
+}
+
+fn is_about_unknown_ids(problems: &[Problem]) -> bool {
+    !problems.is_empty() && problems.iter().all(is_unknown_id)
 }
 
 /// "One or more of the specified agent IDs is not found", "Assessment not found": words for a sensor, and not for a

@@ -150,6 +150,21 @@ fn a_decoding_error_names_the_place_and_not_the_content() {
 }
 
 #[test]
+fn a_decoding_error_names_no_key_that_is_not_fit_to_be_shown() {
+    for key in [
+        "s3cret-1234567890-abcdef".to_owned(),
+        "x\u{1b}[31m\n".repeat(1_000),
+    ] {
+        let body = format!("{{{}: nul}}", Value::from(key));
+        let text = chain(
+            &decode::<std::collections::BTreeMap<String, u8>>(PROBE, body.as_bytes()).unwrap_err(),
+        );
+        assert!(!text.contains("s3cret"), "{text:?}");
+        crate::hostile::assert_fit(&text, 1_000);
+    }
+}
+
+#[test]
 fn segments_stay_in_their_place() {
     let base: Url = "https://example.com/proxy/".parse().unwrap();
     let url = endpoint(&base, ["api", "a/b", "../x", "..", "c?d#e", "50%"]);
@@ -157,4 +172,48 @@ fn segments_stay_in_their_place() {
         url.as_str(),
         "https://example.com/proxy/api/a%2Fb/..%2Fx/c%3Fd%23e/50%25"
     );
+}
+
+/// The TLS versions that the first message of a connection offers (RFC 8446, 4.1.2 and 4.2.1).
+fn offered(hello: &[u8]) -> Vec<u16> {
+    let number = |at: usize| usize::from(hello[at]) << 8 | usize::from(hello[at + 1]);
+    // Record and handshake headers, version and random; then three lists with their lengths.
+    let mut at = 5 + 4 + 2 + 32;
+    at += 1 + usize::from(hello[at]);
+    at += 2 + number(at);
+    at += 1 + usize::from(hello[at]);
+    let end = at + 2 + number(at);
+    at += 2;
+    while at < end {
+        let (kind, length) = (number(at), number(at + 2));
+        if kind == 43 {
+            let versions = &hello[at + 5..at + 4 + length];
+            let version = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
+            return versions.chunks(2).map(version).collect();
+        }
+        at += 4 + length;
+    }
+    Vec::new()
+}
+
+#[tokio::test]
+async fn nothing_older_than_tls_1_2_is_offered() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url: Url = format!("https://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut hello = vec![0; 5];
+        connection.read_exact(&mut hello).unwrap();
+        let length = usize::from(hello[3]) << 8 | usize::from(hello[4]);
+        hello.resize(5 + length, 0);
+        connection.read_exact(&mut hello[5..]).unwrap();
+        hello
+    });
+    let http = Http::new().unwrap();
+    let request = http.request(Method::GET, url);
+    let refused = http.send(request, PROBE, 10, &budget()).await;
+    assert!(refused.is_err());
+    assert_eq!(offered(&server.join().unwrap()), [0x0304, 0x0303]);
 }

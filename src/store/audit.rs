@@ -5,8 +5,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde_dynamo::{from_item, to_item};
 
-use super::integrations::Item;
-use super::{Store, StoreError, call, decode, refused};
+use super::{Store, StoreError, call, decode, listed, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit::Record;
 use crate::integration::IntegrationId;
@@ -15,8 +14,8 @@ use crate::integration::IntegrationId;
 const BY_TARGET: &str = "target";
 
 /// Event ids begin with a year of four digits: these are less and greater than any.
-const EARLIEST: &str = "0";
-const LATEST: &str = "9";
+const EARLIEST: &str = "!";
+const LATEST: &str = "~";
 
 /// Which records are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,25 +126,27 @@ impl Store {
         let filtered = query.get_filter_expression().is_some();
         // Without a filter, what is read is what is wanted, the end of the range, and whether there is more.
         let size = i32::try_from(search.limit + 2).ok().filter(|_| !filtered);
-        let mut items = query.set_limit(size).into_paginator().items().send();
-        let mut page = Page {
+        let mut pages = query.set_limit(size).into_paginator().send();
+        let mut found = Page {
             records: Vec::new(),
             next: None,
         };
-        while let Some(item) = items.next().await {
-            let item: Item = item.map_err(refused(OPERATION))?;
-            let record: Record = from_item(item).map_err(decode(OPERATION))?;
-            // The range includes its end.
-            if search.next.as_ref() == Some(&record.event_id) {
-                continue;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(refused(OPERATION))?;
+            for item in listed(page.items, OPERATION)? {
+                let record: Record = from_item(item).map_err(decode(OPERATION))?;
+                // The range includes its end.
+                if search.next.as_ref() == Some(&record.event_id) {
+                    continue;
+                }
+                if found.records.len() == search.limit {
+                    found.next = found.records.last().map(|last| last.event_id.clone());
+                    return Ok(found);
+                }
+                found.records.push(record);
             }
-            if page.records.len() == search.limit {
-                page.next = page.records.last().map(|last| last.event_id.clone());
-                break;
-            }
-            page.records.push(record);
         }
-        Ok(page)
+        Ok(found)
     }
 
     /// The write of an audit record, which must be a new one.

@@ -9,10 +9,11 @@ use serde_dynamo::{from_item, to_attribute_value, to_item};
 use serde_json::{Map, Value};
 
 use super::lease::{Lease, still_at, unmet};
-use super::{Store, StoreError, call, cancelled_for, decode, refused, settled};
+use super::{Store, StoreError, call, cancelled_for, decode, listed, refused, settled};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
+use crate::domain::pending::Pending;
 use crate::domain::removal::Removal;
 use crate::domain::status::Status;
 use crate::error::chain;
@@ -42,6 +43,8 @@ pub struct Integration {
     pub lease: Option<Lease>,
     /// The wish to remove it, which the next run carries out.
     pub removal: Option<Removal>,
+    /// What runs were about to write and have not recorded.
+    pub pending: Pending,
 }
 
 /// New settings of an integration.
@@ -72,11 +75,13 @@ struct Kept {
     pause: Option<Pause>,
     lease: Option<Lease>,
     removal: Option<Removal>,
+    #[serde(default)]
+    pending: Pending,
 }
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
-const OWN_ATTRIBUTES: [&str; 7] = [
+const OWN_ATTRIBUTES: [&str; 8] = [
     "configVersion",
     "configUpdated",
     "configUpdatedBy",
@@ -84,6 +89,7 @@ const OWN_ATTRIBUTES: [&str; 7] = [
     "pause",
     "lease",
     "removal",
+    "pending",
 ];
 
 impl Integration {
@@ -108,6 +114,7 @@ impl Integration {
             pause: kept.pause,
             lease: kept.lease,
             removal: kept.removal,
+            pending: kept.pending,
         })
     }
 }
@@ -141,23 +148,25 @@ impl Store {
     /// DynamoDB's.
     pub async fn integrations(&self) -> Result<Vec<Integration>, StoreError> {
         const OPERATION: &str = "list the integrations";
-        let mut items = self
+        let mut pages = self
             .client
             .scan()
             .table_name(&self.integrations)
             .consistent_read(true)
             .into_paginator()
-            .items()
             .send();
         let mut all = Vec::new();
-        while let Some(item) = items.next().await {
-            match Integration::from_item(item.map_err(refused(OPERATION))?, OPERATION) {
-                Ok(integration) => all.push(integration),
-                Err(error) => {
-                    tracing::error!(
-                        error = chain(&error),
-                        "an item of the integrations table is left out"
-                    );
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(refused(OPERATION))?;
+            for item in listed(page.items, OPERATION)? {
+                match Integration::from_item(item, OPERATION) {
+                    Ok(integration) => all.push(integration),
+                    Err(error) => {
+                        tracing::error!(
+                            error = chain(&error),
+                            "an item of the integrations table is left out"
+                        );
+                    }
                 }
             }
         }

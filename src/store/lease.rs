@@ -41,6 +41,8 @@ pub struct Finish<'a> {
     pub status: &'a Status,
     /// The pause from now on, if there is one.
     pub pause: Option<&'a Pause>,
+    /// Whether all that it meant to write is recorded, so that nothing is pending.
+    pub nothing_open: bool,
 }
 
 /// What became of it.
@@ -76,7 +78,7 @@ impl Store {
             .update_item()
             .table_name(&self.integrations)
             .key("id", AttributeValue::S(id.to_string()))
-            .update_expression("SET #lease = :lease")
+            .update_expression("SET #lease = :lease, pending = if_not_exists(pending, :none)")
             .condition_expression(
                 "attribute_exists(id) AND (attribute_not_exists(#lease) OR #lease.#until < :now OR #lease.#owner = :me)",
             )
@@ -84,6 +86,7 @@ impl Store {
             .expression_attribute_names("#until", "until")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":lease", AttributeValue::M(lease))
+            .expression_attribute_values(":none", AttributeValue::M(HashMap::new()))
             .expression_attribute_values(":now", AttributeValue::S(rfc3339(now)))
             .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()))
             .return_values(ReturnValue::AllNew)
@@ -131,6 +134,9 @@ impl Store {
             None => ("SET #status = :status", vec!["#pause"]),
         };
         let (mut condition, mut values) = ("#lease.#owner = :me".to_owned(), HashMap::new());
+        if finish.nothing_open {
+            remove.push("pending.#run");
+        }
         if release {
             remove.push("#lease");
             condition.push_str(" AND ");
@@ -159,6 +165,7 @@ impl Store {
             .key("id", AttributeValue::S(finish.id.to_string()))
             .update_expression(update)
             .condition_expression(condition)
+            .set_expression_attribute_names(finish.nothing_open.then(|| run_name(finish.owner)))
             .expression_attribute_names("#status", "status")
             .expression_attribute_names("#pause", "pause")
             .expression_attribute_names("#lease", "lease")
@@ -250,6 +257,10 @@ impl Store {
             Err(error) => Err(error),
         }
     }
+}
+
+fn run_name(run_id: &str) -> HashMap<String, String> {
+    HashMap::from([("#run".to_owned(), run_id.to_owned())])
 }
 
 /// The condition that the settings are still at this version. An item that was made by hand may have none.

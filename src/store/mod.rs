@@ -7,6 +7,7 @@ mod audit;
 mod integrations;
 mod lease;
 mod nodes;
+mod pending;
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -18,13 +19,16 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 use backon::{ExponentialBuilder, Retryable};
 
 use crate::config::Config;
-use crate::error::of_aws;
+use crate::error::{of_aws, said};
 use crate::integration::IntegrationId;
+
+use integrations::Item;
 
 pub use audit::{Page, Search};
 pub use integrations::{Integration, Rewrite};
 pub use lease::{Finish, Finished, Lease};
 pub use nodes::MAX_CHANGES;
+pub use pending::Claim;
 
 /// A read or write of our own tables that failed.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +80,22 @@ pub enum StoreError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+}
+
+impl StoreError {
+    /// What to do, as half a sentence.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::NoIntegration { .. } => "connect it, or correct the name",
+            Self::IntegrationExists { .. } => "update it, or choose another name",
+            Self::Conflict { .. } => "look at its status and send the change again",
+            Self::Overtaken { .. } => "the next run goes on",
+            Self::Call { .. } => {
+                "the next run goes on; if it stays, see the AWS Health Dashboard and the function's role"
+            }
+            Self::Decode { .. } => "mend or delete the item: somebody has edited it by hand",
+        }
+    }
 }
 
 /// The three tables.
@@ -175,12 +195,19 @@ fn call<E: StdError + Send + Sync + 'static>(
     }
 }
 
-/// Likewise for an item that does not decode (or encode).
-fn decode<E: StdError + Send + Sync + 'static>(
-    operation: &'static str,
-) -> impl FnOnce(E) -> StoreError {
+/// Likewise for an item that does not decode (or encode); the decoder quotes what it found.
+fn decode<E: StdError>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Decode {
         operation,
-        source: source.into(),
+        source: said(&source.to_string(), 400).into(),
     }
+}
+
+/// The items of a page. An answer without a list is none (DynamoDB's has an empty one), and must not be taken for a table
+/// without items.
+fn listed(items: Option<Vec<Item>>, operation: &'static str) -> Result<Vec<Item>, StoreError> {
+    items.ok_or_else(|| StoreError::Call {
+        operation,
+        source: "the answer is empty".into(),
+    })
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::{from_item, to_item};
 
-use super::{Store, StoreError, call, cancelled_for, decode, refused};
+use super::{Store, StoreError, call, cancelled_for, decode, listed, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::device::NodeId;
@@ -88,7 +88,7 @@ impl Store {
     /// DynamoDB's.
     pub async fn records(&self, integration: &IntegrationId) -> Result<Records, StoreError> {
         const OPERATION: &str = "read the node records";
-        let mut items = self
+        let mut pages = self
             .client
             .query()
             .table_name(&self.nodes)
@@ -96,14 +96,15 @@ impl Store {
             .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
             .consistent_read(true)
             .into_paginator()
-            .items()
             .send();
         let mut records = Records::new();
-        while let Some(item) = items.next().await {
-            let item: NodeItem =
-                from_item(item.map_err(refused(OPERATION))?).map_err(decode(OPERATION))?;
-            let (node, written) = item.into_record().map_err(decode(OPERATION))?;
-            records.insert(node, written);
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(refused(OPERATION))?;
+            for item in listed(page.items, OPERATION)? {
+                let item: NodeItem = from_item(item).map_err(decode(OPERATION))?;
+                let (node, written) = item.into_record().map_err(decode(OPERATION))?;
+                records.insert(node, written);
+            }
         }
         Ok(records)
     }
@@ -129,8 +130,7 @@ impl Store {
             .send()
             .await
             .map_err(refused(OPERATION))?;
-        let items = answer.items.unwrap_or_default();
-        Ok(items
+        Ok(listed(answer.items, OPERATION)?
             .into_iter()
             .filter_map(|mut item| match item.remove("nodeId") {
                 Some(AttributeValue::S(id)) => Some(NodeId(id)),

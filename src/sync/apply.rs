@@ -30,8 +30,32 @@ pub(super) struct Applied {
 
 /// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
+    let mut applied = Applied::default();
+    for window in plan.changes.chunks(MAX_CHANGES * AT_ONCE) {
+        applied = applied.and(apply_window(run, writer, window).await);
+        if applied.failure.is_some() {
+            return applied;
+        }
+    }
+    let forgotten = run
+        .world
+        .store
+        .forget(&run.integration.id, &plan.departed)
+        .await;
+    applied.failure = forgotten.err().map(Failure::from);
+    applied
+}
+
+/// What is to be written is stored before it is, so that no death of the run can keep it from the records.
+async fn apply_window(run: &Run<'_>, writer: &TailscaleWriter, window: &[Change]) -> Applied {
+    if let Err(error) = run.intend(window).await {
+        return Applied {
+            failure: Some(error.into()),
+            ..Applied::default()
+        };
+    }
     let stopped = AtomicBool::new(false);
-    let mut applied = stream::iter(plan.changes.chunks(MAX_CHANGES))
+    let applied = stream::iter(window.chunks(MAX_CHANGES))
         .map(|chunk| async {
             if stopped.load(Ordering::Relaxed) {
                 return Applied::default();
@@ -46,12 +70,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
         .fold(Applied::default(), |sum, chunk| async { sum.and(chunk) })
         .await;
     if applied.failure.is_none() {
-        let forgotten = run
-            .world
-            .store
-            .forget(&run.integration.id, &plan.departed)
-            .await;
-        applied.failure = forgotten.err().map(Failure::from);
+        run.nothing_is_open();
     }
     applied
 }
@@ -79,7 +98,7 @@ async fn apply_chunk(run: &Run<'_>, writer: &TailscaleWriter, chunk: &[Change]) 
             applied.removed = changes.iter().filter(|change| change.is_removal()).count();
             applied.written = changes.len() - applied.removed;
         }
-        // Not recorded means that the next run does it, and records it, again.
+        // The note of what was to be written stays, and the next run records it.
         Err(error) => applied.failure = Some(error.into()),
     }
     applied

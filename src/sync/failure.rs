@@ -1,6 +1,7 @@
 //! What can end a run, in its classes.
 
-use crate::error::{ErrorKind, Side, UpstreamError};
+use crate::domain::status::Trouble;
+use crate::error::{ErrorKind, Side, UpstreamError, chain};
 use crate::integration::InvalidSettings;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
@@ -23,12 +24,29 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What happened and what to do, in people's words.
+    pub fn trouble(&self) -> Trouble {
+        Trouble {
+            what: chain(self),
+            remedy: self.remedy(),
+        }
+    }
+
+    /// What to do, as half a sentence.
+    fn remedy(&self) -> String {
+        match self {
+            Self::Upstream(error) => error.remedy(),
+            Self::Secret(error) => error.remedy(),
+            Self::Settings(_) => "correct it with `make update`".to_owned(),
+            Self::Store(error) => error.remedy().to_owned(),
+        }
+    }
+
     /// Its class.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Upstream(error) => error.kind(),
-            Self::Secret(error) if error.is_auth() => ErrorKind::Authentication,
-            Self::Secret(_) => ErrorKind::Unavailable,
+            Self::Secret(error) => error.kind(),
             Self::Settings(_) => ErrorKind::Configuration,
             Self::Store(_) => ErrorKind::Storage,
         }
@@ -37,8 +55,9 @@ impl Failure {
     /// Whose refusal of a credential it is, if it is one.
     pub fn refused_by(&self) -> Option<Side> {
         match self {
-            Self::Upstream(error) => error.is_auth().then(|| error.side()),
-            Self::Secret(error) => error.is_auth().then_some(Side::Secrets),
+            _ if !self.kind().pauses() => None,
+            Self::Upstream(error) => Some(error.side()),
+            Self::Secret(_) => Some(Side::Secrets),
             Self::Settings(_) | Self::Store(_) => None,
         }
     }

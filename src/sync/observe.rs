@@ -5,6 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::failure::Failure;
 use super::run::Run;
 use crate::domain::device::{Device, Devices, NodeId};
+use crate::domain::guard::Ground;
 use crate::domain::host::{Account, Scores};
 use crate::domain::join::join;
 use crate::domain::plan::{Doubts, Records, doubts, plan};
@@ -84,7 +85,7 @@ pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, 
         )
         .await?;
         let mut falcon = Account::default();
-        falcon.extend(hosts, scores);
+        falcon.extend(run.seen(hosts), scores);
         Ok((clients, falcon, devices))
     };
     let (records, (clients, falcon, devices)) = futures::future::try_join(records, both).await?;
@@ -135,7 +136,7 @@ async fn look_up(
     let departed = look_for(tailscale, first.departed.iter().take(DEPARTED));
     let hosts = falcon.find_hosts(&first.serials, &first.hosts);
     let (hosts, devices) = futures::future::try_join(hosts, departed).await?;
-    seen.falcon.extend(hosts, Scores::new());
+    seen.falcon.extend(run.seen(hosts), Scores::new());
     seen.devices.extend(devices);
     // Asked again: a host that was found, or a device, brings sensors whose scores are to be looked up.
     let mut sensors = seen.doubts(run, settings).scores;
@@ -162,6 +163,16 @@ pub(super) async fn look_for(
 }
 
 impl Seen {
+    /// What a plan rests on, for the guard.
+    pub(super) fn ground(&self) -> Ground<'_> {
+        let present = |node: &&NodeId| self.devices.contains_key(*node);
+        Ground {
+            falcon: &self.falcon,
+            records: self.records.len(),
+            present: self.records.keys().filter(present).count(),
+        }
+    }
+
     fn doubts(&self, run: &Run<'_>, settings: &Settings) -> Doubts {
         let joined = join(&self.falcon, &self.devices, run.seen_since(settings));
         let plan = plan(

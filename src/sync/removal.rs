@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::answer::Report;
 use super::apply;
 use super::failure::Failure;
 use super::observe::{look_for, sign_in_tailscale};
+use super::report::Report;
 use super::run::Run;
+use super::settle::settle;
 use crate::domain::device::NodeId;
 use crate::domain::removal::{Attributes, Removal, take_away};
 
@@ -20,6 +21,7 @@ pub(super) async fn carry_out(run: &Run<'_>, removal: &Removal) -> Report {
 }
 
 async fn delete(run: &Run<'_>) -> Result<Report, Failure> {
+    settle(run).await?;
     let records = run.world.store.records(&run.integration.id).await?;
     if records.is_empty() {
         return Ok(Report::taken_away(0));

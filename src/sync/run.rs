@@ -1,24 +1,30 @@
 //! One run: its lease, its deadline, and what it leaves behind.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::answer::{Answer, Report};
+mod account;
+
 use super::failure::Failure;
+use super::observe::Seen;
+use super::report::Report;
 use crate::clock::Deadline;
 use crate::command::SyncOne;
 use crate::domain::audit;
-use crate::domain::join::Counts;
+use crate::domain::host::Host;
+use crate::domain::join::Joined;
+use crate::domain::lost::{self, Lost};
 use crate::domain::pause::{Pause, Present};
+use crate::domain::pending::{Intents, intents};
 use crate::domain::plan::Change;
 use crate::domain::removal::{Attributes, Removal};
-use crate::domain::status::{RunOutcome, Status};
+use crate::domain::status::RunOutcome;
 use crate::error::Side;
 use crate::integration::{InvalidSettings, Settings};
 use crate::retry::Budget;
-use crate::store::{Finish, Finished, Integration, StoreError};
+use crate::store::{Claim, Finish, Finished, Integration, StoreError};
 use crate::world::{Invocation, World};
 
 /// Left of a run's time for recording what it did: work stops this much before the end, or at three quarters of a very
@@ -35,6 +41,18 @@ struct Versions {
     tailscale: Option<String>,
 }
 
+/// What this run meant to write, as far as it is stored.
+#[derive(Debug, Default)]
+enum Open {
+    /// Nothing was to be written.
+    #[default]
+    Untouched,
+    /// It may or may not be written, and is not recorded.
+    Unknown(Intents),
+    /// All of it is recorded.
+    Nothing,
+}
+
 /// A run of one integration.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
@@ -45,6 +63,7 @@ pub(super) struct Run<'a> {
     invocation: &'a Invocation,
     started: Timestamp,
     versions: Mutex<Versions>,
+    open: Mutex<Open>,
     /// The pause whose row of refusals another refusal would go on with.
     row: Option<Pause>,
 }
@@ -93,6 +112,7 @@ impl<'a> Run<'a> {
             invocation,
             started,
             versions: Mutex::default(),
+            open: Mutex::default(),
         }
     }
 
@@ -108,6 +128,12 @@ impl<'a> Run<'a> {
             .map_err(InvalidSettings::clone)?;
         self.world.config.accept(settings)?;
         Ok(settings)
+    }
+
+    /// Hosts as they can have been seen by now.
+    pub(super) fn seen(&self, hosts: Vec<Host>) -> impl Iterator<Item = Host> {
+        let now = self.world.clock.now();
+        hosts.into_iter().map(move |host| host.seen_by(now))
     }
 
     /// Since when a host must have been seen to count, if the integration says so.
@@ -219,12 +245,53 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Records accepted changes.
-    pub(super) async fn record(&self, changes: &[Change]) -> Result<(), StoreError> {
+    /// Stores what is about to be written. It fails where the lease is another run's by now.
+    pub(super) async fn intend(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let intents = intents(changes);
+        let (id, run_id) = (&self.integration.id, self.id());
         self.world
             .store
-            .record(&self.audit(ACTOR), changes, self.world.clock.now())
+            .intend(id, run_id, &intents, Claim::Owner)
+            .await?;
+        *self.open() = Open::Unknown(intents);
+        Ok(())
+    }
+
+    /// Takes note that all that was stored by [`Run::intend`] has come to its end, and is recorded.
+    pub(super) fn nothing_is_open(&self) {
+        *self.open() = Open::Nothing;
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records accepted changes.
+    pub(super) async fn record(&self, changes: &[Change]) -> Result<(), StoreError> {
+        self.record_for(self.id(), changes).await
+    }
+
+    /// Records changes that a run, this one or another, has made.
+    pub(super) async fn record_for(
+        &self,
+        run_id: &str,
+        changes: &[Change],
+    ) -> Result<(), StoreError> {
+        let context = audit::Context {
+            run_id: run_id.to_owned(),
+            ..self.audit(ACTOR)
+        };
+        self.world
+            .store
+            .record(&context, changes, self.world.clock.now())
             .await
+    }
+
+    /// The devices that lost their identity, known from before or seen now.
+    pub(super) fn lost(&self, seen: &Seen, joined: &Joined) -> Vec<Lost> {
+        let before = self.integration.status.as_ref();
+        let before = before.map_or(&[][..], |status| &status.lost_identity);
+        lost::lost(before, &seen.records, joined, &seen.devices, self.started)
     }
 
     fn audit(&self, actor: &str) -> audit::Context {
@@ -254,7 +321,10 @@ impl<'a> Run<'a> {
         let pause = match report.refused_by {
             Some(side) => {
                 let version = self.refused_version(side).await;
-                let error = report.error.clone().unwrap_or_default();
+                let error = report
+                    .trouble
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string);
                 Some(Pause::after(
                     self.row.as_ref(),
                     side,
@@ -276,6 +346,7 @@ impl<'a> Run<'a> {
             config_version: self.integration.config_version,
             status: &status,
             pause: pause.as_ref(),
+            nothing_open: matches!(*self.open(), Open::Nothing),
         };
         let finished = self.world.store.finish(&finish).await?;
         if finished == Finished::Overtaken {
@@ -284,108 +355,23 @@ impl<'a> Run<'a> {
                 run_id = self.id(),
                 "the lease ran out before the run was recorded; another run goes on"
             );
+            self.leave_open().await?;
         }
         Ok(finished)
     }
 
-    fn status(&self, report: &Report) -> Status {
-        let before = self.integration.status.as_ref();
-        let success = report.outcome.is_success();
-        let counts = self.counts(report);
-        Status {
-            last_sync: self.started,
-            last_success: if success {
-                Some(self.started)
-            } else {
-                before.and_then(|status| status.last_success)
-            },
-            outcome: report.outcome,
-            error: report.error.clone(),
-            error_kind: report.error_kind,
-            provider_host_count: counts.provider_hosts,
-            possible_matched_count: counts.possible_matched,
-            matched_count: counts.matched,
-            written: report.written,
-            removed: report.removed,
-            run_id: self.invocation.id.clone(),
-            duration_ms: self.duration_ms(),
-            config_version: self.integration.config_version,
-            consecutive_failures: if success {
-                0
-            } else {
-                before
-                    .map_or(0, |status| status.consecutive_failures)
-                    .saturating_add(1)
-            },
-            findings: report.findings.clone(),
+    /// What this run may have written after it had lost its lease is the next one's to find out.
+    async fn leave_open(&self) -> Result<(), StoreError> {
+        let Open::Unknown(intents) = std::mem::take(&mut *self.open()) else {
+            return Ok(());
+        };
+        let (id, run_id) = (&self.integration.id, self.id());
+        let store = &self.world.store;
+        match store.intend(id, run_id, &intents, Claim::Latecomer).await {
+            // The integration is gone, and its attributes with it.
+            Err(StoreError::Overtaken { .. }) => Ok(()),
+            done => done,
         }
-    }
-
-    /// The counts of this run, or of the last one that came so far.
-    fn counts(&self, report: &Report) -> Counts {
-        report.counts.unwrap_or_else(|| {
-            self.integration
-                .status
-                .as_ref()
-                .map_or_else(Counts::default, |status| Counts {
-                    provider_hosts: status.provider_host_count,
-                    possible_matched: status.possible_matched_count,
-                    matched: status.matched_count,
-                })
-        })
-    }
-
-    fn duration_ms(&self) -> u64 {
-        let duration = self.world.clock.now().duration_since(self.started);
-        u64::try_from(duration.as_millis()).unwrap_or(0)
-    }
-
-    fn log(&self, report: &Report, status: &Status) {
-        let integration = &self.integration.id;
-        let outcome = serde_json::to_string(&report.outcome).unwrap_or_default();
-        let outcome = outcome.trim_matches('"');
-        macro_rules! record {
-            ($level:ident) => {
-                tracing::$level!(
-                    integration = %integration,
-                    run_id = self.id(),
-                    outcome,
-                    error = report.error,
-                    provider_host_count = status.provider_host_count,
-                    possible_matched_count = status.possible_matched_count,
-                    matched_count = status.matched_count,
-                    written = report.written,
-                    removed = report.removed,
-                    unchanged = report.unchanged,
-                    failed = report.failed,
-                    falcon_requests = self.budget.requests(Side::Falcon),
-                    tailscale_requests = self.budget.requests(Side::Tailscale),
-                    duration_ms = status.duration_ms,
-                    "{integration} is {outcome}: {} written, {} removed, {} unchanged",
-                    report.written,
-                    report.removed,
-                    report.unchanged,
-                )
-            };
-        }
-        match report.outcome {
-            // The runtime logs a fault of our own, since it is the invocation's error.
-            _ if report.fault.is_some() => record!(info),
-            RunOutcome::Failed | RunOutcome::Paused => record!(error),
-            RunOutcome::Held => record!(warn),
-            RunOutcome::Synced
-            | RunOutcome::Unchanged
-            | RunOutcome::Planned
-            | RunOutcome::Skipped => {
-                record!(info);
-            }
-        }
-    }
-
-    /// The answer to whoever asked. A fault of our own is an error, so that Lambda tries again.
-    pub(super) fn answer(&self, report: Report) -> Result<Answer, StoreError> {
-        let counts = self.counts(&report);
-        report.into_answer(&self.integration.id, self.id(), counts, self.duration_ms())
     }
 
     /// Gives the lease back without having done anything. The status stays that of the last run.

@@ -29,8 +29,8 @@ pub use crate::tailscale::writer::{AttributeWrite, TailscaleWriter, Written};
 const DEVICE_LISTING: Operation = operation("the device listing", "devices:core:read");
 const DEVICE_LOOK_UP: Operation = operation("the device look-up", "devices:core:read");
 
-/// The listing has no pages; at 1.8 kB a device, this is some 290,000.
-const LISTING_CAP: usize = 512 << 20;
+/// The listing has no pages; at 1.8 kB a device, this is some 145,000.
+const LISTING_CAP: usize = 256 << 20;
 /// One device, or the answer to a write.
 const REPLY_CAP: usize = 1 << 20;
 
@@ -97,7 +97,8 @@ impl Tailscale {
         // The default fields lack the posture identity.
         url.set_query(Some("fields=all"));
         let attempt = |token: Token| session.list(token, url.clone());
-        session.authorized(DEVICE_LISTING, attempt).await
+        let devices = session.authorized(DEVICE_LISTING, attempt).await;
+        devices.map_err(|error| refusal::no_tailnet(DEVICE_LISTING, error))
     }
 
     /// One device; nothing where the tailnet does not have it (any more).

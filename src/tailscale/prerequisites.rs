@@ -110,7 +110,11 @@ impl Tailscale {
         let url = self.session.url(["device", &node.0, "attributes"]);
         let reply = self.get(ATTRIBUTES, &url, refusal::is_not_found).await?;
         if reply.status == StatusCode::NOT_FOUND {
-            return Ok(None);
+            // That a device is gone must not be believed while it is there: what it holds would be taken for nothing.
+            return match self.device(node).await? {
+                Some(_) => Err(ATTRIBUTES.rejected(404, "the device is there".to_owned())),
+                None => Ok(None),
+            };
         }
         let wire: Wire = decode(ATTRIBUTES, &reply.body)?;
         Ok(Some(wire.attributes))

@@ -1,8 +1,6 @@
 //! What Tailscale's statuses and texts mean.
 
-use jiff::fmt::rfc2822;
-use jiff::{SignedDuration, Timestamp};
-use reqwest::header::RETRY_AFTER;
+use jiff::Timestamp;
 use serde::Deserialize;
 use tracing::warn;
 
@@ -14,18 +12,21 @@ use crate::retry::Operation;
 const MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check that the OAuth client still exists and that the secret holds its clientId and clientSecret";
-const TOKEN: &str = "the credential was revoked or has ended (API keys end after 90 days at most)";
-const FORBIDDEN: &str = "the tailnet does not allow this call, whatever the credential's scopes (custom posture attributes \
-     need a Premium or Enterprise plan); Tailscale's own words are in the log";
+const TOKEN: &str = "store a new credential: this one was revoked or has ended (API keys end after 90 days at most)";
+const PLAN: &str = "see whether the tailnet's plan has custom posture attributes (Premium or Enterprise); Tailscale's own words \
+     are in the log";
+const REDIRECT: &str = "check TAILSCALE_API_URL: redirects are not followed with a credential";
+const TAILNET: &str =
+    "correct `tailnet`, or use a credential that belongs to it; `-` is the credential's own";
 
 /// What an unsuccessful answer to an API call means.
 pub(super) fn classify(operation: Operation, reply: &Reply, now: Timestamp) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
-        300..=399 => operation.rejected(status, "redirects are not followed".to_owned()),
+        300..=399 => redirected(operation, status),
         401 => operation.refused(status, TOKEN),
         403 => forbidden(operation, reply),
-        429 => operation.rate_limited(retry_after(reply, now)),
+        429 => operation.rate_limited(reply.wait_until(now)),
         // "Not implemented" stays so.
         501 => operation.rejected(status, message(reply).unwrap_or_default()),
         408 | 500.. => operation.failing(status),
@@ -38,8 +39,8 @@ pub(super) fn classify_token(operation: Operation, reply: &Reply, now: Timestamp
     let status = reply.status.as_u16();
     match status {
         400 | 401 | 403 => operation.refused(status, CREDENTIAL),
-        300..=399 => operation.rejected(status, "redirects are not followed".to_owned()),
-        429 => operation.rate_limited(retry_after(reply, now)),
+        300..=399 => redirected(operation, status),
+        429 => operation.rate_limited(reply.wait_until(now)),
         408 | 500.. => operation.failing(status),
         _ => operation.rejected(status, String::new()),
     }
@@ -50,9 +51,25 @@ fn forbidden(operation: Operation, reply: &Reply) -> UpstreamError {
     match message(reply) {
         Some(text) if !text.contains("permission") && !text.contains("scope") => {
             warn!(operation = operation.name, text, "Tailscale forbids a call");
-            operation.refused(403, FORBIDDEN)
+            let problem = "the tailnet does not allow it, whatever the credential's scopes";
+            operation.misconfigured(Some(403), problem, PLAN)
         }
         _ => operation.missing_scope(),
+    }
+}
+
+fn redirected(operation: Operation, status: u16) -> UpstreamError {
+    operation.misconfigured(Some(status), "it answers with a redirect", REDIRECT)
+}
+
+/// The tailnet's own path is not found: that is no matter of the device asked for.
+pub(super) fn no_tailnet(operation: Operation, error: UpstreamError) -> UpstreamError {
+    match error {
+        UpstreamError::Rejected { status: 404, .. } => {
+            let problem = "this credential sees no such tailnet";
+            operation.misconfigured(Some(404), problem, TAILNET)
+        }
+        error => error,
     }
 }
 
@@ -72,21 +89,10 @@ fn message(reply: &Reply) -> Option<String> {
     Some(said(&message, MESSAGE_CHARS))
 }
 
-/// Whether Tailscale sends the header is not documented; if so it holds seconds or a date, as the standard says.
-fn retry_after(reply: &Reply, now: Timestamp) -> Option<Timestamp> {
-    let value = reply.header(RETRY_AFTER.as_str())?.trim();
-    match value.parse::<u32>() {
-        Ok(seconds) => now
-            .checked_add(SignedDuration::from_secs(seconds.into()))
-            .ok(),
-        Err(_) => rfc2822::parse(value).ok().map(|date| date.timestamp()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use reqwest::StatusCode;
-    use reqwest::header::{HeaderMap, HeaderValue};
+    use reqwest::header::HeaderMap;
 
     use super::*;
     use crate::error::{ErrorKind, Side};
@@ -109,8 +115,8 @@ mod tests {
     fn each_status_has_its_class() {
         let scope = r#"{"message":"calling actor does not have enough permissions to perform this function"}"#;
         for (status, body, kind) in [
-            (302, "", ErrorKind::RefusedWrite),
-            (400, r#"{"message":"bad"}"#, ErrorKind::RefusedWrite),
+            (302, "", ErrorKind::Configuration),
+            (400, r#"{"message":"bad"}"#, ErrorKind::Protocol),
             (
                 401,
                 r#"{"message":"API token invalid"}"#,
@@ -121,12 +127,12 @@ mod tests {
             (
                 403,
                 r#"{"message":"not on this plan"}"#,
-                ErrorKind::Authentication,
+                ErrorKind::Configuration,
             ),
-            (404, "", ErrorKind::RefusedWrite),
+            (404, "", ErrorKind::Protocol),
             (429, "", ErrorKind::RateLimited),
             (500, "", ErrorKind::Unavailable),
-            (501, "", ErrorKind::RefusedWrite),
+            (501, "", ErrorKind::Protocol),
             (504, "<html>", ErrorKind::Unavailable),
         ] {
             let error = classify(PROBE, &reply(status, body), Timestamp::UNIX_EPOCH);
@@ -141,20 +147,5 @@ mod tests {
             let error = classify_token(PROBE, &reply, Timestamp::UNIX_EPOCH);
             assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
         }
-    }
-
-    #[test]
-    fn a_wait_is_told_in_seconds_or_as_a_date() {
-        let until = |value: &'static str| {
-            let mut reply = reply(429, "");
-            reply
-                .headers
-                .insert(RETRY_AFTER, HeaderValue::from_static(value));
-            retry_after(&reply, Timestamp::from_second(1000).unwrap()).map(Timestamp::as_second)
-        };
-        assert_eq!(until("30"), Some(1030));
-        assert_eq!(until("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        assert_eq!(until("soon"), None);
-        assert_eq!(until("-1"), None);
     }
 }

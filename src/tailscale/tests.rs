@@ -1,5 +1,6 @@
 //! The client against a scripted server.
 
+mod hostile;
 mod prerequisites;
 
 use serde_json::{Value, json};
@@ -106,7 +107,13 @@ async fn an_oauth_client_trades_its_secret_and_an_api_key_is_the_token() {
         "{debug}"
     );
     let cut = TailscaleCredentials::ApiKey("tskey\napi".into());
-    assert!(sign_in_with(&server, cut).await.unwrap_err().is_auth());
+    assert!(
+        sign_in_with(&server, cut)
+            .await
+            .unwrap_err()
+            .kind()
+            .pauses()
+    );
 }
 
 #[tokio::test]
@@ -123,7 +130,8 @@ async fn a_refused_token_is_replaced_once() {
             .devices()
             .await
             .unwrap_err()
-            .is_auth()
+            .kind()
+            .pauses()
     );
     assert_eq!(calls(&refused).len(), 2);
 }
@@ -307,7 +315,7 @@ async fn a_failure_of_the_whole_ends_the_writing_and_keeps_what_was_accepted() {
     assert!(written.refused.is_empty());
     let error = written.error.unwrap().to_string();
     assert!(
-        error.contains("needs the scope devices:posture_attributes"),
+        error.contains("lacks the scope devices:posture_attributes"),
         "{error}"
     );
     assert_eq!(calls(&server).len(), 2);
@@ -394,7 +402,7 @@ async fn single_writes_end_at_a_failure_of_the_whole_and_tell_what_was_accepted(
         .write(&writes(0..20), "why")
         .await;
     assert_eq!(written.accepted.len(), 7);
-    assert!(written.error.unwrap().is_auth());
+    assert!(written.error.unwrap().kind().pauses());
 }
 
 #[tokio::test]

@@ -3,36 +3,33 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
 use tracing::warn;
 
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::error::plain;
+use crate::lenient::{Place, Scalar, text};
 
 /// How much of a name or a serial is kept.
 const TEXT_CHARS: usize = 255;
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::String(text) => Some(text),
-        _ => None,
-    })
-}
+/// How many serials of a device are looked at. Real ones report up to three.
+const SERIALS: usize = 32;
+/// How many devices a listing may have: as many as its size allows real ones.
+const DEVICES: usize = 150_000;
 
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    Ok(Value::deserialize(deserializer)? == Value::Bool(true))
+    Ok(Scalar::deserialize(deserializer)? == Scalar::Flag(true))
 }
 
-/// Texts; what is none is left out.
+/// The texts among the first things of a list; what is none is left out.
 fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let list = match Value::deserialize(deserializer)? {
-        Value::Array(list) => list,
-        _ => Vec::new(),
+    let first = match Place::<Scalar, SERIALS>::deserialize(deserializer)? {
+        Place::Many { first, .. } => first,
+        Place::Null | Place::Scalar | Place::One(_) => Vec::new(),
     };
-    let text = |value: Value| value.as_str().map(cut);
-    Ok(list.into_iter().filter_map(text).collect())
+    let texts = first.into_iter().filter_map(Scalar::text);
+    Ok(texts.map(|text| cut(&text)).collect())
 }
 
 /// As it came, but no longer than anything real. Control characters stay: they are a reason to refuse a serial.
@@ -119,6 +116,9 @@ fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Devices, D::Err
             let mut skipped = 0_usize;
             while let Some(device) = list.next_element::<WireDevice>()? {
                 match device.device() {
+                    Some(_) if devices.len() == DEVICES => {
+                        return Err(A::Error::invalid_length(DEVICES + 1, &self));
+                    }
                     Some(device) => {
                         devices.insert(device.node_id.clone(), device);
                     }
@@ -160,7 +160,7 @@ pub(super) struct Single<'a> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
@@ -27,6 +30,22 @@ pub(crate) fn sdk(endpoint: &str) -> SdkConfig {
         .region(Region::new("us-east-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .endpoint_url(endpoint)
+        .build()
+}
+
+/// Likewise for a function that is about to meet servers which do not answer: two tries, each of so long.
+pub(crate) fn impatient_sdk(endpoint: &str, patience: Duration) -> SdkConfig {
+    let tries = RetryConfig::standard()
+        .with_max_attempts(2)
+        .with_initial_backoff(Duration::from_millis(1))
+        .with_max_backoff(Duration::from_millis(2));
+    let time = TimeoutConfig::builder()
+        .operation_attempt_timeout(patience)
+        .build();
+    sdk(endpoint)
+        .into_builder()
+        .retry_config(tries)
+        .timeout_config(time)
         .build()
 }
 

@@ -82,7 +82,7 @@ async fn connect_tells_what_it_found_and_refuses_what_cannot_work() {
     let error = chain(&stage.try_ask(payload).await.unwrap_err());
     for words in [
         "the integration corp is not connected, since 2 of 12 checks failed: ",
-        "Secrets Manager does not give the secret corp/absent (ResourceNotFoundException): there is none of that name",
+        "Secrets Manager does not give the secret corp/absent (ResourceNotFoundException): create it with `make secret`",
         "the credential may not write posture attributes: add the scope devices:posture_attributes",
     ] {
         assert!(error.contains(words), "{error}");

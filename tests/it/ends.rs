@@ -116,7 +116,7 @@ async fn what_is_cut_short_is_finished_by_the_next_tick() {
     assert_eq!(answer["removed"], false, "{answer:#}");
     let error = answer["error"].as_str().unwrap();
     assert!(
-        error.starts_with("the integration is to be removed, but: Tailscale is not reachable"),
+        error.starts_with("The integration is to be removed, but: Tailscale is not reachable"),
         "{error}"
     );
     let corp = stage.corp().await;

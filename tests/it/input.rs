@@ -149,7 +149,7 @@ async fn secrets() {
         (
             "corp/wrong",
             [
-                "Falcon refused the credential at the token call",
+                "Falcon refused the credentials at the token call",
                 "not connected",
             ],
         ),

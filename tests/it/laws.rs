@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use falcon_posture_sync::domain::device::{Device, Devices, Identity, NodeId};
-use falcon_posture_sync::domain::guard::guard;
+use falcon_posture_sync::domain::guard::{Ground, guard};
 use falcon_posture_sync::domain::host::{Account, Aid, Assessment, Host, Score};
 use falcon_posture_sync::domain::join::{Joined, Outcome, join};
+use falcon_posture_sync::domain::pending::{intents, is_made, unrecorded};
 use falcon_posture_sync::domain::plan::{Plan, Records, Written, doubts, plan};
 use falcon_posture_sync::domain::serial::Serial;
 use falcon_posture_sync::integration::{AttributeKey, MaxRemovals, OnMissing};
@@ -14,6 +15,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use serde_json::Value;
 
 const NOW: Timestamp = Timestamp::constant(1_768_478_400, 0);
 
@@ -157,6 +159,22 @@ fn applied(plan: &Plan, records: &Records) -> Records {
     records
 }
 
+fn values(records: &Records) -> BTreeMap<&NodeId, (&AttributeKey, Score)> {
+    records
+        .iter()
+        .map(|(node, written)| (node, (&written.key, written.score)))
+        .collect()
+}
+
+/// What a device answers to the question for its attributes.
+fn attributes(records: &Records, node: &NodeId) -> BTreeMap<String, Value> {
+    let written = records.get(node).into_iter();
+    written
+        .map(|written| (written.key.as_str().to_owned(), written.score.get().into()))
+        .chain([("node:os".to_owned(), "linux".into())])
+        .collect()
+}
+
 /// Cases that once failed are kept beside this file, and tried first.
 fn config() -> ProptestConfig {
     ProptestConfig {
@@ -270,6 +288,27 @@ proptest! {
         prop_assert_eq!(written, deserved);
     }
 
+    /// A run may die anywhere: whatever part of its plan was accepted, and whatever part of that recorded, what is asked of
+    /// the devices afterwards makes the records agree with them again.
+    #[test]
+    fn what_was_left_open_is_settled(
+        account in account(), devices in devices(), records in records(), on_missing in on_missing(),
+        fates in vec(0..3_u8, 8),
+    ) {
+        let joined = join(&account, &devices, None);
+        let meant = planned(&joined, &devices, &records, on_missing);
+        let part = |least: u8| Plan {
+            changes: meant.changes.iter().zip(&fates).filter(|(_, fate)| **fate >= least).map(|(c, _)| c.clone()).collect(),
+            ..Plan::default()
+        };
+        let tailnet = applied(&part(1), &records);
+        let recorded = applied(&part(2), &records);
+        let open = unrecorded("before", &intents(&meant.changes), &recorded);
+        let changes = open.into_iter().filter(|change| is_made(change, &attributes(&tailnet, &change.node_id))).collect();
+        let settled = applied(&Plan { changes, ..Plan::default() }, &recorded);
+        prop_assert_eq!(values(&settled), values(&tailnet));
+    }
+
     /// The guard takes nothing but removals from a plan, and all of them or none.
     #[test]
     fn the_guard_holds_removals_only(
@@ -279,13 +318,15 @@ proptest! {
         let joined = join(&account, &devices, None);
         let before = planned(&joined, &devices, &records, OnMissing::Delete);
         let max = MaxRemovals { percent, at_least };
-        let after = guard(before.clone(), &account, records.len(), max, allowed);
+        let present = records.keys().filter(|node| devices.contains_key(*node)).count();
+        let ground = Ground { falcon: &account, records: records.len(), present };
+        let after = guard(before.clone(), ground, max, allowed);
         let kept: BTreeSet<&NodeId> = after.plan.changes.iter().map(|change| &change.node_id).collect();
         for change in &before.changes {
             prop_assert_eq!(kept.contains(&change.node_id), !change.is_removal() || after.held.is_none());
         }
         prop_assert!(!(allowed && after.held.is_some()));
-        if after.held.is_none() && !allowed && before.removals().count() > 0 {
+        if after.held.is_none() && !allowed && !records.is_empty() {
             prop_assert!(!account.hosts.is_empty() && !account.scores.is_empty());
         }
     }

@@ -135,6 +135,11 @@ impl Process {
         self.life.clone()
     }
 
+    /// The system's number for it.
+    pub(crate) fn id(&self) -> u32 {
+        self.life.child.lock().unwrap().id()
+    }
+
     /// Invokes the function, with so much time.
     pub(crate) async fn invoke(
         &self,

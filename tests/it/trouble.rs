@@ -249,7 +249,7 @@ async fn a_record_that_was_spoilt_by_hand_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_could_not_be_recorded_is_done_and_recorded_again() {
+async fn what_could_not_be_recorded_is_recorded_by_the_next_run() {
     let stage = Stage::synced().await;
     let nodes = stage.items("nodes").await;
     for node in &nodes[..3] {
@@ -275,9 +275,39 @@ async fn what_could_not_be_recorded_is_done_and_recorded_again() {
         "and nothing is recorded"
     );
 
-    assert_eq!(stage.sync().await["written"], 3);
-    stage.assert_sound().await;
+    let failed_run = corp["status"]["runId"].clone();
     assert_eq!(stage.sync().await["outcome"], "unchanged");
+    let audit = stage.node_audit().await;
+    let late = audit
+        .iter()
+        .filter(|record| record["runId"] == failed_run)
+        .count();
+    assert_eq!(late, 3, "in the name of the run that wrote it");
+    assert_eq!(stage.corp().await["pending"], json!({}));
+    stage.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_score_that_returns_after_what_could_not_be_recorded_is_put_right() {
+    let stage = Stage::synced().await;
+    let node = stage.items("nodes").await[1].clone();
+    let (aid, id) = (
+        node["aid"].as_str().unwrap(),
+        node["nodeId"].as_str().unwrap(),
+    );
+    let falcon_side = stage.sims.falcon();
+    falcon_side.set_score("corp", aid, 1).unwrap();
+    let taken = stage.take_record(id);
+    stage.amid(tailscale("/api/v2/tailnet/-/device-attributes"), taken);
+    stage.try_ask(json!({"command": "sync"})).await.unwrap_err();
+    assert_eq!(stage.scores()[id], 1);
+    // By the records, all is as it should be; in the tailnet it is not.
+    falcon_side
+        .set_score("corp", aid, node["score"].clone())
+        .unwrap();
+    assert_eq!(stage.sync().await["written"], 1);
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
 }
 
 #[tokio::test]
@@ -297,7 +327,14 @@ async fn a_table_that_is_gone_is_named_in_the_services_own_words() {
         "{text}"
     );
     let status = stage.corp().await["status"].clone();
-    assert_eq!(status["error"], text);
+    let error = status["error"].as_str().unwrap();
+    let since = status["failingSince"].as_str().unwrap();
+    let since = since.split_once('.').map_or(since, |(seconds, _)| seconds);
+    assert!(
+        error.starts_with(&format!("{text}. Since {}", since.trim_end_matches('Z'))),
+        "{error}"
+    );
+    assert!(error.contains("the function's role"), "{error}");
     assert_eq!(status["errorKind"], "storage");
     assert_eq!(stage.corp().await["lease"], Value::Null);
 }

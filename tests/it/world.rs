@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use falcon_posture_sync::clock::Clock;
@@ -51,30 +52,18 @@ impl Stage {
             .unwrap();
         let services = Services::start().await;
         let dynamodb = aws::dynamodb().await;
-        let variables = variables(&sims);
-        let config = Config::from_lookup(|name| variables.get(name).cloned()).unwrap();
-        let tables = Client::new(&aws::sdk(&dynamodb.url));
-        let others = aws::sdk(services.url());
+        let dynamodb_sdk = aws::sdk(&dynamodb.url);
+        let clock = Clock::standing_at(GeneratorSpec::default().now);
         let stage = Self {
-            world: World {
-                clock: Clock::standing_at(GeneratorSpec::default().now),
-                http: Http::new().unwrap(),
-                retries: Policy {
-                    first_wait: Duration::from_millis(1),
-                    longest_wait: Duration::from_millis(20),
-                    ..Policy::default()
-                },
-                secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(&others)),
-                store: Store::new(tables.clone(), &config),
-                events: EventBus::new(
-                    aws_sdk_eventbridge::Client::new(&others),
-                    config.event_bus.clone(),
-                ),
-                config,
-            },
+            world: world(
+                &variables(&sims),
+                clock,
+                &dynamodb_sdk,
+                &aws::sdk(services.url()),
+            ),
+            tables: Client::new(&dynamodb_sdk),
             sims,
             services,
-            tables,
             dynamodb,
             caller: None,
             runs: AtomicUsize::new(0),
@@ -108,6 +97,12 @@ impl Stage {
 
     /// Nothing that was before ever was: as after [`Stage::live`], and much sooner.
     pub(crate) async fn begin_again(&self, spec: GeneratorSpec) {
+        self.clear(spec).await;
+        self.connect(json!({})).await;
+    }
+
+    /// Likewise, and no integration is connected.
+    pub(crate) async fn clear(&self, spec: GeneratorSpec) {
         for table in ["integrations", "nodes", "audit"] {
             let delete = self.tables.delete_table().table_name(table);
             delete.send().await.unwrap();
@@ -115,7 +110,6 @@ impl Stage {
         aws::create_tables(&self.tables).await;
         let now = self.world.clock.now();
         self.load(&GeneratorSpec { now, ..spec });
-        self.connect(json!({})).await;
     }
 
     /// 60 hosts and 40 devices one to one, and `corp` connected and synced once.
@@ -179,7 +173,13 @@ impl Stage {
                 .saturating_add(SignedDuration::try_from(time).unwrap())
                 .unwrap(),
         };
-        handler::handle(&self.world, payload, &invocation).await
+        // Boxed: it is too large for those that hold it.
+        Box::pin(handler::handle(&self.world, payload, &invocation)).await
+    }
+
+    /// The run that was asked for last.
+    pub(crate) fn last_run(&self) -> String {
+        format!("run-{}", self.runs.load(Ordering::SeqCst))
     }
 
     /// The function's environment in this world.
@@ -324,7 +324,8 @@ impl Stage {
         let deed = Mutex::new(Some(deed));
         self.sims.on_request(requests, move |_| {
             clock.advance(Duration::from_millis(1));
-            if let Some(deed) = deed.lock().unwrap().take() {
+            let first = deed.lock().unwrap().take(); // Without the lock: the deed may lead to such a request.
+            if let Some(deed) = first {
                 let runtime = runtime.clone();
                 thread::spawn(move || deed(runtime)).join().unwrap();
             }
@@ -365,6 +366,32 @@ impl Stage {
             audited, logged,
             "the audit is the tailnet's own log of changes"
         );
+    }
+}
+
+/// The function in this environment: by this clock, with short waits, and AWS as the two settings reach it.
+pub(crate) fn world(
+    variables: &BTreeMap<&'static str, String>,
+    clock: Clock,
+    dynamodb: &SdkConfig,
+    others: &SdkConfig,
+) -> World {
+    let config = Config::from_lookup(|name| variables.get(name).cloned()).unwrap();
+    World {
+        clock,
+        http: Http::new().unwrap(),
+        retries: Policy {
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(20),
+            ..Policy::default()
+        },
+        secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(others)),
+        store: Store::new(Client::new(dynamodb), &config),
+        events: EventBus::new(
+            aws_sdk_eventbridge::Client::new(others),
+            config.event_bus.clone(),
+        ),
+        config,
     }
 }
 

@@ -96,7 +96,10 @@ async fn attributes_come_by_key_and_as_they_are() {
             &json!({"attributes": {"custom:ztaScore": 80, "node:os": "linux", "kandji:agentInstalled": true},
                     "expiries": {"custom:ztaScore": "2024-04-23T18:25:43.511Z"}}),
         ),
-        "GET /api/v2/device/nB/attributes" => message(404, "device not found"),
+        "GET /api/v2/device/nB/attributes"
+        | "GET /api/v2/device/nB?fields=all"
+        | "GET /api/v2/device/nE/attributes" => message(404, "device not found"),
+        "GET /api/v2/device/nE?fields=all" => json(200, &json!({"nodeId": "nE"})),
         "GET /api/v2/device/nC/attributes" => json(200, &json!({"attributes": {}})),
         _ => answer(404, &[], "404 page not found"),
     });
@@ -121,7 +124,10 @@ async fn attributes_come_by_key_and_as_they_are() {
         matches!(error, UpstreamError::Rejected { status: 404, .. }),
         "{error:?}"
     );
-    assert_eq!(calls(&server).len(), 4);
+    assert_eq!(calls(&server).len(), 5);
+    // Nor is a device gone that is there.
+    let error = tailscale.attributes(&id("nE")).await.unwrap_err();
+    assert!(error.to_string().contains("the device is there"), "{error}");
 }
 
 #[tokio::test]
@@ -155,7 +161,7 @@ async fn a_tailnet_that_is_not_there_is_an_error_and_a_device_is_none() {
         );
     }
     assert!(attributes.is_ok());
-    assert_eq!(calls(&server).len(), 3);
+    assert_eq!(calls(&server).len(), 4);
 }
 
 #[tokio::test]

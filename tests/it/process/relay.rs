@@ -1,14 +1,17 @@
 //! A relay between the process and one of the servers, where a test can step in.
 
-use std::sync::Arc;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode};
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use futures::Stream;
+use posture_simulators::net::{Bound, Connection, Server};
 use tokio::sync::RwLock;
-
-use crate::aws::{self, Server};
 
 /// Larger than any body of the servers behind it.
 const BODY_CAP: usize = 64 << 20;
@@ -68,6 +71,21 @@ impl Answered {
     }
 }
 
+/// What becomes of an answer on its way.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// It arrives.
+    Whole(Answered),
+    /// Its head and half of its body arrive, then the connection breaks.
+    Half(Answered),
+    /// The connection is reset before a byte of it.
+    Reset,
+    /// Nothing comes, for as long as the one who asked cares to wait.
+    Never,
+    /// The server goes down: what is connected is reset, and from now on connections are refused.
+    Down,
+}
+
 /// What a test does with requests.
 pub(crate) trait Watch: Send + Sync + 'static {
     /// Answers in place of the server, which then never sees the request.
@@ -75,34 +93,43 @@ pub(crate) trait Watch: Send + Sync + 'static {
 
     /// Sees the server's answer before the process does.
     fn after(&self, asked: &Asked, answered: &Answered);
+
+    /// Has the last word on an answer, be it the server's or the one in its place.
+    fn deliver(&self, _: &Asked, answered: Answered) -> Delivery {
+        Delivery::Whole(answered)
+    }
 }
 
 /// A relay to one server.
 pub(crate) struct Relay {
-    server: Server,
+    server: Arc<Server>,
     under_way: Arc<RwLock<()>>,
 }
 
 impl Relay {
     pub(crate) async fn to(base: &str, watch: Arc<dyn Watch>) -> Self {
         let under_way = Arc::new(RwLock::new(()));
-        let route = Route {
-            base: base.to_owned(),
-            client: client(),
-            watch,
-            under_way: Arc::clone(&under_way),
-        };
-        let server = aws::serve(Router::new().fallback(move |request: Request| {
-            let route = route.clone();
-            // A task of its own: the request goes its way even if the one who asked is dead by then.
-            async move { tokio::spawn(route.pass(request)).await.unwrap() }
-        }))
-        .await;
+        let bound = Bound::to(0).await.unwrap();
+        let server = Arc::new_cyclic(|server| {
+            let route = Route {
+                base: base.to_owned(),
+                client: client(),
+                watch,
+                under_way: Arc::clone(&under_way),
+                server: Weak::clone(server),
+            };
+            Server::start(bound, route.into_router())
+        });
         Self { server, under_way }
     }
 
     pub(crate) fn url(&self) -> String {
-        self.server.url.clone()
+        self.server.url()
+    }
+
+    /// Takes connections again, if it went down.
+    pub(crate) async fn up(&self) {
+        self.server.resume().await.unwrap();
     }
 
     /// Comes back when no request is under way.
@@ -133,15 +160,29 @@ struct Route {
     client: reqwest::Client,
     watch: Arc<dyn Watch>,
     under_way: Arc<RwLock<()>>,
+    server: Weak<Server>,
 }
 
 impl Route {
-    async fn pass(self, request: Request) -> Response<Body> {
+    fn into_router(self) -> Router {
+        Router::new().fallback(
+            move |ConnectInfo(connection): ConnectInfo<Connection>, request: Request| {
+                let route = self.clone();
+                async move {
+                    // A task of its own: the request goes its way even if the one who asked is dead by then.
+                    let delivery = tokio::spawn(route.pass(request)).await.unwrap();
+                    deliver(delivery, &connection).await
+                }
+            },
+        )
+    }
+
+    async fn pass(self, request: Request) -> Delivery {
         let _under_way = self.under_way.read().await;
         let (parts, body) = request.into_parts();
         // It fails where the one who asked died in the middle of the request, which the server would not act upon.
         let Ok(body) = to_bytes(body, BODY_CAP).await else {
-            return Answered::nothing().into_response();
+            return Delivery::Whole(Answered::nothing());
         };
         let mut asked = Asked {
             method: parts.method,
@@ -150,16 +191,22 @@ impl Route {
             headers: parts.headers,
             body,
         };
-        if let Some(answer) = self.watch.before(&mut asked) {
-            return answer.into_response();
+        let answered = if let Some(answer) = self.watch.before(&mut asked) {
+            answer
+        } else {
+            // The server broke the connection: so does an answer of nothing, as far as the process can tell.
+            let answered = self
+                .forward(&asked)
+                .await
+                .unwrap_or_else(|_| Answered::nothing());
+            self.watch.after(&asked, &answered);
+            answered
+        };
+        let delivery = self.watch.deliver(&asked, answered);
+        if let (Delivery::Down, Some(server)) = (&delivery, self.server.upgrade()) {
+            server.stop().await;
         }
-        // The server broke the connection: so does an answer of nothing, as far as the process can tell.
-        let answered = self
-            .forward(&asked)
-            .await
-            .unwrap_or_else(|_| Answered::nothing());
-        self.watch.after(&asked, &answered);
-        answered.into_response()
+        delivery
     }
 
     #[expect(
@@ -191,4 +238,55 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
         passed.remove(HeaderName::from_static(name));
     }
     passed
+}
+
+/// Where nothing comes, it waits until the one who asked hangs up.
+async fn deliver(delivery: Delivery, connection: &Connection) -> Response<Body> {
+    match delivery {
+        Delivery::Whole(answered) => return answered.into_response(),
+        Delivery::Half(answered) => return half(answered, connection.clone()),
+        Delivery::Reset | Delivery::Down => connection.reset(),
+        Delivery::Never => {}
+    }
+    std::future::pending().await
+}
+
+fn half(mut answered: Answered, connection: Connection) -> Response<Body> {
+    let whole = std::mem::take(&mut answered.body);
+    answered
+        .headers
+        .insert(header::CONTENT_LENGTH, whole.len().into());
+    let half = Half {
+        bytes: Some(whole.slice(..whole.len() / 2)),
+        sent: false,
+        connection,
+    };
+    let mut response = answered.into_response();
+    *response.body_mut() = Body::from_stream(half);
+    response
+}
+
+/// Some bytes; then, when those are on their way, the end of the connection.
+struct Half {
+    bytes: Option<Bytes>,
+    sent: bool,
+    connection: Connection,
+}
+
+impl Stream for Half {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(bytes) = self.bytes.take() {
+            return Poll::Ready(Some(Ok(bytes)));
+        }
+        if self.sent {
+            self.connection.reset();
+        } else {
+            // The server writes out what it has whenever there is nothing more at the moment.
+            self.sent = true;
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
 }

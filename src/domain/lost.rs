@@ -1,0 +1,114 @@
+//! Devices that had a score and do not say any more which machine they are: their users have just lost access.
+//!
+//! The score goes (unless `onMissing` says `keep`), and with it the record that there was one. So the status remembers
+//! them, until they report again or leave the tailnet (tailscale#18341: access that is lost "randomly", without a trace).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::device::{Devices, NodeId};
+use crate::domain::finding::{Finding, FindingKind};
+use crate::domain::join::{Joined, Outcome};
+use crate::domain::plan::Records;
+use crate::error::plain;
+
+/// So many are remembered: an item holds 400 kB. As long as the guard holds a greater loss, the records tell the rest.
+const REMEMBERED: usize = 200;
+
+/// How much of a name is kept, for the same reason.
+const NAME_CHARS: usize = 100;
+
+/// A device that lost its identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lost {
+    /// The device.
+    pub node_id: String,
+    /// Its name in the tailnet.
+    pub name: String,
+    /// When a run first saw it without.
+    pub since: Timestamp,
+}
+
+/// The devices that are known to have had a score, by a record or from the run before, and report no serial now.
+pub fn lost(
+    before: &[Lost],
+    records: &Records,
+    joined: &Joined,
+    devices: &Devices,
+    now: Timestamp,
+) -> Vec<Lost> {
+    let before: BTreeMap<&str, &Lost> = before
+        .iter()
+        .map(|lost| (lost.node_id.as_str(), lost))
+        .collect();
+    let known: BTreeSet<&str> = records
+        .keys()
+        .map(|node| node.0.as_str())
+        .chain(before.keys().copied())
+        .collect();
+    let lost = |(node, outcome): (&NodeId, &Outcome)| {
+        let gone = matches!(
+            outcome,
+            Outcome::NoIdentity { .. } | Outcome::NoSerial { .. }
+        );
+        let device = devices.get(node)?;
+        (gone && known.contains(node.0.as_str())).then(|| Lost {
+            node_id: node.0.clone(),
+            name: plain(&device.name, NAME_CHARS),
+            since: before.get(node.0.as_str()).map_or(now, |lost| lost.since),
+        })
+    };
+    joined.outcomes.iter().filter_map(lost).collect()
+}
+
+/// Those of them that the status remembers.
+pub fn remembered(lost: &[Lost]) -> Vec<Lost> {
+    lost.iter().take(REMEMBERED).cloned().collect()
+}
+
+/// The finding that names them.
+pub fn finding(lost: &[Lost]) -> Option<Finding> {
+    Finding::of(
+        FindingKind::LostIdentity,
+        lost.iter()
+            .map(|lost| format!("{} ({}) since {:.0}", lost.name, lost.node_id, lost.since)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::device::{Device, Identity};
+    use crate::domain::host::{Account, Aid, Score};
+    use crate::domain::join::join;
+    use crate::domain::plan::Written;
+
+    #[test]
+    fn all_are_counted_and_some_are_remembered() {
+        let nodes = || (0..1_000).map(|n| NodeId(format!("n{n:04}")));
+        let device = |node_id: NodeId| Device {
+            name: node_id.to_string(),
+            hostname: String::new(),
+            is_external: false,
+            identity: Identity::Missing,
+            node_id,
+        };
+        let written = Written {
+            key: "custom:ztaScore".to_owned().try_into().unwrap(),
+            score: Score::new(70).unwrap(),
+            aid: Aid("a".to_owned()),
+            serial: "S1".to_owned(),
+            name: String::new(),
+            run_id: "before".to_owned(),
+        };
+        let devices: Devices = nodes().map(|node| (node.clone(), device(node))).collect();
+        let records: Records = nodes().map(|node| (node, written.clone())).collect();
+        let joined = join(&Account::default(), &devices, None);
+        let lost = lost(&[], &records, &joined, &devices, Timestamp::UNIX_EPOCH);
+        assert_eq!(finding(&lost).unwrap().count, 1_000);
+        assert_eq!(remembered(&lost).len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,304 @@
+//! Hostile input for the unit tests: bytes, JSON that no decoder likes, valid documents gone wrong.
+
+use std::sync::{Arc, Mutex};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::FileFailurePersistence;
+use serde_json::Value;
+
+use crate::error::UpstreamError;
+use crate::http::scripted::answer;
+
+/// In many of the texts: what must not be repeated is looked for by it.
+pub(crate) const MARK: &str = "m4rk3d";
+
+/// No error is longer.
+const ERROR_CHARS: usize = 1_000;
+
+/// Cases that once failed are kept beside the test's file, and tried first.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::with_cases(cases)
+    }
+}
+
+/// What may come out: one line of so many characters, none of which acts on what shows it.
+#[track_caller]
+pub(crate) fn assert_fit(text: &str, max: usize) {
+    let odd =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    assert!(!text.contains(odd), "{text:?}");
+    assert!(
+        text.chars().count() <= max,
+        "{} characters: {text:?}",
+        text.len()
+    );
+}
+
+/// That an error is fit to be logged, and quotes nothing but an upstream's own words for it.
+#[track_caller]
+pub(crate) fn assert_error(error: &UpstreamError) {
+    let text = crate::error::chain(error);
+    assert_fit(&text, ERROR_CHARS);
+    let quotes = matches!(error, UpstreamError::Rejected { .. })
+        || text.contains("a success that reports an error")
+        || text.contains("is not reachable");
+    assert!(quotes || !text.contains(MARK), "{text:?}");
+}
+
+/// Likewise of a text that may quote what was sent.
+#[track_caller]
+pub(crate) fn assert_message(text: &str) {
+    assert_fit(text, ERROR_CHARS);
+}
+
+/// Texts for the places of names, ids, serials and messages.
+pub(crate) fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => any::<String>(),
+        2 => "[a-zA-Z0-9 ._/-]{0,40}",
+        4 => select(vec![
+            "",
+            " ",
+            "\u{0}",
+            "m4rk3d\r\nX: y",
+            "m4rk3d\u{1b}[31m",
+            "m4rk3d \u{202e}gnp.exe\u{2066}",
+            "\u{feff}\u{200b}",
+            "../../etc",
+            "..",
+            "a/b?c#d%2e",
+            "A'+platform_name:'x",
+            "*",
+            "<script>alert(1)</script>",
+            "{\"$ne\":1}",
+            "ŉŉŉŉ",
+            "1e400",
+            "9999-12-31T23:59:59Z",
+            "2026-01-01T00:00:00Z",
+            "true",
+        ]).prop_map(str::to_owned),
+        1 => (text_unit(), 100..3_000_usize).prop_map(|(unit, times)| unit.repeat(times)),
+    ]
+}
+
+fn text_unit() -> impl Strategy<Value = &'static str> {
+    select(vec![
+        "x",
+        "m4rk3d ",
+        "\u{1f4a9}",
+        "\n",
+        "a\u{300}",
+        "\u{202e}",
+    ])
+}
+
+fn number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<i64>().prop_map(|n| n.to_string()),
+        any::<f64>().prop_map(|n| format!("{n:?}")),
+        (-2..103_i64).prop_map(|n| n.to_string()),
+        select(vec![
+            "-0",
+            "0.0",
+            "55.5",
+            "1e2",
+            "1e400",
+            "-1e-999",
+            "18446744073709551616",
+            "00",
+            "+1",
+            "NaN"
+        ])
+        .prop_map(str::to_owned),
+        (1..500_usize).prop_map(|digits| "9".repeat(digits)),
+    ]
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// The text of a JSON value: nested, with keys twice, numbers past all bounds, and not always right.
+pub(crate) fn json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        2 => select(vec!["null", "true", "false", "\"\\ud800\"", "\"\\u0000\"", "nul", ""])
+            .prop_map(str::to_owned),
+        3 => number(),
+        4 => text().prop_map(|text| quoted(&text)),
+    ];
+    leaf.prop_recursive(5, 60, 6, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(|list| format!("[{}]", list.join(","))),
+            vec((key(), inner.clone()), 0..6).prop_map(|fields| {
+                let fields: Vec<String> = fields
+                    .iter()
+                    .map(|(key, value)| format!("{}:{value}", quoted(key)))
+                    .collect();
+                format!("{{{}}}", fields.join(","))
+            }),
+            (inner, 1..200_usize).prop_map(|(inner, depth)| {
+                format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth))
+            }),
+        ]
+    })
+}
+
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => select(vec![
+            "meta", "pagination", "total", "after", "next", "resources", "errors", "code", "message", "device_id", "aid",
+            "serial_number", "hostname", "last_seen", "score", "assessment", "overall", "access_token", "expires_in",
+            "scope", "devices", "nodeId", "id", "name", "isExternal", "postureIdentity", "disabled", "serialNumbers",
+            "attributes", "integrations", "provider", "postureIdentityCollectionOn", "command", "integration", "changes",
+            "actor", "detail-type", "detail", "source", "clientId", "clientSecret", "apiKey", "maxRemovals", "percent",
+        ])
+        .prop_map(str::to_owned),
+        // An error may name the key where it stopped, but never a value.
+        1 => text().prop_map(|text| text.replace(MARK, "")),
+    ]
+}
+
+/// One of these documents, with some values replaced by others, and its bytes gone wrong in places.
+pub(crate) fn mutated(valid: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
+    let replaced =
+        (select(valid), vec((any::<Index>(), json()), 0..3)).prop_map(|(document, values)| {
+            values
+                .iter()
+                .fold(document.to_string(), |text, (at, value)| {
+                    replace(&text, *at, value)
+                })
+        });
+    (replaced, vec(damage(), 0..3)).prop_map(|(text, damages)| {
+        damages
+            .into_iter()
+            .fold(text.into_bytes(), |bytes, damage| damage.done_to(bytes))
+    })
+}
+
+/// Anything at all, but most often nearly one of these documents.
+pub(crate) fn bytes(valid: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        1 => vec(any::<u8>(), 0..200),
+        2 => json().prop_map(String::into_bytes),
+        6 => mutated(valid),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip(Index, u8),
+    Cut(Index),
+    Insert(Index, Vec<u8>),
+    Repeat(Index, Index),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        (any::<Index>(), 1..=255_u8).prop_map(|(at, bits)| Damage::Flip(at, bits)),
+        any::<Index>().prop_map(Damage::Cut),
+        (any::<Index>(), vec(any::<u8>(), 1..8)).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Damage::Repeat(from, to)),
+    ]
+}
+
+impl Damage {
+    fn done_to(self, mut bytes: Vec<u8>) -> Vec<u8> {
+        if bytes.is_empty() {
+            return bytes;
+        }
+        let place = |index: &Index| index.index(bytes.len());
+        match &self {
+            Self::Flip(at, bits) => {
+                let at = place(at);
+                bytes[at] ^= bits;
+            }
+            Self::Cut(at) => bytes.truncate(place(at)),
+            Self::Insert(at, more) => {
+                let at = place(at);
+                bytes.splice(at..at, more.iter().copied());
+            }
+            Self::Repeat(from, to) => {
+                let (from, to) = (place(from), place(to));
+                let part = bytes[from.min(to)..from.max(to)].to_vec();
+                bytes.extend(part);
+            }
+        }
+        bytes
+    }
+}
+
+/// Stands for a value that is to come.
+const PLACE: &str = "\u{1}the place\u{1}";
+
+/// Puts another value in the place of one of a document's, however deep that is.
+fn replace(document: &str, at: Index, value: &str) -> String {
+    let Ok(mut document) = serde_json::from_str::<Value>(document) else {
+        return document.to_owned();
+    };
+    let mut left = at.index(count(&document));
+    put(&mut document, &mut left);
+    document.to_string().replace(&quoted(PLACE), value)
+}
+
+fn count(value: &Value) -> usize {
+    1 + children(value).map(count).sum::<usize>()
+}
+
+fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
+    match value {
+        Value::Array(list) => Box::new(list.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// Whether the place was in this value.
+fn put(value: &mut Value, left: &mut usize) -> bool {
+    if *left == 0 {
+        *value = Value::from(PLACE);
+        return true;
+    }
+    *left -= 1;
+    match value {
+        Value::Array(list) => list.iter_mut().any(|value| put(value, left)),
+        Value::Object(fields) => fields.values_mut().any(|value| put(value, left)),
+        _ => false,
+    }
+}
+
+/// These answers in turn.
+#[derive(Clone, Default)]
+pub(crate) struct Script(Arc<Mutex<(usize, Vec<Vec<u8>>)>>);
+
+impl Script {
+    pub(crate) fn load(&self, answers: Vec<Vec<u8>>) {
+        *self.0.lock().unwrap() = (0, answers);
+    }
+
+    pub(crate) fn next(&self) -> Vec<u8> {
+        let (number, answers) = &mut *self.0.lock().unwrap();
+        *number += 1;
+        answers[(*number - 1) % answers.len()].clone()
+    }
+
+    pub(crate) fn asked(&self) -> usize {
+        self.0.lock().unwrap().0
+    }
+}
+
+/// One to three answers of these statuses, headers and bodies.
+pub(crate) fn answers(
+    status: impl Strategy<Value = u16>,
+    header: impl Strategy<Value = String>,
+    body: impl Strategy<Value = Vec<u8>>,
+) -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let one = (status, vec(header, 0..3), body).prop_map(|(status, headers, body)| {
+        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        answer(status, &headers, body)
+    });
+    vec(one, 1..4)
+}

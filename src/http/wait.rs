@@ -1,0 +1,109 @@
+//! The wait that an answer asks for.
+
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
+use reqwest::header::{DATE, RETRY_AFTER};
+
+use super::Reply;
+
+impl Reply {
+    /// The end of the wait that the answer asks for, on our clock: Falcon's `X-Ratelimit-Retryafter`, an epoch time, else
+    /// the standard's `Retry-After`, in seconds or as a date.
+    pub(crate) fn wait_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.header("x-ratelimit-retryafter").and_then(epoch);
+        if let Some(until) = until {
+            return Some(self.on_our_clock(until, now));
+        }
+        let value = self.header(RETRY_AFTER.as_str())?.trim();
+        match value.parse::<u32>() {
+            Ok(seconds) => now
+                .checked_add(SignedDuration::from_secs(seconds.into()))
+                .ok(),
+            Err(_) => date(value).map(|until| self.on_our_clock(until, now)),
+        }
+    }
+
+    /// The answer's own date tells how far the sender's clock is from ours.
+    fn on_our_clock(&self, theirs: Timestamp, now: Timestamp) -> Timestamp {
+        self.header(DATE.as_str())
+            .and_then(date)
+            .and_then(|date| now.checked_add(theirs.duration_since(date)).ok())
+            .unwrap_or(theirs)
+    }
+}
+
+/// Falcon's specification says milliseconds, all traffic seen had seconds.
+fn epoch(text: &str) -> Option<Timestamp> {
+    const LATEST_IN_SECONDS: i64 = 100_000_000_000;
+    let time: i64 = text.trim().parse().ok()?;
+    if time > LATEST_IN_SECONDS {
+        Timestamp::from_millisecond(time).ok()
+    } else {
+        Timestamp::from_second(time).ok()
+    }
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    rfc2822::parse(text.trim())
+        .ok()
+        .map(|date| date.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::StatusCode;
+    use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::*;
+
+    /// The seconds from 1000 on our clock.
+    fn wait(headers: &[(&'static str, &'static str)]) -> Option<i64> {
+        let header = |(name, value): &(&'static str, &'static str)| {
+            let value = HeaderValue::from_static(value);
+            (HeaderName::from_static(name), value)
+        };
+        let reply = Reply {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            headers: headers.iter().map(header).collect::<HeaderMap>(),
+            body: Vec::new(),
+        };
+        let until = reply.wait_until(Timestamp::from_second(1000).unwrap())?;
+        Some(until.as_second() - 1000)
+    }
+
+    #[test]
+    fn falcon_tells_an_epoch_time_in_seconds_or_milliseconds() {
+        assert_eq!(wait(&[("x-ratelimit-retryafter", "1030")]), Some(30));
+        let now = [("x-ratelimit-retryafter", "1768478430000")];
+        assert_eq!(wait(&now), Some(1_768_478_430 - 1000));
+        for odd in ["soon", "", "99999999999999999999", "-99999999999999"] {
+            assert_eq!(wait(&[("x-ratelimit-retryafter", odd)]), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_standards_header_tells_seconds_or_a_date() {
+        assert_eq!(wait(&[("retry-after", "30")]), Some(30));
+        let date = [("retry-after", "Thu, 01 Jan 1970 00:17:10 GMT")];
+        assert_eq!(wait(&date), Some(30));
+        for odd in ["soon", "-1", "30.5"] {
+            assert_eq!(wait(&[("retry-after", odd)]), None, "{odd}");
+        }
+        let both = [("retry-after", "5"), ("x-ratelimit-retryafter", "1030")];
+        assert_eq!(wait(&both), Some(30), "the side's own goes first");
+    }
+
+    #[test]
+    fn a_clock_that_is_off_does_not_change_the_wait() {
+        let late = [
+            ("date", "Thu, 01 Jan 1970 01:00:00 GMT"),
+            ("x-ratelimit-retryafter", "3620"),
+        ];
+        assert_eq!(wait(&late), Some(20));
+        let date = [
+            ("date", "Thu, 01 Jan 1970 01:00:00 GMT"),
+            ("retry-after", "Thu, 01 Jan 1970 01:00:07 GMT"),
+        ];
+        assert_eq!(wait(&date), Some(7));
+    }
+}

@@ -1,0 +1,285 @@
+//! What is taken of outside JSON where one odd value must not cost the rest of the answer.
+//!
+//! What is of another kind than expected counts as absent, and is passed over without being kept: a list of ten million
+//! zeros in the place of a name takes no memory.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Number;
+
+/// A value without parts, or the fact that it has some.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Scalar {
+    #[default]
+    Null,
+    Flag(bool),
+    Number(Number),
+    Text(String),
+    List,
+    Object,
+}
+
+impl Scalar {
+    pub(crate) fn text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn number(&self) -> Option<&Number> {
+        match self {
+            Self::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+}
+
+/// As JSON, without the parts.
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Flag(flag) => flag.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::List => f.write_str("[…]"),
+            Self::Object => f.write_str("{…}"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Flag(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number.into()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
+        Ok(Number::from_f64(number).map_or(Scalar::Null, Scalar::Number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Scalar, A::Error> {
+        pass_over(list)?;
+        Ok(Scalar::List)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Scalar, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Object)
+    }
+}
+
+/// What stands where a list belongs: of a list the first `MAX` things, the rest of which is passed over.
+#[derive(Debug)]
+pub(crate) enum Place<T, const MAX: usize> {
+    Null,
+    /// A text, a number or a flag.
+    Scalar,
+    /// An object, as if it were the list's only thing.
+    One(T),
+    Many {
+        first: Vec<T>,
+        /// Whether there was more.
+        more: bool,
+    },
+}
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Place<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PlaceVisitor(PhantomData))
+    }
+}
+
+struct PlaceVisitor<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for PlaceVisitor<T, MAX> {
+    type Value = Place<T, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Place::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Place::Scalar)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Place::Scalar)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Place::Scalar)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Place::Scalar)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Place::Scalar)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(object)).map(Place::One)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut first = Vec::new();
+        while first.len() < MAX {
+            match list.next_element()? {
+                Some(thing) => first.push(thing),
+                None => return Ok(Place::Many { first, more: false }),
+            }
+        }
+        let more = list.next_element::<IgnoredAny>()?.is_some();
+        if more {
+            pass_over(list)?;
+        }
+        Ok(Place::Many { first, more })
+    }
+}
+
+/// An object of this form; nothing where there is no object.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) Option<T>);
+
+impl<T> Default for Object<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Place::<T, 0>::deserialize(deserializer)? {
+            Place::One(object) => Self(Some(object)),
+            Place::Null | Place::Scalar | Place::Many { .. } => Self(None),
+        })
+    }
+}
+
+/// A list of at most `MAX` things; a longer one is not accepted.
+#[derive(Debug)]
+pub(crate) struct List<T, const MAX: usize>(pub(crate) Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor<T, const MAX: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ListVisitor<T, MAX> {
+            type Value = List<T, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {MAX}")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut things = Vec::new();
+                while let Some(thing) = list.next_element()? {
+                    if things.len() == MAX {
+                        return Err(A::Error::invalid_length(MAX + 1, &self));
+                    }
+                    things.push(thing);
+                }
+                Ok(List(things))
+            }
+        }
+
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
+/// Reads a list to its end.
+fn pass_over<'de, A: SeqAccess<'de>>(mut list: A) -> Result<(), A::Error> {
+    while list.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(())
+}
+
+/// A text; anything else counts as absent.
+pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Scalar::deserialize(deserializer).map(Scalar::text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_value_is_told_apart() {
+        for (json, expect) in [
+            ("null", "null"),
+            ("true", "true"),
+            ("-7", "-7"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("-0", "-0.0"),
+            ("55.5", "55.5"),
+            (r#""a\nb""#, r#""a\nb""#),
+            ("[1,[2,{}],\"x\"]", "[…]"),
+            (r#"{"a":{"b":[]},"a":1}"#, "{…}"),
+        ] {
+            let scalar: Scalar = serde_json::from_str(json).unwrap();
+            assert_eq!(scalar.to_string(), expect);
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_none_and_what_is_one_must_fit() {
+        type Flags = Object<std::collections::BTreeMap<String, bool>>;
+        for json in ["null", "true", "1", "-1", "0.5", "\"x\"", "[{\"a\":true}]"] {
+            assert!(serde_json::from_str::<Flags>(json).unwrap().0.is_none());
+        }
+        let flags: Flags = serde_json::from_str(r#"{"a":true}"#).unwrap();
+        assert!(flags.0.unwrap()["a"]);
+        assert!(serde_json::from_str::<Flags>(r#"{"a":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_list_ends_at_its_bound() {
+        let list = |json| serde_json::from_str::<List<u8, 2>>(json).map(|list| list.0);
+        assert_eq!(list("[1,2]").unwrap(), [1, 2]);
+        assert!(list("[1,2,3]").is_err());
+        assert!(list("{}").is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! The kinds of calls, and the errors that each can come to.
+
+use std::error::Error as StdError;
+
+use jiff::Timestamp;
+
+use crate::error::{Side, UpstreamError};
+
+/// A kind of call: whose it is, how people name it, and the scope that it needs. It makes the errors of that call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Whose call.
+    pub side: Side,
+    /// In people's words, such as "the host listing".
+    pub name: &'static str,
+    /// The scope that the credential needs for it, in the side's own words.
+    pub scope: &'static str,
+}
+
+impl Operation {
+    pub(crate) fn refused(self, status: u16, advice: &'static str) -> UpstreamError {
+        UpstreamError::Refused {
+            side: self.side,
+            operation: self.name,
+            status,
+            advice,
+        }
+    }
+
+    pub(crate) fn missing_scope(self) -> UpstreamError {
+        UpstreamError::MissingScope {
+            side: self.side,
+            operation: self.name,
+            scope: self.scope,
+        }
+    }
+
+    pub(crate) fn misconfigured(
+        self,
+        status: Option<u16>,
+        problem: impl Into<String>,
+        advice: &'static str,
+    ) -> UpstreamError {
+        UpstreamError::Misconfigured {
+            side: self.side,
+            operation: self.name,
+            status,
+            problem: problem.into(),
+            advice,
+        }
+    }
+
+    pub(crate) fn rate_limited(self, until: Option<Timestamp>) -> UpstreamError {
+        UpstreamError::RateLimited {
+            side: self.side,
+            operation: self.name,
+            until,
+        }
+    }
+
+    pub(crate) fn failing(self, status: u16) -> UpstreamError {
+        UpstreamError::Unavailable {
+            side: self.side,
+            operation: self.name,
+            status: Some(status),
+            source: None,
+        }
+    }
+
+    pub(crate) fn unreachable(
+        self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> UpstreamError {
+        UpstreamError::Unavailable {
+            side: self.side,
+            operation: self.name,
+            status: None,
+            source: Some(source.into()),
+        }
+    }
+
+    pub(crate) fn incomplete(self, got: usize, total: usize) -> UpstreamError {
+        UpstreamError::Incomplete {
+            side: self.side,
+            operation: self.name,
+            got,
+            total,
+        }
+    }
+
+    pub(crate) fn protocol(
+        self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> UpstreamError {
+        UpstreamError::Protocol {
+            side: self.side,
+            operation: self.name,
+            source: source.into(),
+        }
+    }
+
+    pub(crate) fn rejected(self, status: u16, message: String) -> UpstreamError {
+        UpstreamError::Rejected {
+            side: self.side,
+            operation: self.name,
+            status,
+            message,
+        }
+    }
+
+    pub(crate) fn no_time_left(self) -> UpstreamError {
+        UpstreamError::Deadline {
+            side: self.side,
+            operation: self.name,
+            progress: None,
+        }
+    }
+}
