@@ -11,6 +11,7 @@
 
 mod aws;
 mod checks;
+mod company;
 mod contract;
 mod ends;
 mod history;

@@ -1,5 +1,8 @@
 //! Refused credentials: the pause, and what ends it.
 
+mod days;
+mod lookalikes;
+
 use std::time::Duration;
 
 use posture_simulators::{Account, GeneratorSpec, Tailnet};

@@ -1,0 +1,143 @@
+//! Further companies in one world: a Falcon account, a tailnet, their secrets, and the integration between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet, generate};
+use serde_json::{Value, json};
+
+use crate::oracle::oracle;
+use crate::world::{KEY, Stage, TAILNET, falcon_secret, tailscale_secret};
+
+/// How often each change of a value happened: by node, from what, to what.
+pub(crate) type Tally = BTreeMap<(String, Option<i64>, Option<i64>), usize>;
+
+/// An integration and its two sides.
+#[derive(Clone, Debug)]
+pub(crate) struct Company {
+    /// The integration's name, and the account's.
+    pub(crate) name: String,
+    pub(crate) tailnet: String,
+}
+
+impl Company {
+    /// The one that every world has.
+    pub(crate) fn corp() -> Self {
+        Self {
+            name: "corp".to_owned(),
+            tailnet: TAILNET.to_owned(),
+        }
+    }
+
+    /// Another one, connected.
+    pub(crate) async fn connect(stage: &Stage, account: Account, spec: &GeneratorSpec) -> Self {
+        let (name, cloud) = (account.name.clone(), account.region.clone());
+        let tailnet = format!("{name}.example.com");
+        let world = generate(spec);
+        stage.sims.falcon().put_account(account);
+        stage.sims.falcon().load(&name, &world).unwrap();
+        stage.sims.tailscale().put_tailnet(Tailnet::new(&tailnet));
+        stage.sims.tailscale().load(&tailnet, &world).unwrap();
+        let (falcon, tailscale) = (format!("{name}/falcon"), format!("{name}/tailscale"));
+        stage.services.put_secret(&falcon, falcon_secret(&name));
+        stage
+            .services
+            .put_secret(&tailscale, tailscale_secret(&tailnet));
+        stage
+            .connect(json!({
+                "id": name, "cloudId": cloud, "falconSecret": falcon, "tailscaleSecret": tailscale
+            }))
+            .await;
+        Self { name, tailnet }
+    }
+
+    /// What asks for a sync of it alone, as the schedule's run does where there are several.
+    pub(crate) fn requested(&self) -> Value {
+        json!({
+            "source": "falcon-posture-sync", "detail-type": "Posture Sync Requested",
+            "detail": {"integration": self.name, "reason": "schedule"}
+        })
+    }
+
+    /// The scores that the tailnet holds.
+    pub(crate) fn scores(&self, stage: &Stage) -> BTreeMap<String, i64> {
+        let attributes = stage.sims.tailscale().attributes(&self.tailnet).unwrap();
+        attributes
+            .into_iter()
+            .filter_map(|(node, values)| Some((node, values.get(KEY)?.as_i64().unwrap())))
+            .collect()
+    }
+
+    /// The scores that it should hold.
+    pub(crate) fn expected(&self, stage: &Stage) -> BTreeMap<String, i64> {
+        oracle(
+            &self.hosts(stage),
+            &stage.sims.falcon().scores(&self.name).unwrap(),
+            &stage.sims.tailscale().devices(&self.tailnet).unwrap(),
+        )
+    }
+
+    pub(crate) fn hosts(&self, stage: &Stage) -> Vec<Host> {
+        stage.sims.falcon().hosts(&self.name).unwrap()
+    }
+
+    /// Lets Falcon come to another score for one of the hosts that a device is matched with.
+    pub(crate) fn move_a_score(&self, stage: &Stage, n: usize) {
+        let devices = stage.sims.tailscale().devices(&self.tailnet).unwrap();
+        let serials: BTreeSet<&String> = devices.iter().flat_map(Device::serials).collect();
+        let mut hosts = self.hosts(stage);
+        hosts.retain(|host| serials.contains(host.serial_number.as_ref().unwrap()));
+        let aid = &hosts[n % hosts.len()].device_id;
+        let falcon = stage.sims.falcon();
+        let score = falcon.scores(&self.name).unwrap()[aid].as_u64().unwrap();
+        let moved = (score + 17) % 101;
+        falcon.set_score(&self.name, aid, moved).unwrap();
+    }
+
+    /// The item of the integration.
+    pub(crate) async fn item(&self, stage: &Stage) -> Value {
+        let items = stage.items("integrations").await;
+        items
+            .into_iter()
+            .find(|item| item["id"] == self.name.as_str())
+            .unwrap()
+    }
+
+    /// The changes that the tailnet logged.
+    pub(crate) fn logged(&self, stage: &Stage) -> Tally {
+        let score = |value: Option<Value>| value.map(|value| value.as_i64().unwrap());
+        let changes = stage.sims.tailscale().changes(&self.tailnet).unwrap();
+        tally(
+            changes
+                .into_iter()
+                .map(|change| (change.node_id, score(change.old), score(change.new))),
+        )
+    }
+
+    /// The changes that were audited.
+    pub(crate) async fn audited(&self, stage: &Stage) -> Tally {
+        let mut records = stage.node_audit().await;
+        records.retain(|record| record["integrationId"] == self.name.as_str());
+        tally(records.iter().map(audited))
+    }
+
+    /// After a run: the lease is free, and each change that the tailnet logged has exactly one audit record.
+    pub(crate) async fn assert_sound(&self, stage: &Stage) {
+        assert_eq!(self.item(stage).await["lease"], Value::Null);
+        assert_eq!(self.audited(stage).await, self.logged(stage));
+    }
+}
+
+/// The change of a value that an audit record is about.
+pub(crate) fn audited(record: &Value) -> (String, Option<i64>, Option<i64>) {
+    let score = |side: &str| record[side].get(KEY).map(|score| score.as_i64().unwrap());
+    let node = record["target"]["id"].as_str().unwrap();
+    (node.to_owned(), score("old"), score("new"))
+}
+
+pub(crate) fn tally(changes: impl Iterator<Item = (String, Option<i64>, Option<i64>)>) -> Tally {
+    let mut tally = Tally::new();
+    for change in changes {
+        *tally.entry(change).or_default() += 1;
+    }
+    tally
+}
