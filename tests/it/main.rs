@@ -14,6 +14,7 @@ mod checks;
 mod company;
 mod contract;
 mod ends;
+mod faults;
 mod history;
 mod input;
 mod integrations;

@@ -1,0 +1,96 @@
+//! A world whose function meets all servers through a meddler.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use falcon_posture_sync::handler::HandlerError;
+use falcon_posture_sync::retry::Policy;
+use falcon_posture_sync::secrets::Secrets;
+use lambda_runtime::Diagnostic;
+use posture_simulators::GeneratorSpec;
+use serde_json::{Value, json};
+
+use super::meddler::{Meddler, Relays};
+use super::places::Server;
+use crate::aws::impatient_sdk;
+use crate::world::{Stage, world};
+
+/// One run after another, in one world.
+pub(crate) struct Lane {
+    pub(crate) stage: Stage,
+    pub(crate) meddler: Meddler,
+    pub(crate) relays: Relays,
+    services: SdkConfig,
+}
+
+/// What an invocation came to: its answer, or `errorType` and `errorMessage`.
+pub(crate) type Outcome = Result<Value, (String, String)>;
+
+impl Lane {
+    /// No integration yet. Listings come in pages of so many records; a call that is not answered for so long, has
+    /// failed.
+    pub(crate) async fn start(longest_page: usize, patience: Duration) -> Self {
+        let mut stage = Stage::empty().await;
+        stage.sims.falcon().configure(|settings| {
+            settings.longest_page = Some(longest_page);
+            settings.tokens_per_minute = 1_000_000;
+        });
+        let meddler = Meddler::default();
+        let relays = meddler.between(&stage).await;
+        let mut variables = stage.variables();
+        let falcon = format!("us-1={}", relays.url(Server::Falcon));
+        variables.insert("FALCON_CLOUDS_EXTRA", falcon);
+        variables.insert("TAILSCALE_API_URL", relays.url(Server::Tailscale));
+        let services = impatient_sdk(&relays.url(Server::Services), patience);
+        let dynamodb = impatient_sdk(&relays.url(Server::DynamoDb), patience);
+        let clock = stage.world.clock.clone();
+        stage.world = world(&variables, clock, &dynamodb, &services);
+        stage.world.retries = Policy {
+            attempts: 2,
+            longest_wait: Duration::from_millis(2),
+            patience,
+            ..stage.world.retries
+        };
+        Self {
+            stage,
+            meddler,
+            relays,
+            services,
+        }
+    }
+
+    /// Nothing that was before ever was. `corp` is connected.
+    pub(crate) async fn reset(&mut self, spec: &GeneratorSpec) {
+        self.meddler.disarm();
+        self.relays.up().await;
+        self.stage.clear(spec.clone()).await;
+        self.stage.connect_unchecked(json!({})).await;
+    }
+
+    /// Likewise, and synced once.
+    pub(crate) async fn begin_again(&mut self, spec: &GeneratorSpec) {
+        self.reset(spec).await;
+        assert_eq!(self.stage.sync().await["outcome"], "synced");
+    }
+
+    /// As after a cold start.
+    pub(crate) fn forget_secrets(&mut self) {
+        self.stage.world.secrets =
+            Secrets::new(aws_sdk_secretsmanager::Client::new(&self.services));
+    }
+
+    /// Invokes the function.
+    pub(crate) async fn invoke(&self, payload: Value) -> Outcome {
+        let outcome = self.stage.try_ask(payload).await;
+        outcome.map_err(|error: HandlerError| {
+            let diagnostic = Diagnostic::from(error);
+            (diagnostic.error_type, diagnostic.error_message)
+        })
+    }
+
+    /// A run that nothing keeps from working.
+    pub(crate) async fn force(&self) -> Outcome {
+        self.invoke(json!({"command": "sync", "integration": "corp", "force": true}))
+            .await
+    }
+}

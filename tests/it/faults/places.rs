@@ -1,0 +1,207 @@
+//! Where a run can be met: each kind of call that it makes.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use axum::http::Method;
+
+use crate::process::relay::Asked;
+
+/// The two APIs, and AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Server {
+    Falcon,
+    Tailscale,
+    DynamoDb,
+    /// Secrets Manager and EventBridge.
+    Services,
+}
+
+/// A call of a run. Pages and chunks are counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    FalconSecret,
+    TailscaleSecret,
+    /// A secret that is known already is only asked for its version.
+    SecretVersion,
+    FalconToken,
+    TailscaleToken,
+    Hosts(usize),
+    Scores(usize),
+    Devices,
+    HostLookUp,
+    ScoreLookUp,
+    DeviceLookUp,
+    /// What a device has, read to find out what an earlier run came to.
+    Attributes,
+    Patch(usize),
+    Integrations,
+    Lease,
+    Records,
+    /// What is about to be written, noted.
+    Pending,
+    /// What an earlier run had noted, and is recorded by now.
+    StrikeOut,
+    Record(usize),
+    Forget,
+    /// The status, with the lease given back.
+    Finish,
+    /// The requests of runs for several integrations.
+    Requests,
+    /// The event of a new integration.
+    Announcement,
+}
+
+impl Place {
+    pub(crate) fn server(self) -> Server {
+        match self {
+            Self::FalconToken
+            | Self::Hosts(_)
+            | Self::Scores(_)
+            | Self::HostLookUp
+            | Self::ScoreLookUp => Server::Falcon,
+            Self::TailscaleToken
+            | Self::Devices
+            | Self::DeviceLookUp
+            | Self::Attributes
+            | Self::Patch(_) => Server::Tailscale,
+            Self::Integrations
+            | Self::Lease
+            | Self::Records
+            | Self::Pending
+            | Self::StrikeOut
+            | Self::Record(_)
+            | Self::Forget
+            | Self::Finish => Server::DynamoDb,
+            Self::FalconSecret
+            | Self::TailscaleSecret
+            | Self::SecretVersion
+            | Self::Requests
+            | Self::Announcement => Server::Services,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FalconSecret => f.write_str("GetSecretValue, Falcon's"),
+            Self::TailscaleSecret => f.write_str("GetSecretValue, Tailscale's"),
+            Self::SecretVersion => f.write_str("DescribeSecret"),
+            Self::FalconToken => f.write_str("Falcon's token"),
+            Self::TailscaleToken => f.write_str("Tailscale's token"),
+            Self::Hosts(page) => write!(f, "hosts, page {page}"),
+            Self::Scores(page) => write!(f, "scores, page {page}"),
+            Self::Devices => f.write_str("devices"),
+            Self::HostLookUp => f.write_str("look-up of hosts"),
+            Self::ScoreLookUp => f.write_str("look-up of scores"),
+            Self::DeviceLookUp => f.write_str("look-up of a device"),
+            Self::Attributes => f.write_str("attributes of a device"),
+            Self::Patch(chunk) => write!(f, "PATCH, chunk {chunk}"),
+            Self::Integrations => f.write_str("Scan of the integrations"),
+            Self::Lease => f.write_str("UpdateItem, lease"),
+            Self::Records => f.write_str("Query of the records"),
+            Self::Pending => f.write_str("UpdateItem, pending"),
+            Self::StrikeOut => f.write_str("UpdateItem, pending no more"),
+            Self::Record(chunk) => write!(f, "TransactWriteItems, chunk {chunk}"),
+            Self::Forget => f.write_str("TransactWriteItems, departed"),
+            Self::Finish => f.write_str("UpdateItem, status"),
+            Self::Requests => f.write_str("PutEvents, fan-out"),
+            Self::Announcement => f.write_str("PutEvents, connect"),
+        }
+    }
+}
+
+/// What tells one call from another of its kind.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    /// The cursors of each listing, in the order in which they were first shown.
+    hosts: Vec<String>,
+    scores: Vec<String>,
+    /// The devices of the first chunk of changes. Without any, all chunks are the first.
+    first_chunk: BTreeSet<String>,
+}
+
+impl Signs {
+    pub(super) fn expect_first_chunk(&mut self, nodes: impl IntoIterator<Item = String>) {
+        self.first_chunk = nodes.into_iter().collect();
+    }
+
+    /// What a request is; nothing for one that a run does not make.
+    pub(super) fn read(&mut self, asked: &Asked) -> Option<Place> {
+        match asked.aws_operation() {
+            Some(operation) => self.aws(operation, asked),
+            None => self.api(asked),
+        }
+    }
+
+    fn api(&mut self, asked: &Asked) -> Option<Place> {
+        let path = asked.path.as_str();
+        let is_read = asked.method == Method::GET;
+        Some(match path {
+            "/oauth2/token" => Place::FalconToken,
+            "/api/v2/oauth/token" => Place::TailscaleToken,
+            "/devices/combined/devices/v1" if asked.target.contains("filter=") => Place::HostLookUp,
+            "/devices/combined/devices/v1" => {
+                Place::Hosts(page(&mut self.hosts, &asked.target, "offset="))
+            }
+            "/zero-trust-assessment/queries/assessments/v1" => {
+                Place::Scores(page(&mut self.scores, &asked.target, "after="))
+            }
+            "/zero-trust-assessment/entities/assessments/v1" => Place::ScoreLookUp,
+            "/api/v2/tailnet/-/devices" => Place::Devices,
+            "/api/v2/tailnet/-/device-attributes" => Place::Patch(self.chunk(asked)),
+            _ if is_read
+                && path.starts_with("/api/v2/device/")
+                && path.ends_with("/attributes") =>
+            {
+                Place::Attributes
+            }
+            _ if is_read && path.starts_with("/api/v2/device/") => Place::DeviceLookUp,
+            _ => return None,
+        })
+    }
+
+    fn aws(&self, operation: &str, asked: &Asked) -> Option<Place> {
+        let body = String::from_utf8_lossy(&asked.body);
+        let says = |text: &str| body.contains(text);
+        Some(match operation {
+            "GetSecretValue" if says("corp/falcon") => Place::FalconSecret,
+            "GetSecretValue" => Place::TailscaleSecret,
+            "DescribeSecret" => Place::SecretVersion,
+            "PutEvents" if says("Posture Sync Requested") => Place::Requests,
+            "PutEvents" => Place::Announcement,
+            "Scan" => Place::Integrations,
+            "Query" => Place::Records,
+            "UpdateItem" if says("SET #lease = :lease") => Place::Lease,
+            "UpdateItem" if says("#status") => Place::Finish,
+            "UpdateItem" if says("SET pending.") => Place::Pending,
+            "UpdateItem" if says("REMOVE pending.") => Place::StrikeOut,
+            "TransactWriteItems" if says("\"audit\"") && says("nodeId") => {
+                Place::Record(self.chunk(asked))
+            }
+            "TransactWriteItems" if says("\"nodes\"") => Place::Forget,
+            _ => return None,
+        })
+    }
+
+    fn chunk(&self, asked: &Asked) -> usize {
+        let body = String::from_utf8_lossy(&asked.body);
+        let is_first =
+            self.first_chunk.is_empty() || self.first_chunk.iter().any(|node| body.contains(node));
+        if is_first { 1 } else { 2 }
+    }
+}
+
+/// The page that a cursor leads to. A listing that is read again from its start has other cursors.
+fn page(cursors: &mut Vec<String>, target: &str, name: &str) -> usize {
+    let Some((_, cursor)) = target.split_once(name) else {
+        cursors.clear();
+        return 1;
+    };
+    let known = cursors.iter().position(|known| known == cursor);
+    2 + known.unwrap_or_else(|| {
+        cursors.push(cursor.to_owned());
+        cursors.len() - 1
+    })
+}

@@ -1,0 +1,321 @@
+//! One row of the table: a call, failing in each way in turn.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use posture_simulators::{Device, GeneratorSpec, Host};
+use serde_json::{Map, Value, json};
+
+use super::expected::{Came, Told, excuses, expected, leaves_lease};
+use super::kinds::Kind;
+use super::lane::{Lane, Outcome};
+use super::meddler::Fault;
+use super::places::Place;
+use super::verdict::{Before, Complaints, books};
+use crate::world::{KEY, TAILNET, corp};
+
+/// So many changes are recorded at once.
+const CHUNK: usize = 50;
+
+/// Three pages of hosts and of scores, and where it is about chunks, changes for two.
+fn company(place: Place) -> (GeneratorSpec, usize) {
+    match place {
+        Place::Patch(_) | Place::Record(_) => (GeneratorSpec::plain(54, 53), 25),
+        _ => (GeneratorSpec::plain(12, 11), 5),
+    }
+}
+
+/// How long a call may take: long enough for a busy machine, and two of them to each stall.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A cell: what the run came to, and what is wrong with that.
+pub(super) struct Cell {
+    pub(super) text: String,
+    pub(super) complaints: Vec<String>,
+}
+
+pub(super) struct Row {
+    lane: Lane,
+    place: Place,
+    away: Away,
+    round: usize,
+}
+
+/// What is away in one round, and back in the next.
+#[derive(Default)]
+struct Away {
+    host: Option<Host>,
+    score: Option<String>,
+    device: Option<Device>,
+}
+
+impl Row {
+    pub(super) async fn cells(place: Place) -> Vec<Cell> {
+        let mut row = Self {
+            lane: Lane::start(company(place).1, PATIENCE).await,
+            place,
+            away: Away::default(),
+            round: 0,
+        };
+        row.begin_again().await;
+        let mut cells = Vec::new();
+        for kind in Kind::ALL {
+            row.round += 1;
+            let cell = row.cell(kind).await;
+            if !cell.complaints.is_empty() {
+                row.begin_again().await;
+            }
+            cells.push(cell);
+        }
+        cells
+    }
+
+    async fn begin_again(&mut self) {
+        self.away = Away::default();
+        self.lane.begin_again(&company(self.place).0).await;
+        if self.place == Place::Requests {
+            let other = json!({"id": "lab", "attributeKey": "custom:lab"});
+            self.lane.stage.connect(other).await;
+        }
+    }
+
+    async fn cell(&mut self, kind: Kind) -> Cell {
+        let mut complaints = Complaints::default();
+        self.prepare().await;
+        let before = match self.place {
+            Place::Announcement => None,
+            _ => Some(Before::of(&self.lane.stage).await),
+        };
+        let deserved = self.lane.stage.expected();
+        self.lane.meddler.arm([Fault::always(self.place, kind)]);
+        let outcome = self.run_into().await;
+        let met = self.lane.meddler.disarm();
+        complaints.unless(!met.is_empty(), || "the fault was not met".to_owned());
+        self.lane.relays.up().await;
+
+        let corp = self.lane.stage.corp().await;
+        let text = told(&outcome, &corp["status"]);
+        self.compare(kind, &outcome, &corp, &mut complaints);
+        let mut complaints = complaints.into_vec();
+        if let Some(before) = before {
+            let stage = &self.lane.stage;
+            let excuses = excuses(self.place, kind);
+            let judged = before.judge(stage, KEY, &deserved, false, &outcome, excuses);
+            complaints.extend(judged.await);
+        }
+        let healed = self.heal(kind).await;
+        complaints.extend(healed.into_iter().map(|text| format!("afterwards: {text}")));
+        Cell { text, complaints }
+    }
+
+    /// Something for each kind of call to do.
+    async fn prepare(&mut self) {
+        self.stir().await;
+        let stage = &self.lane.stage;
+        let (present, deserved) = (stage.scores(), stage.expected());
+        let mut nodes: Vec<&String> = present.keys().chain(deserved.keys()).collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes.retain(|node| present.get(*node) != deserved.get(*node));
+        let chunk = nodes.into_iter().take(CHUNK).cloned();
+        self.lane.meddler.expect_first_chunk(chunk);
+        match self.place {
+            Place::Attributes | Place::StrikeOut => self.leave_open().await,
+            Place::FalconSecret | Place::TailscaleSecret => self.lane.forget_secrets(),
+            Place::Announcement => {
+                let removed = self
+                    .lane
+                    .stage
+                    .ask(json!({"command": "remove", "integration": "corp"}))
+                    .await;
+                assert_eq!(removed["removed"], true, "{removed:#}");
+            }
+            _ => {}
+        }
+    }
+
+    /// A run that writes and cannot record it.
+    async fn leave_open(&self) {
+        let lane = &self.lane;
+        lane.meddler
+            .arm([Fault::always(Place::Record(1), Kind::Failing)]);
+        let outcome = lane.invoke(json!({"command": "sync"})).await;
+        assert!(outcome.is_err(), "{outcome:?}");
+        lane.meddler.disarm();
+        self.move_on().await;
+    }
+
+    /// Changes every score, takes a host, a score and a device away, and brings back those that were away before.
+    async fn stir(&mut self) {
+        let nodes = self.lane.stage.items("nodes").await;
+        let text = |n: usize, name: &str| {
+            let node = &nodes[(5 * self.round + n) % nodes.len()];
+            node[name].as_str().unwrap().to_owned()
+        };
+        let (falcon, tailscale) = (
+            self.lane.stage.sims.falcon(),
+            self.lane.stage.sims.tailscale(),
+        );
+        if let Some(host) = self.away.host.take() {
+            falcon.put_host("corp", host).unwrap();
+        }
+        if let Some(device) = self.away.device.take() {
+            tailscale.put_device(TAILNET, device).unwrap();
+        }
+        for (n, host) in falcon.hosts("corp").unwrap().iter().enumerate() {
+            let score = (n * 13 + self.round * 7) % 101;
+            falcon.set_score("corp", &host.device_id, score).unwrap();
+        }
+        self.away = Away {
+            host: falcon.remove_host("corp", &text(0, "aid")).unwrap(),
+            score: Some(text(1, "aid")),
+            device: tailscale
+                .remove_device(TAILNET, &text(2, "nodeId"))
+                .unwrap(),
+        };
+        let unscored = self.away.score.as_deref().unwrap();
+        assert!(falcon.remove_score("corp", unscored).unwrap());
+    }
+
+    async fn run_into(&self) -> Outcome {
+        let payload = if self.place == Place::Announcement {
+            json!({"command": "connect", "integration": corp(json!({})), "actor": "amelie"})
+        } else {
+            json!({"command": "sync"})
+        };
+        self.lane.invoke(payload).await
+    }
+
+    fn compare(&self, kind: Kind, outcome: &Outcome, corp: &Value, complaints: &mut Complaints) {
+        let expected = expected(self.place, kind);
+        let status = &corp["status"];
+        let error = status["error"].as_str().unwrap_or_default();
+        let fits = match (expected, outcome) {
+            (Came::Through(came), Ok(answer)) => {
+                answer["outcome"] == came && answer["error"].is_null()
+            }
+            (Came::Short(came, class, side), Ok(answer)) => {
+                answer["outcome"] == came && status["errorKind"] == class && error.contains(side)
+            }
+            (Came::Fault(expected, told), Err((error_type, message))) => {
+                let is_told = match told {
+                    Told::Fault => {
+                        status["errorKind"] == "storage" && error.starts_with("DynamoDB")
+                    }
+                    Told::Success => status["outcome"] == "synced",
+                    Told::Nothing => true,
+                };
+                // An item that does not decode is told of by what was asked for.
+                let names = match (expected, self.place) {
+                    ("Events", _) => "event bus",
+                    (_, Place::Lease) => "take the lease",
+                    _ => "DynamoDB",
+                };
+                error_type == expected && is_told && message.contains(names)
+            }
+            (Came::Requested, Ok(answer)) => answer["requested"] == json!(["corp", "lab"]),
+            (Came::Connected(announced), Ok(answer)) => {
+                let sync = answer["sync"].as_str().unwrap_or_default();
+                sync.starts_with("requested") == announced
+            }
+            _ => false,
+        };
+        complaints.unless(fits, || {
+            format!("{expected:?} is {outcome:?}, with {status}")
+        });
+        let lease = &corp["lease"];
+        complaints.unless(lease.is_null() != leaves_lease(self.place, kind), || {
+            format!("the lease is {lease}")
+        });
+    }
+
+    /// The next run makes everything right, and the one after that has nothing to do. Meanwhile the world moves on.
+    async fn heal(&mut self, kind: Kind) -> Vec<String> {
+        let mut complaints = Complaints::default();
+        let lane = &self.lane;
+        if leaves_lease(self.place, kind) {
+            let early = lane.force().await;
+            complaints.unless(outcome_of(&early) == "skipped", || format!("{early:?}"));
+            lane.stage.world.clock.advance(Duration::from_mins(15));
+        }
+        self.move_on().await;
+        let outcome = lane.force().await;
+        let good = ["synced", "unchanged"].contains(&outcome_of(&outcome));
+        complaints.unless(good, || format!("{outcome:?}"));
+        let (present, deserved) = (lane.stage.scores(), lane.stage.expected());
+        complaints.unless(present == deserved, || {
+            "the attributes are not right".to_owned()
+        });
+        let nodes = lane.stage.items("nodes").await;
+        let records: BTreeMap<String, i64> = nodes
+            .iter()
+            .map(|record| {
+                let node = record["nodeId"].as_str().unwrap();
+                (node.to_owned(), record["score"].as_i64().unwrap())
+            })
+            .collect();
+        complaints.unless(records == deserved, || {
+            "the records are not right".to_owned()
+        });
+        let books = books(&lane.stage, &lane.stage.node_audit().await);
+        complaints.unless(
+            books.unrecorded.is_empty() && books.invented.is_empty(),
+            || {
+                format!(
+                    "not audited: {:?}; invented: {:?}",
+                    books.unrecorded, books.invented
+                )
+            },
+        );
+        let corp = lane.stage.corp().await;
+        let clean = corp["lease"].is_null()
+            && corp["pause"].is_null()
+            && corp["pending"].as_object().is_none_or(Map::is_empty);
+        complaints.unless(clean, || format!("left behind: {corp}"));
+        let good = corp["status"]["consecutiveFailures"] == 0
+            && corp["status"]["lastSuccess"] == corp["status"]["lastSync"]
+            && corp["status"]["error"].is_null();
+        complaints.unless(good, || format!("{}", corp["status"]));
+
+        let written = lane.stage.sims.tailscale().writes(TAILNET).unwrap();
+        let last = lane.force().await;
+        complaints.unless(outcome_of(&last) == "unchanged", || format!("{last:?}"));
+        let after = lane.stage.sims.tailscale().writes(TAILNET).unwrap();
+        complaints.unless(after == written, || "the last run writes".to_owned());
+        complaints.into_vec()
+    }
+
+    /// Another score for one of the devices that the run may just have written.
+    async fn move_on(&self) {
+        let stage = &self.lane.stage;
+        let nodes = stage.items("nodes").await;
+        let Some(aid) = nodes.get(7).and_then(|node| node["aid"].as_str()) else {
+            return;
+        };
+        let score = (31 * self.round) % 101;
+        stage.sims.falcon().set_score("corp", aid, score).unwrap();
+    }
+}
+
+fn outcome_of(outcome: &Outcome) -> &str {
+    match outcome {
+        Ok(answer) => answer["outcome"].as_str().unwrap_or_default(),
+        Err(_) => "error",
+    }
+}
+
+/// The outcome in a few words.
+fn told(outcome: &Outcome, status: &Value) -> String {
+    let answer = match outcome {
+        Err((kind, _)) => return format!("error {kind}"),
+        Ok(answer) if answer["requested"].is_array() => return "requested".to_owned(),
+        Ok(answer) if answer["configVersion"].is_number() => return "connected".to_owned(),
+        Ok(answer) => answer,
+    };
+    let came = outcome_of(outcome);
+    match (status["errorKind"].as_str(), answer["failed"].as_u64()) {
+        (Some(class), _) => format!("{came}: {class}"),
+        (None, Some(failed @ 1..)) => format!("{came}, {failed} refused"),
+        (None, _) => came.to_owned(),
+    }
+}

@@ -1,0 +1,331 @@
+//! What must hold after every run, whatever went wrong in it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::lane::Outcome;
+use crate::world::{Stage, TAILNET};
+
+/// A change of one attribute's value: node, key, old, new.
+type Transition = (String, String, Option<i64>, Option<i64>);
+
+/// Attributes by node and key.
+pub(crate) type Attributes = BTreeMap<(String, String), i64>;
+
+/// What may be amiss after a run, since the fault leaves no other way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own"
+)]
+pub(crate) struct Excuses {
+    /// Tailscale may have accepted what is not recorded.
+    pub(crate) unrecorded: bool,
+    /// More may be recorded than the run knows of.
+    pub(crate) uncounted: bool,
+    /// The status may be that of the run before.
+    pub(crate) old_status: bool,
+    /// The lease may not have been given back.
+    pub(crate) lease: bool,
+}
+
+/// What there was before a run.
+pub(crate) struct Before {
+    attributes: Attributes,
+    status: Value,
+    is_leased: bool,
+}
+
+/// What is wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints(Vec<String>);
+
+impl Complaints {
+    pub(crate) fn unless(&mut self, holds: bool, complaint: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(complaint());
+        }
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        self.0
+    }
+}
+
+/// What the world holds in each device's posture.
+pub(crate) fn attributes(stage: &Stage) -> Attributes {
+    let all = stage.sims.tailscale().attributes(TAILNET).unwrap();
+    all.into_iter()
+        .flat_map(|(node, values)| {
+            values
+                .into_iter()
+                .map(move |(key, value)| ((node.clone(), key), value.as_i64().unwrap()))
+        })
+        .collect()
+}
+
+/// The changes that the tailnet logged and that are not audited, each as often as it is missing.
+pub(crate) struct Books {
+    pub(crate) unrecorded: BTreeMap<Transition, usize>,
+    pub(crate) invented: BTreeMap<Transition, usize>,
+}
+
+/// Compares the audit trail with the tailnet's own log.
+pub(crate) fn books(stage: &Stage, audit: &[Value]) -> Books {
+    let mut unrecorded: BTreeMap<Transition, usize> = BTreeMap::new();
+    for change in stage.sims.tailscale().changes(TAILNET).unwrap() {
+        let value = |value: Option<Value>| value.and_then(|value| value.as_i64());
+        let transition = (
+            change.node_id,
+            change.key,
+            value(change.old),
+            value(change.new),
+        );
+        *unrecorded.entry(transition).or_default() += 1;
+    }
+    let mut invented: BTreeMap<Transition, usize> = BTreeMap::new();
+    for transition in audit.iter().flat_map(transitions) {
+        match unrecorded.get_mut(&transition) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) => drop(unrecorded.remove(&transition)),
+            None => *invented.entry(transition).or_default() += 1,
+        }
+    }
+    Books {
+        unrecorded,
+        invented,
+    }
+}
+
+/// The transitions that an audit record tells of: one for each key in it.
+fn transitions(record: &Value) -> Vec<Transition> {
+    let node = record["target"]["id"].as_str().unwrap();
+    let mut keys: Vec<&String> = ["old", "new"]
+        .iter()
+        .filter_map(|side| record[side].as_object())
+        .flat_map(|values| values.keys())
+        .collect();
+    keys.sort();
+    keys.dedup();
+    let value = |side: &str, key: &str| record[side].get(key).and_then(Value::as_i64);
+    keys.into_iter()
+        .map(|key| {
+            (
+                node.to_owned(),
+                key.clone(),
+                value("old", key),
+                value("new", key),
+            )
+        })
+        .collect()
+}
+
+impl Before {
+    pub(crate) async fn of(stage: &Stage) -> Self {
+        let corp = stage.corp().await;
+        Self {
+            attributes: attributes(stage),
+            status: corp["status"].clone(),
+            is_leased: !corp["lease"].is_null(),
+        }
+    }
+
+    /// Whether a run before has left its lease behind.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.is_leased
+    }
+
+    /// Judges a run by what it has left behind. `deserved` is what each device should have under `key`; where the
+    /// integration `keeps`, others may have what they had.
+    pub(crate) async fn judge(
+        &self,
+        stage: &Stage,
+        key: &str,
+        deserved: &BTreeMap<String, i64>,
+        keeps: bool,
+        outcome: &Outcome,
+        excuses: Excuses,
+    ) -> Vec<String> {
+        let mut complaints = Complaints::default();
+        self.judge_attributes(stage, key, deserved, keeps, &mut complaints);
+        let audit = stage.node_audit().await;
+        let books = books(stage, &audit);
+        complaints.unless(books.invented.is_empty(), || {
+            format!(
+                "audited, but not in the tailnet's log: {:?}",
+                books.invented
+            )
+        });
+        complaints.unless(excuses.unrecorded || books.unrecorded.is_empty(), || {
+            format!("changed, but not audited: {:?}", books.unrecorded)
+        });
+        let corp = stage.corp().await;
+        complaints.unless(excuses.lease || corp["lease"].is_null(), || {
+            format!("the lease is not free: {}", corp["lease"])
+        });
+        let present = attributes(stage);
+        let right = if keeps {
+            under(key, deserved)
+                .iter()
+                .all(|(place, score)| present.get(place) == Some(score))
+        } else {
+            present == under(key, deserved)
+        };
+        let status = &corp["status"];
+        if status["runId"] == stage.last_run() {
+            self.judge_status(stage, status, right, &mut complaints);
+            judge_counts(status, &audit, outcome, excuses, &mut complaints);
+        } else {
+            self.judge_old_status(status, outcome, excuses, &mut complaints);
+        }
+        complaints.into_vec()
+    }
+
+    fn judge_attributes(
+        &self,
+        stage: &Stage,
+        key: &str,
+        deserved: &BTreeMap<String, i64>,
+        keeps: bool,
+        complaints: &mut Complaints,
+    ) {
+        let after = attributes(stage);
+        for (place, value) in &after {
+            let stayed = self.attributes.get(place) == Some(value);
+            let right = place.1 == key && deserved.get(&place.0) == Some(value);
+            let was =
+                |((node, _), held): (&(String, String), &i64)| *node == place.0 && held == value;
+            let moved = keeps && place.1 == key && self.attributes.iter().any(was);
+            complaints.unless(stayed || right || moved, || {
+                format!("{place:?} is {value}, which it neither was nor should be")
+            });
+        }
+        let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+        for (node, lost) in self
+            .attributes
+            .keys()
+            .filter(|place| !after.contains_key(*place))
+        {
+            let is_there = devices.iter().any(|device| device.node_id == *node);
+            let moved = after.contains_key(&(node.clone(), key.to_owned()));
+            complaints.unless(!is_there || moved || !deserved.contains_key(node), || {
+                format!("{node} lost {lost}, and deserves a score")
+            });
+        }
+    }
+
+    /// The status is another run's.
+    fn judge_old_status(
+        &self,
+        status: &Value,
+        outcome: &Outcome,
+        excuses: Excuses,
+        complaints: &mut Complaints,
+    ) {
+        let nothing_done = outcome.as_ref().is_ok_and(|answer| {
+            answer["outcome"] == "skipped" || is_at_rest(answer) || answer["outcome"].is_null()
+        });
+        complaints.unless(*status == self.status, || {
+            format!("the status is nobody's: {status}")
+        });
+        complaints.unless(excuses.old_status || nothing_done, || {
+            format!("the status is still that of the run before: {status}")
+        });
+    }
+
+    fn judge_status(
+        &self,
+        stage: &Stage,
+        status: &Value,
+        right: bool,
+        complaints: &mut Complaints,
+    ) {
+        let came = status["outcome"].as_str().unwrap_or_default();
+        let success = matches!(came, "synced" | "unchanged");
+        complaints.unless(!success || right || refused(status), || {
+            "it claims success, and the attributes are not right".to_owned()
+        });
+        complaints.unless(success != status["error"].is_string(), || {
+            format!("{came} with the error {}", status["error"])
+        });
+        let classed = matches!(came, "failed" | "paused");
+        complaints.unless(classed == status["errorKind"].is_string(), || {
+            format!("{came} of the class {}", status["errorKind"])
+        });
+        let now = falcon_posture_sync::clock::rfc3339(stage.world.clock.now());
+        complaints.unless(same_time(&status["lastSync"], &now.into()), || {
+            format!("lastSync is {}", status["lastSync"])
+        });
+        let last_success = if success { status } else { &self.status };
+        let last_success = if success {
+            &last_success["lastSync"]
+        } else {
+            &last_success["lastSuccess"]
+        };
+        complaints.unless(same_time(&status["lastSuccess"], last_success), || {
+            format!("{came} with lastSuccess {}", status["lastSuccess"])
+        });
+        let failures = self.status["consecutiveFailures"].as_u64().unwrap_or(0);
+        complaints.unless(
+            status["consecutiveFailures"] == if success { 0 } else { failures + 1 },
+            || format!("{came} after {failures} failures: {status}"),
+        );
+    }
+}
+
+/// The counts are those of the run's own audit records, in the status and in the answer.
+fn judge_counts(
+    status: &Value,
+    audit: &[Value],
+    outcome: &Outcome,
+    excuses: Excuses,
+    complaints: &mut Complaints,
+) {
+    let own = audit
+        .iter()
+        .filter(|record| record["runId"] == status["runId"]);
+    let (removals, writes): (Vec<&Value>, Vec<&Value>) =
+        own.partition(|record| record["new"].is_null());
+    for (name, recorded) in [("written", writes.len()), ("removed", removals.len())] {
+        let claimed = status[name].as_u64().unwrap_or_default();
+        let recorded = u64::try_from(recorded).unwrap();
+        let fits = claimed == recorded || (excuses.uncounted && claimed < recorded);
+        complaints.unless(fits, || {
+            format!("{name} is {claimed}, and {recorded} are recorded")
+        });
+    }
+    let Ok(answer) = outcome else { return };
+    for name in ["outcome", "error", "written", "removed"] {
+        complaints.unless(answer[name] == status[name], || {
+            format!(
+                "{name} is {} in the answer, {} in the status",
+                answer[name], status[name]
+            )
+        });
+    }
+}
+/// An answer of a run that a pause kept from working.
+fn is_at_rest(answer: &Value) -> bool {
+    let error = answer["error"].as_str().unwrap_or_default();
+    answer["outcome"] == "paused" && error.starts_with("paused until")
+}
+
+/// Whether there are devices that Tailscale refused to write, each of them told of.
+fn refused(status: &Value) -> bool {
+    let findings = status["findings"].as_array();
+    findings.is_some_and(|all| all.iter().any(|finding| finding["kind"] == "refusedWrites"))
+}
+
+fn same_time(one: &Value, other: &Value) -> bool {
+    let time = |value: &Value| value.as_str()?.parse::<jiff::Timestamp>().ok();
+    time(one) == time(other)
+}
+
+/// What everybody deserves, as attributes.
+pub(crate) fn under(key: &str, deserved: &BTreeMap<String, i64>) -> Attributes {
+    deserved
+        .iter()
+        .map(|(node, score)| ((node.clone(), key.to_owned()), *score))
+        .collect()
+}
