@@ -27,6 +27,7 @@ mod plans;
 mod process;
 mod removals;
 mod runs;
+mod schedules;
 mod settings;
 mod trouble;
 mod world;

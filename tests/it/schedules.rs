@@ -1,0 +1,54 @@
+//! Random worlds, random changes of them, and runs that meet random faults: what must hold after every run holds, and
+//! in the end a run that nothing disturbs makes everything right.
+
+mod script;
+mod stage;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+use tokio::runtime::Builder;
+
+use script::schedule;
+use stage::Play;
+
+/// Two tests share them, so that they run side by side.
+const CASES: u32 = 500;
+
+/// Cases that once failed are kept beside this file, and tried first.
+fn config(name: &'static str) -> Config {
+    Config {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        source_file: Some(file!()),
+        test_name: Some(name),
+        max_shrink_iters: 200,
+        ..Config::with_cases(CASES)
+    }
+}
+
+fn play(name: &'static str) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let play = RefCell::new(runtime.block_on(Play::open(Duration::from_millis(600))));
+    let result = TestRunner::new(config(name)).run(&schedule(), |schedule| {
+        let complaints = runtime.block_on(play.borrow_mut().perform(&schedule));
+        if complaints.is_empty() {
+            Ok(())
+        } else {
+            Err(TestCaseError::fail(complaints.join("\n")))
+        }
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_the_next_good_run_makes_it_right() {
+    play("whatever_goes_wrong_the_next_good_run_makes_it_right");
+}
+
+#[test]
+fn whatever_goes_wrong_the_next_good_run_makes_it_right_too() {
+    play("whatever_goes_wrong_the_next_good_run_makes_it_right_too");
+}

@@ -1,0 +1,163 @@
+//! What happens in a case: a world, and steps, each with changes of the world and a run that meets faults.
+
+use posture_simulators::GeneratorSpec;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::faults::PLACES;
+use crate::faults::kinds::Kind;
+use crate::faults::meddler::Fault;
+use crate::faults::places::Place;
+
+/// A case.
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    pub(super) world: GeneratorSpec,
+    pub(super) steps: Vec<Step>,
+}
+
+/// Changes of the world, and a run.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) moves: Vec<Move>,
+    pub(super) faults: Vec<Fault>,
+    /// Time that passes before the run.
+    pub(super) minutes: u64,
+    pub(super) forced: bool,
+    pub(super) cold: bool,
+}
+
+/// A change of the world. A number picks one of what is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Move {
+    Score(usize, u8),
+    Unscore(usize),
+    Hide(usize),
+    RemoveHost(usize),
+    /// All hosts are back that were removed.
+    RestoreHosts,
+    RemoveDevice(usize),
+    /// The machines that were removed are back, as other nodes.
+    RestoreDevices,
+    ForgetIdentity(usize),
+    /// `onMissing`: whether attributes are kept.
+    Keep(bool),
+    /// Another `attributeKey`, or the first one.
+    Key(bool),
+}
+
+pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
+    // Mostly few: what many steps show, fewer show as a rule.
+    let steps = prop_oneof![3 => vec(step(), 1..=2), 1 => vec(step(), 3..=4)];
+    (world(), steps).prop_map(|(world, steps)| Schedule { world, steps })
+}
+
+/// A share of the hosts or devices that fall into a trap: mostly none.
+fn share() -> impl Strategy<Value = f64> {
+    prop_oneof![2 => Just(0.0), 1 => Just(0.2), 1 => Just(0.5)]
+}
+
+fn world() -> impl Strategy<Value = GeneratorSpec> {
+    (
+        (0..1000_u64, 3..=12_usize, 0..=4_usize),
+        (share(), share(), share(), share()),
+        (share(), share(), share(), share()),
+    )
+        .prop_map(
+            |((seed, devices, more_hosts), (one, two, three, four), (five, six, seven, eight))| {
+                GeneratorSpec {
+                    seed,
+                    duplicate_serial: one,
+                    multi_serial: two,
+                    placeholder_serial: three,
+                    unassessed: four,
+                    no_identity: five,
+                    external: six,
+                    several_nodes: seven,
+                    odd_spelling: eight,
+                    ..GeneratorSpec::plain(devices + more_hosts, devices)
+                }
+            },
+        )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (
+        vec(a_move(), 0..5),
+        vec(fault(), 0..=3),
+        prop_oneof![3 => Just(0), 1 => 1..20_u64, 1 => 20..2000_u64],
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(moves, faults, minutes, forced, cold)| Step {
+            moves,
+            faults,
+            minutes,
+            forced,
+            cold,
+        })
+}
+
+fn a_move() -> impl Strategy<Value = Move> {
+    let one = 0..16_usize;
+    prop_oneof![
+        8 => (one.clone(), 0..=100_u8).prop_map(|(host, score)| Move::Score(host, score)),
+        2 => one.clone().prop_map(Move::Unscore),
+        1 => one.clone().prop_map(Move::Hide),
+        2 => one.clone().prop_map(Move::RemoveHost),
+        2 => Just(Move::RestoreHosts),
+        2 => one.clone().prop_map(Move::RemoveDevice),
+        2 => Just(Move::RestoreDevices),
+        1 => one.prop_map(Move::ForgetIdentity),
+        1 => any::<bool>().prop_map(Move::Keep),
+        1 => any::<bool>().prop_map(Move::Key),
+    ]
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    (
+        place(),
+        kind(),
+        0..3_usize,
+        option::weighted(0.6, 1..=6_usize),
+        any::<bool>(),
+    )
+        .prop_map(|(place, kind, after, times, processed)| Fault {
+            place,
+            kind,
+            after,
+            // Each takes its time.
+            times: if kind == Kind::Stall { Some(1) } else { times },
+            processed,
+        })
+}
+
+/// The writes more often than the rest.
+fn place() -> impl Strategy<Value = Place> {
+    let is_write = |place: &Place| {
+        matches!(
+            place,
+            Place::Pending
+                | Place::Patch(_)
+                | Place::Record(_)
+                | Place::Forget
+                | Place::Finish
+                | Place::StrikeOut
+        )
+    };
+    // A run of `corp` alone puts no event.
+    let of_a_run = PLACES
+        .into_iter()
+        .filter(|place| !matches!(place, Place::Requests | Place::Announcement));
+    let (writes, others): (Vec<Place>, Vec<Place>) = of_a_run.partition(is_write);
+    prop_oneof![prop::sample::select(writes), prop::sample::select(others)]
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    let all = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Stall);
+    prop_oneof![
+        30 => prop::sample::select(all.collect::<Vec<_>>()),
+        1 => Just(Kind::Stall),
+    ]
+}

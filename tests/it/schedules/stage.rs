@@ -1,0 +1,276 @@
+//! Performs a schedule, and judges each run.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use posture_simulators::{Device, Host};
+use serde_json::{Map, Value, json};
+
+use super::script::{Move, Schedule, Step};
+use crate::faults::kinds::Kind;
+use crate::faults::lane::{Lane, Outcome};
+use crate::faults::meddler::Met;
+use crate::faults::places::{Place, Server};
+use crate::faults::verdict::{Before, Complaints, Excuses, attributes, books};
+use crate::world::{KEY, Stage, TAILNET};
+
+/// Some hosts need three pages.
+const LONGEST_PAGE: usize = 5;
+const OTHER_KEY: &str = "custom:other";
+
+/// A stage for one case after another.
+pub(super) struct Play {
+    lane: Lane,
+    hosts_away: Vec<Host>,
+    devices_away: Vec<Device>,
+    returned: u64,
+    key: &'static str,
+    keeps: bool,
+    /// Whether something may be changed and not recorded, since the last run that came through.
+    open: bool,
+    /// Devices that left while that was so: what they had is nobody's to find out any more.
+    lost_track: BTreeSet<String>,
+}
+
+impl Play {
+    pub(super) async fn open(patience: Duration) -> Self {
+        Self {
+            lane: Lane::start(LONGEST_PAGE, patience).await,
+            hosts_away: Vec::new(),
+            devices_away: Vec::new(),
+            returned: 0,
+            key: KEY,
+            keeps: false,
+            open: false,
+            lost_track: BTreeSet::new(),
+        }
+    }
+
+    /// What is wrong.
+    pub(super) async fn perform(&mut self, schedule: &Schedule) -> Vec<String> {
+        self.hosts_away.clear();
+        self.devices_away.clear();
+        (self.key, self.keeps, self.open) = (KEY, false, false);
+        self.lost_track.clear();
+        self.lane.reset(&schedule.world).await;
+        for (n, step) in schedule.steps.iter().enumerate() {
+            let complaints = self.step(step).await;
+            if !complaints.is_empty() {
+                let told = complaints.into_iter();
+                return told.map(|text| format!("step {n}: {text}")).collect();
+            }
+        }
+        let complaints = self.end().await;
+        let told = complaints.into_iter();
+        told.map(|text| format!("in the end: {text}")).collect()
+    }
+
+    fn stage(&self) -> &Stage {
+        &self.lane.stage
+    }
+
+    async fn step(&mut self, step: &Step) -> Vec<String> {
+        for change in &step.moves {
+            self.change(*change).await;
+        }
+        if step.cold {
+            self.lane.forget_secrets();
+        }
+        let clock = &self.stage().world.clock;
+        clock.advance(Duration::from_mins(step.minutes));
+        let before = Before::of(self.stage()).await;
+        let deserved = self.stage().expected();
+        self.lane.meddler.arm(step.faults.clone());
+        let payload = if step.forced {
+            json!({"command": "sync", "integration": "corp", "force": true})
+        } else {
+            json!({"command": "sync"})
+        };
+        let outcome = self.lane.invoke(payload).await;
+        let met = self.lane.meddler.disarm();
+        self.lane.relays.up().await;
+        let mut excuses = excuses(&met);
+        excuses.lease |= before.is_leased();
+        self.open |= excuses.unrecorded;
+        // In the end, no other device may have a gap.
+        excuses.unrecorded = self.open || !self.lost_track.is_empty();
+        let judged = before.judge(
+            self.stage(),
+            self.key,
+            &deserved,
+            self.keeps,
+            &outcome,
+            excuses,
+        );
+        let complaints = judged.await;
+        if came_through(&outcome) && !met.iter().any(loses_track) {
+            self.open = false;
+        }
+        complaints
+            .into_iter()
+            .map(|text| format!("{text}\n  after {met:?}\n  came {outcome:?}"))
+            .collect()
+    }
+
+    /// A run that nothing disturbs makes everything right, and the next one has nothing to do.
+    async fn end(&mut self) -> Vec<String> {
+        let mut complaints = Complaints::default();
+        let stage = self.stage();
+        stage.world.clock.advance(Duration::from_mins(15));
+        let run = json!({
+            "command": "sync", "integration": "corp", "force": true, "allowMassRemoval": true
+        });
+        let outcome = self.lane.invoke(run.clone()).await;
+        complaints.unless(came_through(&outcome), || format!("{outcome:?}"));
+        let (present, deserved) = (attributes(stage), stage.expected());
+        for (node, score) in &deserved {
+            let held = present.get(&(node.clone(), self.key.to_owned()));
+            complaints.unless(held == Some(score), || {
+                format!("{node} has {held:?}, and deserves {score}")
+            });
+        }
+        for (node, key) in present.keys() {
+            let belongs = key == self.key && (self.keeps || deserved.contains_key(node));
+            complaints.unless(belongs, || format!("{node} still has {key}"));
+        }
+        let books = books(stage, &stage.node_audit().await);
+        let mut gaps = books.unrecorded;
+        gaps.retain(|(node, ..), _| !self.lost_track.contains(node));
+        complaints.unless(gaps.is_empty(), || format!("not audited: {gaps:?}"));
+        complaints.unless(books.invented.is_empty(), || {
+            format!("audited, and never so: {:?}", books.invented)
+        });
+        let corp = stage.corp().await;
+        let clean = corp["lease"].is_null()
+            && corp["pause"].is_null()
+            && corp["pending"].as_object().is_none_or(Map::is_empty);
+        complaints.unless(clean, || format!("left behind: {corp}"));
+        let written = stage.sims.tailscale().writes(TAILNET).unwrap();
+        let last = self.lane.invoke(run).await;
+        let idle = last
+            .as_ref()
+            .is_ok_and(|answer| answer["outcome"] == "unchanged");
+        complaints.unless(idle, || format!("the run after it: {last:?}"));
+        let after = stage.sims.tailscale().writes(TAILNET).unwrap();
+        complaints.unless(after == written, || "the run after it writes".to_owned());
+        complaints.into_vec()
+    }
+
+    async fn change(&mut self, change: Move) {
+        let (falcon, tailscale) = (
+            self.lane.stage.sims.falcon().clone(),
+            self.lane.stage.sims.tailscale().clone(),
+        );
+        let hosts = falcon.hosts("corp").unwrap();
+        let devices = tailscale.devices(TAILNET).unwrap();
+        let host = |n: usize| {
+            hosts
+                .get(n % hosts.len().max(1))
+                .map(|host| host.device_id.as_str())
+        };
+        let device = |n: usize| devices.get(n % devices.len().max(1)).cloned();
+        match change {
+            Move::Score(n, score) => {
+                if let Some(aid) = host(n) {
+                    falcon.set_score("corp", aid, score).unwrap();
+                }
+            }
+            Move::Unscore(n) => {
+                if let Some(aid) = host(n) {
+                    falcon.remove_score("corp", aid).unwrap();
+                }
+            }
+            Move::Hide(n) => {
+                if let Some(aid) = host(n) {
+                    falcon.hide_host("corp", aid).unwrap();
+                }
+            }
+            Move::RemoveHost(n) => {
+                if let Some(aid) = host(n) {
+                    self.hosts_away
+                        .extend(falcon.remove_host("corp", aid).unwrap());
+                }
+            }
+            Move::RestoreHosts => {
+                for host in self.hosts_away.drain(..) {
+                    falcon.put_host("corp", host).unwrap();
+                }
+            }
+            Move::RemoveDevice(n) => {
+                if let Some(device) = device(n) {
+                    tailscale.remove_device(TAILNET, &device.node_id).unwrap();
+                    if self.open {
+                        self.lost_track.insert(device.node_id.clone());
+                    }
+                    self.devices_away.push(device);
+                }
+            }
+            Move::RestoreDevices => {
+                for device in self.devices_away.drain(..) {
+                    // A machine that comes back is another node: ids are never given twice.
+                    self.returned += 1;
+                    let node_id = format!("n{:06}AGAINCNTRL", self.returned);
+                    let id = format!("{}", 20_000_000_000_000_u64 + self.returned);
+                    let device = Device {
+                        node_id,
+                        id,
+                        ..device
+                    };
+                    tailscale.put_device(TAILNET, device).unwrap();
+                }
+            }
+            Move::ForgetIdentity(n) => {
+                if let Some(device) = device(n) {
+                    let device = Device {
+                        posture_identity: None,
+                        ..device
+                    };
+                    tailscale.put_device(TAILNET, device).unwrap();
+                }
+            }
+            Move::Keep(keeps) => {
+                let on_missing = if keeps { "keep" } else { "delete" };
+                self.stage().update(json!({"onMissing": on_missing})).await;
+                self.keeps = keeps;
+            }
+            Move::Key(other) => {
+                self.key = if other { OTHER_KEY } else { KEY };
+                self.stage().update(json!({"attributeKey": self.key})).await;
+            }
+        }
+    }
+}
+
+fn came_through(outcome: &Outcome) -> bool {
+    let good = ["synced", "unchanged"].map(Value::from);
+    outcome
+        .as_ref()
+        .is_ok_and(|answer| good.contains(&answer["outcome"]))
+}
+
+/// Whether Tailscale may have accepted what is not recorded.
+fn loses_track(met: &Met) -> bool {
+    match met.place {
+        Place::Patch(_) => met.processed,
+        Place::Record(_) => true,
+        _ => false,
+    }
+}
+
+fn excuses(met: &[Met]) -> Excuses {
+    let any = |is: fn(&Met) -> bool| met.iter().any(is);
+    let dynamodb_down =
+        any(|met| met.kind == Kind::Refused && met.place.server() == Server::DynamoDb);
+    Excuses {
+        unrecorded: any(loses_track),
+        uncounted: any(|met| matches!(met.place, Place::Record(_)) && met.processed),
+        old_status: dynamodb_down
+            || any(|met| {
+                matches!(
+                    met.place,
+                    Place::Lease | Place::Finish | Place::Integrations
+                )
+            }),
+        lease: dynamodb_down || any(|met| matches!(met.place, Place::Lease | Place::Finish)),
+    }
+}
