@@ -1,0 +1,179 @@
+//! Several at once: runs that meet at one integration, events that come twice, neighbours that are slow, clocks that
+//! are wrong, and a DynamoDB that is busy.
+
+pub(crate) mod busy;
+mod clocks;
+mod neighbours;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use falcon_posture_sync::clock::Clock;
+use falcon_posture_sync::handler::{self, HandlerError};
+use falcon_posture_sync::world::{Invocation, World};
+use futures::future::join_all;
+use jiff::SignedDuration;
+use posture_simulators::{GeneratorSpec, Host, Side};
+use serde_json::{Value, json};
+
+use crate::aws;
+use crate::company::Company;
+use crate::world::{Stage, TAILNET, chain, world};
+
+/// The same function on another machine, with a clock of its own.
+fn elsewhere(stage: &Stage, clock: Clock) -> World {
+    let (dynamodb, others) = (&stage.dynamodb.url, stage.services.url());
+    world(
+        &stage.variables(),
+        clock,
+        &aws::sdk(dynamodb),
+        &aws::sdk(others),
+    )
+}
+
+/// Asks it, under this request id and with a quarter of an hour by its own clock.
+async fn ask_as(world: &World, id: &str, payload: Value) -> Result<Value, HandlerError> {
+    let invocation = Invocation {
+        id: id.to_owned(),
+        caller: None,
+        deadline: world
+            .clock
+            .now()
+            .saturating_add(SignedDuration::from_mins(15))
+            .unwrap(),
+    };
+    handler::handle(world, payload, &invocation).await
+}
+
+/// The runs that changed something in the tailnet from the `since`th change on, by their comments.
+fn writers(stage: &Stage, since: usize) -> BTreeSet<String> {
+    let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
+    let comments = changes.into_iter().skip(since);
+    comments.filter_map(|change| change.comment).collect()
+}
+
+fn changes(stage: &Stage) -> usize {
+    stage.sims.tailscale().changes(TAILNET).unwrap().len()
+}
+
+/// Each run that works signs in once.
+const SIGN_IN: &str = "POST /oauth2/token";
+
+/// Changes some scores, sends a host away, and brings the one back that was away before.
+fn stir(stage: &Stage, round: usize, away: &mut Option<Host>) {
+    let corp = Company::corp();
+    let falcon = stage.sims.falcon();
+    if let Some(host) = away.take() {
+        falcon.put_host("corp", host).unwrap();
+    }
+    for n in 0..3 {
+        corp.move_a_score(stage, round * 5 + n * 11);
+    }
+    let hosts = corp.hosts(stage);
+    let leaves = &hosts[(round * 7 + 3) % hosts.len()].device_id;
+    *away = falcon.remove_host("corp", leaves).unwrap();
+}
+
+#[tokio::test]
+async fn of_three_that_come_at_the_same_moment_one_works_at_a_time() {
+    let stage = Stage::of(&GeneratorSpec::plain(24, 24)).await;
+    assert_eq!(stage.sync().await["outcome"], "synced");
+    // So long that nobody can be done before the others have begun.
+    for side in [Side::Falcon, Side::Tailscale] {
+        stage.sims.set_latency(side, Duration::from_millis(5));
+    }
+    let corp = Company::corp();
+    let (mut away, mut skipped) = (None, 0);
+    for round in 0..50 {
+        stir(&stage, round, &mut away);
+        let before = changes(&stage);
+        stage.requests();
+        let (a, b, c) = tokio::join!(stage.sync(), stage.ask(corp.requested()), stage.force());
+        let answers = [a, b, c];
+        let of = |outcome: &str| answers.iter().filter(|a| a["outcome"] == outcome).count();
+        let (synced, unchanged) = (of("synced"), of("unchanged"));
+        assert_eq!(synced, 1, "{answers:#?}");
+        assert_eq!(synced + unchanged + of("skipped"), 3, "{answers:#?}");
+        skipped += of("skipped");
+        let workers = u64::try_from(synced + unchanged).unwrap();
+        assert_eq!(stage.requests()[SIGN_IN], workers, "{answers:#?}");
+        let writers = writers(&stage, before);
+        assert_eq!(writers.len(), 1, "one of them has written: {writers:?}");
+        assert_eq!(stage.scores(), stage.expected(), "round {round}");
+        stage.assert_sound().await;
+    }
+    assert!(skipped >= 90, "{skipped} of 100 found somebody at work");
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+}
+
+/// Delivers an event twice, and sees that it does its work once.
+async fn twice(stage: &Stage, ids: [&str; 2], at_once: bool) {
+    let event = Company::corp().requested();
+    let before = stage.node_audit().await.len();
+    stir(stage, before, &mut None);
+    let meant = stage.expected().len();
+    let deliver = |id| ask_as(&stage.world, id, event.clone());
+    let answers = if at_once {
+        join_all(ids.map(deliver)).await
+    } else {
+        let first = deliver(ids[0]).await;
+        vec![first, deliver(ids[1]).await]
+    };
+    for answer in &answers {
+        match answer {
+            Ok(answer) => {
+                let good = ["synced", "unchanged", "skipped"].map(Value::from);
+                assert!(good.contains(&answer["outcome"]), "{ids:?}: {answer:#}");
+            }
+            // Both have the same lease where both have the same name. One of them records.
+            Err(error) => {
+                assert!(at_once && ids[0] == ids[1], "{}", chain(error));
+                assert!(chain(error).contains("another run"), "{}", chain(error));
+            }
+        }
+    }
+    assert!(answers.iter().any(Result::is_ok), "{ids:?}");
+    assert_eq!(stage.scores(), stage.expected(), "{ids:?}");
+    assert_eq!(stage.scores().len(), meant);
+    stage.assert_sound().await;
+    let audited = stage.node_audit().await.len();
+    assert!(audited > before, "{ids:?}");
+    let later = deliver("later").await.unwrap();
+    assert_eq!(later["outcome"], "unchanged", "{ids:?}: {later:#}");
+    assert_eq!(stage.node_audit().await.len(), audited);
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_delivered_twice_changes_nothing_twice() {
+    for (ids, at_once) in [
+        (["same", "same"], true),
+        (["one", "other"], true),
+        (["same", "same"], false),
+        (["one", "other"], false),
+    ] {
+        let stage = Stage::of(&GeneratorSpec::plain(24, 24)).await;
+        // The first of them creates all records, the second changes and removes some.
+        twice(&stage, ids, at_once).await;
+        let ids = ids.map(|id| format!("{id} again"));
+        twice(&stage, [&ids[0], &ids[1]], at_once).await;
+    }
+}
+
+#[tokio::test]
+async fn the_change_of_settings_and_the_event_of_it_twice_make_one_change() {
+    let stage = Stage::of(&GeneratorSpec::plain(24, 24)).await;
+    let event = stage.services.held().events[0].clone();
+    assert_eq!(event["detail-type"], "Posture Integration Changed");
+    let asked = [event.clone(), event.clone(), json!({"command": "sync"})].map(|p| stage.ask(p));
+    let answers = join_all(asked).await;
+    let outcomes: BTreeSet<&str> = answers
+        .iter()
+        .map(|answer| answer["outcome"].as_str().unwrap())
+        .collect();
+    assert!(outcomes.contains("synced"), "{outcomes:?}");
+    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(stage.node_audit().await.len(), 24);
+    assert_eq!(stage.ask(event).await["outcome"], "unchanged");
+    stage.assert_sound().await;
+}

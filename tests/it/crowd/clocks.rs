@@ -1,0 +1,173 @@
+//! Machines whose clocks are minutes apart.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use falcon_posture_sync::clock::Clock;
+use falcon_posture_sync::world::World;
+use jiff::SignedDuration;
+use posture_simulators::{GeneratorSpec, Matcher, Side};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
+use super::{ask_as, elsewhere};
+use crate::company::Company;
+use crate::world::{Stage, TAILNET, chain};
+
+/// A clock that is so far off that of the stage, and stands still like it.
+fn off_by(stage: &Stage, minutes: i64) -> Clock {
+    let now = stage.world.clock.now();
+    Clock::standing_at(
+        now.saturating_add(SignedDuration::from_mins(minutes))
+            .unwrap(),
+    )
+}
+
+fn writes() -> Matcher {
+    Matcher::side(Side::Tailscale)
+        .method("PATCH")
+        .path("/api/v2/tailnet/-/device-attributes")
+}
+
+/// What came of the run that took over: it runs to its end while the other one waits for the answer of a write.
+type Successor = Arc<Mutex<Option<Result<Value, String>>>>;
+
+/// Lets another machine take over as soon as the first write of the run to come is on its way.
+fn overtake(stage: &Stage, machine: World, moves: bool) -> Successor {
+    let answer = Successor::default();
+    let (noted, runtime) = (Arc::clone(&answer), Handle::current());
+    let (falcon, hosts) = (stage.sims.falcon().clone(), Company::corp().hosts(stage));
+    let machine = Mutex::new(Some(machine));
+    stage.sims.on_request(writes(), move |_| {
+        // It writes, too, and must not find this locked.
+        let taken = machine.lock().unwrap().take();
+        let Some(machine) = taken else { return };
+        for host in hosts.iter().filter(|_| moves) {
+            falcon.set_score("corp", &host.device_id, 3).unwrap();
+        }
+        let asked = ask_as(&machine, "successor", json!({"command": "sync"}));
+        let answer = block_in_place(|| runtime.block_on(asked));
+        *noted.lock().unwrap() = Some(answer.map_err(|error| chain(&error)));
+    });
+    answer
+}
+
+/// A run whose lease seems to have ended to another machine, since their clocks are 20 minutes apart: the other one
+/// takes over in the middle of its writing.
+async fn is_overtaken(first: i64, second: i64, moves: bool) {
+    let stage = Stage::of(&GeneratorSpec::plain(290, 290)).await;
+    let overtaken = elsewhere(&stage, off_by(&stage, first));
+    let successor = elsewhere(&stage, off_by(&stage, second));
+    let successors = overtake(&stage, successor, moves);
+    let answer = ask_as(&overtaken, "overtaken", json!({"command": "sync"})).await;
+    let said = match answer {
+        Ok(answer) => answer["error"].as_str().unwrap_or_default().to_owned(),
+        Err(error) => chain(&error),
+    };
+    assert!(said.contains("another run"), "it says so: {said:?}");
+    let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
+    let comment = Some("falcon-posture-sync run overtaken".to_owned());
+    let own = changes.iter().filter(|change| change.comment == comment);
+    // Four chunks were on their way; it wrote no others.
+    assert!(own.count() <= 200);
+    // The writes that were on their way with the first one may have been recorded under the successor's hands.
+    match successors.lock().unwrap().take().unwrap() {
+        Ok(answer) => assert_eq!(answer["outcome"], "synced", "{answer:#}"),
+        Err(error) => assert!(error.contains("another run"), "{error}"),
+    }
+    let status = stage.corp().await["status"].clone();
+    assert_eq!(status["runId"], "successor", "the last word: {status:#}");
+    assert_eq!(stage.corp().await["lease"], Value::Null);
+
+    // A write that was on its way when the lease was lost may have come last: the next run sees to that.
+    stage.world.clock.advance(Duration::from_mins(30));
+    let answer = stage.sync().await;
+    let good = ["synced", "unchanged"].map(Value::from);
+    assert!(good.contains(&answer["outcome"]), "{answer:#}");
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "unchanged", "{answer:#}");
+    stage.assert_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_ahead_takes_a_lease_that_is_still_held_and_nothing_is_wrong_in_the_end() {
+    is_overtaken(0, 20, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_ahead_takes_a_lease_while_scores_move_and_nothing_is_wrong_in_the_end() {
+    is_overtaken(0, 20, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_behind_loses_its_lease_to_others_and_nothing_is_wrong_in_the_end() {
+    is_overtaken(-20, 0, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_behind_loses_its_lease_while_scores_move_and_nothing_is_wrong_in_the_end() {
+    is_overtaken(-20, 0, true).await;
+}
+
+#[tokio::test]
+async fn machines_by_turns_with_clocks_apart_lose_nothing() {
+    let stage = Stage::synced().await;
+    let corp = Company::corp();
+    let clocks = [-20, 0, 20].map(|minutes| off_by(&stage, minutes));
+    let machines = clocks.clone().map(|clock| elsewhere(&stage, clock));
+    for n in 0..12 {
+        let machine = &machines[n * 5 % 3];
+        corp.move_a_score(&stage, n * 7);
+        let id = format!("turn-{n}");
+        let answer = ask_as(machine, &id, json!({"command": "sync"})).await;
+        assert_eq!(answer.unwrap()["outcome"], "synced");
+        assert_eq!(stage.scores(), stage.expected());
+        assert_eq!(stage.corp().await["status"]["runId"], id.as_str());
+        stage.assert_sound().await;
+        for clock in &clocks {
+            clock.advance(Duration::from_mins(1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn leases_and_pauses_end_for_a_clock_that_is_behind() {
+    let stage = Stage::synced().await;
+    let late = elsewhere(&stage, off_by(&stage, -20));
+    let now = stage.world.clock.now();
+    let until = now.saturating_add(SignedDuration::from_mins(15)).unwrap();
+    let id = "corp".to_owned().try_into().unwrap();
+    let left = stage.world.store.acquire(&id, "killed", now, until).await;
+    assert!(left.unwrap().is_some());
+    let outcome = async |name: &str| {
+        let answer = ask_as(&late, name, json!({"command": "sync"})).await;
+        answer.unwrap()["outcome"].clone()
+    };
+    assert_eq!(outcome("a").await, "skipped");
+    late.clock.advance(Duration::from_mins(34));
+    assert_eq!(outcome("b").await, "skipped");
+    late.clock.advance(Duration::from_mins(2));
+    assert_eq!(outcome("c").await, "unchanged", "35 minutes later at most");
+
+    // A pause for an hour, by the clock that was right; the other one is 20 minutes behind again.
+    stage.world.clock.advance(Duration::from_mins(56));
+    let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
+    stage.services.put_secret("corp/falcon", wrong);
+    assert_eq!(stage.sync().await["outcome"], "paused");
+    stage.requests();
+    late.clock.advance(Duration::from_mins(79));
+    assert_eq!(outcome("d").await, "paused");
+    assert!(stage.requests().is_empty(), "nobody is asked");
+    late.clock.advance(Duration::from_mins(22));
+    assert_eq!(outcome("e").await, "paused");
+    assert_eq!(stage.requests()["POST /oauth2/token"], 1, "it has ended");
+    assert_eq!(stage.corp().await["pause"]["attempts"], 2);
+    stage
+        .services
+        .put_secret("corp/falcon", crate::world::falcon_secret("corp"));
+    assert_eq!(outcome("f").await, "unchanged");
+    stage.assert_sound().await;
+}

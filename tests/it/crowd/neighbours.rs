@@ -1,0 +1,114 @@
+//! A slow integration beside a quick one, in one process.
+
+use std::sync::Mutex;
+
+use axum::Router;
+use axum::http::StatusCode;
+use futures::FutureExt as _;
+use futures::future::join;
+use posture_simulators::{Account, GeneratorSpec};
+use tokio::sync::watch;
+
+use super::elsewhere;
+use crate::aws::{self, Server};
+use crate::company::Company;
+use crate::world::{Stage, TAILNET};
+
+/// A server that answers nobody until it is opened, and then sends everybody elsewhere.
+struct Gate {
+    server: Server,
+    open: watch::Sender<bool>,
+}
+
+impl Gate {
+    async fn before(target: &str) -> Self {
+        let (open, gate) = watch::channel(false);
+        let target = format!("{target}/oauth2/token");
+        let server = aws::serve(Router::new().fallback(move || {
+            let (mut gate, target) = (gate.clone(), target.clone());
+            async move {
+                gate.wait_for(|open| *open).await.unwrap();
+                (StatusCode::PERMANENT_REDIRECT, [("location", target)])
+            }
+        }))
+        .await;
+        Self { server, open }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_falcon_account_delays_nobody_else() {
+    let mut stage = Stage::synced().await;
+    let account = Account::new("labs").region("us-2");
+    let labs = Company::connect(&stage, account, &GeneratorSpec::plain(8, 8)).await;
+    // The token call of `labs` hangs; that of `corp` goes another way.
+    let gate = Gate::before(&stage.sims.falcon_url("us-2")).await;
+    let clouds = &mut stage.world.config.clouds;
+    clouds.insert(
+        "us-3".to_owned().try_into().unwrap(),
+        clouds[&"us-2".to_owned().try_into().unwrap()].clone(),
+    );
+    clouds.insert(
+        "us-2".to_owned().try_into().unwrap(),
+        gate.server.url.parse().unwrap(),
+    );
+    let corp = Company::corp();
+    let finished = Mutex::new(Vec::new());
+    let run = async |company: &Company| {
+        let answer = stage.ask(company.requested()).await;
+        assert_eq!(answer["outcome"], "synced", "{answer:#}");
+        finished.lock().unwrap().push(company.name.clone());
+    };
+    let slow = run(&labs);
+    let quick = async {
+        for n in 0..5 {
+            corp.move_a_score(&stage, n);
+            run(&corp).await;
+            assert!(!labs.item(&stage).await["lease"].is_null(), "at work");
+        }
+        gate.open.send_replace(true);
+    };
+    join(slow.boxed_local(), quick.boxed_local()).await;
+    let order = finished.into_inner().unwrap();
+    assert_eq!(order, ["corp", "corp", "corp", "corp", "corp", "labs"]);
+    for company in [corp, labs] {
+        assert_eq!(company.scores(&stage), company.expected(&stage));
+        company.assert_sound(&stage).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_tailnet_delays_nobody_else() {
+    let stage = Stage::synced().await;
+    let labs = Company::connect(&stage, Account::new("labs"), &GeneratorSpec::plain(8, 8)).await;
+    // A function of which the one integration's tailnet hangs: for the other one, the same tables and secrets.
+    let gate = Gate::before("http://127.0.0.1:9").await;
+    let mut hanging = elsewhere(&stage, stage.world.clock.clone());
+    hanging.config.tailscale_api = gate.server.url.parse().unwrap();
+    let corp = Company::corp();
+    let finished = Mutex::new(Vec::new());
+    let slow = async {
+        let answer = super::ask_as(&hanging, "slow", labs.requested()).await;
+        assert_eq!(answer.unwrap()["outcome"], "failed");
+        finished.lock().unwrap().push("labs");
+    };
+    let quick = async {
+        for n in 0..5 {
+            corp.move_a_score(&stage, n);
+            assert_eq!(stage.ask(corp.requested()).await["outcome"], "synced");
+            finished.lock().unwrap().push("corp");
+            let other = stage.ask(labs.requested()).await;
+            assert_eq!(other["outcome"], "skipped", "{other:#}");
+        }
+        gate.open.send_replace(true);
+    };
+    join(slow.boxed_local(), quick.boxed_local()).await;
+    let order = finished.into_inner().unwrap();
+    assert_eq!(order, ["corp", "corp", "corp", "corp", "corp", "labs"]);
+    assert_eq!(stage.ask(labs.requested()).await["outcome"], "synced");
+    assert_eq!(stage.sims.tailscale().changes(TAILNET).unwrap().len(), 45);
+    for company in [corp, labs] {
+        assert_eq!(company.scores(&stage), company.expected(&stage));
+        company.assert_sound(&stage).await;
+    }
+}

@@ -1,0 +1,157 @@
+//! Functions whose time is too short for their work. Everything is a tenth of its size: six seconds stand for a minute,
+//! and answers that take their time for a large account.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use posture_simulators::{Fault, FaultKind, GeneratorSpec, Host, Matcher, Side};
+use serde_json::{Value, json};
+
+use crate::company::Company;
+use crate::world::{Stage, TAILNET};
+
+/// The function's timeout. A quarter of so short a time is kept for recording.
+const TIMEOUT: Duration = Duration::from_secs(6);
+
+async fn sync_within(stage: &Stage, time: Duration) -> Value {
+    let answer = stage.ask_within(time, json!({"command": "sync"}));
+    answer.await.unwrap()
+}
+
+/// After a run that was stopped by its deadline: what it says, and that it left nothing behind.
+async fn assert_stopped(stage: &Stage, answer: &Value) -> Value {
+    assert_eq!(answer["outcome"], "failed", "{answer:#}");
+    let error = answer["error"].as_str().unwrap();
+    assert!(error.contains("a longer timeout"), "{error}");
+    let corp = stage.corp().await;
+    assert_eq!(corp["lease"], Value::Null);
+    assert_eq!(corp["status"]["errorKind"], "deadline", "{error}");
+    assert_eq!(corp["status"]["error"], error);
+    assert_eq!(corp["status"]["runId"], answer["runId"]);
+    corp["status"].clone()
+}
+
+#[tokio::test]
+async fn a_crawl_that_takes_longer_than_the_function_has_says_how_far_it_came() {
+    let stage = Stage::live(GeneratorSpec::plain(12_000, 60)).await;
+    assert_eq!(stage.sync().await["outcome"], "synced");
+    let before = (stage.scores(), stage.node_audit().await);
+    Company::corp().move_a_score(&stage, 0);
+    // A token and twelve pages of scores, one after another, in the time for four of them.
+    stage.sims.set_latency(Side::Falcon, Duration::from_secs(1));
+    for failures in 1..=3 {
+        stage.requests();
+        let answer = sync_within(&stage, TIMEOUT).await;
+        let status = assert_stopped(&stage, &answer).await;
+        assert_eq!(status["consecutiveFailures"], failures);
+        assert_eq!(status["matchedCount"], 60, "the last counts are kept");
+        let error = status["error"].as_str().unwrap();
+        let how_far = error.contains("listing") && error.contains("of 12000 records");
+        assert!(how_far, "{error}");
+        let pages: u64 = stage
+            .requests()
+            .into_iter()
+            .filter(|(route, _)| route.starts_with("GET /zero-trust-assessment/queries"))
+            .map(|(_, times)| times)
+            .sum();
+        assert!((1..12).contains(&pages), "{pages} pages");
+    }
+    assert_eq!((stage.scores(), stage.node_audit().await), before);
+
+    stage.sims.set_latency(Side::Falcon, Duration::ZERO);
+    let answer = stage.sync().await;
+    assert_ne!(answer["outcome"], "failed", "{answer:#}");
+    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(stage.corp().await["status"]["consecutiveFailures"], 0);
+    stage.assert_sound().await;
+}
+
+/// Runs until all is written. The number of runs, each of which came further than the one before, and says so.
+/// Where `moves` says so, Falcon then comes to other scores for some of what the run did unheard.
+async fn runs_until_written(stage: &Stage, devices: usize, moves: bool) -> usize {
+    let mut all = devices;
+    for run in 1.. {
+        let before = stage.node_audit().await.len();
+        let answer = sync_within(stage, TIMEOUT).await;
+        let written = usize::try_from(answer["written"].as_u64().unwrap()).unwrap();
+        let after = stage.node_audit().await.len();
+        // What an earlier run did unheard is recorded, too, and is not this run's.
+        assert!(after >= before + written, "{answer:#}");
+        assert_eq!(stage.corp().await["status"]["written"], written);
+        if answer["outcome"] == "synced" {
+            assert_eq!(after, all);
+            return run;
+        }
+        assert!(after > before, "each run comes further: {answer:#}");
+        let status = assert_stopped(stage, &answer).await;
+        let error = status["error"].as_str().unwrap();
+        let progress = format!("{written} of {} changes", all - (after - written));
+        assert!(error.contains(&progress), "{progress}? {error}");
+        if moves {
+            all += move_some_unheard(stage).await;
+        }
+    }
+    unreachable!()
+}
+
+/// Other scores for some of the devices that hold one and have no record. How many.
+async fn move_some_unheard(stage: &Stage) -> usize {
+    let mut unheard = stage.scores();
+    for record in stage.items("nodes").await {
+        unheard.remove(record["nodeId"].as_str().unwrap());
+    }
+    let falcon = stage.sims.falcon();
+    let hosts = falcon.hosts("corp").unwrap();
+    let mut devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+    devices.retain(|device| unheard.contains_key(&device.node_id));
+    devices.truncate(5);
+    for device in &devices {
+        let is_its = |host: &&Host| host.serial_number.as_ref() == device.serials().first();
+        let host = hosts.iter().find(is_its).unwrap();
+        let score = (unheard[&device.node_id] + 17) % 101;
+        falcon.set_score("corp", &host.device_id, score).unwrap();
+    }
+    devices.len()
+}
+
+/// All is as it should be, in the tailnet and in the books.
+async fn assert_finished(stage: &Stage) {
+    stage.sims.faults().clear();
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
+    let written = stage.sims.tailscale().writes(TAILNET).unwrap();
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    assert_eq!(stage.sims.tailscale().writes(TAILNET).unwrap(), written);
+}
+
+fn writes() -> Matcher {
+    Matcher::side(Side::Tailscale)
+        .method("PATCH")
+        .path("/api/v2/tailnet/-/device-attributes")
+}
+
+#[tokio::test]
+async fn writing_that_takes_longer_than_the_function_has_goes_on_in_the_next_run() {
+    let stage = Stage::live(GeneratorSpec::plain(1_000, 1_000)).await;
+    // Twenty chunks, four at a time. Every other write hangs for two seconds, and comes to nothing.
+    let (faults, count) = (stage.sims.faults().clone(), AtomicUsize::new(0));
+    stage.sims.on_request(writes(), move |_| {
+        if count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
+            faults.add(Fault::new(writes(), FaultKind::Stall { ms: Some(2_000) }));
+        }
+    });
+    let runs = runs_until_written(&stage, 1_000, false).await;
+    assert!(runs > 1, "the time was to be too short");
+    assert_finished(&stage).await;
+}
+
+#[tokio::test]
+async fn what_tailscale_did_after_the_run_had_stopped_listening_is_recorded_by_the_next_one() {
+    let stage = Stage::live(GeneratorSpec::plain(1_000, 1_000)).await;
+    // Tailscale writes at once, and its answer trickles in for two seconds: the run gives up on some that are done.
+    let slow = Fault::new(writes(), FaultKind::SlowBody { ms: 5_000 });
+    stage.sims.faults().add(slow.always());
+    let runs = runs_until_written(&stage, 1_000, true).await;
+    assert!(runs > 1, "the time was to be too short");
+    assert_finished(&stage).await;
+}
