@@ -18,6 +18,7 @@ mod deadlines;
 mod ends;
 mod faults;
 mod history;
+mod hostile;
 mod input;
 mod integrations;
 mod kills;

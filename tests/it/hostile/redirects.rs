@@ -1,0 +1,138 @@
+//! Servers that send callers elsewhere: nobody goes, whatever would be carried along.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use posture_simulators::{Fault, FaultKind, Matcher, Side};
+
+use crate::aws;
+use crate::world::{Stage, TAILNET};
+
+/// All that a run can ask for.
+const ROUTES: [(Side, &str, &str); 9] = [
+    (Side::Falcon, "POST", "/oauth2/token"),
+    (Side::Falcon, "GET", "/devices/combined"),
+    (Side::Falcon, "GET", "/zero-trust-assessment/queries"),
+    (Side::Falcon, "GET", "/zero-trust-assessment/entities"),
+    (Side::Tailscale, "POST", "/api/v2/oauth/token"),
+    (Side::Tailscale, "GET", "/api/v2/tailnet/-/devices"),
+    (Side::Tailscale, "GET", "/api/v2/device/"),
+    (
+        Side::Tailscale,
+        "PATCH",
+        "/api/v2/tailnet/-/device-attributes",
+    ),
+    (Side::Tailscale, "POST", "/api/v2/device/"),
+];
+
+const STATUSES: [u16; 6] = [300, 301, 302, 303, 307, 308];
+
+/// A stage where the next run looks up a host, a score and a device, and has something to write.
+async fn stirred() -> Stage {
+    let stage = Stage::synced().await;
+    let nodes = stage.items("nodes").await;
+    let text = |n: usize, name: &str| nodes[n][name].as_str().unwrap().to_owned();
+    let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
+    falcon.remove_host("corp", &text(0, "aid")).unwrap();
+    falcon.remove_score("corp", &text(1, "aid")).unwrap();
+    tailscale
+        .remove_device(TAILNET, &text(2, "nodeId"))
+        .unwrap();
+    stage.lower_a_score().await;
+    stage
+}
+
+#[tokio::test]
+async fn no_redirect_of_any_call_is_followed() {
+    let visits = Arc::new(AtomicUsize::new(0));
+    let visited = Arc::clone(&visits);
+    let elsewhere = aws::serve(Router::new().fallback(move || {
+        visited.fetch_add(1, Ordering::SeqCst);
+        async { StatusCode::OK }
+    }))
+    .await;
+    let stage = stirred().await;
+    let before = stage.scores();
+    let moving = stage.items("nodes").await[3]["aid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let mut score = 0;
+    for (side, method, path) in ROUTES {
+        // Attributes are written singly where there is no batch call.
+        let singly = method == "POST" && side == Side::Tailscale && path.ends_with("device/");
+        stage.sims.faults().clear();
+        if singly {
+            let batch = Matcher::side(side).method("PATCH");
+            stage.sims.faults().add(Fault::status(batch, 405).always());
+        }
+        for status in STATUSES {
+            let requests = Matcher::side(side).method(method).path(path);
+            let kind = FaultKind::Status {
+                code: status,
+                headers: BTreeMap::from([(
+                    "Location".to_owned(),
+                    format!("{}{path}", elsewhere.url),
+                )]),
+                body: None,
+            };
+            stage.sims.faults().add(Fault::new(requests, kind));
+            // A run that fails at another look-up has written it.
+            score += 1;
+            stage
+                .sims
+                .falcon()
+                .set_score("corp", &moving, score)
+                .unwrap();
+            let answer = stage.force().await;
+            let ends = ["failed", "paused"].map(serde_json::Value::from);
+            assert!(
+                ends.contains(&answer["outcome"]),
+                "{method} {path} {status}: {answer:#}"
+            );
+            assert_eq!(visits.load(Ordering::SeqCst), 0, "{method} {path} {status}");
+        }
+    }
+    // Who has left is gone, and what was confirmed by the runs whose look-ups were not redirected.
+    let gone = before.len() - stage.scores().len();
+    assert!((1..=3).contains(&gone), "{gone}");
+    stage.sims.faults().clear();
+    stage.force().await;
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_known_cloud_is_followed_by_the_token_call_alone() {
+    let stage = stirred().await;
+    for path in [
+        "/devices/combined",
+        "/zero-trust-assessment/queries",
+        "/zero-trust-assessment/entities",
+    ] {
+        for location in [
+            format!("{}/oauth2/token", stage.sims.falcon_url("us-2")),
+            stage.sims.falcon_url("us-2") + path,
+        ] {
+            let kind = FaultKind::Status {
+                code: 308,
+                headers: BTreeMap::from([("Location".to_owned(), location)]),
+                body: None,
+            };
+            let requests = Matcher::side(Side::Falcon).path(path);
+            stage.sims.faults().add(Fault::new(requests, kind));
+            stage.sims.requests().clear();
+            assert_eq!(stage.force().await["outcome"], "failed", "{path}");
+            let asked = stage.sims.requests().of(Side::Falcon);
+            assert!(
+                asked
+                    .iter()
+                    .all(|request| request.region.as_deref() == Some("us-1")),
+                "{asked:#?}"
+            );
+        }
+    }
+}
