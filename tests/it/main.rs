@@ -34,5 +34,6 @@ mod removals;
 mod runs;
 mod schedules;
 mod settings;
+mod soak;
 mod trouble;
 mod world;

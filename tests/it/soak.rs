@@ -1,0 +1,83 @@
+//! A soak of half an hour, compressed: five functions at the same time, each with 500 ticks in a row, while the world
+//! moves and two of a hundred requests fail.
+//!
+//! `SOAK_SEED` and `SOAK_TICKS` ask for another one.
+
+mod dice;
+mod health;
+mod lane;
+mod weather;
+
+use std::fmt::Write as _;
+use std::io::{Write as _, stderr};
+
+use falcon_posture_sync::clock::Clock;
+use futures::future::join_all;
+use posture_simulators::{Account, GeneratorSpec};
+
+use crate::company::Company;
+use crate::world::Stage;
+use lane::Lane;
+
+const LANES: [&str; 5] = ["bank", "farm", "mill", "port", "shop"];
+
+/// A number from the environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is the test that is asked, not the function"
+)]
+fn wish(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+async fn lane(stage: &Stage, name: &str, seed: u64) -> Lane {
+    // Some hosts more than devices, and nothing that would be a finding.
+    let spec = GeneratorSpec {
+        seed,
+        now: stage.world.clock.now(),
+        ..GeneratorSpec::plain(18, 14)
+    };
+    let company = Company::connect(stage, Account::new(name), &spec).await;
+    Lane::start(stage, company, seed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_functions_go_through_500_ticks_of_bad_weather() {
+    let seed = wish("SOAK_SEED").unwrap_or(20_251_122);
+    let ticks = usize::try_from(wish("SOAK_TICKS").unwrap_or(500)).unwrap();
+    let mut stage = Stage::empty().await;
+    stage.world.clock = Clock::system();
+    let started = stage.world.clock.now();
+    // All five share the address that these count for; in life, so much comes in weeks.
+    stage.sims.falcon().configure(|settings| {
+        settings.tokens_per_minute = u32::MAX;
+        settings.requests_per_minute = u32::MAX;
+    });
+    let mut lanes = Vec::new();
+    for (n, name) in (1..).zip(LANES) {
+        lanes.push(lane(&stage, name, seed.wrapping_mul(n)).await);
+    }
+    join_all(lanes.iter_mut().map(|lane| lane.run(&stage, ticks))).await;
+    let mut report = format!("soak, seed {seed}, {ticks} ticks:\n");
+    for lane in &mut lanes {
+        lane.clear_up(&stage).await;
+        report.push_str(&lane.summary());
+    }
+    let (requests, faults) = lanes.iter().fold((0, 0), |(requests, faults), lane| {
+        let weather = lane.weather();
+        (requests + weather.requests(), faults + weather.faults())
+    });
+    let time = stage.world.clock.now().duration_since(started);
+    writeln!(
+        report,
+        "{requests} requests, {faults} of them spoilt, in {} s",
+        time.as_secs()
+    )
+    .unwrap();
+    // libtest keeps what a passing test prints to itself, but not this.
+    stderr().lock().write_all(report.as_bytes()).unwrap();
+    for lane in lanes {
+        lane.assert_healthy();
+    }
+    assert!(faults * 100 > requests, "the weather was bad: {report}");
+}

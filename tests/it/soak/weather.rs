@@ -1,0 +1,247 @@
+//! What goes wrong on a function's ways to the four services.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::http::{Method, StatusCode};
+use falcon_posture_sync::clock::Clock;
+use serde_json::json;
+
+use super::dice::Dice;
+use crate::crowd::busy::Refusal;
+use crate::process::relay::{Answered, Asked, Delivery, Relay, Watch};
+use crate::world::Stage;
+
+/// Of a hundred requests, so many go wrong.
+const SPOILT: usize = 2;
+
+/// Notes on a request what becomes of its answer.
+const FATE: &str = "x-fate";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Service {
+    Falcon,
+    Tailscale,
+    DynamoDb,
+    Others,
+}
+
+impl Service {
+    fn is_aws(self) -> bool {
+        matches!(self, Self::DynamoDb | Self::Others)
+    }
+}
+
+/// How a request goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    /// This status, and nothing done.
+    Status(u16),
+    /// The connection is reset, and nothing done.
+    Reset,
+    /// All is done, and the connection reset.
+    ResetAfter,
+    /// All is done, and the answer breaks off.
+    Half,
+    /// All is done, and the answer arrives without its end.
+    Truncated,
+    /// A complete answer that is none.
+    Garbled,
+    /// What AWS says when it is asked too much.
+    Throttled,
+    /// What DynamoDB says to those that get in each other's way.
+    Conflict,
+}
+
+const OF_ALL: [Fate; 8] = [
+    Fate::Status(500),
+    Fate::Status(503),
+    Fate::Reset,
+    Fate::Reset,
+    Fate::ResetAfter,
+    Fate::ResetAfter,
+    Fate::Half,
+    Fate::Truncated,
+];
+
+/// What a function has met so far.
+#[derive(Debug)]
+struct Met {
+    dice: Dice,
+    requests: BTreeMap<Service, usize>,
+    faults: BTreeMap<Fate, usize>,
+}
+
+/// The weather of one function.
+#[derive(Clone, Debug)]
+pub(super) struct Weather {
+    met: Arc<Mutex<Met>>,
+    calm: Arc<AtomicBool>,
+}
+
+/// One of the services, in this weather.
+struct Sky {
+    service: Service,
+    weather: Weather,
+}
+
+/// The ways to all four.
+pub(super) struct Ways {
+    falcon: Relay,
+    tailscale: Relay,
+    dynamodb: Relay,
+    others: Relay,
+}
+
+impl Weather {
+    pub(super) fn new(seed: u64) -> Self {
+        let met = Met {
+            dice: Dice::new(seed),
+            requests: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        };
+        Self {
+            met: Arc::new(Mutex::new(met)),
+            calm: Arc::default(),
+        }
+    }
+
+    pub(super) async fn ways(&self, stage: &Stage) -> Ways {
+        let to = async |base: &str, service| {
+            let weather = self.clone();
+            Relay::to(base, Arc::new(Sky { service, weather })).await
+        };
+        Ways {
+            falcon: to(&stage.sims.falcon_url("us-1"), Service::Falcon).await,
+            tailscale: to(&stage.sims.tailscale_url(), Service::Tailscale).await,
+            dynamodb: to(&stage.dynamodb.url, Service::DynamoDb).await,
+            others: to(stage.services.url(), Service::Others).await,
+        }
+    }
+
+    /// Nothing goes wrong any more.
+    pub(super) fn calm(&self) {
+        self.calm.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.met.lock().unwrap().requests.values().sum()
+    }
+
+    pub(super) fn faults(&self) -> usize {
+        self.met.lock().unwrap().faults.values().sum()
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let met = self.met.lock().unwrap();
+        format!("requests {:?}, faults {:?}", met.requests, met.faults)
+    }
+
+    fn fate(&self, service: Service, asked: &Asked) -> Option<Fate> {
+        let mut met = self.met.lock().unwrap();
+        *met.requests.entry(service).or_default() += 1;
+        if self.calm.load(Ordering::SeqCst) || !met.dice.hundredths(SPOILT) {
+            return None;
+        }
+        let mut fates = OF_ALL.to_vec();
+        if service.is_aws() {
+            fates.extend([Fate::Throttled; 2]);
+        } else {
+            fates.push(Fate::Status(429));
+        }
+        let writes = ["TransactWriteItems", "UpdateItem"];
+        if asked.aws_operation().is_some_and(|o| writes.contains(&o)) {
+            fates.extend([Fate::Conflict; 2]);
+        }
+        if asked.method == Method::GET {
+            fates.push(Fate::Garbled);
+        }
+        let fate = *met.dice.one_of(&fates);
+        *met.faults.entry(fate).or_default() += 1;
+        Some(fate)
+    }
+}
+
+impl Ways {
+    /// The function's environment on these ways.
+    pub(super) fn variables(&self) -> [(&'static str, String); 5] {
+        [
+            ("FALCON_CLOUDS_EXTRA", format!("us-1={}", self.falcon.url())),
+            ("TAILSCALE_API_URL", self.tailscale.url()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.others.url()),
+            ("AWS_ENDPOINT_URL_EVENTBRIDGE", self.others.url()),
+        ]
+    }
+}
+
+fn refusal(status: u16) -> Answered {
+    let mut answered = Answered {
+        status: StatusCode::from_u16(status).unwrap(),
+        ..Answered::nothing()
+    };
+    if status == 429 {
+        // Both sides' ways to say until when; soon, or the soak would be a long one.
+        let now = Clock::system().now().as_second();
+        answered
+            .headers
+            .insert("x-ratelimit-retryafter", now.into());
+        answered.headers.insert("retry-after", 0.into());
+    }
+    answered
+}
+
+impl Watch for Sky {
+    fn before(&self, asked: &mut Asked) -> Option<Answered> {
+        let fate = self.weather.fate(self.service, asked)?;
+        let note = |asked: &mut Asked, fate: &'static str| {
+            asked.headers.insert(FATE, fate.parse().unwrap());
+        };
+        match fate {
+            Fate::Status(status) => Some(refusal(status)),
+            Fate::Throttled => Some(Refusal::Exception("ThrottlingException").answer(asked)),
+            Fate::Conflict if asked.aws_operation() == Some("UpdateItem") => {
+                Some(Refusal::Exception("TransactionConflictException").answer(asked))
+            }
+            Fate::Conflict => Some(Refusal::Cancelled("TransactionConflict").answer(asked)),
+            Fate::Garbled => Some(Answered {
+                status: StatusCode::OK,
+                body: json!({"resources": "none", "devices": 7})
+                    .to_string()
+                    .into(),
+                ..Answered::nothing()
+            }),
+            Fate::Reset => {
+                note(asked, "reset");
+                Some(Answered::nothing())
+            }
+            Fate::ResetAfter => {
+                note(asked, "reset");
+                None
+            }
+            Fate::Half => {
+                note(asked, "half");
+                None
+            }
+            Fate::Truncated => {
+                note(asked, "truncated");
+                None
+            }
+        }
+    }
+
+    fn after(&self, _: &Asked, _: &Answered) {}
+
+    fn deliver(&self, asked: &Asked, mut answered: Answered) -> Delivery {
+        match asked.header(FATE) {
+            "reset" => Delivery::Reset,
+            "half" => Delivery::Half(answered),
+            "truncated" => {
+                answered.body.truncate(answered.body.len() / 2);
+                Delivery::Whole(answered)
+            }
+            _ => Delivery::Whole(answered),
+        }
+    }
+}
