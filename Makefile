@@ -104,6 +104,10 @@ check: $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny ## Format, lints, docs,
 	$(VENV)/bin/ruff check --config tests/local/ruff.toml tests/local
 	$(VENV)/bin/ruff format --config tests/local/ruff.toml --check tests/local
 
+.PHONY: advisories
+advisories: $(CARGO_DENY)/bin/cargo-deny ## Known vulnerabilities of the dependencies, from RustSec's database, which it fetches
+	$(CARGO_DENY)/bin/cargo-deny --locked --config infra/deny.toml check advisories
+
 .PHONY: test
 test: $(TOOLS)/local.stamp ## All tests; the last ones deploy to a local AWS and run there
 	cargo test --locked --workspace
