@@ -46,7 +46,7 @@ pub struct AttributeWrite {
 pub struct Written {
     /// The devices whose write Tailscale accepted.
     pub accepted: Vec<NodeId>,
-    /// The devices whose write Tailscale refused as such, with its words.
+    /// The devices whose write Tailscale refused as such, with its words. A refusal is believed: nothing is open.
     pub refused: Vec<(NodeId, String)>,
     /// What ended the writing before all was tried.
     pub error: Option<UpstreamError>,
