@@ -1,5 +1,7 @@
 //! What a run comes to, before it is told: each way that it can end.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::Decided;
@@ -218,29 +220,29 @@ impl Report {
     }
 
     fn refuse(&mut self, plan: &Plan, applied: &Applied) {
-        self.failed = applied.refused.len();
-        let name = |node: &NodeId| {
-            plan.changes
-                .iter()
-                .find(|change| change.node_id == *node)
-                .map_or_else(String::new, |change| change.name.clone())
+        let Some((first, said)) = applied.refused.first() else {
+            return;
         };
+        self.failed = applied.refused.len();
+        let names: BTreeMap<&NodeId, &str> = plan
+            .changes
+            .iter()
+            .map(|change| (&change.node_id, change.name.as_str()))
+            .collect();
         self.findings.extend(Finding::of(
             FindingKind::RefusedWrites,
-            applied
-                .refused
-                .iter()
-                .map(|(node, message)| format!("{} ({node}): {message}", name(node))),
+            applied.refused.iter().map(|(node, message)| {
+                let name = names.get(node).copied().unwrap_or_default();
+                format!("{name} ({node}): {message}")
+            }),
         ));
-        if self.failed > 0 && applied.written + applied.removed == 0 {
+        if applied.written + applied.removed == 0 {
             self.outcome = RunOutcome::Failed;
             self.error_kind = Some(ErrorKind::RefusedWrite);
-            self.trouble = applied.refused.first().map(|(node, message)| {
-                refused_writes(format!(
-                    "Tailscale refused to write the attribute of {} devices, {node} among them: {message}",
-                    self.failed
-                ))
-            });
+            self.trouble = Some(refused_writes(format!(
+                "Tailscale refused to write the attribute of {} devices, {first} among them: {said}",
+                self.failed
+            )));
         }
     }
 
