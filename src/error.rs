@@ -241,15 +241,6 @@ impl UpstreamError {
         matches!(self, Self::Refused { .. })
     }
 
-    /// The same, with the end of the wait that an answer asked for.
-    #[must_use]
-    pub(crate) fn waiting_until(mut self, end: Option<Timestamp>) -> Self {
-        if let Self::RateLimited { until, .. } = &mut self {
-            *until = end;
-        }
-        self
-    }
-
     /// What to do, as half a sentence.
     pub fn remedy(&self) -> String {
         let side = self.side();

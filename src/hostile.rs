@@ -55,6 +55,15 @@ pub(crate) fn assert_message(text: &str) {
     assert_fit(text, ERROR_CHARS);
 }
 
+/// That a result is an error fit to be shown, or a value that is as it must be.
+#[track_caller]
+pub(crate) fn check<T>(result: Result<T, UpstreamError>, accepted: impl FnOnce(T)) {
+    match result {
+        Ok(value) => accepted(value),
+        Err(error) => assert_error(&error),
+    }
+}
+
 /// Texts for the places of names, ids, serials and messages.
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![

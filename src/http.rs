@@ -53,6 +53,8 @@ pub struct Reply {
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
+    /// When it was here, on our clock.
+    pub received: Timestamp,
     /// Its body, decompressed.
     pub body: Vec<u8>,
 }
@@ -208,6 +210,7 @@ impl<'a> Sent<'a> {
         Ok(Reply {
             status: response.status(),
             headers: response.headers().clone(),
+            received: budget.now(),
             body,
         })
     }

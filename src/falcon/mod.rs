@@ -254,9 +254,7 @@ impl Falcon {
         if let Some(error) = refusal::bad_bearer(operation, &reply) {
             return Ok(Answer::BadBearer(error));
         }
-        read(operation, &reply)
-            .map(Answer::Good)
-            .map_err(|error| error.waiting_until(reply.wait_until(self.budget.now())))
+        read(operation, &reply).map(Answer::Good)
     }
 }
 

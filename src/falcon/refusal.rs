@@ -50,7 +50,7 @@ pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
         401 => operation.refused(status, TOKEN),
         403 => forbidden(operation, reply),
         408 | 500.. => operation.failing(status),
-        429 => operation.rate_limited(None),
+        429 => operation.rate_limited(reply.wait_until()),
         _ => operation.rejected(status, message(reply)),
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamErr
         },
         300..=399 => elsewhere(operation, reply),
         408 | 500.. => operation.failing(status),
-        429 => operation.rate_limited(None),
+        429 => operation.rate_limited(reply.wait_until()),
         _ => operation.rejected(status, String::new()),
     }
 }
@@ -134,10 +134,10 @@ fn number(reply: &Reply, header: &str) -> Option<u64> {
 }
 
 /// The error that a 2xx answer carries: what came with it is no whole observation.
-pub(super) fn partial(operation: Operation, problem: &Problem) -> UpstreamError {
+pub(super) fn partial(operation: Operation, reply: &Reply, problem: &Problem) -> UpstreamError {
     let text = said(&problem.message, MESSAGE_CHARS);
     match problem.code {
-        Some(429) => operation.rate_limited(None),
+        Some(429) => operation.rate_limited(reply.wait_until()),
         Some(500..) => operation.unreachable(text),
         _ => operation.protocol(PartialAnswer(text)),
     }

@@ -88,8 +88,7 @@ async fn ask(
         if reply.status.is_success() || reply.status == StatusCode::PERMANENT_REDIRECT {
             Ok(reply)
         } else {
-            let error = refusal::classify_token(TOKEN, &reply);
-            Err(error.waiting_until(reply.wait_until(budget.now())))
+            Err(refusal::classify_token(TOKEN, &reply))
         }
     })
     .await
@@ -125,6 +124,7 @@ fn member_cid(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use reqwest::header::{HeaderMap, HeaderValue};
 
     use super::*;
@@ -148,6 +148,7 @@ mod tests {
             let reply = Reply {
                 status: StatusCode::PERMANENT_REDIRECT,
                 headers: HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]),
+                received: Timestamp::UNIX_EPOCH,
                 body: Vec::new(),
             };
             redirected(&clouds, &reply).map(|(id, _)| id.to_string())

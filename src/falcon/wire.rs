@@ -129,7 +129,7 @@ pub(super) fn page<R: Record + DeserializeOwned>(
     refusal::success(operation, reply)?;
     // Looked at first: an answer that reports errors may lack what a page must have.
     if let Some(problem) = reported(operation, reply)?.first() {
-        return Err(refusal::partial(operation, problem));
+        return Err(refusal::partial(operation, reply, problem));
     }
     let envelope: Envelope<R> = decode(operation, &reply.body)?;
     let Pagination { total, after, next } = envelope.meta.pagination;
@@ -246,7 +246,7 @@ pub(super) fn assessments(operation: Operation, reply: &Reply) -> Result<Scores,
     }
     let problems = reported(operation, reply)?;
     if let Some(problem) = problems.iter().find(|problem| !is_unknown_id(problem)) {
-        return Err(refusal::partial(operation, problem));
+        return Err(refusal::partial(operation, reply, problem));
     }
     let envelope: Envelope = decode(operation, &reply.body)?;
     // A missing list is no news of anyone, except in the 404.

@@ -9,25 +9,26 @@ use super::Reply;
 impl Reply {
     /// The end of the wait that the answer asks for, on our clock: Falcon's `X-Ratelimit-Retryafter`, an epoch time, else
     /// the standard's `Retry-After`, in seconds or as a date.
-    pub(crate) fn wait_until(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn wait_until(&self) -> Option<Timestamp> {
         let until = self.header("x-ratelimit-retryafter").and_then(epoch);
         if let Some(until) = until {
-            return Some(self.on_our_clock(until, now));
+            return Some(self.on_our_clock(until));
         }
         let value = self.header(RETRY_AFTER.as_str())?.trim();
         match value.parse::<u32>() {
-            Ok(seconds) => now
+            Ok(seconds) => self
+                .received
                 .checked_add(SignedDuration::from_secs(seconds.into()))
                 .ok(),
-            Err(_) => date(value).map(|until| self.on_our_clock(until, now)),
+            Err(_) => date(value).map(|until| self.on_our_clock(until)),
         }
     }
 
     /// The answer's own date tells how far the sender's clock is from ours.
-    fn on_our_clock(&self, theirs: Timestamp, now: Timestamp) -> Timestamp {
+    fn on_our_clock(&self, theirs: Timestamp) -> Timestamp {
         self.header(DATE.as_str())
             .and_then(date)
-            .and_then(|date| now.checked_add(theirs.duration_since(date)).ok())
+            .and_then(|date| self.received.checked_add(theirs.duration_since(date)).ok())
             .unwrap_or(theirs)
     }
 }
@@ -65,9 +66,10 @@ mod tests {
         let reply = Reply {
             status: StatusCode::TOO_MANY_REQUESTS,
             headers: headers.iter().map(header).collect::<HeaderMap>(),
+            received: Timestamp::from_second(1000).unwrap(),
             body: Vec::new(),
         };
-        let until = reply.wait_until(Timestamp::from_second(1000).unwrap())?;
+        let until = reply.wait_until()?;
         Some(until.as_second() - 1000)
     }
 

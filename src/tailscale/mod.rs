@@ -170,7 +170,7 @@ impl Session {
                 if reply.status.is_success() || expects(&reply) {
                     Ok(Answer::Good(reply))
                 } else {
-                    self.unsuccessful(operation, &reply)
+                    unsuccessful(operation, &reply)
                 }
             }
         };
@@ -185,21 +185,17 @@ impl Session {
             .await?;
         match answer {
             Streamed::Decoded(listing) => Ok(Answer::Good(listing.devices)),
-            Streamed::Other(reply) => self.unsuccessful(DEVICE_LISTING, &reply),
+            Streamed::Other(reply) => unsuccessful(DEVICE_LISTING, &reply),
         }
     }
+}
 
-    /// Sorts a refused token from all other refusals.
-    fn unsuccessful<T>(
-        &self,
-        operation: Operation,
-        reply: &Reply,
-    ) -> Result<Answer<T>, UpstreamError> {
-        let error = refusal::classify(operation, reply, self.budget.now());
-        if reply.status == StatusCode::UNAUTHORIZED {
-            Ok(Answer::BadBearer(error))
-        } else {
-            Err(error)
-        }
+/// Sorts a refused token from all other refusals.
+fn unsuccessful<T>(operation: Operation, reply: &Reply) -> Result<Answer<T>, UpstreamError> {
+    let error = refusal::classify(operation, reply);
+    if reply.status == StatusCode::UNAUTHORIZED {
+        Ok(Answer::BadBearer(error))
+    } else {
+        Err(error)
     }
 }

@@ -1,6 +1,5 @@
 //! What Tailscale's statuses and texts mean.
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use tracing::warn;
 
@@ -20,13 +19,13 @@ const TAILNET: &str =
     "correct `tailnet`, or use a credential that belongs to it; `-` is the credential's own";
 
 /// What an unsuccessful answer to an API call means.
-pub(super) fn classify(operation: Operation, reply: &Reply, now: Timestamp) -> UpstreamError {
+pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
         300..=399 => redirected(operation, status),
         401 => operation.refused(status, TOKEN),
         403 => forbidden(operation, reply),
-        429 => operation.rate_limited(reply.wait_until(now)),
+        429 => operation.rate_limited(reply.wait_until()),
         // "Not implemented" stays so.
         501 => operation.rejected(status, message(reply).unwrap_or_default()),
         408 | 500.. => operation.failing(status),
@@ -35,12 +34,12 @@ pub(super) fn classify(operation: Operation, reply: &Reply, now: Timestamp) -> U
 }
 
 /// What an unsuccessful answer to the token call means. Its text is not taken along: it might echo the credential.
-pub(super) fn classify_token(operation: Operation, reply: &Reply, now: Timestamp) -> UpstreamError {
+pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
         400 | 401 | 403 => operation.refused(status, CREDENTIAL),
         300..=399 => redirected(operation, status),
-        429 => operation.rate_limited(reply.wait_until(now)),
+        429 => operation.rate_limited(reply.wait_until()),
         408 | 500.. => operation.failing(status),
         _ => operation.rejected(status, String::new()),
     }
@@ -91,6 +90,7 @@ fn message(reply: &Reply) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use reqwest::StatusCode;
     use reqwest::header::HeaderMap;
 
@@ -107,6 +107,7 @@ mod tests {
         Reply {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
+            received: Timestamp::UNIX_EPOCH,
             body: body.into(),
         }
     }
@@ -135,7 +136,7 @@ mod tests {
             (501, "", ErrorKind::Protocol),
             (504, "<html>", ErrorKind::Unavailable),
         ] {
-            let error = classify(PROBE, &reply(status, body), Timestamp::UNIX_EPOCH);
+            let error = classify(PROBE, &reply(status, body));
             assert_eq!(error.kind(), kind, "{status}");
         }
     }
@@ -144,7 +145,7 @@ mod tests {
     fn the_token_calls_words_are_not_repeated() {
         for status in [400, 401, 403, 404, 422, 429, 500] {
             let reply = reply(status, r#"{"message":"tskey-client-s3cret"}"#);
-            let error = classify_token(PROBE, &reply, Timestamp::UNIX_EPOCH);
+            let error = classify_token(PROBE, &reply);
             assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
         }
     }

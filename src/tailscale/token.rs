@@ -46,7 +46,7 @@ pub(super) async fn mint(
         if reply.status.is_success() {
             Token::from_reply(TOKEN, &reply, budget.now())
         } else {
-            Err(refusal::classify_token(TOKEN, &reply, budget.now()))
+            Err(refusal::classify_token(TOKEN, &reply))
         }
     })
     .await

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -10,7 +11,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
 use crate::domain::serial::Serial;
-use crate::hostile::{MARK, Script, answers, assert_error, assert_fit, bytes, cases, text};
+use crate::hostile::{MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text};
 
 /// What each of the calls answers when all is well.
 fn documents() -> Vec<Value> {
@@ -97,11 +98,7 @@ fn assert_hosts(hosts: &[Host]) {
             assert_fit(serial.as_str(), Serial::MAX_CHARS);
             assert_eq!(Serial::parse(serial.as_str()).as_ref(), Ok(serial));
         }
-        let name = host.hostname.as_deref().unwrap_or_default();
-        assert!(
-            name.chars().count() <= 256 && !name.contains(char::is_control),
-            "{name:?}"
-        );
+        assert_fit(host.hostname.as_deref().unwrap_or_default(), 256);
     }
 }
 
@@ -110,20 +107,8 @@ fn assert_scores(scores: &Scores) {
         assert_aid(aid);
         match assessment {
             Assessment::Score(score) => assert!(score.get() <= 100),
-            Assessment::Invalid(text) => {
-                assert!(
-                    text.chars().count() <= 40 && !text.contains(char::is_control),
-                    "{text:?}"
-                );
-            }
+            Assessment::Invalid(text) => assert_fit(text, 40),
         }
-    }
-}
-
-fn check<T>(result: Result<T, UpstreamError>, accepted: impl FnOnce(T)) {
-    match result {
-        Ok(value) => accepted(value),
-        Err(error) => assert_error(&error),
     }
 }
 
@@ -214,7 +199,7 @@ proptest! {
     fn whatever_status_headers_and_body_mean_they_mean_something(
         status in prop_oneof![status(), 100..1000_u16], headers in headers(), body in body(),
     ) {
-        let reply = Reply { status: StatusCode::from_u16(status).unwrap(), headers, body };
+        let reply = Reply { status: StatusCode::from_u16(status).unwrap(), headers, received: Timestamp::UNIX_EPOCH, body };
         assert_error(&refusal::classify(HOST_LISTING, &reply));
         let error = refusal::classify_token(token::TOKEN, &reply);
         assert_error(&error);
@@ -264,6 +249,7 @@ fn reply(body: &str) -> Reply {
     Reply {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
+        received: Timestamp::UNIX_EPOCH,
         body: body.into(),
     }
 }

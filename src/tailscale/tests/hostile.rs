@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::hostile::{MARK, Script, answers, assert_error, assert_fit, bytes, cases, text};
+use crate::hostile::{MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text};
 use crate::integration::AttributeKey;
 
 /// What each of the calls answers when all is well.
@@ -70,21 +70,11 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 fn assert_device(device: &Device) {
     assert!(wire::is_node_id(&device.node_id.0), "{device:?}");
     for name in [&device.name, &device.hostname] {
-        assert!(
-            name.chars().count() <= 256 && !name.contains(char::is_control),
-            "{name:?}"
-        );
+        assert_fit(name, 256);
     }
     if let Identity::Serials(serials) = &device.identity {
         assert!(serials.len() <= 32);
         assert!(serials.iter().all(|serial| serial.chars().count() <= 255));
-    }
-}
-
-fn check<T>(result: Result<T, UpstreamError>, accepted: impl FnOnce(T)) {
-    match result {
-        Ok(value) => accepted(value),
-        Err(error) => assert_error(&error),
     }
 }
 
