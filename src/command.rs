@@ -78,6 +78,8 @@ pub enum Command {
     Status {
         /// Of one integration, or of all.
         integration: Option<IntegrationId>,
+        /// For a program or a person.
+        format: Format,
     },
 }
 
@@ -118,6 +120,17 @@ pub enum AuditFormat {
     Stored,
     /// As Tailscale's configuration audit log has them.
     Tailscale,
+}
+
+/// Whom an answer is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Format {
+    /// A program: JSON.
+    #[default]
+    Json,
+    /// A person at a terminal: text, some lines of 100 characters at most but for names.
+    Text,
 }
 
 /// Who asks for a sync.
@@ -200,8 +213,10 @@ impl Command {
                 "check" => fields(payload)
                     .map(|CheckFields { integration, .. }| Self::Check { integration }),
                 "audit" => Self::audit(fields(payload)?),
-                "status" => fields(payload)
-                    .map(|StatusFields { integration, .. }| Self::Status { integration }),
+                "status" => fields(payload).map(|fields: StatusFields| Self::Status {
+                    integration: fields.integration,
+                    format: fields.format,
+                }),
                 other => Err(BadPayload::UnknownCommand(said(other, 60))),
             },
             (Some(_), _) => Err(BadPayload::Field {

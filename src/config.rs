@@ -28,6 +28,8 @@ pub struct Config {
     pub audit_retention_days: NonZeroU32,
     /// `SYNC_INTERVAL_MINUTES`, default 15.
     pub sync_interval_minutes: NonZeroU16,
+    /// `CONSOLE_BUTTONS`, default `false`: whether the dashboard may ask for a sync or a check.
+    pub console_buttons: bool,
 }
 
 /// A variable of the environment that cannot be used.
@@ -95,6 +97,7 @@ impl Config {
                 optional("SYNC_INTERVAL_MINUTES"),
                 15,
             )?,
+            console_buttons: flag("CONSOLE_BUTTONS", optional("CONSOLE_BUTTONS"))?,
         })
     }
 
@@ -165,6 +168,15 @@ fn number<N: std::str::FromStr>(
     text.parse().map_err(|_| InvalidEnvironment {
         variable,
         problem: format!("is {text:?}; accepted is a whole number of at least 1"),
+    })
+}
+
+fn flag(variable: &'static str, text: Option<String>) -> Result<bool, InvalidEnvironment> {
+    text.map_or(Ok(false), |text| {
+        text.parse().map_err(|_| InvalidEnvironment {
+            variable,
+            problem: format!("is {text:?}; accepted is \"true\" or \"false\""),
+        })
     })
 }
 
@@ -261,6 +273,7 @@ mod tests {
                 "often",
                 "whole number of at least 1",
             ),
+            ("CONSOLE_BUTTONS", "yes", "accepted is \"true\" or"),
             (
                 "TAILSCALE_API_URL",
                 "http://example.com",

@@ -108,7 +108,10 @@ pub async fn handle(
             actor,
         } => by(actor).remove(&integration, attributes).await,
         Command::Check { integration } => by(None).check(&integration).await,
-        Command::Status { integration } => status::status(world, integration.as_ref()).await,
+        Command::Status {
+            integration,
+            format,
+        } => status::status(world, integration.as_ref(), format).await,
         Command::Audit { search, format } => history::audit(world, &search, format).await,
     }
 }

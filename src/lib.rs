@@ -9,7 +9,7 @@
 //! | [`domain`] | the decisions, as pure functions over plain values |
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
-//! | [`check`] | whether an integration can work |
+//! | [`check`], [`overview`] | whether an integration can work; how the integrations are |
 //! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log |
 //! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
 //!
@@ -59,6 +59,7 @@ mod hostile;
 pub mod http;
 pub mod integration;
 mod lenient;
+pub mod overview;
 pub mod retry;
 pub mod secrets;
 pub mod store;

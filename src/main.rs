@@ -21,6 +21,11 @@ fn patience() -> TimeoutConfig {
         .build()
 }
 
+/// The qualifier of a function's ARN: `arn:aws:lambda:<region>:<account>:function:<name>:<alias>`.
+fn alias(arn: &str) -> Option<String> {
+    arn.split(':').nth(7).map(str::to_owned)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     telemetry::init(Logging::from_env());
@@ -35,6 +40,7 @@ async fn main() -> Result<(), Error> {
             deadline: Timestamp::try_from(event.context.deadline()).unwrap_or(Timestamp::MAX),
             id: event.context.request_id,
             caller: event.context.identity.map(|identity| identity.identity_id),
+            alias: alias(&event.context.invoked_function_arn),
         };
         handle(world, event.payload, &invocation)
             .await

@@ -7,6 +7,7 @@
 mod answer;
 mod apply;
 mod failure;
+mod look;
 mod observe;
 mod removal;
 mod report;
@@ -24,6 +25,7 @@ use crate::world::{Invocation, World};
 
 pub use answer::{Answer, PlannedChange};
 pub use failure::Failure;
+pub use look::{Blind, Look, Sight, look};
 
 use observe::{Confirmed, Seen};
 use report::Report;

@@ -122,4 +122,6 @@ pub struct Invocation {
     pub deadline: Timestamp,
     /// Who invokes, where Lambda tells it: a Cognito identity.
     pub caller: Option<String>,
+    /// The alias of the function that it came by, if it came by one.
+    pub alias: Option<String>,
 }

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use super::AuditFormat;
+use super::{AuditFormat, Format};
 use crate::domain::removal::Attributes;
 use crate::error::plain;
 use crate::integration::IntegrationId;
@@ -78,6 +78,8 @@ pub(super) struct StatusFields {
     #[serde(rename = "command")]
     _command: String,
     pub(super) integration: Option<IntegrationId>,
+    #[serde(default)]
+    pub(super) format: Format,
 }
 
 /// Of an `audit`.

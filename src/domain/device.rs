@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Serialize;
+
 /// A device's stable id in the tailnet (`nodeId`, such as `nPM2KNuedB21DEVEL`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct NodeId(pub String);
 
 impl fmt::Display for NodeId {
@@ -22,6 +24,10 @@ pub struct Device {
     pub name: String,
     /// The name the machine gives itself.
     pub hostname: String,
+    /// Its owner's login name, such as `amelie@example.com`; empty where the listing has none.
+    pub user: String,
+    /// Its operating system in the tailnet's spelling, such as `macOS`, `windows`, `linux`.
+    pub os: String,
     /// Shared into this tailnet by another one: not ours to write to.
     pub is_external: bool,
     /// What it reports about its hardware.

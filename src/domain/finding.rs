@@ -1,5 +1,7 @@
 //! What a person should know about, with how many, some examples, and what to do.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Something a run noticed.
@@ -41,6 +43,13 @@ pub enum FindingKind {
     RefusedWrites,
     /// Removals that the guard holds back.
     HeldRemovals,
+}
+
+impl fmt::Display for FindingKind {
+    /// The stable name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 impl FindingKind {

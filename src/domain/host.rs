@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::domain::serial::Serial;
 
 /// Falcon's id of an installed sensor (`device_id` of a host, `aid` of an assessment). A machine that was installed
 /// anew has a new one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Aid(pub String);
 
 impl fmt::Display for Aid {
@@ -42,7 +43,7 @@ impl Host {
 }
 
 /// An overall Zero Trust Assessment score: an integer from 0 (worst) to 100.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Score(u8);
 
 impl Score {

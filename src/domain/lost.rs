@@ -92,6 +92,8 @@ mod tests {
         let device = |node_id: NodeId| Device {
             name: node_id.to_string(),
             hostname: String::new(),
+            user: String::new(),
+            os: String::new(),
             is_external: false,
             identity: Identity::Missing,
             node_id,

@@ -5,8 +5,10 @@
 
 pub mod audit;
 pub mod device;
+pub mod explanation;
 pub mod finding;
 pub mod guard;
+pub mod history;
 pub mod host;
 pub mod join;
 pub mod lost;
@@ -14,5 +16,7 @@ pub mod pause;
 pub mod pending;
 pub mod plan;
 pub mod removal;
+pub mod scores;
 pub mod serial;
+pub mod state;
 pub mod status;

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::domain::device::{Devices, Identity, NodeId};
 use crate::domain::host::{Aid, Score};
 use crate::domain::join::{Evidence, Joined, Outcome};
 use crate::integration::{AttributeKey, OnMissing};
 
 /// What this integration last wrote to a device: the decisive part of its node record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Written {
     /// The attribute's key.
+    #[serde(rename = "attributeKey")]
     pub key: AttributeKey,
     /// Its value.
     pub score: Score,

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::finding::Finding;
+use crate::domain::history::Stretch;
 use crate::domain::lost::Lost;
+use crate::domain::scores::Distribution;
 use crate::error::ErrorKind;
 
 /// What a run came to.
@@ -73,6 +75,43 @@ pub struct Status {
     /// Devices that had a score and do not report any more which machine they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost_identity: Vec<Lost>,
+    /// The scores of the devices, when they were last counted.
+    #[serde(default)]
+    pub score_counts: Distribution,
+    /// The latest attempt that changed an attribute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_change: Option<LastChange>,
+    /// The latest attempts, this one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Stretch>,
+}
+
+/// What changed last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastChange {
+    /// When the run began that changed it.
+    pub at: Timestamp,
+    /// That run.
+    pub run_id: String,
+    /// Attributes that it set or changed.
+    pub written: usize,
+    /// Attributes that it took away.
+    pub removed: usize,
+}
+
+impl fmt::Display for RunOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Synced => "synced",
+            Self::Unchanged => "unchanged",
+            Self::Planned => "planned",
+            Self::Paused => "paused",
+            Self::Skipped => "skipped",
+            Self::Held => "held",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 impl RunOutcome {

@@ -15,6 +15,7 @@ use crate::domain::join::Counts;
 use crate::domain::lost::{self, Lost};
 use crate::domain::pause::Pause;
 use crate::domain::plan::{Doubts, Plan};
+use crate::domain::scores::Distribution;
 use crate::domain::status::{RunOutcome, Trouble};
 use crate::error::{ErrorKind, Side};
 use crate::integration::IntegrationId;
@@ -40,6 +41,8 @@ pub(super) struct Report {
     pub(super) findings: Vec<Finding>,
     /// Of a run that came so far as to know.
     pub(super) lost: Option<Vec<Lost>>,
+    /// Likewise.
+    pub(super) scores: Option<Distribution>,
     plan: Option<Vec<PlannedChange>>,
     /// Whether nothing is left of an integration that is to be removed, but itself.
     pub(super) ends: bool,
@@ -62,6 +65,7 @@ impl Report {
             failed: 0,
             findings: Vec::new(),
             lost: None,
+            scores: None,
             plan: None,
             ends: false,
             fault: None,
@@ -215,6 +219,7 @@ impl Report {
                 .chain(decided.joined.findings.iter().cloned())
                 .collect(),
             lost: Some(decided.lost.clone()),
+            scores: Some(Distribution::of(&decided.joined)),
             ..Self::new(outcome)
         }
     }

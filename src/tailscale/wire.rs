@@ -50,6 +50,10 @@ pub(super) struct WireDevice {
     name: Option<String>,
     #[serde(default, deserialize_with = "text")]
     hostname: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    user: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    os: Option<String>,
     #[serde(default, deserialize_with = "flag")]
     is_external: bool,
     #[serde(default)]
@@ -76,6 +80,8 @@ impl WireDevice {
             node_id: NodeId(node_id),
             name: plain(&self.name.unwrap_or_default(), TEXT_CHARS),
             hostname: plain(&self.hostname.unwrap_or_default(), TEXT_CHARS),
+            user: plain(&self.user.unwrap_or_default(), TEXT_CHARS),
+            os: plain(&self.os.unwrap_or_default(), TEXT_CHARS),
             is_external: self.is_external,
             identity: match self.posture_identity {
                 None => Identity::Missing,

@@ -131,6 +131,7 @@ fn the_deployment_sets_the_variables_that_the_code_reads() {
     let contract = BTreeSet::from([
         "AUDIT_RETENTION_DAYS",
         "AUDIT_TABLE",
+        "CONSOLE_BUTTONS",
         "EVENT_BUS_NAME",
         "FALCON_CLOUDS_EXTRA",
         "INTEGRATIONS_TABLE",

@@ -36,6 +36,7 @@ async fn ask_as(world: &World, id: &str, payload: Value) -> Result<Value, Handle
     let invocation = Invocation {
         id: id.to_owned(),
         caller: None,
+        alias: None,
         deadline: world
             .clock
             .now()

@@ -84,6 +84,8 @@ fn devices() -> impl Strategy<Value = Devices> {
             let device = Device {
                 name: format!("{node_id}.ts.net"),
                 hostname: node_id.0.clone(),
+                user: String::new(),
+                os: String::new(),
                 node_id: node_id.clone(),
                 is_external,
                 identity,

@@ -118,6 +118,8 @@ fn the_plan(on_missing: OnMissing) -> Plan {
         let device = Device {
             name: format!("{}.ts.net", case.node),
             hostname: case.node.to_owned(),
+            user: String::new(),
+            os: String::new(),
             node_id: node_id.clone(),
             is_external: false,
             identity: case.identity,

@@ -166,6 +166,7 @@ impl Stage {
         let invocation = Invocation {
             id: format!("run-{run}"),
             caller: self.caller.clone(),
+            alias: None,
             deadline: self
                 .world
                 .clock

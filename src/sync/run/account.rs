@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Run;
+use crate::domain::history::{self, Stretch};
 use crate::domain::join::Counts;
 use crate::domain::lost;
-use crate::domain::status::{RunOutcome, Status};
+use crate::domain::scores::Distribution;
+use crate::domain::status::{LastChange, RunOutcome, Status};
 use crate::error::{ErrorKind, Side};
 use crate::store::StoreError;
 use crate::sync::answer::Answer;
@@ -67,7 +69,38 @@ impl Run<'_> {
                 Some(lost) => lost::remembered(lost),
                 None => before.map_or_else(Vec::new, |status| status.lost_identity.clone()),
             },
+            score_counts: report.scores.clone().unwrap_or_else(|| {
+                before.map_or_else(Distribution::default, |status| status.score_counts.clone())
+            }),
+            last_change: if report.written + report.removed > 0 {
+                Some(LastChange {
+                    at: self.started,
+                    run_id: self.id().to_owned(),
+                    written: report.written,
+                    removed: report.removed,
+                })
+            } else {
+                before.and_then(|status| status.last_change.clone())
+            },
+            history: self.history(report),
         }
+    }
+
+    fn history(&self, report: &Report) -> Vec<Stretch> {
+        let before = self.integration.status.as_ref();
+        let run = Stretch {
+            since: self.started,
+            until: self.started,
+            runs: 1,
+            outcome: report.outcome,
+            error_kind: report.error_kind,
+            written: report.written,
+            removed: report.removed,
+            failed: report.failed,
+            duration_ms: self.duration_ms(),
+            run_id: self.id().to_owned(),
+        };
+        history::with(before.map_or(&[], |status| &status.history), run)
     }
 
     /// The counts of this run, or of the last one that came so far.
@@ -91,8 +124,7 @@ impl Run<'_> {
 
     pub(super) fn log(&self, report: &Report, status: &Status) {
         let integration = &self.integration.id;
-        let outcome = serde_json::to_string(&report.outcome).unwrap_or_default();
-        let outcome = outcome.trim_matches('"');
+        let outcome = report.outcome.to_string();
         let error_kind = report
             .error_kind
             .and_then(|kind| serde_json::to_value(kind).ok());

@@ -69,7 +69,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 
 fn assert_device(device: &Device) {
     assert!(wire::is_node_id(&device.node_id.0), "{device:?}");
-    for name in [&device.name, &device.hostname] {
+    for name in [&device.name, &device.hostname, &device.user, &device.os] {
         assert_fit(name, 256);
     }
     if let Identity::Serials(serials) = &device.identity {

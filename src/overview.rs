@@ -1,0 +1,179 @@
+//! How the integrations are: what `status` answers and the dashboard shows.
+
+mod text;
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::domain::pause::Pause;
+use crate::domain::removal::Removal;
+use crate::domain::state::SyncState;
+use crate::domain::status::Status;
+use crate::integration::{IntegrationId, Settings};
+use crate::store::{Integration, Lease};
+
+pub use text::text;
+
+/// An integration as it is shown.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    /// Its settings, where they can be used.
+    #[serde(flatten)]
+    pub settings: Option<Settings>,
+    /// Its name.
+    pub id: IntegrationId,
+    /// In one word.
+    pub state: State,
+    /// Counts the changes of its settings, from 1.
+    pub config_version: u64,
+    /// When they were last changed.
+    pub config_updated: Option<Timestamp>,
+    /// Who changed them.
+    pub config_updated_by: Option<String>,
+    /// Why they cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings_error: Option<String>,
+    /// How its latest run went; none before the first.
+    pub status: Option<Status>,
+    /// The pause that is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// Who is at work on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// The wish to remove it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removal: Option<Removal>,
+    /// When it is tried next; never while it is disabled.
+    pub next_sync: Option<Timestamp>,
+    /// Whether there was no attempt for two intervals.
+    pub overdue: bool,
+}
+
+/// How an integration is, in one word; stable names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// The next run takes it away.
+    Removing,
+    /// Nothing runs it.
+    Disabled,
+    /// It has not been run yet.
+    New,
+    /// What its latest run left.
+    #[serde(untagged)]
+    After(SyncState),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removing => f.write_str("removing"),
+            Self::Disabled => f.write_str("disabled"),
+            Self::New => f.write_str("new"),
+            Self::After(state) => state.fmt(f),
+        }
+    }
+}
+
+impl Overview {
+    /// An integration as it is at `now`.
+    pub fn of(integration: Integration, config: &Config, now: Timestamp) -> Self {
+        let interval = SignedDuration::from_mins(i64::from(config.sync_interval_minutes.get()));
+        let after = |time: Timestamp, intervals: i32| {
+            time.saturating_add(interval * intervals).unwrap_or(time)
+        };
+        let state = State::of(&integration);
+        let enabled = integration.wants_runs();
+        let pause = integration.pause.filter(|pause| now < pause.until);
+        let tried = integration.status.as_ref().map(|status| status.last_sync);
+        let next = tried.map_or(now, |tried| after(tried, 1).max(now));
+        Self {
+            id: integration.id,
+            state,
+            config_version: integration.config_version,
+            config_updated: integration.config_updated,
+            config_updated_by: integration.config_updated_by,
+            settings_error: integration.settings.as_ref().err().map(ToString::to_string),
+            settings: integration.settings.ok(),
+            next_sync: enabled.then(|| pause.as_ref().map_or(next, |pause| pause.until.max(next))),
+            // Two intervals: a run may start late or take long without anything being wrong.
+            overdue: enabled
+                && pause.is_none()
+                && tried
+                    .or(integration.config_updated)
+                    .is_some_and(|since| after(since, 2) < now),
+            status: integration.status,
+            pause,
+            removal: integration.removal,
+            lease: integration.lease.filter(|lease| now < lease.until),
+        }
+    }
+}
+
+impl State {
+    fn of(integration: &Integration) -> Self {
+        let outcome = integration.status.as_ref().map(|status| status.outcome);
+        if integration.removal.is_some() {
+            Self::Removing
+        } else if !integration.wants_runs() {
+            Self::Disabled
+        } else {
+            outcome
+                .and_then(SyncState::after)
+                .map_or(Self::New, Self::After)
+        }
+    }
+}
+
+/// All integrations in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// How many there are.
+    pub integrations: usize,
+    /// Those whose scores are carried over.
+    pub ok: usize,
+    /// Those whose latest run failed.
+    pub failing: usize,
+    /// Those that are paused.
+    pub paused: usize,
+    /// Those whose removals wait.
+    pub held: usize,
+    /// Those that were not run yet.
+    pub new: usize,
+    /// Those that nothing runs.
+    pub disabled: usize,
+    /// Those that the next run takes away.
+    pub removing: usize,
+    /// Those of all these without an attempt for two intervals.
+    pub overdue: usize,
+}
+
+impl Summary {
+    /// The numbers of these.
+    pub fn of(overviews: &[Overview]) -> Self {
+        let mut summary = Self {
+            integrations: overviews.len(),
+            ..Self::default()
+        };
+        for overview in overviews {
+            let count = match overview.state {
+                State::Removing => &mut summary.removing,
+                State::Disabled => &mut summary.disabled,
+                State::New => &mut summary.new,
+                State::After(SyncState::Ok) => &mut summary.ok,
+                State::After(SyncState::Failing) => &mut summary.failing,
+                State::After(SyncState::Paused) => &mut summary.paused,
+                State::After(SyncState::Held) => &mut summary.held,
+            };
+            *count += 1;
+            summary.overdue += usize::from(overview.overdue);
+        }
+        summary
+    }
+}

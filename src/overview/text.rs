@@ -1,0 +1,221 @@
+//! The overview as a person reads it at a terminal.
+
+use std::fmt::{self, Write};
+
+use jiff::Timestamp;
+
+use super::{Overview, Summary};
+use crate::domain::finding::Finding;
+use crate::domain::status::Status;
+
+/// So many of a finding's examples fit a line.
+const EXAMPLES: usize = 3;
+
+/// The integrations one after the other, and where there are several, a line about all of them first.
+pub fn text(overviews: &[Overview], now: Timestamp) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write(&mut text, overviews, now);
+    text
+}
+
+fn write(text: &mut String, overviews: &[Overview], now: Timestamp) -> fmt::Result {
+    match overviews {
+        [] => writeln!(
+            text,
+            "No integration is connected. `make connect` connects one."
+        )?,
+        [_] => {}
+        _ => writeln!(text, "{}\n", Summary::of(overviews))?,
+    }
+    for (position, overview) in overviews.iter().enumerate() {
+        if position > 0 {
+            writeln!(text)?;
+        }
+        one(text, overview, now)?;
+    }
+    Ok(())
+}
+
+fn one(text: &mut String, overview: &Overview, now: Timestamp) -> fmt::Result {
+    let overdue = if overview.overdue { ", overdue" } else { "" };
+    writeln!(text, "{}: {}{overdue}", overview.id, overview.state)?;
+    match (&overview.settings, &overview.settings_error) {
+        (Some(settings), _) => line(
+            text,
+            "carries",
+            &format!(
+                "Falcon {} to tailnet {} as {}",
+                settings.cloud_id, settings.tailnet, settings.attribute_key
+            ),
+        )?,
+        (None, Some(error)) => line(text, "settings", error)?,
+        (None, None) => {}
+    }
+    match &overview.status {
+        Some(status) => runs(text, status, now)?,
+        None => line(text, "last sync", "none yet")?,
+    }
+    if let Some(pause) = &overview.pause {
+        let why = format!(
+            "until {}, since {}, {} refused by {}",
+            moment(pause.until, now),
+            moment(pause.since, now),
+            times(pause.attempts),
+            pause.side
+        );
+        line(text, "pause", &why)?;
+    }
+    if let Some(removal) = &overview.removal {
+        let asked = format!(
+            "asked for {} by {}",
+            moment(removal.since, now),
+            removal.actor
+        );
+        line(text, "removal", &asked)?;
+    }
+    if let Some(lease) = &overview.lease {
+        line(text, "at work", &format!("run {}", lease.owner))?;
+    }
+    let next = overview.next_sync.map_or_else(
+        || "never, it is disabled".to_owned(),
+        |next| moment(next, now),
+    );
+    line(text, "next sync", &next)?;
+    let findings = overview.status.iter().flat_map(|status| &status.findings);
+    findings
+        .into_iter()
+        .try_for_each(|found| finding(text, found))
+}
+
+fn runs(text: &mut String, status: &Status, now: Timestamp) -> fmt::Result {
+    let last = format!(
+        "{}, {} in {} ms, run {}",
+        moment(status.last_sync, now),
+        status.outcome,
+        status.duration_ms,
+        status.run_id
+    );
+    line(text, "last sync", &last)?;
+    if let Some(error) = &status.error {
+        line(text, "error", error)?;
+    }
+    let success = status
+        .last_success
+        .map_or_else(|| "never".to_owned(), |success| moment(success, now));
+    line(text, "last success", &success)?;
+    if let Some(change) = &status.last_change {
+        let changed = format!(
+            "{}: {} written, {} removed, run {}",
+            moment(change.at, now),
+            change.written,
+            change.removed,
+            change.run_id
+        );
+        line(text, "last change", &changed)?;
+    }
+    let counts = format!(
+        "{} Falcon hosts; {} devices with a serial, {} of them matched, {} with a score",
+        status.provider_host_count,
+        status.possible_matched_count,
+        status.matched_count,
+        status.score_counts.total()
+    );
+    line(text, "counts", &counts)
+}
+
+fn finding(text: &mut String, finding: &Finding) -> fmt::Result {
+    let shown = finding.examples.iter().take(EXAMPLES);
+    let mut examples = shown.cloned().collect::<Vec<_>>().join("; ");
+    if finding.count > EXAMPLES.min(finding.examples.len()) {
+        examples.push_str("; …");
+    }
+    writeln!(
+        text,
+        "  ! {} {}: {examples}\n      {}",
+        finding.count, finding.kind, finding.remedy
+    )
+}
+
+fn line(text: &mut String, name: &str, value: &str) -> fmt::Result {
+    writeln!(text, "  {name:<13} {value}")
+}
+
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
+/// A time, and how far it is from now: `2026-11-22T09:30:00Z (4 min ago)`.
+fn moment(time: Timestamp, now: Timestamp) -> String {
+    format!("{time:.0} ({})", distance(time, now))
+}
+
+/// How far a time is from now, in the unit that a person would use.
+pub(crate) fn distance(time: Timestamp, now: Timestamp) -> String {
+    let seconds = time.as_second() - now.as_second();
+    let length = match seconds.unsigned_abs() {
+        0..60 => return "now".to_owned(),
+        seconds @ 60..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    };
+    if seconds < 0 {
+        format!("{length} ago")
+    } else {
+        format!("in {length}")
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = [
+            (self.ok, "ok"),
+            (self.failing, "failing"),
+            (self.paused, "paused"),
+            (self.held, "held"),
+            (self.new, "new"),
+            (self.disabled, "disabled"),
+            (self.removing, "removing"),
+            (self.overdue, "overdue"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+        write!(
+            f,
+            "{} integrations: {}",
+            self.integrations,
+            parts.join(", ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_told_in_the_unit_of_their_size() {
+        let now = Timestamp::from_second(1_763_800_000).unwrap();
+        let told = |seconds: i64| {
+            let time = Timestamp::from_second(1_763_800_000 + seconds).unwrap();
+            distance(time, now)
+        };
+        for (seconds, expect) in [
+            (0, "now"),
+            (-59, "now"),
+            (-60, "1 min ago"),
+            (840, "in 14 min"),
+            (-7199, "119 min ago"),
+            (7200, "in 2 h"),
+            (-86_400, "24 h ago"),
+            (-172_800, "2 days ago"),
+        ] {
+            assert_eq!(told(seconds), expect);
+        }
+    }
+}

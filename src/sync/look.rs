@@ -1,0 +1,113 @@
+//! What a run would see and mean to do now, for those who explain it. It takes no lease, and what it returns holds
+//! nothing that could call anybody: neither Tailscale's writer nor the sessions themselves.
+
+use jiff::Timestamp;
+
+use super::failure::Failure;
+use super::run::Run;
+use super::{Decided, decide};
+use crate::command::SyncOne;
+use crate::domain::device::Devices;
+use crate::domain::guard::Held;
+use crate::domain::host::Account;
+use crate::domain::join::Joined;
+use crate::domain::pause::Pause;
+use crate::domain::plan::{Doubts, Plan, Records};
+use crate::integration::{IntegrationId, Settings};
+use crate::store::{Integration, StoreError};
+use crate::world::{Invocation, World};
+
+/// An integration, and what is to be seen of it.
+#[derive(Debug)]
+pub struct Look {
+    /// The integration as it is stored.
+    pub integration: Integration,
+    /// When it was looked at.
+    pub at: Timestamp,
+    /// What there is to see, or why there is nothing.
+    pub sight: Result<Box<Sight>, Blind>,
+}
+
+/// A complete observation, and what the next run would make of it.
+#[derive(Debug)]
+pub struct Sight {
+    /// The settings that it was made by.
+    pub settings: Settings,
+    /// What Falcon shows.
+    pub falcon: Account,
+    /// What the tailnet shows.
+    pub devices: Devices,
+    /// What was written before.
+    pub records: Records,
+    /// Since when a host must have been seen to count, if the integration says so.
+    pub seen_since: Option<Timestamp>,
+    /// One outcome for each device.
+    pub joined: Joined,
+    /// What the next run would do.
+    pub plan: Plan,
+    /// Why its removals would wait, if they would.
+    pub held: Option<Held>,
+    /// What would wait since it could not be looked up.
+    pub open: Doubts,
+}
+
+/// Why nothing is to be seen.
+#[derive(Debug)]
+pub enum Blind {
+    /// It is paused, and nobody is called.
+    Paused(Pause),
+    /// It is being removed.
+    Removed,
+    /// Something failed.
+    Failed(Failure),
+}
+
+/// Looks at an integration as its next run would.
+///
+/// # Errors
+/// Only for faults of our own, and for an integration that does not exist.
+pub async fn look(
+    world: &World,
+    integration: &IntegrationId,
+    invocation: &Invocation,
+) -> Result<Look, StoreError> {
+    let wish = SyncOne {
+        dry_run: true,
+        ..SyncOne::by_event(integration.clone())
+    };
+    let mut run = Run::look(world, &wish, invocation).await?;
+    let sight = if run.integration.removal.is_some() {
+        Err(Blind::Removed)
+    } else if let Some(pause) = run.paused().await {
+        Err(Blind::Paused(pause))
+    } else {
+        see(&run).await.map(Box::new).map_err(Blind::Failed)
+    };
+    Ok(Look {
+        at: world.clock.now(),
+        integration: run.integration,
+        sight,
+    })
+}
+
+async fn see(run: &Run<'_>) -> Result<Sight, Failure> {
+    let settings = run.settings()?.clone();
+    let Decided {
+        seen,
+        joined,
+        confirmed,
+        guarded,
+        ..
+    } = decide(run).await?;
+    Ok(Sight {
+        seen_since: run.seen_since(&settings),
+        settings,
+        falcon: seen.falcon,
+        devices: seen.devices,
+        records: seen.records,
+        joined,
+        plan: guarded.plan,
+        held: guarded.held,
+        open: confirmed.open,
+    })
+}
