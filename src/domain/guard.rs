@@ -92,7 +92,7 @@ impl Ground<'_> {
         let records = self.records;
         if records == 0 {
             None
-        } else if self.falcon.hosts.is_empty() {
+        } else if self.falcon.visible == 0 {
             Some(format!(
                 "Falcon shows no host at all, although {records} devices have a score"
             ))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::serial::Serial;
 
@@ -43,7 +43,8 @@ impl Host {
 }
 
 /// An overall Zero Trust Assessment score: an integer from 0 (worst) to 100.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "i64")]
 pub struct Score(u8);
 
 impl Score {
@@ -58,9 +59,22 @@ impl Score {
             .map(Self)
     }
 
+    /// The next lower score; none below 0.
+    pub fn before(self) -> Option<Self> {
+        self.0.checked_sub(1).map(Self)
+    }
+
     /// The number, as it is written to the posture attribute.
     pub const fn get(self) -> u8 {
         self.0
+    }
+}
+
+impl TryFrom<i64> for Score {
+    type Error = &'static str;
+
+    fn try_from(value: i64) -> Result<Self, Self::Error> {
+        Self::new(value).ok_or("a score is a whole number from 0 to 100")
     }
 }
 
@@ -98,7 +112,9 @@ impl Assessment {
 /// All that a run knows of the Falcon account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// Visible hosts by sensor.
+    /// How many visible hosts it has.
+    pub visible: usize,
+    /// Visible hosts by sensor: all of them, or those that were asked for.
     pub hosts: BTreeMap<Aid, Host>,
     /// Their assessments (and some of sensors that are no visible hosts).
     pub scores: Scores,
@@ -110,6 +126,7 @@ impl Account {
     pub fn extend(&mut self, hosts: impl IntoIterator<Item = Host>, scores: Scores) {
         self.hosts
             .extend(hosts.into_iter().map(|host| (host.aid.clone(), host)));
+        self.visible = self.visible.max(self.hosts.len());
         self.scores.extend(scores);
     }
 }

@@ -114,7 +114,7 @@ pub fn join(falcon: &Account, devices: &Devices, seen_since: Option<Timestamp>) 
         .map(|(id, device)| (id.clone(), outcome(device, &claims)))
         .collect();
     let counts = Counts {
-        provider_hosts: falcon.hosts.len(),
+        provider_hosts: falcon.visible,
         possible_matched: count(&outcomes, |o| {
             o.has_host() || matches!(o, Outcome::Unmatched { .. })
         }),
@@ -200,6 +200,21 @@ impl<'a> Claim<'a> {
             stale,
         }
     }
+}
+
+/// The serials of devices by which their hosts can be asked for, as reported and in normal form: whether Falcon's filter
+/// minds case is not documented.
+pub fn spellings<'a>(devices: impl IntoIterator<Item = &'a Device>) -> BTreeSet<String> {
+    let of_device = |device: &'a Device| match &device.identity {
+        Identity::Serials(texts) if !device.is_external => texts.as_slice(),
+        _ => &[],
+    };
+    let texts = devices.into_iter().flat_map(of_device);
+    let both = texts.filter_map(|text| {
+        let serial = Serial::parse(text).ok()?;
+        Some([text.trim().to_owned(), serial.to_string()])
+    });
+    both.flatten().collect()
 }
 
 /// The serials a device reports, and the texts that are none.

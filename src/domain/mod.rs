@@ -4,6 +4,7 @@
 //! ordered, so the same observation always gives the same plan, letter for letter.
 
 pub mod audit;
+pub mod crawl;
 pub mod device;
 pub mod explanation;
 pub mod finding;
@@ -15,6 +16,7 @@ pub mod lost;
 pub mod pause;
 pub mod pending;
 pub mod plan;
+pub mod ranges;
 pub mod removal;
 pub mod scores;
 pub mod serial;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::host::Score;
+use crate::domain::host::{Assessment, Score, Scores};
 use crate::domain::join::{Joined, Outcome};
 
 /// How many devices have which score. It is stored and shown as an object by score, such as `{"71":12}`.
@@ -23,6 +23,11 @@ impl Distribution {
                 _ => None,
             })
             .collect()
+    }
+
+    /// All scores of an account.
+    pub fn of_account(scores: &Scores) -> Self {
+        scores.values().filter_map(Assessment::score).collect()
     }
 
     /// Each score that some device has, lowest first, and how many have it.

@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::crawl::Crawl;
 use crate::domain::finding::Finding;
 use crate::domain::history::Stretch;
 use crate::domain::lost::Lost;
@@ -81,6 +82,9 @@ pub struct Status {
     /// The latest attempt that changed an attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_change: Option<LastChange>,
+    /// How hosts and scores were fetched, when they last were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crawl: Option<Crawl>,
     /// The latest attempts, this one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Stretch>,

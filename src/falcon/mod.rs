@@ -1,7 +1,7 @@
 //! Falcon's API: hosts and Zero Trust Assessment scores. All of it reads.
 //!
-//! A run lists all hosts and all scores: two listings instead of one look-up a device, 12 requests for 10,000 hosts.
-//! What a listing lacks is looked up directly before it is believed to be gone.
+//! A run lists all hosts and all scores, two listings instead of one look-up a device (12 requests for 10,000 hosts), or
+//! looks up what a few devices need. What a listing lacks is looked up directly before it is believed to be gone.
 
 mod paging;
 mod probe;
@@ -13,12 +13,14 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::{try_join, try_join_all};
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::bearer::{Answer, Bearer, Token};
 use crate::domain::host::{Aid, Host, Scores};
+use crate::domain::ranges::Range;
 use crate::error::{Side, UpstreamError, chain};
 use crate::falcon::paging::{Crawl, Page, Record, Step};
 use crate::falcon::wire::{HostRecord, ScoreRecord};
@@ -42,12 +44,16 @@ const ASSESSMENTS: [&str; 4] = ["zero-trust-assessment", "entities", "assessment
 /// The fields of a host that are asked for: 200 bytes a host instead of 3,700.
 const FIELDS: &str = "device_id,serial_number,hostname,last_seen";
 /// The API's largest page of hosts; the default is 100.
-const HOSTS_A_PAGE: &str = "10000";
+pub const HOSTS_A_PAGE: usize = 10_000;
 /// The API's largest page of scores; the default is 100.
-const SCORES_A_PAGE: &str = "1000";
-/// Values a look-up. The API takes 250 serials and 1,000 ids; a hundred keep the URL below 13 kB.
-const LOOK_UP: usize = 100;
-/// A page of 10,000 hosts has some 2 MB, a look-up of 100 assessments 0.8 MB.
+pub const SCORES_A_PAGE: usize = 1_000;
+/// Values in a filter: so many serials are in `CrowdStrike`'s own sample (falconpy, `serial_search.py`).
+pub const HOSTS_A_LOOK_UP: usize = 250;
+/// Ids in a look-up of scores. The API takes 1,000; psfalcon sends 500, which makes a URL of 18 kB.
+pub const SCORES_A_LOOK_UP: usize = 500;
+/// A filter is no longer than this: serials of virtual machines have 54 characters.
+const FILTER_BYTES: usize = 10 << 10;
+/// A page of 10,000 hosts has some 2 MB, a look-up of 500 assessments 4 MB.
 const PAGE_CAP: usize = 32 << 20;
 
 const fn operation(name: &'static str, scope: &'static str) -> Operation {
@@ -73,6 +79,7 @@ pub struct Falcon {
 struct Listing<'a> {
     operation: Operation,
     path: [&'a str; 4],
+    limit: usize,
     query: Vec<(&'a str, &'a str)>,
     /// The parameter that takes the cursor.
     cursor: &'a str,
@@ -111,18 +118,43 @@ impl Falcon {
     /// # Errors
     /// When the listing could not be read to its end; a part of it is never returned.
     pub async fn hosts(&self) -> Result<Vec<Host>, UpstreamError> {
-        let listing = hosts(HOST_LISTING, HOSTS_A_PAGE, None);
-        let hosts = self.crawl::<HostRecord>(&listing).await?;
+        self.hosts_after(None).await
+    }
+
+    /// The first page of the host listing, which tells how many there are, and is all of them in most accounts.
+    ///
+    /// # Errors
+    /// As for any call.
+    pub async fn first_hosts(&self) -> Result<FirstHosts, UpstreamError> {
+        let url = all_hosts().url(&self.base, None);
+        self.get(HOST_LISTING, &url, wire::page)
+            .await
+            .map(FirstHosts)
+    }
+
+    /// Likewise all hosts, going on after the first page.
+    ///
+    /// # Errors
+    /// See [`Falcon::hosts`].
+    pub async fn hosts_after(&self, first: Option<FirstHosts>) -> Result<Vec<Host>, UpstreamError> {
+        let first = first.map(|FirstHosts(page)| page);
+        let hosts = self.crawl(&all_hosts(), first).await?;
         Ok(hosts.into_values().collect())
     }
 
-    /// All scores of the account, some of them of sensors that are no visible hosts.
+    /// All scores of the account, some of them of sensors that are no visible hosts. The ranges, which together are all
+    /// scores, are walked side by side.
     ///
     /// # Errors
-    /// When the listing could not be read to its end; a part of it is never returned.
-    pub async fn scores(&self) -> Result<Scores, UpstreamError> {
-        let listing = scores(SCORES_A_PAGE);
-        self.crawl::<ScoreRecord>(&listing).await
+    /// When one of the listings could not be read to its end; a part of it is never returned.
+    pub async fn scores(&self, ranges: &[Range]) -> Result<Scores, UpstreamError> {
+        let walk = async |range: &Range| {
+            let filter = score_filter(*range);
+            let listing = scores(&filter, SCORES_A_PAGE);
+            self.crawl::<ScoreRecord>(&listing, None).await
+        };
+        let walks = try_join_all(ranges.iter().map(walk)).await?;
+        Ok(walks.into_iter().reduce(merged).unwrap_or_default())
     }
 
     /// The visible hosts with one of these serial numbers or sensors.
@@ -144,14 +176,15 @@ impl Falcon {
             .filter(|serial| is_filterable(serial))
             .collect();
         let aids = usable(aids);
-        let mut found = BTreeMap::new();
-        for (field, values) in [("serial_number", serials), ("device_id", aids)] {
-            for values in values.chunks(LOOK_UP) {
-                let filter = format!("{field}:['{}']", values.join("','"));
-                let listing = hosts(HOST_LOOK_UP, HOSTS_A_PAGE, Some(&filter));
-                found.extend(self.crawl::<HostRecord>(&listing).await?);
-            }
-        }
+        let look_up = async |field: &str, values: &[&str]| {
+            let filter = format!("{field}:['{}']", values.join("','"));
+            let listing = hosts(HOST_LOOK_UP, HOSTS_A_PAGE, Some(&filter));
+            self.crawl::<HostRecord>(&listing, None).await
+        };
+        let by_serial = filters(&serials).map(|serials| look_up("serial_number", serials));
+        let by_aid = filters(&aids).map(|aids| look_up("device_id", aids));
+        let (by_serial, by_aid) = try_join(try_join_all(by_serial), try_join_all(by_aid)).await?;
+        let found: BTreeMap<Aid, Host> = by_serial.into_iter().chain(by_aid).flatten().collect();
         Ok(found.into_values().collect())
     }
 
@@ -160,13 +193,16 @@ impl Falcon {
     /// # Errors
     /// When a look-up failed.
     pub async fn find_scores(&self, aids: &BTreeSet<Aid>) -> Result<Scores, UpstreamError> {
-        let mut found = Scores::new();
-        for ids in usable(aids).chunks(LOOK_UP) {
+        let look_up = async |ids: &[&str]| {
             let mut url = endpoint(&self.base, ASSESSMENTS);
             url.query_pairs_mut()
                 .extend_pairs(ids.iter().map(|id| ("ids", id)));
-            found.extend(self.get(SCORE_LOOK_UP, &url, wire::assessments).await?);
-        }
+            self.get(SCORE_LOOK_UP, &url, wire::assessments).await
+        };
+        let usable = usable(aids);
+        let look_ups = usable.chunks(SCORES_A_LOOK_UP).map(look_up);
+        let found = try_join_all(look_ups).await?;
+        let mut found: Scores = found.into_iter().flatten().collect();
         found.retain(|aid, _| aids.contains(aid));
         Ok(found)
     }
@@ -176,14 +212,15 @@ impl Falcon {
     async fn crawl<R: Record + DeserializeOwned>(
         &self,
         listing: &Listing<'_>,
+        first: Option<Page<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
-        match self.crawl_once::<R>(listing).await {
+        match self.crawl_once::<R>(listing, first).await {
             Err(error @ UpstreamError::Incomplete { .. }) => {
                 warn!(
                     error = chain(&error),
                     "a listing was not whole and is read again"
                 );
-                self.crawl_once::<R>(listing).await
+                self.crawl_once::<R>(listing, None).await
             }
             done => done,
         }
@@ -192,12 +229,18 @@ impl Falcon {
     async fn crawl_once<R: Record + DeserializeOwned>(
         &self,
         listing: &Listing<'_>,
+        mut first: Option<Page<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
         let mut crawl = Crawl::<R>::default();
-        let mut cursor = None;
+        let mut cursor: Option<String> = None;
         loop {
-            let url = listing.url(&self.base, cursor.as_deref());
-            let page: Page<R> = match self.get(listing.operation, &url, wire::page).await {
+            let page = if let Some(first) = first.take() {
+                Ok(first)
+            } else {
+                let url = listing.url(&self.base, cursor.as_deref());
+                self.get(listing.operation, &url, wire::page).await
+            };
+            let page = match page {
                 // The sibling services say so when a cursor has expired (elastic/integrations#14670).
                 Err(UpstreamError::Rejected { status: 404, .. }) if cursor.is_some() => {
                     return Err(crawl.incomplete(listing.operation));
@@ -262,32 +305,91 @@ impl Listing<'_> {
     fn url(&self, base: &Url, cursor: Option<&str>) -> Url {
         let mut url = endpoint(base, self.path);
         url.query_pairs_mut()
+            .append_pair("limit", &self.limit.to_string())
             .extend_pairs(&self.query)
             .extend_pairs(cursor.map(|cursor| (self.cursor, cursor)));
         url
     }
 }
 
-fn hosts<'a>(operation: Operation, limit: &'a str, filter: Option<&'a str>) -> Listing<'a> {
-    let mut query = vec![("limit", limit), ("fields", FIELDS)];
+/// The first page of the host listing.
+#[derive(Debug)]
+pub struct FirstHosts(Page<HostRecord>);
+
+impl FirstHosts {
+    /// How many visible hosts the account has, as the page announces.
+    pub fn total(&self) -> usize {
+        self.0.total.max(self.0.records.len())
+    }
+}
+
+fn all_hosts() -> Listing<'static> {
+    hosts(HOST_LISTING, HOSTS_A_PAGE, None)
+}
+
+fn hosts(operation: Operation, limit: usize, filter: Option<&str>) -> Listing<'_> {
+    let mut query = vec![("fields", FIELDS)];
     query.extend(filter.map(|filter| ("filter", filter)));
     Listing {
         operation,
         path: HOSTS,
+        limit,
         query,
         // What is sent as the offset is the previous page's `next`.
         cursor: "offset",
     }
 }
 
-fn scores(limit: &str) -> Listing<'_> {
+fn scores(filter: &str, limit: usize) -> Listing<'_> {
     Listing {
         operation: SCORE_LISTING,
         path: SCORES,
-        // The filter is mandatory, and this one excludes nothing.
-        query: vec![("filter", "score:>=0"), ("limit", limit)],
+        limit,
+        query: vec![("filter", filter)],
         cursor: "after",
     }
+}
+
+/// A filter is mandatory, and this one excludes nothing.
+const EVERY_SCORE: &str = "score:>=0";
+
+/// The filter of a range, in the forms of the API's own description.
+fn score_filter(range: Range) -> String {
+    match (range.min, range.max) {
+        (None, None) => EVERY_SCORE.to_owned(),
+        (None, Some(max)) => format!("score:<={max}"),
+        (Some(min), None) => format!("score:>={min}"),
+        (Some(min), Some(max)) => format!("score:>={min}+score:<={max}"),
+    }
+}
+
+/// Two walks' scores. A score that moved from one range to another is in both, and the lower one counts.
+fn merged(mut scores: Scores, others: Scores) -> Scores {
+    for (aid, score) in others {
+        let score = match scores.remove(&aid) {
+            Some(known) => ScoreRecord::merge(known, score),
+            None => score,
+        };
+        scores.insert(aid, score);
+    }
+    scores
+}
+
+/// Values in parts that fit into a filter each.
+fn filters<'a, 'v>(values: &'a [&'v str]) -> impl Iterator<Item = &'a [&'v str]> {
+    let mut rest = values;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |value: &&&str| {
+            bytes += value.len() + "','".len();
+            bytes <= FILTER_BYTES
+        };
+        let count = rest.iter().take(HOSTS_A_LOOK_UP).take_while(fits).count();
+        // A single one is sent, however long.
+        let (part, others) = rest.split_at(count.max(1).min(rest.len()));
+        rest = others;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// Whether a serial can stand in a filter between quotes and mean itself.

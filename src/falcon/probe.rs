@@ -5,10 +5,10 @@ use serde::de::DeserializeOwned;
 use crate::error::UpstreamError;
 use crate::falcon::paging::{Page, Record};
 use crate::falcon::wire::{self, HostRecord, ScoreRecord};
-use crate::falcon::{Falcon, HOST_LISTING, Listing, hosts, scores};
+use crate::falcon::{EVERY_SCORE, Falcon, HOST_LISTING, Listing, hosts, scores};
 
 /// Records in the page.
-const ONE: &str = "1";
+const ONE: usize = 1;
 
 impl Falcon {
     /// How many visible hosts the account has, as the host listing announces. Hidden ones are not counted.
@@ -31,7 +31,7 @@ impl Falcon {
     /// [`UpstreamError::MissingScope`] without `Zero Trust Assessment: Read`; [`UpstreamError::Incomplete`] where the
     /// announced number and the page contradict each other; or as for any call.
     pub async fn probe_scores(&self) -> Result<usize, UpstreamError> {
-        self.probe::<ScoreRecord>(&scores(ONE)).await
+        self.probe::<ScoreRecord>(&scores(EVERY_SCORE, ONE)).await
     }
 
     async fn probe<R: Record + DeserializeOwned>(

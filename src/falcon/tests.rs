@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::host::{Assessment, Score};
+use crate::domain::ranges::ranges;
 use crate::error::ErrorKind;
 use crate::http::scripted::{Asked, Server, answer};
 use crate::retry::tests::budget;
@@ -108,7 +109,7 @@ async fn crawl(
     script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
 ) -> (usize, Result<usize, String>) {
     let server = server(script);
-    let result = sign_in(&server).await.scores().await;
+    let result = sign_in(&server).await.scores(&ranges(&[])).await;
     let result = result
         .map(|scores| scores.len())
         .map_err(|error| chain(&error));
@@ -141,7 +142,7 @@ async fn the_wrong_cloud_leads_to_the_right_one() {
         .await
         .unwrap();
     assert_eq!(falcon.cloud().as_str(), "us-2");
-    assert_eq!(falcon.scores().await.unwrap().len(), 1);
+    assert_eq!(falcon.scores(&ranges(&[])).await.unwrap().len(), 1);
     assert_eq!(wrong.asked().len(), 1);
     assert_eq!(right.asked().len(), 2);
 }
@@ -311,7 +312,7 @@ async fn its_futures_can_go_to_any_thread() {
     let server = server(|_, _| Vec::new());
     let falcon = sign_in(&server).await;
     check(falcon.hosts());
-    check(falcon.scores());
+    check(falcon.scores(&ranges(&[])));
     check(falcon.probe_hosts());
     check(falcon.probe_scores());
     check(falcon.find_hosts(&BTreeSet::new(), &BTreeSet::new()));

@@ -148,7 +148,7 @@ fn aid(text: Option<String>) -> Option<Aid> {
 }
 
 /// A host, with the fields that are asked for. All are optional: recorded hosts lack some.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct HostRecord {
     #[serde(default, deserialize_with = "text")]
     device_id: Option<String>,

@@ -1,13 +1,15 @@
 //! What is there: credentials, hosts, scores, devices, and what was written before. Reads only.
 
+use futures::future::{try_join, try_join3};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::failure::Failure;
 use super::run::Run;
+use crate::domain::crawl::{Crawl, Way};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::domain::guard::Ground;
 use crate::domain::host::{Account, Scores};
-use crate::domain::join::join;
+use crate::domain::join::{join, spellings};
 use crate::domain::plan::{Doubts, Records, doubts, plan};
 use crate::error::UpstreamError;
 use crate::falcon::Falcon;
@@ -25,6 +27,8 @@ pub(super) struct Seen {
     pub(super) devices: Devices,
     pub(super) records: Records,
     pub(super) clients: SignIn,
+    /// How hosts and scores were fetched.
+    pub(super) crawl: Crawl,
 }
 
 /// Both sides, with a token each.
@@ -48,13 +52,13 @@ pub(super) struct Confirmed {
 /// Fetches the credentials and trades each for a token. The versions of the secrets are noted for a pause.
 async fn sign_in(run: &Run<'_>, settings: &Settings) -> Result<SignIn, Failure> {
     let world = run.world;
-    let (falcon, tailscale) = futures::future::try_join(
+    let (falcon, tailscale) = try_join(
         world.secrets.falcon(&settings.falcon_secret),
         world.secrets.tailscale(&settings.tailscale_secret),
     )
     .await?;
     run.note_secrets(falcon.version, tailscale.version);
-    let (falcon, tailscale) = futures::future::try_join(
+    let (falcon, tailscale) = try_join(
         world.falcon(settings, falcon.value, &run.budget),
         world.tailscale(settings, tailscale.value, &run.budget),
     )
@@ -73,28 +77,88 @@ pub(super) async fn sign_in_tailscale(
     Ok(world.tailscale(settings, secret.value, &run.budget).await?)
 }
 
-/// Everything there is to see, side by side. Whatever is missing or cut short fails the whole observation.
+/// Everything there is to see. Whatever is missing or cut short fails the whole observation.
+///
+/// Where all hosts are going to be listed, as by what is known they are in most accounts, everything is read side by side.
+/// Otherwise the devices come first, since they decide what is asked for.
 pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, Failure> {
     let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
+    if run.expects_full_crawl() {
+        let both = async {
+            let clients = sign_in(run, settings).await?;
+            let ranges = run.score_ranges();
+            let (hosts, scores, devices) = try_join3(
+                clients.falcon.hosts(),
+                clients.falcon.scores(&ranges),
+                clients.tailscale.devices(),
+            )
+            .await?;
+            Ok((clients, run.full(hosts, scores), devices))
+        };
+        let (records, (clients, falcon, devices)) = try_join(records, both).await?;
+        let choice = run.choose(falcon.visible, &devices, &records);
+        return Ok(Seen {
+            crawl: run.crawled_fully(choice.why, &falcon),
+            falcon,
+            devices,
+            records,
+            clients,
+        });
+    }
     let both = async {
         let clients = sign_in(run, settings).await?;
-        let (hosts, scores, devices) = futures::future::try_join3(
-            clients.falcon.hosts(),
-            clients.falcon.scores(),
-            clients.tailscale.devices(),
-        )
-        .await?;
-        let mut falcon = Account::default();
-        falcon.extend(run.seen(hosts), scores);
-        Ok((clients, falcon, devices))
+        let hosts = run.count_hosts(&clients.falcon);
+        let (hosts, devices) = try_join(hosts, clients.tailscale.devices()).await?;
+        Ok((clients, hosts, devices))
     };
-    let (records, (clients, falcon, devices)) = futures::future::try_join(records, both).await?;
+    let (records, (clients, hosts, devices)) = try_join(records, both).await?;
+    let choice = run.choose(hosts.total(), &devices, &records);
+    let (falcon, crawl) = match choice.way {
+        Way::Full => {
+            let ranges = run.score_ranges();
+            let rest = clients.falcon.hosts_after(hosts.first());
+            let (hosts, scores) = try_join(rest, clients.falcon.scores(&ranges)).await?;
+            let falcon = run.full(hosts, scores);
+            let crawl = run.crawled_fully(choice.why, &falcon);
+            (falcon, crawl)
+        }
+        Way::Filtered => {
+            let falcon = filtered(run, &clients.falcon, hosts.total(), &devices, &records).await?;
+            (falcon, run.crawled_by_serial(choice.why, hosts.total()))
+        }
+    };
     Ok(Seen {
         falcon,
         devices,
         records,
         clients,
+        crawl,
     })
+}
+
+/// The hosts that have a serial of one of the devices, or decided before, and their scores.
+async fn filtered(
+    run: &Run<'_>,
+    falcon: &Falcon,
+    visible: usize,
+    devices: &Devices,
+    records: &Records,
+) -> Result<Account, UpstreamError> {
+    let aids = records
+        .values()
+        .map(|written| written.aid.clone())
+        .collect();
+    let hosts = falcon
+        .find_hosts(&spellings(devices.values()), &aids)
+        .await?;
+    let mut account = Account {
+        visible,
+        ..Account::default()
+    };
+    account.extend(run.seen(hosts), Scores::new());
+    let aids = account.hosts.keys().cloned().collect();
+    account.extend([], falcon.find_scores(&aids).await?);
+    Ok(account)
 }
 
 /// Looks directly for what a plan would act upon because it was not seen, and adds what it finds to the observation.
@@ -135,7 +199,7 @@ async fn look_up(
     let SignIn { falcon, tailscale } = &seen.clients;
     let departed = look_for(tailscale, first.departed.iter().take(DEPARTED));
     let hosts = falcon.find_hosts(&first.serials, &first.hosts);
-    let (hosts, devices) = futures::future::try_join(hosts, departed).await?;
+    let (hosts, devices) = try_join(hosts, departed).await?;
     seen.falcon.extend(run.seen(hosts), Scores::new());
     seen.devices.extend(devices);
     // Asked again: a host that was found, or a device, brings sensors whose scores are to be looked up.

@@ -8,6 +8,7 @@ use super::Decided;
 use super::answer::{Answer, PLANNED, PlannedChange};
 use super::apply::Applied;
 use super::failure::Failure;
+use crate::domain::crawl::Crawl;
 use crate::domain::device::NodeId;
 use crate::domain::finding::{Finding, FindingKind};
 use crate::domain::guard::Held;
@@ -43,6 +44,8 @@ pub(super) struct Report {
     pub(super) lost: Option<Vec<Lost>>,
     /// Likewise.
     pub(super) scores: Option<Distribution>,
+    /// Likewise.
+    pub(super) crawl: Option<Crawl>,
     plan: Option<Vec<PlannedChange>>,
     /// Whether nothing is left of an integration that is to be removed, but itself.
     pub(super) ends: bool,
@@ -66,6 +69,7 @@ impl Report {
             findings: Vec::new(),
             lost: None,
             scores: None,
+            crawl: None,
             plan: None,
             ends: false,
             fault: None,
@@ -220,6 +224,7 @@ impl Report {
                 .collect(),
             lost: Some(decided.lost.clone()),
             scores: Some(Distribution::of(&decided.joined)),
+            crawl: Some(decided.seen.crawl.clone()),
             ..Self::new(outcome)
         }
     }

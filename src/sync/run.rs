@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 mod account;
+mod crawl;
 
 use super::failure::Failure;
 use super::observe::Seen;

@@ -13,6 +13,7 @@ mod aws;
 mod checks;
 mod company;
 mod contract;
+mod crawl;
 mod crowd;
 mod deadlines;
 mod ends;

@@ -81,11 +81,11 @@ async fn scores_are_paged_by_after_or_next_and_the_lower_of_two_counts() {
             &json!([{"aid": C, "score": 1}, {"aid": B, "score": 90}]),
         ),
     });
-    let scores = sign_in(&server).await.scores().await.unwrap();
+    let scores = sign_in(&server).await.scores(&ranges(&[])).await.unwrap();
     let values: Vec<_> = scores.values().cloned().collect();
     assert_eq!(values, [score(20), score(10), score(1)]);
     let first =
-        "GET /zero-trust-assessment/queries/assessments/v1?filter=score%3A%3E%3D0&limit=1000";
+        "GET /zero-trust-assessment/queries/assessments/v1?limit=1000&filter=score%3A%3E%3D0";
     assert_eq!(
         calls(&server),
         [
@@ -114,7 +114,7 @@ async fn only_an_integer_from_0_to_100_is_a_score() {
     ] {
         let server =
             server(move |_, _| page(&json!({"total": 1}), &json!([{"aid": A, "score": value}])));
-        let scores = sign_in(&server).await.scores().await.unwrap();
+        let scores = sign_in(&server).await.scores(&ranges(&[])).await.unwrap();
         assert_eq!(scores[&Aid(A.to_owned())], expect);
     }
 }

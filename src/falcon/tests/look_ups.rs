@@ -1,13 +1,13 @@
 use super::*;
 
 #[tokio::test]
-async fn a_look_up_of_hosts_filters_by_harmless_values_a_hundred_at_a_time() {
+async fn a_look_up_of_hosts_filters_by_harmless_values_so_many_at_a_time() {
     let server = server(|_, asked| {
         let host = json!([{"device_id": if asked.line.contains("device_id%3A") { B } else { A }}]);
         page(&json!({"total": 1, "next": ""}), &host)
     });
     let falcon = sign_in(&server).await;
-    let mut serials: BTreeSet<String> = (0..101).map(|n| format!("S{n:03}")).collect();
+    let mut serials: BTreeSet<String> = (0..251).map(|n| format!("S{n:03}")).collect();
     serials.extend([
         "'] + device_id:*".to_owned(),
         "a\\".to_owned(),
@@ -20,8 +20,8 @@ async fn a_look_up_of_hosts_filters_by_harmless_values_a_hundred_at_a_time() {
     let calls = calls(&server);
     assert_eq!(calls.len(), 3);
     assert!(calls[0].contains("filter=serial_number%3A%5B%27S000%27%2C%27S001%27%2C"));
-    assert!(calls[0].ends_with("%27S099%27%5D"));
-    assert!(calls[1].ends_with("filter=serial_number%3A%5B%27S100%27%5D"));
+    assert!(calls[0].ends_with("%27S249%27%5D"));
+    assert!(calls[1].ends_with("filter=serial_number%3A%5B%27S250%27%5D"));
     assert!(calls[2].ends_with(&format!("filter=device_id%3A%5B%27{B}%27%5D")));
     assert!(
         falcon

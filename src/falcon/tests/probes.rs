@@ -25,7 +25,7 @@ async fn a_probe_is_the_listing_of_one_record_and_tells_the_announced_total() {
         calls,
         [
             "GET /devices/combined/devices/v1?limit=1&fields=device_id%2Cserial_number%2Chostname%2Clast_seen",
-            "GET /zero-trust-assessment/queries/assessments/v1?filter=score%3A%3E%3D0&limit=1",
+            "GET /zero-trust-assessment/queries/assessments/v1?limit=1&filter=score%3A%3E%3D0",
         ]
     );
 }

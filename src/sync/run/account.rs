@@ -82,6 +82,10 @@ impl Run<'_> {
             } else {
                 before.and_then(|status| status.last_change.clone())
             },
+            crawl: report
+                .crawl
+                .clone()
+                .or_else(|| before.and_then(|status| status.crawl.clone())),
             history: self.history(report),
         }
     }
@@ -145,6 +149,7 @@ impl Run<'_> {
                     unchanged = report.unchanged,
                     failed = report.failed,
                     falcon_requests = self.budget.requests(Side::Falcon),
+                    crawl = status.crawl.as_ref().map(|crawl| crawl.way.to_string()),
                     tailscale_requests = self.budget.requests(Side::Tailscale),
                     duration_ms = status.duration_ms,
                     "{integration} is {outcome}: {} written, {} removed, {} unchanged",

@@ -1,0 +1,197 @@
+//! Which way hosts and scores are fetched, and that no way loses a match.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use posture_simulators::{GeneratorSpec, Matcher, Side};
+use serde_json::{Value, json};
+
+use crate::world::Stage;
+
+const HOSTS: &str = "GET /devices/combined/devices/v1";
+const SCORES: &str = "GET /zero-trust-assessment/queries/assessments/v1";
+const ASSESSMENTS: &str = "GET /zero-trust-assessment/entities/assessments/v1";
+
+/// 60 devices of a company with 20,000 hosts, and a little of every trap.
+fn a_small_tailnet() -> GeneratorSpec {
+    GeneratorSpec {
+        hosts: 20_000,
+        devices: 60,
+        duplicate_serial: 0.3,
+        multi_serial: 0.5,
+        odd_spelling: 0.0,
+        ..GeneratorSpec::default()
+    }
+}
+
+fn falcon(requests: &BTreeMap<String, u64>) -> u64 {
+    requests
+        .iter()
+        .filter(|(route, _)| {
+            [HOSTS, SCORES, ASSESSMENTS, "POST /oauth2/token"].contains(&route.as_str())
+        })
+        .map(|(_, count)| count)
+        .sum()
+}
+
+async fn crawl(stage: &Stage) -> Value {
+    stage.corp().await["status"]["crawl"].clone()
+}
+
+#[tokio::test]
+async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_once_a_day() {
+    let stage = Stage::of(&a_small_tailnet()).await;
+    stage.requests();
+    let first = stage.sync().await;
+    assert_eq!(first["outcome"], "synced", "{first:#}");
+    assert_eq!(first["providerHostCount"], 20_000);
+    assert_eq!(stage.scores(), stage.expected());
+    let requests = stage.requests();
+    assert!(falcon(&requests) <= 8, "{requests:?}");
+    assert_eq!(requests.get(SCORES), None, "{requests:?}");
+    assert_eq!(crawl(&stage).await["way"], "filtered");
+
+    // What a filter cannot see is looked for in the run after the first, and then once a day.
+    let second = stage.sync().await;
+    assert_eq!(second["outcome"], "unchanged", "{second:#}");
+    let told = crawl(&stage).await;
+    assert_eq!(told["way"], "full");
+    assert!(
+        told["why"].as_str().unwrap().contains("once a day"),
+        "{told}"
+    );
+    assert_eq!(told["lastFull"], stage.corp().await["status"]["lastSync"]);
+    stage.requests();
+    for _ in 0..3 {
+        assert_eq!(stage.sync().await["outcome"], "unchanged");
+        let requests = stage.requests();
+        assert!(falcon(&requests) <= 8, "{requests:?}");
+        assert_eq!(crawl(&stage).await["way"], "filtered");
+    }
+    stage.world.clock.advance(Duration::from_hours(24));
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    assert_eq!(crawl(&stage).await["way"], "full");
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_serial_that_falcon_spells_in_its_own_way_is_found_within_a_day_and_stays_found() {
+    let spec = GeneratorSpec {
+        odd_spelling: 1.0,
+        ..a_small_tailnet()
+    };
+    let stage = Stage::of(&spec).await;
+    stage.sync().await;
+    assert_ne!(
+        stage.scores(),
+        stage.expected(),
+        "the filter does not see them all, or this test shows nothing"
+    );
+    assert_eq!(stage.sync().await["outcome"], "synced");
+    assert_eq!(crawl(&stage).await["way"], "full");
+    assert_eq!(stage.scores(), stage.expected());
+    for _ in 0..3 {
+        let answer = stage.sync().await;
+        assert_eq!(crawl(&stage).await["way"], "filtered");
+        assert_eq!(answer["outcome"], "unchanged", "{answer:#}");
+        assert_eq!(stage.scores(), stage.expected());
+    }
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn both_ways_see_scores_and_hosts_come_and_go() {
+    let stage = Stage::of(&a_small_tailnet()).await;
+    stage.sync().await;
+    stage.sync().await;
+    let falcon = stage.sims.falcon();
+    for (position, record) in stage.items("nodes").await.iter().enumerate().take(6) {
+        let aid = record["aid"].as_str().unwrap();
+        match position % 3 {
+            0 => falcon.set_score("corp", aid, 4).unwrap(),
+            1 => drop(falcon.remove_score("corp", aid).unwrap()),
+            _ => drop(falcon.remove_host("corp", aid).unwrap()),
+        }
+        assert_ne!(stage.sync().await["outcome"], "failed");
+        assert_eq!(crawl(&stage).await["way"], "filtered");
+        assert_eq!(stage.scores(), stage.expected(), "{position}");
+    }
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn other_settings_may_mean_another_account_of_which_nothing_is_known() {
+    let stage = Stage::of(&GeneratorSpec::plain(4_000, 20)).await;
+    stage.sync().await;
+    assert_eq!(crawl(&stage).await["hosts"], 4_000);
+    stage.update(json!({"maxHostAgeDays": 3000})).await;
+    stage.requests();
+    stage.sync().await;
+    let requests = stage.requests();
+    // One walk, as at first: the bounds of another account would only cost requests.
+    assert_eq!((requests[HOSTS], requests[SCORES]), (1, 4));
+}
+
+#[tokio::test]
+async fn a_large_listing_of_scores_is_walked_in_ranges_side_by_side() {
+    let stage = Stage::of(&GeneratorSpec::plain(10_000, 500)).await;
+    stage.sync().await;
+    let told = crawl(&stage).await;
+    assert_eq!(
+        (&told["way"], &told["scores"]),
+        (&json!("full"), &json!(10_000))
+    );
+    let ranges = told["scoreBounds"].as_array().unwrap().len() + 1;
+    assert!((3..=8).contains(&ranges), "{told}");
+    stage
+        .sims
+        .set_latency(Side::Falcon, Duration::from_millis(20));
+    stage.requests();
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    let peak = stage.sims.requests().peak(Side::Falcon);
+    let requests = stage.requests();
+    assert_eq!(requests[HOSTS], 1);
+    assert!((10..=11).contains(&requests[SCORES]), "{requests:?}");
+    assert!(peak > 2, "{peak} at once");
+}
+
+/// During the walk, scores move up and down between the ranges, so that some are seen twice and some not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_score_that_moves_between_ranges_is_neither_lost_nor_raised() {
+    let stage = Stage::of(&GeneratorSpec::plain(5_000, 300)).await;
+    stage.sync().await;
+    assert!(crawl(&stage).await["scoreBounds"].is_array());
+    let aids: Vec<String> = stage
+        .items("nodes")
+        .await
+        .iter()
+        .map(|record| record["aid"].as_str().unwrap().to_owned())
+        .collect();
+    let falcon = stage.sims.falcon().clone();
+    let moved = AtomicUsize::new(0);
+    let pages = Matcher::side(Side::Falcon).path("/zero-trust-assessment/queries");
+    stage.sims.on_request(pages, move |_| {
+        let turn = moved.fetch_add(1, Ordering::SeqCst);
+        if turn > 4 {
+            return;
+        }
+        for (position, aid) in aids.iter().enumerate().skip(turn).step_by(7) {
+            let score = if (position + turn).is_multiple_of(2) {
+                2
+            } else {
+                97
+            };
+            falcon.set_score("corp", aid, score).unwrap();
+        }
+    });
+    let answer = stage.sync().await;
+    assert_ne!(answer["outcome"], "failed", "{answer:#}");
+    assert_eq!(answer["removed"], 0, "{answer:#}");
+    assert_eq!(stage.scores().len(), 300);
+    // The last word is the next run's, when nothing moves any more.
+    stage.sync().await;
+    assert_eq!(stage.scores(), stage.expected());
+    stage.assert_sound().await;
+}
