@@ -100,8 +100,9 @@ pub fn choose(
             .last_full
             .is_none_or(|last| now.duration_since(last) >= FULL_EVERY)
     });
-    let costs =
-        format!("{filtered} requests by serial number against {full} for all {hosts} hosts");
+    let costs = format!(
+        "{full} requests list all {hosts} hosts and their scores, {filtered} ask by serial number"
+    );
     let (way, why) = if filtered * WORTH_IT > full {
         (Way::Full, costs)
     } else if due {
@@ -180,7 +181,7 @@ mod tests {
         let choice = choose(Some(&before(Some(0))), 100_000, need(200), PAGES, at(1));
         assert_eq!(
             choice.why,
-            "4 requests by serial number against 100 for all 100000 hosts"
+            "100 requests list all 100000 hosts and their scores, 4 ask by serial number"
         );
     }
 }

@@ -58,7 +58,7 @@ fn one(text: &mut String, overview: &Overview, now: Timestamp) -> fmt::Result {
     }
     if let Some(pause) = &overview.pause {
         let why = format!(
-            "until {}, since {}, {} refused by {}",
+            "until {}, since {}, refused {} by {}",
             moment(pause.until, now),
             moment(pause.since, now),
             times(pause.attempts),
@@ -121,7 +121,11 @@ fn runs(text: &mut String, status: &Status, now: Timestamp) -> fmt::Result {
         status.matched_count,
         status.score_counts.total()
     );
-    line(text, "counts", &counts)
+    line(text, "counts", &counts)?;
+    match &status.crawl {
+        Some(crawl) => line(text, "crawl", &format!("{}: {}", crawl.way, crawl.why)),
+        None => Ok(()),
+    }
 }
 
 fn finding(text: &mut String, finding: &Finding) -> fmt::Result {

@@ -36,5 +36,6 @@ mod runs;
 mod schedules;
 mod settings;
 mod soak;
+mod status;
 mod trouble;
 mod world;
