@@ -24,6 +24,7 @@ use crate::store::{Finished, StoreError};
 use crate::world::{Invocation, World};
 
 pub use answer::{Answer, PlannedChange};
+pub use apply::Pace;
 pub use failure::Failure;
 pub use look::{Blind, Look, Sight, look};
 

@@ -14,6 +14,7 @@ use crate::integration::{IntegrationId, Settings};
 use crate::retry::{Budget, Policy};
 use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials};
 use crate::store::Store;
+use crate::sync::Pace;
 use crate::tailscale::Tailscale;
 
 /// The deployment's settings, the clock, and the way to each service.
@@ -27,6 +28,8 @@ pub struct World {
     pub http: Http,
     /// How their failures are retried.
     pub retries: Policy,
+    /// How large the steps are in which a plan is carried out.
+    pub pace: Pace,
     /// The credentials.
     pub secrets: Secrets,
     /// The tables.
@@ -45,6 +48,7 @@ impl World {
             clock: Clock::system(),
             http: Http::new()?,
             retries: Policy::default(),
+            pace: Pace::default(),
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(sdk)),
             store: Store::new(aws_sdk_dynamodb::Client::new(sdk), &config),
             events: EventBus::new(

@@ -15,30 +15,27 @@ use crate::domain::plan::{Change, Records, Target};
 use crate::error::plain;
 use crate::integration::AttributeKey;
 
-/// How much of a name is noted: an item holds 400 kB, and names are the devices' own words.
+/// How much of a name is noted: names are the devices' own words.
 const NAME_CHARS: usize = 100;
 
-/// What a run means to do to one device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Intent {
-    /// Its name in the tailnet.
-    name: String,
-    /// Its own host name.
-    hostname: String,
-    /// What it shall have; nothing takes the attribute away.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    new: Option<Intended>,
-}
+/// A note is no larger: an item holds 400 kB, and the rest of it takes some 20.
+const NOTED_BYTES: usize = 250_000;
 
+/// What a run means to do to one device. It is stored as a list, `[name, hostname, [key, score, aid, serial]]`: the names
+/// of the fields would take as much room as what they hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Intended {
-    attribute_key: AttributeKey,
-    score: i64,
-    aid: String,
-    serial: String,
-}
+pub struct Intent(
+    /// Its name in the tailnet.
+    String,
+    /// Its own host name.
+    String,
+    /// What it shall have; nothing takes the attribute away.
+    Option<Intended>,
+);
+
+/// The attribute's key, the score, and the sensor and serial that it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Intended(AttributeKey, i64, String, String);
 
 /// The intents of one run, by node.
 pub type Intents = BTreeMap<String, Intent>;
@@ -48,15 +45,17 @@ pub type Pending = BTreeMap<String, Intents>;
 
 /// What these changes mean to do.
 pub fn intents(changes: &[Change]) -> Intents {
-    let intent = |change: &Change| Intent {
-        name: plain(&change.name, NAME_CHARS),
-        hostname: plain(&change.hostname, NAME_CHARS),
-        new: change.new.as_ref().map(|new| Intended {
-            attribute_key: new.key.clone(),
-            score: new.score.get().into(),
-            aid: new.aid.0.clone(),
-            serial: new.serial.clone(),
-        }),
+    let intent = |change: &Change| {
+        let new = change.new.as_ref().map(|new| {
+            Intended(
+                new.key.clone(),
+                new.score.get().into(),
+                new.aid.0.clone(),
+                new.serial.clone(),
+            )
+        });
+        let (name, hostname) = names(change);
+        Intent(name, hostname, new)
     };
     changes
         .iter()
@@ -64,17 +63,50 @@ pub fn intents(changes: &[Change]) -> Intents {
         .collect()
 }
 
+fn names(change: &Change) -> (String, String) {
+    (
+        plain(&change.name, NAME_CHARS),
+        plain(&change.hostname, NAME_CHARS),
+    )
+}
+
+/// The changes in parts, of each of which a note fits into the integration's item, and of so many at most.
+pub fn parts(changes: &[Change], most: usize) -> impl Iterator<Item = &[Change]> {
+    let mut rest = changes;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |change: &&Change| {
+            bytes += noted_bytes(change);
+            bytes <= NOTED_BYTES
+        };
+        let count = rest.iter().take(most).take_while(fits).count();
+        let (part, others) = rest.split_at(count.max(1).min(rest.len()));
+        rest = others;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
+/// What the note of a change takes in the item, by DynamoDB's rules: the texts, three bytes a list, one a value.
+fn noted_bytes(change: &Change) -> usize {
+    let (name, hostname) = names(change);
+    let new = change.new.as_ref().map_or(0, |new| {
+        new.key.as_str().len() + new.aid.0.len() + new.serial.len() + 12
+    });
+    change.node_id.0.len() + name.len() + hostname.len() + new + 8
+}
+
 impl Intent {
     /// The change, unless the record says that it is made and recorded, or that there is nothing to take away.
     fn change(&self, run_id: &str, node_id: &NodeId, records: &Records) -> Option<Change> {
         let old = records.get(node_id);
-        let new = match &self.new {
+        let Self(name, hostname, new) = self;
+        let new = match new {
             None => None,
-            Some(new) => Some(Target {
-                key: new.attribute_key.clone(),
-                score: Score::new(new.score)?,
-                aid: Aid(new.aid.clone()),
-                serial: new.serial.clone(),
+            Some(Intended(key, score, aid, serial)) => Some(Target {
+                key: key.clone(),
+                score: Score::new(*score)?,
+                aid: Aid(aid.clone()),
+                serial: serial.clone(),
                 falcon_hostname: None,
             }),
         };
@@ -85,8 +117,8 @@ impl Intent {
         };
         (!recorded).then(|| Change {
             node_id: node_id.clone(),
-            name: self.name.clone(),
-            hostname: self.hostname.clone(),
+            name: name.clone(),
+            hostname: hostname.clone(),
             old: old.cloned(),
             new,
             reason: format!("found in the tailnet: run {run_id} wrote it and could not record it"),
@@ -109,5 +141,63 @@ pub fn is_made(change: &Change, attributes: &BTreeMap<String, Value>) -> bool {
         (_, Some(new)) => holds(&new.key).and_then(Value::as_f64) == Some(new.score.get().into()),
         (Some(old), None) => holds(&old.key).is_none(),
         (None, None) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(n: usize, name: &str) -> Change {
+        Change {
+            node_id: NodeId(format!("n{n:016}")),
+            name: name.to_owned(),
+            hostname: name.to_owned(),
+            old: None,
+            new: Some(Target {
+                key: "custom:ztaScore".to_owned().try_into().unwrap(),
+                score: Score::new(70).unwrap(),
+                aid: Aid("4a027b0c95404062be4148c989dcf4c1".to_owned()),
+                serial: "C02D91CNPV4M".to_owned(),
+                falcon_hostname: None,
+            }),
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_note_fits_into_an_item_whatever_the_names() {
+        for (name, at_least) in [
+            ("laptop.tail1234.ts.net", 1_500),
+            ("\u{1F980}".repeat(300).as_str(), 200),
+        ] {
+            let changes: Vec<Change> = (0..5_000).map(|n| change(n, name)).collect();
+            let parts: Vec<&[Change]> = parts(&changes, 2_000).collect();
+            assert_eq!(parts.concat(), changes);
+            for part in &parts {
+                let note = serde_json::to_vec(&intents(part)).unwrap();
+                // JSON has quotes and commas beside what DynamoDB counts.
+                assert!(note.len() < 330_000, "{}", note.len());
+                assert!(part.len() <= 2_000);
+            }
+            assert!(parts[0].len() >= at_least, "{}", parts[0].len());
+        }
+        assert_eq!(parts(&[], 10).count(), 0);
+    }
+
+    #[test]
+    fn a_note_is_read_as_it_was_written() {
+        let changes = [
+            change(1, "a"),
+            Change {
+                new: None,
+                ..change(2, "b")
+            },
+        ];
+        let noted = intents(&changes);
+        let text = serde_json::to_string(&noted).unwrap();
+        assert!(text.contains("[\"b\",\"b\",null]"), "{text}");
+        let read: Intents = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, noted);
     }
 }

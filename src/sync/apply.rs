@@ -8,12 +8,42 @@ use futures::{StreamExt, stream};
 use super::failure::Failure;
 use super::run::Run;
 use crate::domain::device::NodeId;
+use crate::domain::pending::parts;
 use crate::domain::plan::{Change, Plan};
 use crate::store::MAX_CHANGES;
 use crate::tailscale::{AttributeWrite, TailscaleWriter};
 
-/// So many chunks are under way at once: Tailscale publishes no limit for the batch call, so this is modest.
-const AT_ONCE: usize = 4;
+/// How large the steps are in which a plan is carried out. Tailscale publishes no limits, so these are modest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Devices in one call at most.
+    pub devices: usize,
+    /// So many calls are under way at once.
+    pub at_once: usize,
+}
+
+impl Default for Pace {
+    /// Five hundred devices are some 30 kB.
+    fn default() -> Self {
+        Self {
+            devices: 500,
+            at_once: 4,
+        }
+    }
+}
+
+impl Pace {
+    /// Devices in one call, of so many changes: as few as one transaction records, unless there are more than calls at
+    /// once.
+    fn chunk(self, changes: usize) -> usize {
+        changes
+            .div_ceil(self.at_once)
+            .clamp(MAX_CHANGES, self.devices.max(MAX_CHANGES))
+    }
+}
+
+/// So many transactions of one call's devices are under way at once.
+const RECORDS_AT_ONCE: usize = 3;
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -31,7 +61,8 @@ pub(super) struct Applied {
 /// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
     let mut applied = Applied::default();
-    for window in plan.changes.chunks(MAX_CHANGES * AT_ONCE) {
+    let Pace { devices, at_once } = run.world.pace;
+    for window in parts(&plan.changes, devices * at_once) {
         applied = applied.and(apply_window(run, writer, window).await);
         if applied.failure.is_some() {
             return applied;
@@ -54,8 +85,8 @@ async fn apply_window(run: &Run<'_>, writer: &TailscaleWriter, window: &[Change]
             ..Applied::default()
         };
     }
-    let stopped = AtomicBool::new(false);
-    let applied = stream::iter(window.chunks(MAX_CHANGES))
+    let (pace, stopped) = (run.world.pace, AtomicBool::new(false));
+    let applied = stream::iter(window.chunks(pace.chunk(window.len())))
         .map(|chunk| async {
             if stopped.load(Ordering::Relaxed) {
                 return Applied::default();
@@ -66,7 +97,7 @@ async fn apply_window(run: &Run<'_>, writer: &TailscaleWriter, window: &[Change]
             }
             applied
         })
-        .buffered(AT_ONCE)
+        .buffered(pace.at_once)
         .fold(Applied::default(), |sum, chunk| async { sum.and(chunk) })
         .await;
     if applied.failure.is_none() {
@@ -90,15 +121,27 @@ async fn apply_chunk(run: &Run<'_>, writer: &TailscaleWriter, chunk: &[Change]) 
         failure: written.error.map(Failure::from),
         ..Applied::default()
     };
-    if changes.is_empty() {
-        return applied;
+    let recorded = stream::iter(changes.chunks(MAX_CHANGES))
+        .map(|changes| record(run, changes))
+        .buffer_unordered(RECORDS_AT_ONCE)
+        .fold(Applied::default(), |sum, part| async { sum.and(part) })
+        .await;
+    applied.failure = recorded.failure.or(applied.failure);
+    Applied {
+        written: recorded.written,
+        removed: recorded.removed,
+        ..applied
     }
-    match run.record(&changes).await {
+}
+
+/// Records what was accepted. Where that fails, the note of what was to be written stays, and the next run records it.
+async fn record(run: &Run<'_>, changes: &[Change]) -> Applied {
+    let mut applied = Applied::default();
+    match run.record(changes).await {
         Ok(()) => {
             applied.removed = changes.iter().filter(|change| change.is_removal()).count();
             applied.written = changes.len() - applied.removed;
         }
-        // The note of what was to be written stays, and the next run records it.
         Err(error) => applied.failure = Some(error.into()),
     }
     applied

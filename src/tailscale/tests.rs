@@ -291,10 +291,55 @@ async fn when_all_are_refused_batches_are_not_taken_apart_for_ever() {
     let written = writer.write(&writes(0..1000), "why").await;
     assert_eq!(written.refused.len(), 1000);
     let first = calls(&server).len();
-    assert!(first < 130, "{first}");
+    assert!(first < 200, "{first}");
     let written = writer.write(&writes(0..100), "why").await;
     assert_eq!(written.refused.len(), 100);
-    assert_eq!(calls(&server).len(), first + 1);
+    assert_eq!(
+        calls(&server).len(),
+        first + 3,
+        "a hundred, and two times fifty"
+    );
+}
+
+#[tokio::test]
+async fn one_bad_device_takes_few_others_along_even_when_many_were_refused() {
+    let server = picky(|node| node < "n100" || node == "n700");
+    let writer = sign_in(&server).await.writer();
+    assert_eq!(
+        writer.write(&writes(0..100), "why").await.refused.len(),
+        100
+    );
+    let written = writer.write(&writes(500..1000), "why").await;
+    assert!(written.error.is_none());
+    assert_eq!(written.accepted.len() + written.refused.len(), 500);
+    let refused: Vec<&str> = written
+        .refused
+        .iter()
+        .map(|(id, _)| id.0.as_str())
+        .collect();
+    assert!(
+        refused.contains(&"n700") && refused.len() <= 50,
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_limit_of_the_batch_is_found_and_kept_to() {
+    let server = server(|_, asked| {
+        if nodes(asked).len() > 130 {
+            message(400, "too many nodes")
+        } else {
+            answer(200, &[], "null")
+        }
+    });
+    let writer = sign_in(&server).await.writer();
+    let written = writer.write(&writes(0..500), "why").await;
+    assert_eq!((written.accepted.len(), written.refused.len()), (500, 0));
+    let first = calls(&server).len();
+    assert_eq!(first, 1 + 2 + 4);
+    let written = writer.write(&writes(500..1000), "why").await;
+    assert_eq!((written.accepted.len(), written.refused.len()), (500, 0));
+    assert_eq!(calls(&server).len(), first + 4, "no more than it takes");
 }
 
 #[tokio::test]
@@ -309,9 +354,9 @@ async fn a_failure_of_the_whole_ends_the_writing_and_keeps_what_was_accepted() {
     let written = sign_in(&server)
         .await
         .writer()
-        .write(&writes(0..250), "why")
+        .write(&writes(0..750), "why")
         .await;
-    assert_eq!(written.accepted.len(), 100);
+    assert_eq!(written.accepted.len(), 500);
     assert!(written.refused.is_empty());
     let error = written.error.unwrap().to_string();
     assert!(

@@ -21,12 +21,14 @@ use crate::tailscale::{Session, operation, refusal};
 
 const UPDATE: Operation = operation("the attribute update", "devices:posture_attributes");
 
-/// Devices in one call. Tailscale documents no limit; a hundred are some 6 kB.
-const BATCH: usize = 100;
+/// Devices in one call at most. Tailscale documents no limit; five hundred are some 30 kB.
+const BATCH: usize = 500;
 /// Single writes under way at once.
 const SINGLES: usize = 4;
-/// After so many refused devices it is not the devices: batches are not taken apart any more.
+/// After so many refused devices it is not the devices: batches are not taken apart any more, but for large ones.
 const SINGLED_OUT: usize = 50;
+/// A batch of more is taken apart in any case, so that one bad device takes at most so many others along.
+const COARSE: usize = 50;
 /// The API takes 200 characters; with the ellipsis these are as many.
 const COMMENT_CHARS: usize = 199;
 
@@ -59,6 +61,8 @@ pub struct TailscaleWriter {
     /// The batch call is missing (an older or another control plane).
     no_batch: AtomicBool,
     singled_out: AtomicUsize,
+    /// The largest batch that is not refused for its size, as far as is known.
+    largest: AtomicUsize,
 }
 
 /// What a batch call came to.
@@ -74,6 +78,7 @@ impl TailscaleWriter {
             session,
             no_batch: AtomicBool::new(false),
             singled_out: AtomicUsize::new(0),
+            largest: AtomicUsize::new(BATCH),
         }
     }
 
@@ -85,14 +90,20 @@ impl TailscaleWriter {
         let mut written = Written::default();
         let comment = plain(comment, COMMENT_CHARS);
         // The first to do is the last of the list.
-        let mut parts: Vec<&[AttributeWrite]> = changes.chunks(BATCH).rev().collect();
+        let size = self.largest.load(Ordering::Relaxed);
+        let mut parts: Vec<&[AttributeWrite]> = changes.chunks(size).rev().collect();
+        let (mut halved, mut accepted) = (false, 0);
         while let Some(part) = parts.pop() {
             if self.no_batch.load(Ordering::Relaxed) {
                 self.write_singly(part, &comment, &mut written).await;
             } else {
                 match self.write_batch(part, &comment).await {
-                    Ok(Batched::Accepted) => written.accepted.extend(nodes(part)),
+                    Ok(Batched::Accepted) => {
+                        accepted = accepted.max(part.len());
+                        written.accepted.extend(nodes(part));
+                    }
                     Ok(Batched::Refused(_)) if self.may_halve(part) => {
+                        halved = true;
                         let (first, second) = part.split_at(part.len() / 2);
                         parts.extend([second, first]);
                     }
@@ -110,6 +121,10 @@ impl TailscaleWriter {
             if written.error.is_some() {
                 break;
             }
+        }
+        // Refused, and then accepted device by device: it was the size.
+        if halved && accepted > 0 && written.refused.is_empty() && written.error.is_none() {
+            self.largest.fetch_min(accepted, Ordering::Relaxed);
         }
         written
     }
@@ -209,7 +224,8 @@ impl TailscaleWriter {
     }
 
     fn may_halve(&self, part: &[AttributeWrite]) -> bool {
-        part.len() > 1 && self.singled_out.load(Ordering::Relaxed) < SINGLED_OUT
+        let singled_out = self.singled_out.load(Ordering::Relaxed);
+        part.len() > COARSE || (part.len() > 1 && singled_out < SINGLED_OUT)
     }
 
     fn refuse(&self, part: &[AttributeWrite], message: &str, written: &mut Written) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use falcon_posture_sync::sync::Pace;
 use posture_simulators::tailscale::BatchEndpoint;
 use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet};
 use serde_json::{Value, json};
@@ -93,6 +94,21 @@ async fn a_large_account_is_read_page_by_page_and_written_chunk_by_chunk() {
     );
     assert_eq!(stage.scores().len(), 5_000);
     assert_eq!(stage.node_audit().await.len(), 5_000);
+}
+
+#[tokio::test]
+async fn many_changes_take_few_calls_and_few_ones_are_spread_over_those_at_once() {
+    for (devices, calls) in [(40, 1), (150, 3), (500, 4), (1_000, 4), (2_600, 5 + 3)] {
+        let mut stage = Stage::of(&GeneratorSpec::plain(devices, devices)).await;
+        stage.world.pace = Pace::default();
+        stage.requests();
+        assert_eq!(stage.sync().await["written"], devices);
+        let patches = stage.requests()["PATCH /api/v2/tailnet/-/device-attributes"];
+        assert!(patches <= calls, "{devices} devices: {patches}");
+        assert_eq!(stage.scores(), stage.expected());
+        assert_eq!(stage.corp().await["pending"], json!({}));
+        stage.assert_sound().await;
+    }
 }
 
 #[tokio::test]

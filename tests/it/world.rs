@@ -17,6 +17,7 @@ use falcon_posture_sync::http::Http;
 use falcon_posture_sync::retry::Policy;
 use falcon_posture_sync::secrets::Secrets;
 use falcon_posture_sync::store::Store;
+use falcon_posture_sync::sync::Pace;
 use falcon_posture_sync::world::{Invocation, World};
 use jiff::SignedDuration;
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
@@ -385,6 +386,11 @@ pub(crate) fn world(
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(20),
             ..Policy::default()
+        },
+        // Small steps, so that small worlds take many.
+        pace: Pace {
+            devices: 50,
+            ..Pace::default()
         },
         secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(others)),
         store: Store::new(Client::new(dynamodb), &config),
