@@ -12,6 +12,8 @@ use crate::integration::{CloudId, InvalidSettings, Settings};
 /// may edit a record must not be able to send a secret elsewhere.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets; default `falcon-posture-sync`.
+    pub function: String,
     /// `INTEGRATIONS_TABLE`.
     pub integrations_table: String,
     /// `NODES_TABLE`.
@@ -78,6 +80,8 @@ impl Config {
             })
         };
         Ok(Self {
+            function: optional("AWS_LAMBDA_FUNCTION_NAME")
+                .unwrap_or_else(|| "falcon-posture-sync".to_owned()),
             integrations_table: required("INTEGRATIONS_TABLE")?,
             nodes_table: required("NODES_TABLE")?,
             audit_table: required("AUDIT_TABLE")?,

@@ -58,6 +58,13 @@ pub enum ErrorKind {
     Storage,
 }
 
+impl fmt::Display for ErrorKind {
+    /// The stable name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl ErrorKind {
     /// Whether the same call, made again a little later, may well succeed.
     pub fn is_transient(self) -> bool {

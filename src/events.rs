@@ -4,6 +4,7 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde_json::json;
 
+use crate::domain::state::Transition;
 use crate::error::of_aws;
 use crate::integration::IntegrationId;
 
@@ -29,8 +30,17 @@ pub enum Event {
     SyncRequested {
         /// The integration.
         integration: IntegrationId,
-        /// Who wishes it: `schedule`, `secret`.
+        /// Who wishes it: `schedule`, `secret`, `console`.
         reason: &'static str,
+    },
+    /// `Posture Sync State Changed`: for people's alerts.
+    StateChanged {
+        /// The integration.
+        integration: IntegrationId,
+        /// From which state to which.
+        transition: Transition,
+        /// What went wrong, or why something waits.
+        error: Option<String>,
     },
 }
 
@@ -39,6 +49,9 @@ impl Event {
     pub const INTEGRATION_CHANGED: &'static str = "Posture Integration Changed";
     /// The `detail-type` of a requested sync.
     pub const SYNC_REQUESTED: &'static str = "Posture Sync Requested";
+
+    /// The `detail-type` of a changed state.
+    pub const STATE_CHANGED: &'static str = "Posture Sync State Changed";
 
     fn entry(&self, bus: &str) -> PutEventsRequestEntry {
         let (kind, detail) = match self {
@@ -56,6 +69,14 @@ impl Event {
             } => (
                 Self::SYNC_REQUESTED,
                 json!({"integration": integration, "reason": reason}),
+            ),
+            Self::StateChanged {
+                integration,
+                transition: Transition { from, to },
+                error,
+            } => (
+                Self::STATE_CHANGED,
+                json!({"integration": integration, "from": from, "to": to, "error": error}),
             ),
         };
         PutEventsRequestEntry::builder()

@@ -8,12 +8,16 @@ use std::collections::BTreeSet;
 
 use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use crate::check::{Check, failures};
 use crate::command::{AskedBy, BadPayload, Command, SyncOne};
+use crate::domain::status::RunOutcome;
 use crate::error::chain;
 use crate::events::{Event, EventError};
 use crate::integration::{IntegrationId, InvalidSettings, SecretName};
+use crate::metrics::{self, Line};
+use crate::overview::since_success;
 use crate::store::{Integration, StoreError};
 use crate::sync::{self, Answer};
 use crate::world::{Invocation, World};
@@ -70,7 +74,7 @@ impl From<HandlerError> for Diagnostic {
     }
 }
 
-/// Serves one payload.
+/// Serves one payload. Every line of the log that is written meanwhile carries the run's id.
 ///
 /// # Errors
 /// See [`HandlerError`].
@@ -79,11 +83,23 @@ pub async fn handle(
     payload: Value,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
+    let span = tracing::info_span!("run", run_id = invocation.id);
+    serve(world, payload, invocation).instrument(span).await
+}
+
+async fn serve(
+    world: &World,
+    payload: Value,
+    invocation: &Invocation,
+) -> Result<Value, HandlerError> {
     let by = |actor| Request::new(world, invocation, actor);
     match Command::parse(payload)? {
         Command::SyncAll => {
-            let enabled = of_integrations(world, Integration::wants_runs).await?;
-            sync_each(world, enabled, "schedule", invocation).await
+            let mut enabled = world.store.integrations().await?;
+            enabled.retain(Integration::wants_runs);
+            measure_tick(world, &enabled);
+            let enabled = enabled.into_iter().map(|integration| integration.id);
+            sync_each(world, enabled.collect(), "schedule", invocation).await
         }
         Command::Sync(wish) => sync_one(world, &wish, invocation).await,
         Command::SecretChanged { names } => secret_changed(world, &names, invocation).await,
@@ -114,6 +130,29 @@ pub async fn handle(
         } => status::status(world, integration.as_ref(), format).await,
         Command::Audit { search, format } => history::audit(world, &search, format).await,
     }
+}
+
+/// A tick of the schedule as metrics. It tells of the integrations even where there is none, so that an alarm can go by
+/// the lack of ticks.
+fn measure_tick(world: &World, enabled: &[Integration]) {
+    let now = world.clock.now();
+    let longest = enabled
+        .iter()
+        .filter(|integration| integration.removal.is_none())
+        .map(|integration| since_success(integration, integration.status.as_ref(), now))
+        .max();
+    let paused = |one: &Integration| one.pause.as_ref().is_some_and(|pause| now < pause.until);
+    let held = |one: &Integration| {
+        let status = one.status.as_ref();
+        status.is_some_and(|status| status.outcome == RunOutcome::Held)
+    };
+    world.metrics.put(
+        &Line::of_function(now)
+            .with(metrics::INTEGRATIONS, enabled.len())
+            .with(metrics::PAUSED, u64::from(enabled.iter().any(paused)))
+            .with(metrics::HELD, u64::from(enabled.iter().any(held)))
+            .with(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
+    );
 }
 
 /// The names of those integrations.

@@ -230,7 +230,10 @@ impl<'a> Sent<'a> {
             .bytes_stream()
             .map_err(|error| io::Error::other(error.without_url()));
         let bytes = SyncIoBridge::new(StreamReader::new(Box::pin(stream)));
+        // What is logged in another thread belongs to the run as well.
+        let span = tracing::Span::current();
         let decoding = tokio::task::spawn_blocking(move || {
+            let _entered = span.enter();
             let mut bytes = Capped {
                 inner: bytes,
                 cap,

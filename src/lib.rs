@@ -10,7 +10,7 @@
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
 //! | [`check`], [`overview`] | whether an integration can work; how the integrations are |
-//! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log |
+//! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`], [`metrics`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log, to CloudWatch's metrics |
 //! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
 //!
 //! Imports run one way: `main` → `handler` → `sync` → `domain`. The adapters know `domain`; it knows none of them.
@@ -59,6 +59,7 @@ mod hostile;
 pub mod http;
 pub mod integration;
 mod lenient;
+pub mod metrics;
 pub mod overview;
 pub mod retry;
 pub mod secrets;

@@ -54,6 +54,14 @@ pub struct Overview {
     pub overdue: bool,
 }
 
+/// For how many seconds an integration has had no success: since the last one, or since its settings were changed, if that
+/// was later. `status` is the latest, which need not be stored yet.
+pub fn since_success(integration: &Integration, status: Option<&Status>, now: Timestamp) -> u64 {
+    let success = status.and_then(|status| status.last_success);
+    let since = success.max(integration.config_updated).unwrap_or(now);
+    u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0)
+}
+
 /// How an integration is, in one word; stable names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,7 +6,7 @@
 mod operation;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
@@ -69,13 +69,23 @@ pub struct Budget {
 
 #[derive(Debug)]
 struct Shared {
-    falcon: AtomicU64,
-    tailscale: AtomicU64,
+    falcon: Counts,
+    tailscale: Counts,
     repeats_left: AtomicU32,
     /// What Falcon's latest answer said is left of its quota, in thousandths.
     quota_left: AtomicU32,
+    /// Likewise, in requests; -1 before the first answer.
+    quota_remaining: AtomicI64,
     /// The Falcon requests that may be under way.
     turns: Semaphore,
+}
+
+/// What was sent to one side.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU64,
+    /// Those of the requests that repeat a failed one.
+    retries: AtomicU64,
 }
 
 impl Budget {
@@ -86,10 +96,11 @@ impl Budget {
             clock,
             deadline,
             shared: Arc::new(Shared {
-                falcon: AtomicU64::new(0),
-                tailscale: AtomicU64::new(0),
+                falcon: Counts::default(),
+                tailscale: Counts::default(),
                 repeats_left: AtomicU32::new(policy.repeats),
                 quota_left: AtomicU32::new(1000),
+                quota_remaining: AtomicI64::new(-1),
                 turns: Semaphore::new(FALCON_AT_ONCE as usize),
             }),
         }
@@ -97,8 +108,19 @@ impl Budget {
 
     /// How many HTTP requests were sent to a side so far, repeated ones included.
     pub fn requests(&self, side: Side) -> u64 {
-        self.counter(side)
-            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+        self.counts(side)
+            .map_or(0, |counts| counts.requests.load(Ordering::Relaxed))
+    }
+
+    /// How many of them repeated a failed one.
+    pub fn retries(&self, side: Side) -> u64 {
+        self.counts(side)
+            .map_or(0, |counts| counts.retries.load(Ordering::Relaxed))
+    }
+
+    /// How many requests Falcon's latest answer said are left of this minute's quota; none before the first answer.
+    pub fn quota_remaining(&self) -> Option<u64> {
+        u64::try_from(self.shared.quota_remaining.load(Ordering::Relaxed)).ok()
     }
 
     /// The present moment on the run's clock.
@@ -112,12 +134,18 @@ impl Budget {
     }
 
     pub(crate) fn count(&self, side: Side) {
-        if let Some(counter) = self.counter(side) {
-            counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(counts) = self.counts(side) {
+            counts.requests.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn counter(&self, side: Side) -> Option<&AtomicU64> {
+    fn count_retry(&self, side: Side) {
+        if let Some(counts) = self.counts(side) {
+            counts.retries.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counts(&self, side: Side) -> Option<&Counts> {
         match side {
             Side::Falcon => Some(&self.shared.falcon),
             Side::Tailscale => Some(&self.shared.tailscale),
@@ -134,6 +162,10 @@ impl Budget {
             .and_then(|left| u32::try_from(left).ok());
         if let Some(left) = left {
             self.shared.quota_left.store(left, Ordering::Relaxed);
+            let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
+            self.shared
+                .quota_remaining
+                .store(remaining, Ordering::Relaxed);
         }
     }
 
@@ -230,6 +262,7 @@ where
                 "a call failed and is made again",
             );
             attempt += 1;
+            budget.count_retry(operation.side);
         })
         .await
 }

@@ -123,7 +123,8 @@ pub struct Decided {
 
 async fn decide(run: &Run<'_>) -> Result<Decided, Failure> {
     let settings: &Settings = run.settings()?;
-    let mut seen = observe::observe(run, settings).await?;
+    // Boxed: so many things side by side make a large future.
+    let mut seen = Box::pin(observe::observe(run, settings)).await?;
     let confirmed = observe::confirm(run, settings, &mut seen).await;
 
     let joined = join(&seen.falcon, &seen.devices, run.seen_since(settings));

@@ -11,6 +11,7 @@ use crate::events::EventBus;
 use crate::falcon::Falcon;
 use crate::http::Http;
 use crate::integration::{IntegrationId, Settings};
+use crate::metrics::Metrics;
 use crate::retry::{Budget, Policy};
 use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials};
 use crate::store::Store;
@@ -36,6 +37,8 @@ pub struct World {
     pub store: Store,
     /// The event bus.
     pub events: EventBus,
+    /// The metrics.
+    pub metrics: Metrics,
 }
 
 impl World {
@@ -55,6 +58,7 @@ impl World {
                 aws_sdk_eventbridge::Client::new(sdk),
                 config.event_bus.clone(),
             ),
+            metrics: Metrics::printed(config.function.clone()),
             config,
         })
     }

@@ -43,6 +43,8 @@ pub enum FindingKind {
     RefusedWrites,
     /// Removals that the guard holds back.
     HeldRemovals,
+    /// Tailscale's own Falcon integration runs beside ours.
+    NativeIntegration,
 }
 
 impl fmt::Display for FindingKind {
@@ -99,6 +101,10 @@ impl FindingKind {
             Self::HeldRemovals => {
                 "More attributes would be removed than maxRemovals allows. Look at why, then run a sync of the \
                  integration with `\"allowMassRemoval\":true`."
+            }
+            Self::NativeIntegration => {
+                "Both work, and each writes its own key. Rules that name `falcon:ztaScore` go by Tailscale's own; move \
+                 them to your key, then remove that integration in the admin console."
             }
         }
     }

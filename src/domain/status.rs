@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::crawl::Crawl;
-use crate::domain::finding::Finding;
+use crate::domain::finding::{Finding, FindingKind};
 use crate::domain::history::Stretch;
 use crate::domain::lost::Lost;
 use crate::domain::scores::Distribution;
+use crate::domain::state::SyncState;
 use crate::error::ErrorKind;
 
 /// What a run came to.
@@ -85,9 +86,45 @@ pub struct Status {
     /// How hosts and scores were fetched, when they last were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crawl: Option<Crawl>,
+    /// The state that was last told on the event bus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<SyncState>,
+    /// Whether Tailscale's own Falcon integration runs beside, as far as it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_integration: Option<Native>,
     /// The latest attempts, this one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Stretch>,
+}
+
+/// Whether Tailscale's own Falcon integration runs in the same tailnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Native {
+    /// When that was asked.
+    pub asked: Timestamp,
+    /// Whether there is one.
+    pub present: bool,
+}
+
+impl Native {
+    /// How long an answer is taken to be true.
+    const FRESH: SignedDuration = SignedDuration::from_hours(1);
+
+    /// Whether it need not be asked again.
+    pub fn is_fresh(self, now: Timestamp) -> bool {
+        now.duration_since(self.asked) < Self::FRESH
+    }
+
+    /// Whether it may still be told where it cannot be asked again.
+    pub fn is_worth_telling(self, now: Timestamp) -> bool {
+        now.duration_since(self.asked) < Self::FRESH * 24
+    }
+
+    /// The finding that there is one.
+    pub fn finding(self) -> Option<Finding> {
+        let there = self.present.then(|| "it writes falcon:ztaScore".to_owned());
+        Finding::of(FindingKind::NativeIntegration, there)
+    }
 }
 
 /// What changed last.

@@ -1,7 +1,11 @@
 //! What is there: credentials, hosts, scores, devices, and what was written before. Reads only.
 
-use futures::future::{try_join, try_join3};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::{Either, select, try_join, try_join3};
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::run::Run;
@@ -11,6 +15,7 @@ use crate::domain::guard::Ground;
 use crate::domain::host::{Account, Scores};
 use crate::domain::join::{join, spellings};
 use crate::domain::plan::{Doubts, Records, doubts, plan};
+use crate::domain::status::Native;
 use crate::error::UpstreamError;
 use crate::falcon::Falcon;
 use crate::integration::Settings;
@@ -19,6 +24,8 @@ use crate::tailscale::Tailscale;
 /// So many departed devices are looked up in one run, and so many at a time; the next run goes on.
 const DEPARTED: usize = 100;
 const AT_ONCE: usize = 8;
+/// See [`beside`].
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A complete observation.
 #[derive(Debug)]
@@ -29,6 +36,8 @@ pub(super) struct Seen {
     pub(super) clients: SignIn,
     /// How hosts and scores were fetched.
     pub(super) crawl: Crawl,
+    /// Whether Tailscale's own integration runs beside, if that is known.
+    pub(super) native: Option<Native>,
 }
 
 /// Both sides, with a token each.
@@ -87,15 +96,16 @@ pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, 
         let both = async {
             let clients = sign_in(run, settings).await?;
             let ranges = run.score_ranges();
-            let (hosts, scores, devices) = try_join3(
+            let listings = try_join3(
                 clients.falcon.hosts(),
                 clients.falcon.scores(&ranges),
                 clients.tailscale.devices(),
-            )
-            .await?;
-            Ok((clients, run.full(hosts, scores), devices))
+            );
+            let (listings, native) = beside(listings, run.native(&clients.tailscale)).await;
+            let (hosts, scores, devices) = listings?;
+            Ok((clients, run.full(hosts, scores), devices, native))
         };
-        let (records, (clients, falcon, devices)) = try_join(records, both).await?;
+        let (records, (clients, falcon, devices, native)) = try_join(records, both).await?;
         let choice = run.choose(falcon.visible, &devices, &records);
         return Ok(Seen {
             crawl: run.crawled_fully(choice.why, &falcon),
@@ -103,15 +113,18 @@ pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, 
             devices,
             records,
             clients,
+            native,
         });
     }
     let both = async {
         let clients = sign_in(run, settings).await?;
         let hosts = run.count_hosts(&clients.falcon);
-        let (hosts, devices) = try_join(hosts, clients.tailscale.devices()).await?;
-        Ok((clients, hosts, devices))
+        let listings = try_join(hosts, clients.tailscale.devices());
+        let (listings, native) = beside(listings, run.native(&clients.tailscale)).await;
+        let (hosts, devices) = listings?;
+        Ok((clients, hosts, devices, native))
     };
-    let (records, (clients, hosts, devices)) = try_join(records, both).await?;
+    let (records, (clients, hosts, devices, native)) = try_join(records, both).await?;
     let choice = run.choose(hosts.total(), &devices, &records);
     let (falcon, crawl) = match choice.way {
         Way::Full => {
@@ -133,7 +146,19 @@ pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, 
         records,
         clients,
         crawl,
+        native,
     })
+}
+
+/// Something that matters, and something that is only good to know: it is given up a second after the other is done.
+async fn beside<T, N>(
+    matters: impl Future<Output = T>,
+    good_to_know: impl Future<Output = Option<N>>,
+) -> (T, Option<N>) {
+    match select(pin!(matters), pin!(good_to_know)).await {
+        Either::Left((done, rest)) => (done, timeout(GRACE, rest).await.ok().flatten()),
+        Either::Right((known, rest)) => (rest.await, known),
+    }
 }
 
 /// The hosts that have a serial of one of the devices, or decided before, and their scores.

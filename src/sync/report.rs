@@ -17,7 +17,7 @@ use crate::domain::lost::{self, Lost};
 use crate::domain::pause::Pause;
 use crate::domain::plan::{Doubts, Plan};
 use crate::domain::scores::Distribution;
-use crate::domain::status::{RunOutcome, Trouble};
+use crate::domain::status::{Native, RunOutcome, Trouble};
 use crate::error::{ErrorKind, Side};
 use crate::integration::IntegrationId;
 use crate::store::StoreError;
@@ -46,6 +46,8 @@ pub(super) struct Report {
     pub(super) scores: Option<Distribution>,
     /// Likewise.
     pub(super) crawl: Option<Crawl>,
+    /// Of a run that asked.
+    pub(super) native: Option<Native>,
     plan: Option<Vec<PlannedChange>>,
     /// Whether nothing is left of an integration that is to be removed, but itself.
     pub(super) ends: bool,
@@ -70,6 +72,7 @@ impl Report {
             lost: None,
             scores: None,
             crawl: None,
+            native: None,
             plan: None,
             ends: false,
             fault: None,
@@ -221,10 +224,12 @@ impl Report {
             findings: lost::finding(&decided.lost)
                 .into_iter()
                 .chain(decided.joined.findings.iter().cloned())
+                .chain(decided.seen.native.and_then(Native::finding))
                 .collect(),
             lost: Some(decided.lost.clone()),
             scores: Some(Distribution::of(&decided.joined)),
             crawl: Some(decided.seen.crawl.clone()),
+            native: decided.seen.native,
             ..Self::new(outcome)
         }
     }

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 mod account;
 mod crawl;
+mod native;
 
 use super::failure::Failure;
 use super::observe::Seen;
@@ -161,6 +162,7 @@ impl<'a> Run<'a> {
             self.integration.id,
             pause.until,
         );
+        self.measure_pause();
         Some(Report::paused(&pause))
     }
 
@@ -318,7 +320,8 @@ impl<'a> Run<'a> {
 
     /// Writes the status and gives the lease back. This is the one record of the run, in the table and in the log.
     pub(super) async fn finish(&self, report: &Report) -> Result<Finished, StoreError> {
-        let status = self.status(report);
+        let announced = self.announce(report).await;
+        let status = self.status(report, announced);
         let pause = match report.refused_by {
             Some(side) => {
                 let version = self.refused_version(side).await;
@@ -338,6 +341,7 @@ impl<'a> Run<'a> {
             None => None,
         };
         self.log(report, &status);
+        self.measure(report, &status);
         if let Some(removal) = self.integration.removal.as_ref().filter(|_| report.ends) {
             return self.end(removal).await;
         }

@@ -14,6 +14,7 @@ use falcon_posture_sync::config::Config;
 use falcon_posture_sync::events::EventBus;
 use falcon_posture_sync::handler::{self, HandlerError};
 use falcon_posture_sync::http::Http;
+use falcon_posture_sync::metrics::Metrics;
 use falcon_posture_sync::retry::Policy;
 use falcon_posture_sync::secrets::Secrets;
 use falcon_posture_sync::store::Store;
@@ -398,6 +399,7 @@ pub(crate) fn world(
             aws_sdk_eventbridge::Client::new(others),
             config.event_bus.clone(),
         ),
+        metrics: Metrics::kept(config.function.clone()),
         config,
     }
 }

@@ -1,18 +1,26 @@
 //! The account that a run gives of itself: the status, the line in the log, the answer.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::Run;
 use crate::domain::history::{self, Stretch};
 use crate::domain::join::Counts;
 use crate::domain::lost;
 use crate::domain::scores::Distribution;
+use crate::domain::state::{SyncState, transition};
 use crate::domain::status::{LastChange, RunOutcome, Status};
-use crate::error::{ErrorKind, Side};
+use crate::error::{ErrorKind, Side, chain};
+use crate::events::Event;
+use crate::metrics;
+use crate::overview::since_success;
 use crate::store::StoreError;
 use crate::sync::answer::Answer;
 use crate::sync::report::Report;
+
+/// Of the time that is reserved for recording how a run went, the bus gets this much.
+const BUS_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Run<'_> {
     /// Since when, and for how many runs, it has not come through, this run included.
@@ -39,7 +47,8 @@ impl Run<'_> {
         })
     }
 
-    pub(super) fn status(&self, report: &Report) -> Status {
+    /// The status, where people were told of the state `announced`.
+    pub(super) fn status(&self, report: &Report, announced: Option<SyncState>) -> Status {
         let before = self.integration.status.as_ref();
         let success = report.outcome.is_success();
         let counts = self.counts(report);
@@ -86,8 +95,109 @@ impl Run<'_> {
                 .crawl
                 .clone()
                 .or_else(|| before.and_then(|status| status.crawl.clone())),
+            announced,
+            native_integration: if report.counts.is_some() {
+                report.native
+            } else {
+                before.and_then(|status| status.native_integration)
+            },
             history: self.history(report),
         }
+    }
+
+    /// Tells people if the integration has come into another state, and answers the state that they know of then.
+    ///
+    /// It comes before the status is written: where the run dies between the two, or the bus takes nothing, the next one
+    /// tells it. So a change is told at least once, and while nothing changes, nothing is told.
+    pub(super) async fn announce(&self, report: &Report) -> Option<SyncState> {
+        let before = self.integration.status.as_ref();
+        let announced = before.and_then(|status| status.announced);
+        let Some(transition) = transition(announced, report.outcome) else {
+            return announced.or_else(|| SyncState::after(report.outcome));
+        };
+        if self.integration.removal.is_some() {
+            return announced;
+        }
+        let event = [Event::StateChanged {
+            integration: self.integration.id.clone(),
+            transition,
+            error: self.told(report),
+        }];
+        let put = self.world.events.put(&event);
+        let error = match tokio::time::timeout(BUS_PATIENCE, put).await {
+            Ok(Ok(())) => return Some(transition.to),
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "the event bus did not answer in time".to_owned(),
+        };
+        tracing::warn!(
+            integration = %self.integration.id,
+            run_id = self.id(),
+            state = %transition.to,
+            error,
+            "the change of state could not be told on the bus; the next run tells it"
+        );
+        announced
+    }
+
+    /// The run as metrics.
+    pub(super) fn measure(&self, report: &Report, status: &Status) {
+        let is = |outcome: RunOutcome| u64::from(report.outcome == outcome);
+        let mut line = self
+            .measured(report.outcome)
+            .with(metrics::DURATION, status.duration_ms)
+            .with(metrics::FALCON_REQUESTS, self.budget.requests(Side::Falcon))
+            .with(
+                metrics::TAILSCALE_REQUESTS,
+                self.budget.requests(Side::Tailscale),
+            )
+            .with(metrics::FALCON_RETRIES, self.budget.retries(Side::Falcon))
+            .with(
+                metrics::TAILSCALE_RETRIES,
+                self.budget.retries(Side::Tailscale),
+            )
+            .with(metrics::WRITTEN, report.written)
+            .with(metrics::REMOVED, report.removed)
+            .with(metrics::REFUSED, report.failed)
+            .with(metrics::FINDINGS, report.findings.len())
+            .with(metrics::PAUSED, is(RunOutcome::Paused))
+            .with(metrics::HELD, is(RunOutcome::Held))
+            .with(metrics::FAILED, is(RunOutcome::Failed))
+            .with(metrics::SUCCESS, u64::from(report.outcome.is_success()))
+            .with(
+                metrics::SECONDS_SINCE_SUCCESS,
+                since_success(&self.integration, Some(status), self.world.clock.now()),
+            );
+        if let Some(counts) = report.counts {
+            line = line
+                .with(metrics::FALCON_HOSTS, counts.provider_hosts)
+                .with(metrics::POSSIBLE_MATCHED, counts.possible_matched)
+                .with(metrics::MATCHED, counts.matched);
+        }
+        if let Some(remaining) = self.budget.quota_remaining() {
+            line = line.with(metrics::FALCON_QUOTA_REMAINING, remaining);
+        }
+        self.world.metrics.put(&match report.error_kind {
+            Some(kind) => line.note("errorKind", kind.to_string()),
+            None => line,
+        });
+    }
+
+    /// A pause that was found in force, as metrics: so that an alarm lasts as long as it does.
+    pub(super) fn measure_pause(&self) {
+        let status = self.integration.status.as_ref();
+        let since = since_success(&self.integration, status, self.world.clock.now());
+        let line = self.measured(RunOutcome::Paused);
+        self.world.metrics.put(
+            &line
+                .with(metrics::PAUSED, 1_u64)
+                .with(metrics::SECONDS_SINCE_SUCCESS, since),
+        );
+    }
+
+    fn measured(&self, outcome: RunOutcome) -> metrics::Line {
+        metrics::Line::of_integration(self.world.clock.now(), &self.integration.id)
+            .note("runId", self.id())
+            .note("outcome", outcome.to_string())
     }
 
     fn history(&self, report: &Report) -> Vec<Stretch> {
@@ -129,10 +239,7 @@ impl Run<'_> {
     pub(super) fn log(&self, report: &Report, status: &Status) {
         let integration = &self.integration.id;
         let outcome = report.outcome.to_string();
-        let error_kind = report
-            .error_kind
-            .and_then(|kind| serde_json::to_value(kind).ok());
-        let error_kind = error_kind.as_ref().and_then(Value::as_str);
+        let error_kind = report.error_kind.map(|kind| kind.to_string());
         macro_rules! record {
             ($level:ident) => {
                 tracing::$level!(
@@ -148,9 +255,16 @@ impl Run<'_> {
                     removed = report.removed,
                     unchanged = report.unchanged,
                     failed = report.failed,
+                    findings = status.findings.len(),
+                    state = status.announced.map(|state| state.to_string()),
+                    consecutive_failures = status.consecutive_failures,
+                    config_version = status.config_version,
                     falcon_requests = self.budget.requests(Side::Falcon),
+                    falcon_retries = self.budget.retries(Side::Falcon),
+                    falcon_quota_remaining = self.budget.quota_remaining(),
                     crawl = status.crawl.as_ref().map(|crawl| crawl.way.to_string()),
                     tailscale_requests = self.budget.requests(Side::Tailscale),
+                    tailscale_retries = self.budget.retries(Side::Tailscale),
                     duration_ms = status.duration_ms,
                     "{integration} is {outcome}: {} written, {} removed, {} unchanged",
                     report.written,

@@ -252,6 +252,7 @@ fn assert_asked_properly(stage: &Stage, serials: &BTreeSet<String>) -> usize {
                     "/api/v2/oauth/token",
                     "/api/v2/tailnet/-/devices",
                     "/api/v2/tailnet/-/device-attributes",
+                    "/api/v2/tailnet/-/posture/integrations",
                 ]
                 .contains(&request.path.as_str()),
             },

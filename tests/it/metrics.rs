@@ -1,0 +1,329 @@
+//! What runs put out for CloudWatch, held to the rules of the Embedded Metric Format.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use falcon_posture_sync::metrics::{self, Line};
+use jiff::Timestamp;
+use posture_simulators::{Account, Fault, GeneratorSpec, Matcher, Side};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::company::Company;
+use crate::process::Process;
+use crate::world::Stage;
+
+/// CloudWatch's units (`MetricDatum`).
+const UNITS: [&str; 27] = [
+    "Seconds",
+    "Microseconds",
+    "Milliseconds",
+    "Bytes",
+    "Kilobytes",
+    "Megabytes",
+    "Gigabytes",
+    "Terabytes",
+    "Bits",
+    "Kilobits",
+    "Megabits",
+    "Gigabits",
+    "Terabits",
+    "Percent",
+    "Count",
+    "Bytes/Second",
+    "Kilobytes/Second",
+    "Megabytes/Second",
+    "Gigabytes/Second",
+    "Terabytes/Second",
+    "Bits/Second",
+    "Kilobits/Second",
+    "Megabits/Second",
+    "Gigabits/Second",
+    "Terabits/Second",
+    "Count/Second",
+    "None",
+];
+
+/// The format's rules, as the CloudWatch guide's "Specification: Embedded metric format" states them.
+fn assert_emf(line: &Value) {
+    let text = line.to_string();
+    assert!(!text.contains('\n') && text.len() < 1_000_000, "a line");
+    let root = line.as_object().unwrap();
+    let aws = root["_aws"].as_object().unwrap();
+    let known = BTreeSet::from(["CloudWatchMetrics", "Timestamp"]);
+    assert_eq!(
+        aws.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        known
+    );
+    // Milliseconds, and neither seconds nor nanoseconds: a time of this century.
+    let time = aws["Timestamp"].as_i64().unwrap();
+    assert!(
+        (946_684_800_000..4_102_444_800_000).contains(&time),
+        "{time}"
+    );
+    let directives = aws["CloudWatchMetrics"].as_array().unwrap();
+    assert!(!directives.is_empty());
+    for directive in directives {
+        let namespace = directive["Namespace"].as_str().unwrap();
+        assert!((1..=1024).contains(&namespace.len()) && !namespace.starts_with("AWS/"));
+        for set in directive["Dimensions"].as_array().unwrap() {
+            let set = set.as_array().unwrap();
+            assert!((1..=30).contains(&set.len()));
+            for dimension in set {
+                let name = dimension.as_str().unwrap();
+                assert!(
+                    (1..=250).contains(&name.len()) && name.is_ascii() && !name.starts_with(':')
+                );
+                let value = root[name].as_str().unwrap();
+                assert!(
+                    (1..=1024).contains(&value.len()) && value.is_ascii(),
+                    "{value:?}"
+                );
+            }
+        }
+        let metrics = directive["Metrics"].as_array().unwrap();
+        assert!((1..=100).contains(&metrics.len()));
+        let mut names = BTreeSet::new();
+        for metric in metrics {
+            let name = metric["Name"].as_str().unwrap();
+            assert!((1..=1024).contains(&name.len()));
+            assert!(names.insert(name), "{name} twice");
+            assert!(UNITS.contains(&metric["Unit"].as_str().unwrap()));
+            assert!(root[name].is_number(), "{name}: {}", root[name]);
+        }
+    }
+}
+
+/// The lines of a world since the last look, each of them well formed.
+fn lines(stage: &Stage) -> Vec<Value> {
+    let lines = stage.world.metrics.taken();
+    lines.iter().for_each(assert_emf);
+    lines
+}
+
+/// The lines about an integration, and those about the function alone.
+fn sorted(lines: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
+    lines
+        .into_iter()
+        .partition(|line| line.get("integration").is_some())
+}
+
+fn pick(line: &Value, names: &[&str]) -> Value {
+    names
+        .iter()
+        .map(|name| ((*name).to_owned(), line[*name].clone()))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_is_measured_makes_a_good_line(
+        values in prop::collection::vec(any::<u64>(), metrics::ALL.len()),
+        id in "[a-z0-9][a-z0-9-]{0,63}",
+        note in "\\PC{0,200}",
+        of_one in any::<bool>(),
+        millis in 946_684_800_000_i64..4_102_444_800_000,
+    ) {
+        let at = Timestamp::from_millisecond(millis).unwrap();
+        let id = id.try_into().unwrap();
+        let line = if of_one { Line::of_integration(at, &id) } else { Line::of_function(at) };
+        let line = metrics::ALL.iter().zip(values).fold(line, |line, (metric, value)| line.with(*metric, value));
+        assert_emf(&line.note("outcome", note).to_json("falcon-posture-sync"));
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_one_line_and_a_tick_is_one() {
+    let stage = Stage::of(&GeneratorSpec {
+        hosts: 200,
+        devices: 60,
+        ..GeneratorSpec::default()
+    })
+    .await;
+    lines(&stage);
+    stage.requests();
+    let answer = stage.sync().await;
+    let asked = |side| stage.sims.requests().of(side).len();
+    let (falcon, tailscale) = (asked(Side::Falcon), asked(Side::Tailscale));
+    let (runs, ticks) = sorted(lines(&stage));
+    assert_eq!((runs.len(), ticks.len()), (1, 1));
+    let run = &runs[0];
+    assert_eq!(
+        pick(
+            run,
+            &[
+                "integration",
+                "function",
+                "runId",
+                "outcome",
+                "Success",
+                "Failed",
+                "Paused",
+                "Held"
+            ]
+        ),
+        json!({
+            "integration": "corp", "function": "falcon-posture-sync", "runId": stage.last_run(), "outcome": "synced",
+            "Success": 1, "Failed": 0, "Paused": 0, "Held": 0
+        })
+    );
+    for (metric, field) in [
+        ("FalconHosts", "providerHostCount"),
+        ("PossibleMatched", "possibleMatchedCount"),
+        ("Matched", "matchedCount"),
+        ("Written", "written"),
+        ("Removed", "removed"),
+        ("Refused", "failed"),
+    ] {
+        assert_eq!(run[metric], answer[field], "{metric}");
+    }
+    assert_eq!(
+        run["Findings"],
+        answer["findings"].as_array().unwrap().len()
+    );
+    assert_eq!(run["FalconRequests"], falcon);
+    assert_eq!(run["TailscaleRequests"], tailscale);
+    assert!(run["FalconQuotaRemaining"].as_u64().unwrap() > 5_000);
+    assert_eq!(run["SecondsSinceSuccess"], 0);
+    assert_eq!(
+        pick(&ticks[0], &["Integrations", "Paused", "Held"]),
+        json!({"Integrations": 1, "Paused": 0, "Held": 0})
+    );
+    assert_eq!(
+        run["_aws"]["CloudWatchMetrics"][0]["Dimensions"],
+        json!([["function", "integration"], ["function"]])
+    );
+    // A dry run, and one that has nothing to do, are none.
+    stage
+        .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
+        .await;
+    stage.update(json!({"enabled": false})).await;
+    stage
+        .ask(json!({"command": "sync", "integration": "corp"}))
+        .await;
+    assert_eq!(lines(&stage), Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
+    let stage = Stage::empty().await;
+    stage.sync().await;
+    let (runs, ticks) = sorted(lines(&stage));
+    assert_eq!(runs.len(), 0);
+    let told = ["Integrations", "SecondsSinceSuccess", "Paused", "Held"];
+    assert_eq!(
+        pick(&ticks[0], &told),
+        json!({"Integrations": 0, "SecondsSinceSuccess": 0, "Paused": 0, "Held": 0})
+    );
+    let spec = GeneratorSpec::plain(10, 5);
+    stage.load(&spec);
+    stage.connect(json!({})).await;
+    let labs = Company::connect(&stage, Account::new("labs"), &spec).await;
+    stage.ask(labs.requested()).await;
+    stage.world.clock.advance(Duration::from_mins(90));
+    stage.ask(labs.requested()).await;
+    lines(&stage);
+    stage.sync().await;
+    let (_, ticks) = sorted(lines(&stage));
+    // `corp` was never run: since it was connected.
+    assert_eq!(ticks[0]["Integrations"], 2);
+    assert!(
+        ticks[0]["SecondsSinceSuccess"].as_u64().unwrap() > 90 * 60,
+        "{}",
+        ticks[0]
+    );
+}
+
+#[tokio::test]
+async fn a_pause_is_told_by_the_run_that_meets_it_and_by_each_that_finds_it() {
+    let stage = Stage::synced().await;
+    stage
+        .services
+        .put_secret("corp/falcon", json!({"clientId": "x", "clientSecret": "y"}));
+    lines(&stage);
+    stage.sync().await;
+    let (runs, _) = sorted(lines(&stage));
+    assert_eq!(
+        pick(
+            &runs[0],
+            &[
+                "outcome",
+                "errorKind",
+                "Paused",
+                "Success",
+                "Failed",
+                "FalconHosts"
+            ]
+        ),
+        json!({"outcome": "paused", "errorKind": "authentication", "Paused": 1, "Success": 0, "Failed": 0, "FalconHosts": null})
+    );
+    stage.world.clock.advance(Duration::from_mins(10));
+    stage.sync().await;
+    let (runs, ticks) = sorted(lines(&stage));
+    assert_eq!(
+        pick(
+            &runs[0],
+            &["outcome", "Paused", "Success", "FalconRequests"]
+        ),
+        json!({"outcome": "paused", "Paused": 1, "Success": null, "FalconRequests": null})
+    );
+    assert_eq!(runs[0]["SecondsSinceSuccess"], 12 * 60);
+    assert_eq!(ticks[0]["Paused"], 1);
+}
+
+#[tokio::test]
+async fn what_is_repeated_is_counted() {
+    let stage = Stage::synced().await;
+    let hosts = Matcher::side(Side::Falcon).path("/devices");
+    stage.sims.faults().add(Fault::status(hosts, 503));
+    lines(&stage);
+    stage.sync().await;
+    let (runs, _) = sorted(lines(&stage));
+    assert_eq!(
+        pick(
+            &runs[0],
+            &["FalconRequests", "FalconRetries", "TailscaleRetries"]
+        ),
+        json!({"FalconRequests": 4, "FalconRetries": 1, "TailscaleRetries": 0})
+    );
+}
+
+/// The lines of the built function: each is JSON, and each that is written during a run carries its id.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_lines_of_json_that_carry_the_run() {
+    let stage = Stage::live(GeneratorSpec::plain(60, 40)).await;
+    // A call that is repeated, and a device that is refused.
+    let hosts = Matcher::side(Side::Falcon).path("/devices");
+    stage.sims.faults().add(Fault::status(hosts, 503));
+    let function = Process::start(&stage, &[]).await;
+    function.ask("run-a", &json!({"command": "sync"})).await;
+    function.ask("run-b", &json!({"command": "sync"})).await;
+    let printed = function.end();
+    let lines: Vec<Value> = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let (measured, logged): (Vec<&Value>, Vec<&Value>) =
+        lines.iter().partition(|line| line.get("_aws").is_some());
+    measured.iter().for_each(|line| assert_emf(line));
+    let runs: Vec<&Value> = measured
+        .iter()
+        .filter_map(|line| line.get("runId"))
+        .collect();
+    assert_eq!(runs, ["run-a", "run-b"]);
+    let tells =
+        |line: &Value, run: &str| line.to_string().contains(&format!("\"run_id\":\"{run}\""));
+    for line in &logged {
+        assert!(tells(line, "run-a") || tells(line, "run-b"), "{line}");
+    }
+    assert!(
+        logged.len() >= 3,
+        "two runs and a repeated call:\n{printed}"
+    );
+    let repeated = logged
+        .iter()
+        .filter(|line| line.to_string().contains("is made again"));
+    assert_eq!(repeated.count(), 1, "once");
+}
