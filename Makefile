@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 # --- What you may set: on the command line or in the environment ------------------------------------------------------
 
 FUNCTION ?= falcon-posture-sync
-# The stacks are $(STACK)-state and $(STACK)-triggers.
+# The stacks are $(STACK)-state, $(STACK)-triggers and $(STACK)-console.
 STACK ?= $(FUNCTION)
 TABLE_PREFIX ?= $(FUNCTION)
 SECRET_PREFIX ?= falcon-posture-sync
@@ -23,6 +23,12 @@ AUDIT_RETENTION_DAYS ?= 365
 DELETION_PROTECTION ?= true
 TAILSCALE_API_URL ?=
 FALCON_CLOUDS_EXTRA ?=
+# The dashboard: its threshold in the histogram of scores, and whether its buttons may ask for a sync or a check.
+CONSOLE_MIN_SCORE ?= 70
+CONSOLE_BUTTONS ?= false
+# Alarms: an SNS topic to tell (none: they are only shown), and after how long without a successful sync.
+ALARM_TOPIC_ARN ?=
+NO_SUCCESS_MINUTES ?= $(shell echo $$(( $(SCHEDULE_MINUTES) > 30 ? 2 * $(SCHEDULE_MINUTES) : 60 )))
 
 # A local AWS runs the function as a process of this machine; AWS has both, and arm64 costs less.
 HOST_ARCH := $(subst aarch64,arm64,$(shell uname -m))
@@ -100,7 +106,7 @@ check: $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny ## Format, lints, docs,
 	CLIPPY_CONF_DIR="$(CURDIR)/infra" cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	$(CARGO_DENY)/bin/cargo-deny --locked --config infra/deny.toml check bans licenses sources
-	$(VENV)/bin/cfn-lint infra/state.yaml infra/triggers.yaml
+	$(VENV)/bin/cfn-lint infra/state.yaml infra/triggers.yaml infra/console.yaml
 	$(VENV)/bin/ruff check --config tests/local/ruff.toml tests/local
 	$(VENV)/bin/ruff format --config tests/local/ruff.toml --check tests/local
 
@@ -135,6 +141,7 @@ ENV_FILE := $(LAMBDA_DIR)/$(FUNCTION).env
 
 STATE := $(STACK)-state
 TRIGGERS := $(STACK)-triggers
+CONSOLE := $(STACK)-console
 deploy-stack = $(AWS) cloudformation deploy --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
   --stack-name $(1) --template-file $(2) --parameter-overrides
 # One output of the state stack, in a shell that has them all in $outputs.
@@ -157,6 +164,7 @@ deploy: build ## Create or update everything in AWS; safe to repeat
 	  EVENT_BUS_NAME "$(EVENT_BUS)" \
 	  AUDIT_RETENTION_DAYS "$(AUDIT_RETENTION_DAYS)" \
 	  SYNC_INTERVAL_MINUTES "$(SCHEDULE_MINUTES)" \
+	  CONSOLE_BUTTONS "$(CONSOLE_BUTTONS)" \
 	  $(if $(TAILSCALE_API_URL),TAILSCALE_API_URL "$(TAILSCALE_API_URL)") \
 	  $(if $(FALCON_CLOUDS_EXTRA),FALCON_CLOUDS_EXTRA "$(FALCON_CLOUDS_EXTRA)"); \
 	for attempt in 1 2 3 4; do \
@@ -177,6 +185,10 @@ deploy: build ## Create or update everything in AWS; safe to repeat
 	@$(call deploy-stack,$(TRIGGERS),infra/triggers.yaml) \
 	  FunctionName=$(FUNCTION) StateStack=$(STATE) EventBusName=$(EVENT_BUS) SecretPrefix=$(SECRET_PREFIX) \
 	  ScheduleMinutes=$(SCHEDULE_MINUTES)
+	@echo "==> dashboard, alarms ($(CONSOLE))"
+	@$(call deploy-stack,$(CONSOLE),infra/console.yaml) \
+	  FunctionName=$(FUNCTION) StateStack=$(STATE) AlarmTopicArn=$(ALARM_TOPIC_ARN) MinScore=$(CONSOLE_MIN_SCORE) \
+	  NoSuccessSeconds=$$(( $(NO_SUCCESS_MINUTES) * 60 )) SilentHours=$$(( (2 * $(SCHEDULE_MINUTES) + 59) / 60 ))
 	@printf '%s\n' "$$NEXT_STEPS"
 
 define NEXT_STEPS
@@ -358,6 +370,9 @@ logs: deploy-tools ## The function's log of the last MINUTES=60
 
 .PHONY: destroy
 destroy: deploy-tools ## Take it down but keep the tables, role and log; DELETE_DATA=1 deletes those too
+	@echo "==> dashboard, alarms ($(CONSOLE))"
+	@$(AWS) cloudformation delete-stack --stack-name $(CONSOLE)
+	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(CONSOLE)
 	@echo "==> schedule, rules, retries ($(TRIGGERS))"
 	@$(AWS) cloudformation delete-stack --stack-name $(TRIGGERS)
 	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(TRIGGERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_deploying_again_changes_nothing(aws: LocalAws, settings: dict[str, Any]) -> None:
-    assert aws.make("deploy", **settings).count("No changes to deploy") == 2
+    assert aws.make("deploy", **settings).count("No changes to deploy") == 3
 
 
 def test_the_function_is_configured(aws: LocalAws, sims: Simulators) -> None:
@@ -27,6 +28,7 @@ def test_the_function_is_configured(aws: LocalAws, sims: Simulators) -> None:
         "EVENT_BUS_NAME": "default",
         "AUDIT_RETENTION_DAYS": "365",
         "SYNC_INTERVAL_MINUTES": "1",
+        "CONSOLE_BUTTONS": "false",
         # Set only where they are other than usual.
         **sims.settings,
     }
@@ -35,3 +37,17 @@ def test_the_function_is_configured(aws: LocalAws, sims: Simulators) -> None:
 def test_a_command_that_lacks_something_says_what(aws: LocalAws) -> None:
     with pytest.raises(CommandFailedError, match="INTEGRATION=<a short name> CLOUD="):
         aws.make("connect")
+
+
+def test_the_dashboard_and_the_alarms_are_there(aws: LocalAws) -> None:
+    cloudwatch = aws.client("cloudwatch")
+    body = json.loads(cloudwatch.get_dashboard(DashboardName=aws.function)["DashboardBody"])
+    alarms = {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
+    kinds = ["dead-letters", "errors", "held", "no-success", "paused", "silent"]
+    assert sorted(alarms) == [f"{aws.function}-{kind}" for kind in kinds]
+    assert alarms[f"{aws.function}-no-success"]["Threshold"] == 3600
+    shown = [widget["properties"]["alarms"] for widget in body["widgets"] if widget["type"] == "alarm"]
+    assert sorted(shown[0]) == sorted(alarm["AlarmArn"] for alarm in alarms.values())
+    endpoints = {widget["properties"]["endpoint"] for widget in body["widgets"] if widget["type"] == "custom"}
+    (endpoint,) = endpoints
+    assert endpoint.endswith(f":function:{aws.function}:console")

@@ -14,6 +14,7 @@ from local_aws import REPOSITORY, event
 
 STATE = cfn_yaml.load(str(REPOSITORY / "infra/state.yaml"))
 TRIGGERS = cfn_yaml.load(str(REPOSITORY / "infra/triggers.yaml"))
+CONSOLE = cfn_yaml.load(str(REPOSITORY / "infra/console.yaml"))
 DEAD_LETTERS = {"Fn::ImportValue": {"Fn::Sub": "${StateStack}-DeadLetterQueueArn"}}
 DEAD_LETTERS_NAMES = {"Fn::Sub": "${AWS::StackName}-DeadLetterQueueArn"}
 
@@ -147,3 +148,80 @@ def test_the_function_may_exactly_what_its_code_calls() -> None:
         for action in actions(statement)
     }
     assert allowed == called
+
+
+def widgets() -> list[dict[str, Any]]:
+    """Return the dashboard's widgets, with a word in the place of each reference."""
+    (dashboard,) = resources(CONSOLE, "CloudWatch::Dashboard").values()
+    text = dashboard["DashboardBody"]["Fn::Sub"]
+    names = set(CONSOLE["Parameters"]) | set(CONSOLE["Resources"])
+    references = re.findall(r"\$\{([^}!]+)\}", text)
+    assert {name.removesuffix(".Arn") for name in references} <= names | {"AWS::Region"}
+    body = re.sub(r"\$\{MinScore\}", "70", text)
+    return json.loads(re.sub(r"\$\{([^}!]+)\}", r"<\1>", body))["widgets"]
+
+
+def test_the_dashboards_widgets_lie_beside_each_other() -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in widgets():
+        assert widget["x"] + widget["width"] <= 24
+        fields = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not fields & taken, widget
+        taken |= fields
+
+
+def test_the_dashboard_calls_the_function_by_its_alias() -> None:
+    custom = [widget["properties"] for widget in widgets() if widget["type"] == "custom"]
+    views = ["overview", "scores", "findings", "history", "explain", "audit"]
+    assert [properties["params"]["view"] for properties in custom] == views
+    assert {properties["endpoint"] for properties in custom} == {"<ConsoleAlias>"}
+    (alias,) = resources(CONSOLE, "Lambda::Alias").values()
+    assert (alias["Name"], alias["FunctionVersion"]) == ("console", "$LATEST")
+
+
+def test_whoever_looks_may_invoke_nothing_but_the_alias() -> None:
+    (policy,) = resources(CONSOLE, "IAM::ManagedPolicy").values()
+    by_action = {
+        action: statement["Resource"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        for action in sorted(actions(statement))
+    }
+    assert by_action.pop("lambda:InvokeFunction") == {"Ref": "ConsoleAlias"}
+    assert all(re.fullmatch("cloudwatch:(Get|List|Describe).*", action) for action in by_action)
+
+
+def metrics() -> set[str]:
+    """Return the names of the metrics that the function emits."""
+    source = (REPOSITORY / "src/metrics.rs").read_text()
+    return set(re.findall(r'^    [A-Z_]+ = "(\w+)", "', source, re.MULTILINE))
+
+
+def test_alarms_and_graphs_go_by_metrics_that_the_function_emits() -> None:
+    assert len(metrics()) > 10
+    alarms = resources(CONSOLE, "CloudWatch::Alarm").values()
+    own = {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "FalconPostureSync"}
+    assert own == {"SecondsSinceSuccess", "Integrations", "Paused", "Held"}
+    graphs = json.dumps([widget for widget in widgets() if widget["type"] == "metric"])
+    drawn = set(re.findall(r'MetricName=[\\"]+(\w+)', graphs)) | set(re.findall(r'"([A-Z]\w+)", "function"', graphs))
+    drawn |= set(re.findall(r'"\.", "(\w+)"', graphs))
+    assert own | drawn <= metrics()
+    assert {"Written", "DurationMs", "FalconRequests", "TailscaleRetries", "FalconQuotaRemaining"} <= drawn
+
+
+def test_each_alarm_says_what_to_do_and_whom_it_tells() -> None:
+    topic = {"Fn::If": ["HasTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
+    alarms = resources(CONSOLE, "CloudWatch::Alarm")
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == topic
+        assert len(alarm["AlarmDescription"]["Fn::Sub"]) > 100
+    missing = {name: alarm["TreatMissingData"] for name, alarm in alarms.items()}
+    assert missing["Silent"] == "breaching", "no tick is what it is about"
+    assert missing["NoSuccess"] == missing["Paused"] == missing["Held"] == "ignore"
+    (status,) = [widget for widget in widgets() if widget["type"] == "alarm"]
+    assert status["properties"]["alarms"] == [f"<{name}.Arn>" for name in alarms]
+    names = {"Fn::Sub": "${AWS::StackName}-DeadLetterQueueName"}
+    assert STATE["Outputs"]["DeadLetterQueueName"]["Export"]["Name"] == names
