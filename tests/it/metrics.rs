@@ -307,7 +307,9 @@ async fn the_log_is_lines_of_json_that_carry_the_run() {
         .collect();
     let (measured, logged): (Vec<&Value>, Vec<&Value>) =
         lines.iter().partition(|line| line.get("_aws").is_some());
-    measured.iter().for_each(|line| assert_emf(line));
+    for line in &measured {
+        assert_emf(line);
+    }
     let runs: Vec<&Value> = measured
         .iter()
         .filter_map(|line| line.get("runId"))
