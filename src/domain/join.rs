@@ -3,16 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use crate::domain::claims::{Claim, Claims, Standing};
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::domain::finding::{Finding, FindingKind};
-use crate::domain::host::{Account, Aid, Assessment, Host, Score};
+use crate::domain::host::{Account, Aid, Assessment, Score};
 use crate::domain::serial::{NoSerial, Serial};
-
-/// Of several hosts with one serial, those seen within this time of the most recently seen one are taken to be alive;
-/// the others are what re-imaging left behind.
-const ALIVE_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is known of one device's score.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,66 +139,6 @@ fn count(outcomes: &BTreeMap<NodeId, Outcome>, which: impl Fn(&Outcome) -> bool)
     outcomes.values().filter(|outcome| which(outcome)).count()
 }
 
-/// What the hosts of one serial amount to.
-struct Claim<'a> {
-    /// The hosts that are alive (see [`ALIVE_WITHIN`]) and not too old.
-    alive: Vec<&'a Host>,
-    /// The hosts that only the age limit excludes.
-    stale: Vec<&'a Host>,
-    /// The lowest score among the living, and whose it is.
-    lowest: Option<(Score, &'a Host)>,
-    /// The living without a usable score.
-    unassessed: BTreeSet<Aid>,
-}
-
-struct Claims<'a>(BTreeMap<&'a Serial, Claim<'a>>);
-
-impl<'a> Claims<'a> {
-    fn of(falcon: &'a Account, seen_since: Option<Timestamp>) -> Self {
-        let mut hosts: BTreeMap<&Serial, Vec<&Host>> = BTreeMap::new();
-        for host in falcon.hosts.values() {
-            if let Some(serial) = &host.serial {
-                hosts.entry(serial).or_default().push(host);
-            }
-        }
-        Self(
-            hosts
-                .into_iter()
-                .map(|(serial, hosts)| (serial, Claim::of(&hosts, falcon, seen_since)))
-                .collect(),
-        )
-    }
-}
-
-impl<'a> Claim<'a> {
-    fn of(hosts: &[&'a Host], falcon: &Account, seen_since: Option<Timestamp>) -> Self {
-        let newest = hosts.iter().filter_map(|host| host.last_seen).max();
-        // A host without a time cannot be ruled out as an old record, so it keeps its say.
-        let (alive, stale): (Vec<&Host>, Vec<&Host>) = hosts
-            .iter()
-            .copied()
-            .filter(|host| match (host.last_seen, newest) {
-                (Some(seen), Some(newest)) => newest.duration_since(seen) <= ALIVE_WITHIN,
-                _ => true,
-            })
-            .partition(|host| seen_since.is_none_or(|limit| host.last_seen >= Some(limit)));
-        let score = |host: &Host| falcon.scores.get(&host.aid).and_then(Assessment::score);
-        Self {
-            lowest: alive
-                .iter()
-                .filter_map(|host| score(host).map(|score| (score, *host)))
-                .min_by_key(|(score, host)| (*score, &host.aid)),
-            unassessed: alive
-                .iter()
-                .filter(|host| score(host).is_none())
-                .map(|host| host.aid.clone())
-                .collect(),
-            alive,
-            stale,
-        }
-    }
-}
-
 /// The serials of devices by which their hosts can be asked for, as reported and in normal form: whether Falcon's filter
 /// minds case is not documented.
 pub fn spellings<'a>(devices: impl IntoIterator<Item = &'a Device>) -> BTreeSet<String> {
@@ -245,17 +182,17 @@ fn outcome(device: &Device, claims: &Claims<'_>) -> Outcome {
     if serials.is_empty() {
         return Outcome::NoSerial { refused };
     }
-    let claims: Vec<(&Serial, &Claim<'_>)> = serials
+    let claims: Vec<&Claim<'_>> = serials
         .iter()
-        .filter_map(|serial| claims.0.get_key_value(serial).map(|(s, claim)| (*s, claim)))
+        .flat_map(|serial| claims.with(serial))
         .collect();
-    let unassessed: BTreeSet<Aid> = claims
-        .iter()
-        .flat_map(|(_, claim)| claim.unassessed.iter().cloned())
-        .collect();
+    let unassessed = aids(&claims, Standing::lacks_score);
     let lowest = claims
         .iter()
-        .filter_map(|(serial, claim)| claim.lowest.map(|(score, host)| (score, host, *serial)))
+        .filter_map(|claim| match claim.standing {
+            Standing::Lowest(score) => Some((score, claim.host, claim.host.serial.as_ref()?)),
+            _ => None,
+        })
         .min_by_key(|(score, host, _)| (*score, &host.aid));
     if let Some((score, host, serial)) = lowest {
         return Outcome::Scored(Evidence {
@@ -271,13 +208,15 @@ fn outcome(device: &Device, claims: &Claims<'_>) -> Outcome {
     }
     if unassessed.is_empty() {
         return Outcome::Stale {
-            aids: claims
-                .iter()
-                .flat_map(|(_, claim)| claim.stale.iter().map(|host| host.aid.clone()))
-                .collect(),
+            aids: aids(&claims, |standing| standing == Standing::Stale),
         };
     }
     Outcome::Unassessed { aids: unassessed }
+}
+
+fn aids<'a>(claims: &[&Claim<'a>], which: impl Fn(Standing<'a>) -> bool) -> BTreeSet<Aid> {
+    let hosts = claims.iter().filter(|claim| which(claim.standing));
+    hosts.map(|claim| claim.host.aid.clone()).collect()
 }
 
 fn findings(
@@ -306,11 +245,11 @@ fn findings(
             Identity::Missing | Identity::Disabled => None,
         });
     findings.extend(Finding::of(FindingKind::PlaceholderSerials, refused));
-    let shared = claims.0.iter().filter_map(|(serial, claim)| {
-        let names: BTreeSet<String> = claim
-            .alive
+    let shared = claims.iter().filter_map(|(serial, claims)| {
+        let names: BTreeSet<String> = claims
             .iter()
-            .filter_map(|host| host.hostname.as_deref().map(str::to_lowercase))
+            .filter(|claim| claim.standing.is_alive())
+            .filter_map(|claim| claim.host.hostname.as_deref().map(str::to_lowercase))
             .collect();
         (names.len() > 1).then(|| {
             let names: Vec<String> = names.into_iter().take(3).collect();

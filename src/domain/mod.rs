@@ -4,6 +4,7 @@
 //! ordered, so the same observation always gives the same plan, letter for letter.
 
 pub mod audit;
+pub mod claims;
 pub mod crawl;
 pub mod device;
 pub mod explanation;

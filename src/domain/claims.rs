@@ -1,0 +1,134 @@
+//! Which of the Falcon hosts with one serial number speaks for the machine, and why the others do not.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::domain::host::{Account, Assessment, Host, Score};
+use crate::domain::serial::Serial;
+
+/// Of several hosts with one serial, those seen within this time of the most recently seen one are taken to be alive;
+/// the others are what re-imaging left behind.
+pub const ALIVE_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// The hosts of each serial, in the order of their sensors' ids.
+#[derive(Debug)]
+pub struct Claims<'a>(BTreeMap<&'a Serial, Vec<Claim<'a>>>);
+
+/// A host that claims to be the machine with its serial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// What its claim is worth.
+    pub standing: Standing<'a>,
+}
+
+/// What a host's claim is worth among the hosts of its serial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing<'a> {
+    /// Alive, and of the living with a score it has the lowest; of several with the same, the first by sensor.
+    Lowest(Score),
+    /// Alive, and another one has the lowest.
+    Behind(Score),
+    /// Alive, without an assessment.
+    Unassessed,
+    /// Alive, and what Falcon gives as its score is none.
+    Invalid(&'a str),
+    /// What re-imaging left behind: the most recently seen host of the serial was seen then, long after it.
+    Superseded(Timestamp),
+    /// Not superseded, but not seen since the age limit, or never at a known time.
+    Stale,
+}
+
+impl Standing<'_> {
+    /// Whether the host is alive, assessed or not.
+    pub fn is_alive(self) -> bool {
+        match self {
+            Self::Lowest(_) | Self::Behind(_) | Self::Unassessed | Self::Invalid(_) => true,
+            Self::Superseded(_) | Self::Stale => false,
+        }
+    }
+
+    /// Whether the host is alive and has no usable score.
+    pub fn lacks_score(self) -> bool {
+        matches!(self, Self::Unassessed | Self::Invalid(_))
+    }
+}
+
+impl<'a> Claims<'a> {
+    /// Judges all hosts that have a usable serial. `seen_since` is the age limit, if there is one.
+    pub fn of(falcon: &'a Account, seen_since: Option<Timestamp>) -> Self {
+        let mut hosts: BTreeMap<&Serial, Vec<&Host>> = BTreeMap::new();
+        for host in falcon.hosts.values() {
+            if let Some(serial) = &host.serial {
+                hosts.entry(serial).or_default().push(host);
+            }
+        }
+        Self(
+            hosts
+                .into_iter()
+                .map(|(serial, hosts)| (serial, judge(&hosts, falcon, seen_since)))
+                .collect(),
+        )
+    }
+
+    /// The hosts with a serial; none if Falcon does not know it.
+    pub fn with(&self, serial: &Serial) -> &[Claim<'a>] {
+        self.0.get(serial).map_or(&[], Vec::as_slice)
+    }
+
+    /// Each serial that Falcon knows, and its hosts.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a Serial, &[Claim<'a>])> {
+        self.0
+            .iter()
+            .map(|(serial, claims)| (*serial, claims.as_slice()))
+    }
+}
+
+/// Judges the hosts of one serial.
+fn judge<'a>(
+    hosts: &[&'a Host],
+    falcon: &'a Account,
+    seen_since: Option<Timestamp>,
+) -> Vec<Claim<'a>> {
+    let newest = hosts.iter().filter_map(|host| host.last_seen).max();
+    let mut claims: Vec<Claim<'a>> = hosts
+        .iter()
+        .map(|host| Claim {
+            host,
+            standing: standing(host, falcon, newest, seen_since),
+        })
+        .collect();
+    let scored = claims.iter_mut().filter_map(|claim| match claim.standing {
+        Standing::Behind(score) => Some((score, claim)),
+        _ => None,
+    });
+    if let Some((score, lowest)) = scored.min_by_key(|(score, claim)| (*score, &claim.host.aid)) {
+        lowest.standing = Standing::Lowest(score);
+    }
+    claims
+}
+
+/// What a host's claim is worth before the scores are compared.
+fn standing<'a>(
+    host: &Host,
+    falcon: &'a Account,
+    newest: Option<Timestamp>,
+    seen_since: Option<Timestamp>,
+) -> Standing<'a> {
+    // A host without a time cannot be ruled out as an old record, so it keeps its say.
+    if let (Some(seen), Some(newest)) = (host.last_seen, newest)
+        && newest.duration_since(seen) > ALIVE_WITHIN
+    {
+        return Standing::Superseded(newest);
+    }
+    if seen_since.is_some_and(|limit| host.last_seen < Some(limit)) {
+        return Standing::Stale;
+    }
+    match falcon.scores.get(&host.aid) {
+        Some(Assessment::Score(score)) => Standing::Behind(*score),
+        Some(Assessment::Invalid(text)) => Standing::Invalid(text),
+        None => Standing::Unassessed,
+    }
+}
