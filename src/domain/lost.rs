@@ -104,6 +104,7 @@ mod tests {
             aid: Aid("a".to_owned()),
             serial: "S1".to_owned(),
             name: String::new(),
+            written_at: None,
             run_id: "before".to_owned(),
         };
         let devices: Devices = nodes().map(|node| (node.clone(), device(node))).collect();

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::device::{Devices, Identity, NodeId};
@@ -25,6 +26,9 @@ pub struct Written {
     pub serial: String,
     /// The device's name at that time.
     pub name: String,
+    /// When it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<Timestamp>,
     /// The run that wrote it: the record is ours to replace only while it still names this run.
     pub run_id: String,
 }

@@ -75,6 +75,7 @@ impl NodeItem {
                 aid: Aid(self.aid),
                 serial: self.serial,
                 name: self.name,
+                written_at: self.written_at.parse().ok(),
                 run_id: self.run_id,
             },
         ))

@@ -114,6 +114,7 @@ fn records() -> impl Strategy<Value = Records> {
                 aid: Aid("a".to_owned()),
                 serial: "A1".to_owned(),
                 name: node.clone(),
+                written_at: None,
                 run_id: "before".to_owned(),
             };
             (NodeId(node), written)
@@ -146,6 +147,7 @@ fn applied(plan: &Plan, records: &Records) -> Records {
                     aid: new.aid.clone(),
                     serial: new.serial.clone(),
                     name: change.name.clone(),
+                    written_at: None,
                     run_id: "now".to_owned(),
                 };
                 records.insert(change.node_id.clone(), written);

@@ -111,6 +111,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
                 aid: Aid("0f".to_owned()),
                 serial: "C02ZZZ".to_owned(),
                 name: case.node.to_owned(),
+                written_at: None,
                 run_id: "before".to_owned(),
             };
             records.insert(node_id.clone(), written);
