@@ -39,7 +39,7 @@ PYTHON ?= python3
 # What the commands below take. Each is used exactly as it was given: it goes through the environment, where a `$` means
 # nothing to make, and a quote nothing to the shell or to JSON.
 ARGUMENTS := INTEGRATION CLOUD TAILNET ATTRIBUTE_KEY CONFIG SIDE CHANGES ACTOR KEEP_ATTRIBUTES FORCE DRY_RUN \
-  ALLOW_MASS_REMOVAL DEVICE SINCE UNTIL LIMIT NEXT
+  ALLOW_MASS_REMOVAL DEVICE SINCE UNTIL LIMIT NEXT FORMAT
 $(foreach name,$(ARGUMENTS),$(if $(filter undefined,$(origin $(name))),,\
   $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
@@ -334,6 +334,22 @@ sync: deploy-tools ## Sync now, all or INTEGRATION=corp; FORCE=1 ends a pause, D
 .PHONY: status
 status: deploy-tools ## What the last syncs did, all or INTEGRATION=corp
 	@$(ask) status integration=INTEGRATION
+
+.PHONY: explain
+explain: deploy-tools ## Why a device has its score, or none: INTEGRATION=corp DEVICE=node id, name or serial [FORMAT=json]
+	$(call require,INTEGRATION,<the name of a connected one>)
+	$(call require,DEVICE,<a node id or name or serial number>)
+	@export FORMAT="$${FORMAT:-text}"; answer=$$($(ask) explain integration=INTEGRATION device=DEVICE format=FORMAT); \
+	$(PYTHON) -c "$$PLAIN" <<<"$$answer"
+
+# An answer as it came, but for a text, which comes as a JSON string.
+define PLAIN
+import json, sys
+answer = sys.stdin.read()
+text = json.loads(answer)
+print(text if isinstance(text, str) else answer, end="")
+endef
+export PLAIN
 
 audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error Say which: INTEGRATION=<the name of one> or DEVICE=<a node id>, or both)) \
   audit integration=INTEGRATION device=DEVICE since=SINCE until=UNTIL

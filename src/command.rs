@@ -17,8 +17,8 @@ use crate::events::{Event, SOURCE};
 use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::store::Search;
 use fields::{
-    AuditFields, CheckFields, ConnectFields, Next, RemoveFields, StatusFields, SyncFields,
-    UpdateFields,
+    AuditFields, CheckFields, ConnectFields, ExplainFields, Next, RemoveFields, StatusFields,
+    SyncFields, UpdateFields,
 };
 
 /// A request that was understood.
@@ -73,6 +73,15 @@ pub enum Command {
         search: Search,
         /// In which shape.
         format: AuditFormat,
+    },
+    /// Why a device has its score, or none.
+    Explain {
+        /// Which integration.
+        integration: IntegrationId,
+        /// Which device: a node id, a name, or a serial.
+        device: String,
+        /// For a program or a person.
+        format: Format,
     },
     /// How things are.
     Status {
@@ -174,7 +183,7 @@ pub enum BadPayload {
     Settings(#[from] InvalidSettings),
 }
 
-const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|\"check\"|\"status\"|\"audit\", …}, or an \
+const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|\"check\"|\"status\"|\"explain\"|\"audit\", …}, or an \
                         EventBridge event \"Posture Integration Changed\" or \"Posture Sync Requested\" from the source \
                         \"falcon-posture-sync\", or one of Secrets Manager's about a new version of a secret";
 
@@ -213,6 +222,11 @@ impl Command {
                 "check" => fields(payload)
                     .map(|CheckFields { integration, .. }| Self::Check { integration }),
                 "audit" => Self::audit(fields(payload)?),
+                "explain" => fields(payload).map(|fields: ExplainFields| Self::Explain {
+                    integration: fields.integration,
+                    device: fields.device.0,
+                    format: fields.format,
+                }),
                 "status" => fields(payload).map(|fields: StatusFields| Self::Status {
                     integration: fields.integration,
                     format: fields.format,

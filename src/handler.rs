@@ -1,5 +1,6 @@
 //! Payload in, answer out.
 
+mod explain;
 mod history;
 mod manage;
 mod status;
@@ -124,6 +125,11 @@ async fn serve(
             actor,
         } => by(actor).remove(&integration, attributes).await,
         Command::Check { integration } => by(None).check(&integration).await,
+        Command::Explain {
+            integration,
+            device,
+            format,
+        } => explain::explain(world, &integration, &device, format, invocation).await,
         Command::Status {
             integration,
             format,

@@ -9,7 +9,7 @@
 //! | [`domain`] | the decisions, as pure functions over plain values |
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
-//! | [`check`], [`overview`] | whether an integration can work; how the integrations are |
+//! | [`check`], [`overview`], [`explain`] | whether an integration can work; how the integrations are; why a device has its score |
 //! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`], [`metrics`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log, to CloudWatch's metrics |
 //! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
 //!
@@ -52,6 +52,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod explain;
 pub mod falcon;
 pub mod handler;
 #[cfg(test)]

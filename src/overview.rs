@@ -15,6 +15,7 @@ use crate::domain::status::Status;
 use crate::integration::{IntegrationId, Settings};
 use crate::store::{Integration, Lease};
 
+pub(crate) use text::moment;
 pub use text::text;
 
 /// An integration as it is shown.

@@ -82,6 +82,18 @@ pub(super) struct StatusFields {
     pub(super) format: Format,
 }
 
+/// Of an `explain`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ExplainFields {
+    #[serde(rename = "command")]
+    _command: String,
+    pub(super) integration: IntegrationId,
+    pub(super) device: DeviceRef,
+    #[serde(default)]
+    pub(super) format: Format,
+}
+
 /// Of an `audit`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

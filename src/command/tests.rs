@@ -155,6 +155,33 @@ fn a_search_is_bounded() {
 }
 
 #[test]
+fn a_device_is_asked_about_by_a_text() {
+    let explain = |field: &str, value: Value| {
+        let mut payload = json!({"command": "explain", "integration": "corp", "device": "laptop"});
+        payload[field] = value;
+        payload
+    };
+    for (field, value, expect) in [
+        ("device", json!(""), "device: accepted is a node id"),
+        (
+            "device",
+            json!("x".repeat(256)),
+            "device: accepted is a node id",
+        ),
+        ("device", json!(7), "device: invalid type"),
+        ("format", json!("html"), "format: unknown variant `html`"),
+        ("integration", json!(null), "integration: invalid type"),
+        ("limit", json!(5), "unknown field `limit`"),
+    ] {
+        refused(&explain(field, value), expect);
+    }
+    assert!(matches!(
+        Command::parse(explain("format", json!("text"))),
+        Ok(Command::Explain { device, format: Format::Text, .. }) if device == "laptop"
+    ));
+}
+
+#[test]
 fn an_event_about_a_secret_names_it() {
     let event = |detail: Value| json!({"detail-type": "Secret Label Updated", "source": "aws.secretsmanager", "detail": detail});
     refused(&event(json!({})), "detail: the event names no secret");

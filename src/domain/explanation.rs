@@ -24,18 +24,29 @@ pub struct Explanation {
     pub os: String,
     /// What came of it.
     pub verdict: Verdict,
-    /// The rule that decided, as a sentence.
+    /// The rule that decided, as half a sentence: `no Falcon host has its serial number C02D91CNPV4M`.
     pub because: String,
+    /// What to do about it, where there is something to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
     /// The score that it deserves.
     pub score: Option<Score>,
     /// What it reports as serial numbers, in its order.
     pub serials: Vec<ReportedSerial>,
+    /// How many more it reports than are told.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub serials_omitted: usize,
     /// The Falcon hosts with one of its serials, the decisive one first.
     pub hosts: Vec<Candidate>,
+    /// How many more there are than are told.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub hosts_omitted: usize,
     /// What is written now, by the records.
     pub written: Option<Written>,
-    /// What the next sync will do about it, as a sentence.
+    /// What the next sync will do about it, as half a sentence with the sync as its subject: `sets custom:ztaScore to 71`.
     pub next: String,
+    /// The same in one word.
+    pub next_action: NextAction,
     /// What was changed, newest first.
     pub history: Vec<Record>,
 }
@@ -54,10 +65,32 @@ pub enum Verdict {
     Unmatched,
     /// It reports no usable serial.
     NoSerial,
-    /// It reports no posture identity.
+    /// It reports no posture identity, or one without any serial.
     NoIdentity,
     /// It is shared in from another tailnet.
     External,
+}
+
+/// What the next sync will do about a device; stable names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NextAction {
+    /// Everything is as it should be.
+    Nothing,
+    /// It sets the attribute, which the device does not have.
+    Set,
+    /// It changes the attribute's value.
+    Change,
+    /// It sets the attribute under another key, and deletes the old one.
+    Move,
+    /// It takes the attribute away.
+    Remove,
+    /// It would take the attribute away, but the guard holds removals until a person allows them.
+    Held,
+    /// It would change something that rests on a look-up, which did not work.
+    Waits,
+    /// The device is another tailnet's.
+    NotOurs,
 }
 
 /// A text that a device reports as its serial number.
@@ -90,6 +123,34 @@ pub struct Candidate {
     pub score: Option<Score>,
     /// Whether its score is the one that counts.
     pub decides: bool,
-    /// Why it counts or does not, as a sentence.
+    /// What it is among the hosts of its serial.
+    pub standing: Place,
+    /// Why it counts or does not, as half a sentence about it.
     pub because: String,
+}
+
+/// What a host is among the hosts of its serial; stable names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Place {
+    /// Alive, with the lowest score.
+    Lowest,
+    /// Alive, with a score that is not the lowest, or not the first of the same.
+    Behind,
+    /// Alive, and what Falcon gives as its score is none.
+    Invalid,
+    /// Alive, without an assessment.
+    Unassessed,
+    /// Not seen since the age limit.
+    Stale,
+    /// What re-imaging left behind.
+    Superseded,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's `skip_serializing_if` passes a reference"
+)]
+pub(crate) fn is_zero(number: &usize) -> bool {
+    *number == 0
 }

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod claims;
 pub mod crawl;
 pub mod device;
+pub mod explain;
 pub mod explanation;
 pub mod finding;
 pub mod guard;

@@ -153,7 +153,7 @@ fn times(count: u32) -> String {
 }
 
 /// A time, and how far it is from now: `2026-11-22T09:30:00Z (4 min ago)`.
-fn moment(time: Timestamp, now: Timestamp) -> String {
+pub(crate) fn moment(time: Timestamp, now: Timestamp) -> String {
     format!("{time:.0} ({})", distance(time, now))
 }
 

@@ -8,6 +8,7 @@ use serde_dynamo::{from_item, to_item};
 use super::{Store, StoreError, call, decode, listed, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit::Record;
+use crate::domain::device::NodeId;
 use crate::integration::IntegrationId;
 
 /// The index on the target, for the history of one device.
@@ -88,6 +89,27 @@ impl Store {
                 );
         }
         self.page(query, search).await
+    }
+
+    /// The newest changes of one device.
+    ///
+    /// # Errors
+    /// DynamoDB's.
+    pub async fn node_history(
+        &self,
+        integration: &IntegrationId,
+        node_id: &NodeId,
+        limit: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let search = Search {
+            integration: Some(integration.clone()),
+            device: None,
+            since: None,
+            until: None,
+            limit,
+            next: None,
+        };
+        Ok(self.by_target(&search, &node_id.0).await?.records)
     }
 
     async fn by_target(&self, search: &Search, device: &str) -> Result<Page, StoreError> {

@@ -7,11 +7,14 @@ use super::failure::Failure;
 use super::run::Run;
 use super::{Decided, decide};
 use crate::command::SyncOne;
+use crate::domain::claims::Claims;
 use crate::domain::device::Devices;
+use crate::domain::explain::Scene;
 use crate::domain::guard::Held;
 use crate::domain::host::Account;
 use crate::domain::join::Joined;
 use crate::domain::pause::Pause;
+use crate::domain::pending::Pending;
 use crate::domain::plan::{Doubts, Plan, Records};
 use crate::integration::{IntegrationId, Settings};
 use crate::store::{Integration, StoreError};
@@ -49,6 +52,25 @@ pub struct Sight {
     pub held: Option<Held>,
     /// What would wait since it could not be looked up.
     pub open: Doubts,
+}
+
+impl Sight {
+    /// The same for those who explain it. `pending` is the integration's.
+    pub fn scene<'a>(&'a self, pending: &'a Pending) -> Scene<'a> {
+        Scene {
+            settings: &self.settings,
+            falcon: &self.falcon,
+            claims: Claims::of(&self.falcon, self.seen_since),
+            devices: &self.devices,
+            records: &self.records,
+            seen_since: self.seen_since,
+            joined: &self.joined,
+            plan: &self.plan,
+            held: self.held.as_ref(),
+            open: &self.open,
+            pending,
+        }
+    }
 }
 
 /// Why nothing is to be seen.

@@ -49,14 +49,15 @@ fn every_payload_file_is_understood() {
             Command::Check { .. } => "check",
             Command::SecretChanged { .. } => "secret",
             Command::Audit { .. } => "audit",
+            Command::Explain { .. } => "explain",
             Command::Status { .. } => "status",
         });
     }
     assert_eq!(
         kinds,
         BTreeSet::from([
-            "audit", "check", "connect", "event", "remove", "secret", "status", "sync all",
-            "sync one", "update"
+            "audit", "check", "connect", "event", "explain", "remove", "secret", "status",
+            "sync all", "sync one", "update"
         ])
     );
 }

@@ -14,7 +14,7 @@ const TEXT_CHARS: usize = 3_000;
 
 /// That all texts in an answer, a record or a log line are of one line, bounded, and do nothing to what shows them.
 #[track_caller]
-fn assert_fit(value: &Value) {
+pub(crate) fn assert_fit(value: &Value) {
     match value {
         Value::String(text) => assert_text_fit(text),
         Value::Array(list) => list.iter().for_each(assert_fit),

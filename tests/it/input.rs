@@ -64,6 +64,12 @@ async fn payloads() {
     .await;
     refused(
         &stage,
+        json!({"command": "explain", "integration": "corp", "device": "laptop"}),
+        &["no integration \"corp\""],
+    )
+    .await;
+    refused(
+        &stage,
         json!({"command": "sync", "integration": "../corp"}),
         &["integration", "lower-case letters"],
     )

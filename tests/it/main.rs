@@ -17,6 +17,7 @@ mod crawl;
 mod crowd;
 mod deadlines;
 mod ends;
+mod explain;
 mod faults;
 mod history;
 mod hostile;

@@ -1,11 +1,25 @@
-//! What each device should get, worked out the slow and obvious way from the simulators' data. It shares nothing with
-//! the function: not the normalisation, not the list of placeholders, not the order of the work.
+//! What each device should get and why, worked out the slow and obvious way from the simulators' data. It shares nothing
+//! with the function: not the normalisation, not the list of placeholders, not the order of the work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use posture_simulators::{Device, Host, PLACEHOLDER_SERIALS};
+use posture_simulators::{Device, Host, PLACEHOLDER_SERIALS, PostureIdentity};
 use serde_json::Value;
+
+/// Why a device has its score or none, by the names that `explain` has for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reason {
+    /// What came of it.
+    pub(crate) verdict: &'static str,
+    pub(crate) score: Option<i64>,
+    /// The host whose score it is.
+    pub(crate) decides: Option<String>,
+    /// What each host with one of its serials is among the hosts of that serial.
+    pub(crate) hosts: BTreeMap<String, &'static str>,
+    /// Of each text that it reports, whether it is a serial.
+    pub(crate) serials: Vec<bool>,
+}
 
 /// A host, with its serial and its time made comparable.
 struct Claimant<'a> {
@@ -20,6 +34,19 @@ pub(crate) fn oracle(
     scores: &BTreeMap<String, Value>,
     devices: &[Device],
 ) -> BTreeMap<String, i64> {
+    reasons(hosts, scores, devices, None)
+        .into_iter()
+        .filter_map(|(node, reason)| Some((node, reason.score?)))
+        .collect()
+}
+
+/// The reason of every device. `limit` is the time since which a host must have been seen to count.
+pub(crate) fn reasons(
+    hosts: &[Host],
+    scores: &BTreeMap<String, Value>,
+    devices: &[Device],
+    limit: Option<Timestamp>,
+) -> BTreeMap<String, Reason> {
     let claimants: Vec<Claimant<'_>> = hosts
         .iter()
         .filter_map(|host| {
@@ -30,19 +57,75 @@ pub(crate) fn oracle(
             })
         })
         .collect();
-    let mut expected = BTreeMap::new();
-    for device in devices.iter().filter(|device| !device.is_external) {
-        let lowest = device
-            .serials()
+    devices
+        .iter()
+        .map(|device| {
+            let reason = reason(device, &claimants, scores, limit);
+            (device.node_id.clone(), reason)
+        })
+        .collect()
+}
+
+fn reason(
+    device: &Device,
+    claimants: &[Claimant<'_>],
+    scores: &BTreeMap<String, Value>,
+    limit: Option<Timestamp>,
+) -> Reason {
+    let serials: BTreeSet<String> = device
+        .serials()
+        .iter()
+        .filter_map(|text| serial(text))
+        .collect();
+    let mut hosts = BTreeMap::new();
+    let mut lowest: Option<(i64, String)> = None;
+    for serial in &serials {
+        let group: Vec<&Claimant<'_>> = claimants
             .iter()
-            .filter_map(|text| serial(text))
-            .filter_map(|serial| lowest_score(&serial, &claimants, scores))
-            .min();
-        if let Some(score) = lowest {
-            expected.insert(device.node_id.clone(), score);
+            .filter(|host| host.serial == *serial)
+            .collect();
+        for host in &group {
+            let place = place(host, &group, scores, limit);
+            hosts.insert(host.aid.to_owned(), place);
+            if place == "lowest" {
+                let score = score(host, scores).unwrap();
+                let this = (score, host.aid.to_owned());
+                lowest = Some(lowest.map_or(this.clone(), |other| other.min(this)));
+            }
         }
     }
-    expected
+    let any = |wanted: &str| hosts.values().any(|place| *place == wanted);
+    let verdict = if device.is_external {
+        "external"
+    } else if matches!(
+        device.posture_identity,
+        None | Some(PostureIdentity::Disabled { .. })
+    ) || device.serials().is_empty()
+    {
+        "noIdentity"
+    } else if serials.is_empty() {
+        "noSerial"
+    } else if hosts.is_empty() {
+        "unmatched"
+    } else if lowest.is_some() {
+        "scored"
+    } else if any("unassessed") || any("invalid") {
+        "unassessed"
+    } else {
+        "stale"
+    };
+    let lowest = lowest.filter(|_| verdict == "scored");
+    Reason {
+        verdict,
+        score: lowest.as_ref().map(|(score, _)| *score),
+        decides: lowest.map(|(_, aid)| aid),
+        hosts,
+        serials: device
+            .serials()
+            .iter()
+            .map(|text| serial(text).is_some())
+            .collect(),
+    }
 }
 
 fn serial(text: &str) -> Option<String> {
@@ -50,24 +133,56 @@ fn serial(text: &str) -> Option<String> {
     (!PLACEHOLDER_SERIALS.contains(&text.as_str())).then_some(text)
 }
 
-fn lowest_score(
-    serial: &str,
-    claimants: &[Claimant<'_>],
+fn score(host: &Claimant<'_>, scores: &BTreeMap<String, Value>) -> Option<i64> {
+    let score = scores.get(host.aid)?.as_i64()?;
+    (0..=100).contains(&score).then_some(score)
+}
+
+/// What a host is among those of its serial.
+fn place(
+    host: &Claimant<'_>,
+    group: &[&Claimant<'_>],
     scores: &BTreeMap<String, Value>,
-) -> Option<i64> {
-    let claimants: Vec<&Claimant<'_>> = claimants
-        .iter()
-        .filter(|host| host.serial == serial)
-        .collect();
-    let newest = claimants.iter().filter_map(|host| host.seen).max();
+    limit: Option<Timestamp>,
+) -> &'static str {
+    match standing(host, group, scores, limit) {
+        "scored" => {
+            let score_of = |host: &Claimant<'_>| (score(host, scores), host.aid.to_owned());
+            let is_lower = |other: &&Claimant<'_>| {
+                standing(other, group, scores, limit) == "scored"
+                    && score_of(other) < score_of(host)
+            };
+            if group.iter().any(is_lower) {
+                "behind"
+            } else {
+                "lowest"
+            }
+        }
+        other => other,
+    }
+}
+
+/// The same before the scores are compared.
+fn standing(
+    host: &Claimant<'_>,
+    group: &[&Claimant<'_>],
+    scores: &BTreeMap<String, Value>,
+    limit: Option<Timestamp>,
+) -> &'static str {
     let day = SignedDuration::from_hours(24);
-    claimants
-        .into_iter()
-        .filter(|host| {
-            host.seen
-                .is_none_or(|seen| newest.unwrap().duration_since(seen) <= day)
-        })
-        .filter_map(|host| scores.get(host.aid)?.as_i64())
-        .filter(|score| (0..=100).contains(score))
-        .min()
+    let is_later = |other: &&Claimant<'_>| match (host.seen, other.seen) {
+        (Some(seen), Some(other)) => other.duration_since(seen) > day,
+        _ => false,
+    };
+    if group.iter().any(is_later) {
+        "superseded"
+    } else if limit.is_some_and(|limit| host.seen.is_none_or(|seen| seen < limit)) {
+        "stale"
+    } else if score(host, scores).is_some() {
+        "scored"
+    } else if scores.contains_key(host.aid) {
+        "invalid"
+    } else {
+        "unassessed"
+    }
 }

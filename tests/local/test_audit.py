@@ -63,6 +63,22 @@ def test_a_device_is_found_by_node_id_name_and_serial(world: World, trail: list[
     assert found(world, DEVICE="""none"such'$(id)""") == []
 
 
+def test_a_device_is_explained_to_a_person_or_a_program(world: World, trail: list[Json]) -> None:
+    node, record = world.target()
+    written = [entry["eventTime"] for entry in trail if entry["targetId"] == node]
+    for device in (node, record["name"], record["serial"].lower()):
+        (explanation,) = world.make("explain", DEVICE=device, FORMAT="json")["explanations"]
+        assert (explanation["nodeId"], explanation["score"]) == (node, record["score"])
+        assert [entry["eventTime"] for entry in explanation["history"]] == written
+        verdict, *chain = world.aws.make("explain", INTEGRATION=world.name, DEVICE=device).splitlines()
+        assert verdict == f"{record['name']}: score {record['score']}"
+        assert any(line.startswith("  history    ") for line in chain)
+    text = world.aws.make("explain", INTEGRATION=world.name, DEVICE="""none"such'$(id)""")
+    assert text.startswith("Nothing is known by that: ")
+    with pytest.raises(CommandFailedError, match="DEVICE=<a node id or name or serial number>"):
+        world.make("explain")
+
+
 def test_a_span_of_time_is_found(world: World, trail: list[Json]) -> None:
     newest, middle, *_, oldest = trail
     assert found(world, SINCE=newest["eventTime"]) == [newest]

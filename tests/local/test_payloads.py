@@ -27,6 +27,7 @@ ANSWERS: dict[str, Json] = {
     "secret-label-updated": {"integration": "corp", "outcome": "unchanged"},
     "secret-put": {"integration": "corp", "outcome": "unchanged"},
     "secret-rotated": {"integration": "corp", "outcome": "unchanged"},
+    "explain": {"integration": "corp", "explanations": []},
     "audit": {},
     "audit-device": {},
     "audit-export": {},

@@ -21,6 +21,7 @@ fn documents() -> Vec<Value> {
         json!({"command": "remove", "integration": "corp", "attributes": "keep", "actor": MARK}),
         json!({"command": "check", "integration": "corp"}),
         json!({"command": "status", "integration": "corp"}),
+        json!({"command": "explain", "integration": "corp", "device": "nA", "format": "text"}),
         json!({"command": "audit", "integration": "corp", "device": "nA", "since": "2026-01-01", "limit": 7, "next": "2026"}),
         json!({"detail-type": "Posture Sync Requested", "source": SOURCE, "detail": {"integration": "corp"}}),
         json!({"detail-type": "Secret Label Updated", "source": "aws.secretsmanager", "resources": [arn],
@@ -72,6 +73,7 @@ fn assert_understood(command: &Command) {
                     .is_none_or(|device| (1..=255).contains(&device.len()))
             );
         }
+        Command::Explain { device, .. } => assert!((1..=255).contains(&device.len())),
         Command::SyncAll | Command::Sync(_) | Command::Check { .. } | Command::Status { .. } => {}
     }
 }

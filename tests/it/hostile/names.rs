@@ -304,6 +304,10 @@ async fn assert_told_fit(process: &Process) {
             json!({"command": "audit", "integration": "corp", "limit": 1000, "format": "tailscale"}),
         ),
         (
+            "explain",
+            json!({"command": "explain", "integration": "corp", "device": "device"}),
+        ),
+        (
             "dry",
             json!({"command": "sync", "integration": "corp", "dryRun": true, "force": true}),
         ),

@@ -84,6 +84,8 @@ pub(super) async fn secrets(level: Level) -> Evidence {
                 let payload = json!({"command": command, "integration": "corp"});
                 lane.ask(payload).await.unwrap();
             }
+            let payload = json!({"command": "explain", "integration": "corp", "device": "nowhere"});
+            lane.ask(payload).await.unwrap();
             let error = lane.ask(connect_labs(&json!({}))).await.unwrap_err();
             assert_eq!(
                 error["errorType"], "CheckFailed",

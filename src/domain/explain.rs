@@ -1,0 +1,213 @@
+//! Explains devices out of one look at everything. What it tells is what decided: the outcome that the join gave the
+//! device, the standing that each host has in it, and the change that the plan holds.
+
+mod because;
+mod find;
+mod next;
+
+use std::cmp::Reverse;
+
+use jiff::Timestamp;
+
+use crate::domain::audit::Record;
+use crate::domain::claims::{Claim, Claims, Standing};
+use crate::domain::device::{Device, Devices, Identity, NodeId};
+use crate::domain::explanation::{Candidate, Explanation, Place, ReportedSerial, Verdict};
+use crate::domain::finding::FindingKind;
+use crate::domain::guard::Held;
+use crate::domain::host::{Account, Assessment};
+use crate::domain::join::{Joined, Outcome, serials};
+use crate::domain::pending::Pending;
+use crate::domain::plan::{Doubts, Plan, Records};
+use crate::domain::serial::Serial;
+use crate::error::plain;
+use crate::integration::Settings;
+
+pub use find::{find, recorded};
+
+use because::Asking;
+
+/// So many hosts are told of one device: clones by the hundred may share a serial.
+const HOSTS: usize = 20;
+
+/// So many serials: real devices report three.
+const SERIALS: usize = 20;
+
+/// How much of a text from outside is told.
+pub(crate) const TEXT_CHARS: usize = 255;
+
+/// One look at an integration: what there is, and what its next sync would make of it.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The settings that it was made by.
+    pub settings: &'a Settings,
+    /// What Falcon shows.
+    pub falcon: &'a Account,
+    /// What each host's claim to its serial is worth.
+    pub claims: Claims<'a>,
+    /// The devices of the tailnet.
+    pub devices: &'a Devices,
+    /// What was written before.
+    pub records: &'a Records,
+    /// Since when a host must have been seen to count, if the integration says so.
+    pub seen_since: Option<Timestamp>,
+    /// One outcome for each device.
+    pub joined: &'a Joined,
+    /// What the next sync would do.
+    pub plan: &'a Plan,
+    /// Why its removals would wait, if they would.
+    pub held: Option<&'a Held>,
+    /// What would wait since it could not be looked up.
+    pub open: &'a Doubts,
+    /// What earlier runs were about to write and have not recorded.
+    pub pending: &'a Pending,
+}
+
+impl Scene<'_> {
+    /// Explains a device; nothing if it is not in the tailnet. `history` is told as it is.
+    pub fn explain(&self, node_id: &NodeId, history: Vec<Record>) -> Option<Explanation> {
+        let device = self.devices.get(node_id)?;
+        let outcome = self.joined.outcomes.get(node_id)?;
+        let claims = self.claimants(device);
+        let written = self.records.get(node_id);
+        let had_score = written.is_some() || !history.is_empty();
+        let score = match outcome {
+            Outcome::Scored(evidence) => Some(evidence.score),
+            _ => None,
+        };
+        let (next_action, next) = self.next(node_id, outcome);
+        let (serials, serials_omitted) = told_serials(device);
+        let (hosts, hosts_omitted) = self.candidates(&claims, Asking::of(outcome));
+        Some(Explanation {
+            node_id: node_id.clone(),
+            name: fit(&device.name),
+            hostname: fit(&device.hostname),
+            user: fit(&device.user),
+            os: fit(&device.os),
+            verdict: verdict(outcome),
+            because: self.because(outcome, &claims),
+            remedy: remedy(outcome, &claims, had_score).map(|kind| kind.remedy().to_owned()),
+            score,
+            serials,
+            serials_omitted,
+            hosts,
+            hosts_omitted,
+            written: written.cloned(),
+            next,
+            next_action,
+            history,
+        })
+    }
+
+    /// The hosts with a serial that no device reports, and how many more there are.
+    pub fn hosts_with(&self, serial: &Serial) -> (Vec<Candidate>, usize) {
+        let claims: Vec<&Claim<'_>> = self.claims.with(serial).iter().collect();
+        self.candidates(&claims, Asking::Nobody)
+    }
+
+    /// The hosts that claim to be a device.
+    fn claimants(&self, device: &Device) -> Vec<&Claim<'_>> {
+        let Identity::Serials(texts) = &device.identity else {
+            return Vec::new();
+        };
+        serials(texts)
+            .0
+            .iter()
+            .flat_map(|serial| self.claims.with(serial))
+            .collect()
+    }
+
+    fn candidates(&self, claims: &[&Claim<'_>], asking: Asking<'_>) -> (Vec<Candidate>, usize) {
+        let mut claims = claims.to_vec();
+        claims.sort_by_key(|claim| {
+            (
+                !asking.decides(claim.host),
+                place(claim.standing),
+                Reverse(claim.host.last_seen),
+                &claim.host.aid,
+            )
+        });
+        let told = claims.iter().take(HOSTS).filter_map(|claim| {
+            Some(Candidate {
+                aid: claim.host.aid.clone(),
+                hostname: claim.host.hostname.as_deref().map(fit),
+                serial: claim.host.serial.as_ref()?.to_string(),
+                last_seen: claim.host.last_seen,
+                score: self
+                    .falcon
+                    .scores
+                    .get(&claim.host.aid)
+                    .and_then(Assessment::score),
+                decides: asking.decides(claim.host),
+                standing: place(claim.standing),
+                because: self.host_because(claim, asking),
+            })
+        });
+        (told.collect(), claims.len().saturating_sub(HOSTS))
+    }
+}
+
+/// Text from outside, fit to be shown.
+fn fit(text: &str) -> String {
+    plain(text, TEXT_CHARS)
+}
+
+fn told_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
+    let Identity::Serials(texts) = &device.identity else {
+        return (Vec::new(), 0);
+    };
+    let told = texts.iter().take(SERIALS).map(|text| {
+        let parsed = Serial::parse(text);
+        ReportedSerial {
+            reported: fit(text),
+            serial: parsed.as_ref().ok().map(ToString::to_string),
+            refused: parsed.err().map(|why| why.to_string()),
+        }
+    });
+    (told.collect(), texts.len().saturating_sub(SERIALS))
+}
+
+fn verdict(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Scored(_) => Verdict::Scored,
+        Outcome::Unassessed { .. } => Verdict::Unassessed,
+        Outcome::Stale { .. } => Verdict::Stale,
+        Outcome::Unmatched { .. } => Verdict::Unmatched,
+        // An empty list says no more than none.
+        Outcome::NoSerial { refused } if refused.is_empty() => Verdict::NoIdentity,
+        Outcome::NoSerial { .. } => Verdict::NoSerial,
+        Outcome::NoIdentity { .. } => Verdict::NoIdentity,
+        Outcome::External => Verdict::External,
+    }
+}
+
+/// The finding whose remedy is the device's.
+fn remedy(outcome: &Outcome, claims: &[&Claim<'_>], had_score: bool) -> Option<FindingKind> {
+    Some(match verdict(outcome) {
+        Verdict::Scored | Verdict::External => return None,
+        Verdict::NoIdentity | Verdict::NoSerial if had_score => FindingKind::LostIdentity,
+        Verdict::NoIdentity => FindingKind::NoIdentity,
+        Verdict::NoSerial => FindingKind::PlaceholderSerials,
+        Verdict::Unmatched => FindingKind::Unmatched,
+        Verdict::Stale => FindingKind::StaleHosts,
+        Verdict::Unassessed => {
+            let mut living = claims.iter().filter(|claim| claim.standing.is_alive());
+            if living.all(|claim| matches!(claim.standing, Standing::Invalid(_))) {
+                FindingKind::InvalidScores
+            } else {
+                FindingKind::Unassessed
+            }
+        }
+    })
+}
+
+fn place(standing: Standing<'_>) -> Place {
+    match standing {
+        Standing::Lowest(_) => Place::Lowest,
+        Standing::Behind(_) => Place::Behind,
+        Standing::Invalid(_) => Place::Invalid,
+        Standing::Unassessed => Place::Unassessed,
+        Standing::Stale => Place::Stale,
+        Standing::Superseded(_) => Place::Superseded,
+    }
+}

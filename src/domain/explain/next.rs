@@ -1,0 +1,101 @@
+//! What the next sync will do about a device, in a word and in words.
+
+use crate::domain::device::NodeId;
+use crate::domain::explanation::NextAction;
+use crate::domain::join::Outcome;
+use crate::domain::plan::Change;
+use crate::integration::OnMissing;
+
+use super::Scene;
+
+impl Scene<'_> {
+    /// What the next sync will do, with the sync as the subject of the words.
+    pub(super) fn next(&self, node_id: &NodeId, outcome: &Outcome) -> (NextAction, String) {
+        let (action, mut words) = self.action(node_id, outcome);
+        let node = node_id.0.as_str();
+        let unrecorded = self
+            .pending
+            .iter()
+            .find(|(_, intents)| intents.contains_key(node));
+        if let Some((run, _)) = unrecorded {
+            words = format!(
+                "first asks the device what it holds, since run {run} was about to write to it and did not record it; \
+                 then it {words}"
+            );
+        }
+        if !self.settings.enabled {
+            words = format!("{words}, once the integration is enabled again");
+        }
+        (action, words)
+    }
+
+    fn action(&self, node_id: &NodeId, outcome: &Outcome) -> (NextAction, String) {
+        let key = &self.settings.attribute_key;
+        if let Some(change) = self.change(node_id) {
+            return planned(change);
+        }
+        if self.open.changes.contains(node_id) {
+            let words = "changes nothing yet: what speaks for a change could not be looked up, and nothing is changed \
+                         before it can be";
+            return (NextAction::Waits, words.to_owned());
+        }
+        match (outcome, self.records.get(node_id)) {
+            (Outcome::Scored(_), Some(old)) => {
+                let words = format!("changes nothing: {key} is {}, as it should be", old.score);
+                (NextAction::Nothing, words)
+            }
+            (_, Some(old)) if self.settings.on_missing == OnMissing::Keep => {
+                let words = format!("keeps {key} at {}, since onMissing is `keep`", old.score);
+                (NextAction::Nothing, words)
+            }
+            (_, Some(old)) => {
+                let held = self.held.map_or("removals are held", |held| &held.why);
+                let words = format!(
+                    "does not remove {} {}, which has nothing to rest on any more: {held}",
+                    old.key, old.score
+                );
+                (NextAction::Held, words)
+            }
+            (Outcome::External, None) => (
+                NextAction::NotOurs,
+                "leaves it alone: it is another tailnet's device".to_owned(),
+            ),
+            (_, None) => (
+                NextAction::Nothing,
+                "changes nothing: there is no score to set and none to remove".to_owned(),
+            ),
+        }
+    }
+
+    /// The change that the plan holds for a device; it is in the order of the nodes.
+    fn change(&self, node_id: &NodeId) -> Option<&Change> {
+        let changes = &self.plan.changes;
+        let at = changes.binary_search_by_key(&node_id, |change| &change.node_id);
+        at.ok().and_then(|at| changes.get(at))
+    }
+}
+
+fn planned(change: &Change) -> (NextAction, String) {
+    match (&change.old, &change.new) {
+        (None, Some(new)) => (
+            NextAction::Set,
+            format!("sets {} to {}", new.key, new.score),
+        ),
+        (Some(old), Some(new)) if old.key == new.key => (
+            NextAction::Change,
+            format!("changes {} from {} to {}", new.key, old.score, new.score),
+        ),
+        (Some(old), Some(new)) => (
+            NextAction::Move,
+            format!(
+                "sets {} to {} and deletes {}, which is {}",
+                new.key, new.score, old.key, old.score
+            ),
+        ),
+        (Some(old), None) => (
+            NextAction::Remove,
+            format!("removes {}, which is {}", old.key, old.score),
+        ),
+        (None, None) => (NextAction::Nothing, "changes nothing".to_owned()),
+    }
+}

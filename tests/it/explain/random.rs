@@ -1,0 +1,298 @@
+//! Every device of random worlds, with every trap: what is explained is what the oracle says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use falcon_posture_sync::domain::device::NodeId;
+use falcon_posture_sync::sync::{Look, Sight, look};
+use falcon_posture_sync::world::Invocation;
+use jiff::{SignedDuration, Timestamp};
+use posture_simulators::{Device, GeneratorSpec, Host, PostureIdentity};
+use serde_json::{Value, json};
+
+use crate::oracle::{Reason, reasons};
+use crate::world::{KEY, Stage, TAILNET};
+
+/// The settings of a world, and what an oracle needs of them.
+struct Rules {
+    max_host_age_days: Option<i64>,
+    keeps: bool,
+    /// Whether any removal at all is held.
+    holds: bool,
+    /// The key that scores move to after the first sync.
+    key: &'static str,
+}
+
+impl Rules {
+    fn of(seed: u64) -> Self {
+        Self {
+            max_host_age_days: [None, Some(1), Some(3), Some(30)]
+                [usize::try_from(seed % 4).unwrap()],
+            keeps: seed % 5 == 2,
+            holds: seed % 3 == 1,
+            key: if seed % 7 == 3 { "custom:moved" } else { KEY },
+        }
+    }
+
+    fn settings(&self) -> Value {
+        json!({
+            "maxHostAgeDays": self.max_host_age_days,
+            "onMissing": if self.keeps { "keep" } else { "delete" },
+            "maxRemovals": if self.holds {
+                json!({"percent": 0, "atLeast": 0})
+            } else {
+                json!({"percent": 100, "atLeast": 1000})
+            },
+        })
+    }
+}
+
+fn spec(seed: u64) -> GeneratorSpec {
+    GeneratorSpec {
+        seed,
+        hosts: 90,
+        devices: 60,
+        duplicate_serial: 0.4,
+        multi_serial: 0.4,
+        placeholder_serial: 0.1,
+        unassessed: 0.15,
+        no_identity: 0.07,
+        disabled_identity: 0.05,
+        external: 0.08,
+        several_nodes: 0.2,
+        odd_spelling: 0.5,
+        ..GeneratorSpec::default()
+    }
+}
+
+/// Things go on after the first sync: to each host and device something happens or nothing.
+fn go_on(stage: &Stage, seed: u64) {
+    let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
+    let hosts = falcon.hosts("corp").unwrap();
+    let mut die = seed.wrapping_mul(6_364_136_223_846_793_005) | 1;
+    let mut roll = || {
+        die ^= die << 13;
+        die ^= die >> 7;
+        die ^= die << 17;
+        die % 100
+    };
+    for host in &hosts {
+        let aid = &host.device_id;
+        match roll() {
+            0..8 => drop(falcon.remove_host("corp", aid).unwrap()),
+            8..16 => drop(falcon.remove_score("corp", aid).unwrap()),
+            16..24 => falcon.set_score("corp", aid, roll()).unwrap(),
+            24..30 => falcon.set_score("corp", aid, json!(101.5)).unwrap(),
+            30..36 => {
+                let last_seen = None;
+                let host = Host {
+                    last_seen,
+                    ..host.clone()
+                };
+                falcon.put_host("corp", host).unwrap();
+            }
+            36..44 => {
+                let days = SignedDuration::from_hours(24 * i64::try_from(roll()).unwrap() / 10);
+                let last_seen = Some((stage.world.clock.now() - days).to_string());
+                let host = Host {
+                    last_seen,
+                    ..host.clone()
+                };
+                falcon.put_host("corp", host).unwrap();
+            }
+            _ => {}
+        }
+    }
+    for mut device in tailscale.devices(TAILNET).unwrap() {
+        match roll() {
+            0..4 => {
+                tailscale.remove_device(TAILNET, &device.node_id).unwrap();
+                continue;
+            }
+            4..8 => device.is_external = !device.is_external,
+            8..11 => device.posture_identity = None,
+            11..14 => {
+                device.posture_identity = Some(PostureIdentity::serials(Vec::<String>::new()));
+            }
+            14..17 => device.posture_identity = Some(PostureIdentity::serials(["None", " 0 "])),
+            17..30 => {
+                // A part of another machine, or another serial for the same one.
+                let other = &hosts[usize::try_from(roll()).unwrap() % hosts.len()];
+                let serials = device.serials().iter().chain(&other.serial_number).cloned();
+                device.posture_identity =
+                    Some(PostureIdentity::serials(serials.collect::<Vec<_>>()));
+            }
+            _ => continue,
+        }
+        tailscale.put_device(TAILNET, device).unwrap();
+    }
+}
+
+pub(super) async fn sight(stage: &Stage) -> (Look, Box<Sight>) {
+    let now = stage.world.clock.now();
+    let invocation = Invocation {
+        id: "look".to_owned(),
+        deadline: now + SignedDuration::from_mins(15),
+        caller: None,
+        alias: None,
+    };
+    let corp = "corp".to_owned().try_into().unwrap();
+    let mut look = look(&stage.world, &corp, &invocation).await.unwrap();
+    let blind = Err(falcon_posture_sync::sync::Blind::Removed);
+    let sight = std::mem::replace(&mut look.sight, blind).unwrap();
+    (look, sight)
+}
+
+/// What the next sync is to do about a device that has this score now.
+fn action(rules: &Rules, reason: &Reason, written: Option<i64>) -> &'static str {
+    let moves = rules.key != KEY;
+    match (written, reason.score) {
+        (None, Some(_)) => "set",
+        (Some(_), Some(_)) if moves => "move",
+        (Some(old), Some(new)) if old != new => "change",
+        (Some(_), None) if rules.keeps && moves => "move",
+        (Some(_), None) if rules.keeps => "nothing",
+        (Some(_), None) if rules.holds => "held",
+        (Some(_), None) => "remove",
+        (None, None) if reason.verdict == "external" => "notOurs",
+        _ => "nothing",
+    }
+}
+
+/// The same of an explanation as [`Reason`] has it.
+fn told(explanation: &Value) -> Value {
+    let hosts = explanation["hosts"].as_array().unwrap();
+    let decides: Vec<&Value> = hosts
+        .iter()
+        .filter(|host| host["decides"] == true)
+        .map(|host| &host["aid"])
+        .collect();
+    assert!(decides.len() <= 1, "{explanation:#}");
+    assert!(hosts.iter().skip(1).all(|host| host["decides"] == false));
+    let standings: BTreeMap<&str, &Value> = hosts
+        .iter()
+        .map(|host| (host["aid"].as_str().unwrap(), &host["standing"]))
+        .collect();
+    assert_eq!(standings.len(), hosts.len());
+    let serials = explanation["serials"].as_array().unwrap();
+    let usable: Vec<bool> = serials
+        .iter()
+        .map(|serial| {
+            assert!(serial["serial"].is_string() != serial["refused"].is_string());
+            serial["serial"].is_string()
+        })
+        .collect();
+    json!({
+        "verdict": explanation["verdict"],
+        "score": explanation["score"],
+        "decides": decides.first(),
+        "hosts": standings,
+        "serials": usable,
+        "written": explanation["written"]["score"],
+        "action": explanation["nextAction"],
+    })
+}
+
+#[tokio::test]
+async fn what_is_explained_is_what_the_oracle_says() {
+    let stage = Stage::empty().await;
+    let mut seen = BTreeSet::new();
+    for seed in 1..=105 {
+        let rules = Rules::of(seed);
+        stage.clear(spec(seed)).await;
+        stage.connect_unchecked(rules.settings()).await;
+        let answer = stage.sync().await;
+        assert_eq!(answer["outcome"], "synced", "{answer:#}");
+        let written = stage.scores();
+        go_on(&stage, seed);
+        if rules.key != KEY {
+            stage.update(json!({"attributeKey": rules.key})).await;
+        }
+        stage.world.clock.advance(Duration::from_mins(14));
+
+        let limit = rules
+            .max_host_age_days
+            .map(|days| stage.world.clock.now() - SignedDuration::from_hours(24 * days));
+        let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+        let reasons = in_world(&stage, &devices, limit);
+        let (look, sight) = sight(&stage).await;
+        let scene = sight.scene(&look.integration.pending);
+        for device in &devices {
+            let node = &device.node_id;
+            let explanation = scene.explain(&NodeId(node.clone()), Vec::new()).unwrap();
+            let explanation = serde_json::to_value(explanation).unwrap();
+            let reason = &reasons[node];
+            let written = written.get(node).copied();
+            let action = action(&rules, reason, written);
+            let expect = json!({
+                "verdict": reason.verdict,
+                "score": reason.score,
+                "decides": reason.decides,
+                "hosts": reason.hosts,
+                "serials": reason.serials,
+                "written": written,
+                "action": action,
+            });
+            assert_eq!(told(&explanation), expect, "seed {seed}: {explanation:#}");
+            seen.insert(format!("verdict {}", reason.verdict));
+            seen.insert(format!("action {action}"));
+            seen.extend(
+                reason
+                    .hosts
+                    .values()
+                    .map(|standing| format!("host {standing}")),
+            );
+            if reason
+                .hosts
+                .values()
+                .filter(|standing| **standing == "lowest")
+                .count()
+                > 1
+            {
+                seen.insert("several serials".to_owned());
+            }
+        }
+    }
+    let all = [
+        "action change",
+        "action held",
+        "action move",
+        "action notOurs",
+        "action nothing",
+        "action remove",
+        "action set",
+        "host behind",
+        "host invalid",
+        "host lowest",
+        "host stale",
+        "host superseded",
+        "host unassessed",
+        "several serials",
+        "verdict external",
+        "verdict noIdentity",
+        "verdict noSerial",
+        "verdict scored",
+        "verdict stale",
+        "verdict unassessed",
+        "verdict unmatched",
+    ];
+    assert_eq!(
+        seen,
+        all.map(str::to_owned).into(),
+        "the worlds have everything in them"
+    );
+}
+
+fn in_world(
+    stage: &Stage,
+    devices: &[Device],
+    limit: Option<Timestamp>,
+) -> BTreeMap<String, Reason> {
+    let falcon = stage.sims.falcon();
+    reasons(
+        &falcon.hosts("corp").unwrap(),
+        &falcon.scores("corp").unwrap(),
+        devices,
+        limit,
+    )
+}
