@@ -39,7 +39,7 @@ PYTHON ?= python3
 # What the commands below take. Each is used exactly as it was given: it goes through the environment, where a `$` means
 # nothing to make, and a quote nothing to the shell or to JSON.
 ARGUMENTS := INTEGRATION CLOUD TAILNET ATTRIBUTE_KEY CONFIG SIDE CHANGES ACTOR KEEP_ATTRIBUTES FORCE DRY_RUN \
-  ALLOW_MASS_REMOVAL DEVICE SINCE UNTIL LIMIT NEXT FORMAT
+  ALLOW_MASS_REMOVAL DEVICE SINCE UNTIL LIMIT NEXT FORMAT MIN_SCORE POLICY
 $(foreach name,$(ARGUMENTS),$(if $(filter undefined,$(origin $(name))),,\
   $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
@@ -332,17 +332,27 @@ sync: deploy-tools ## Sync now, all or INTEGRATION=corp; FORCE=1 ends a pause, D
 	! grep -Eq '"outcome": ?"(failed|paused)"' <<<"$$answer"
 
 .PHONY: status
-status: deploy-tools ## What the last syncs did, all or INTEGRATION=corp
-	@$(ask) status integration=INTEGRATION
+status: deploy-tools ## What the last syncs did, all or INTEGRATION=corp [FORMAT=json]
+	@$(tell); $(ask) status integration=INTEGRATION format=FORMAT | tell
 
 .PHONY: explain
 explain: deploy-tools ## Why a device has its score, or none: INTEGRATION=corp DEVICE=node id, name or serial [FORMAT=json]
 	$(call require,INTEGRATION,<the name of a connected one>)
 	$(call require,DEVICE,<a node id or name or serial number>)
-	@export FORMAT="$${FORMAT:-text}"; answer=$$($(ask) explain integration=INTEGRATION device=DEVICE format=FORMAT); \
-	$(PYTHON) -c "$$PLAIN" <<<"$$answer"
+	@$(tell); $(ask) explain integration=INTEGRATION device=DEVICE format=FORMAT | tell
 
-# An answer as it came, but for a text, which comes as a JSON string.
+.PHONY: preview
+preview: deploy-tools ## Who would pass a posture, and who would lose access: INTEGRATION=corp MIN_SCORE=70, or POLICY=1 for those of the policy file [FORMAT=json]
+	$(call require,INTEGRATION,<the name of a connected one>)
+	$(if $(MIN_SCORE)$(POLICY),,$(error Say which: MIN_SCORE=70, or POLICY=1 for the postures of the tailnet policy file))
+	@$(tell); answer=$$($(ask) preview integration=INTEGRATION minScore:MIN_SCORE policy?POLICY format=FORMAT); \
+	tell <<<"$$answer"; \
+	: "Nothing was looked at where the answer says why"; \
+	! grep -Eq '"error": ?"|^"Nothing (was|could be) looked at' <<<"$$answer"
+
+# Text by default. An answer is printed as it came, but for a text, which comes as a JSON string.
+tell = export FORMAT="$${FORMAT:-text}"; tell() { $(PYTHON) -c "$$PLAIN"; }
+
 define PLAIN
 import json, sys
 answer = sys.stdin.read()

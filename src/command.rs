@@ -11,14 +11,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::clock::rfc3339;
+use crate::domain::host::Score;
 use crate::domain::removal::Attributes;
 use crate::error::{plain, said};
 use crate::events::{Event, SOURCE};
 use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::store::Search;
 use fields::{
-    AuditFields, CheckFields, ConnectFields, ExplainFields, Next, RemoveFields, StatusFields,
-    SyncFields, UpdateFields,
+    AuditFields, CheckFields, ConnectFields, ExplainFields, MinScore, Next, PreviewFields,
+    RemoveFields, StatusFields, SyncFields, UpdateFields,
 };
 
 /// A request that was understood.
@@ -83,6 +84,15 @@ pub enum Command {
         /// For a program or a person.
         format: Format,
     },
+    /// Who would pass a posture, and who would lose access.
+    Preview {
+        /// Of this integration.
+        integration: IntegrationId,
+        /// By which posture.
+        rule: Rule,
+        /// For a program or a person.
+        format: Format,
+    },
     /// How things are.
     Status {
         /// Of one integration, or of all.
@@ -90,6 +100,15 @@ pub enum Command {
         /// For a program or a person.
         format: Format,
     },
+}
+
+/// What a preview goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A score of at least so much.
+    MinScore(Score),
+    /// The postures of the tailnet's policy file that are about our attribute.
+    Policy,
 }
 
 /// A sync of one integration.
@@ -183,7 +202,7 @@ pub enum BadPayload {
     Settings(#[from] InvalidSettings),
 }
 
-const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|\"check\"|\"status\"|\"explain\"|\"audit\", …}, or an \
+const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|\"check\"|\"status\"|\"preview\"|\"explain\"|\"audit\", …}, or an \
                         EventBridge event \"Posture Integration Changed\" or \"Posture Sync Requested\" from the source \
                         \"falcon-posture-sync\", or one of Secrets Manager's about a new version of a secret";
 
@@ -221,6 +240,7 @@ impl Command {
                 }),
                 "check" => fields(payload)
                     .map(|CheckFields { integration, .. }| Self::Check { integration }),
+                "preview" => Self::preview(fields(payload)?),
                 "audit" => Self::audit(fields(payload)?),
                 "explain" => fields(payload).map(|fields: ExplainFields| Self::Explain {
                     integration: fields.integration,
@@ -275,6 +295,25 @@ impl Command {
             settings: Box::new(Settings::parse(fields.integration, "integration")?),
             actor: fields.actor.map(|actor| plain(&actor, ACTOR_CHARS)),
             check: fields.check,
+        })
+    }
+
+    fn preview(fields: PreviewFields) -> Result<Self, BadPayload> {
+        let rule = match (fields.min_score, fields.policy) {
+            (Some(MinScore(score)), false) => Rule::MinScore(score),
+            (None, true) => Rule::Policy,
+            _ => {
+                return Err(BadPayload::Field {
+                    at: "minScore".to_owned(),
+                    problem: "accepted is either \"minScore\", such as 70, or \"policy\":true"
+                        .to_owned(),
+                });
+            }
+        };
+        Ok(Self::Preview {
+            integration: fields.integration,
+            rule,
+            format: fields.format,
         })
     }
 

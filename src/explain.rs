@@ -16,7 +16,7 @@ use crate::domain::serial::Serial;
 use crate::error::plain;
 use crate::integration::IntegrationId;
 use crate::store::{Search, StoreError};
-use crate::sync::{Blind, Failure, Look, look};
+use crate::sync::{Blind, Failure, Look, With, look};
 use crate::world::{Invocation, World};
 
 pub use text::text;
@@ -87,7 +87,7 @@ pub async fn explain(
         integration: stored,
         at,
         sight,
-    } = look(world, integration, invocation).await?;
+    } = look(world, integration, With::Nothing, invocation).await?;
     let search = Archive {
         world,
         integration,
@@ -195,7 +195,7 @@ impl Archive<'_> {
     }
 
     async fn unseen(&self, blind: &Blind, mut answer: Answer) -> Result<Answer, StoreError> {
-        answer.error = Some(told(blind, self.integration));
+        answer.error = Some(blind.told(self.integration));
         let records = self.world.store.records(self.integration).await?;
         let nodes = self.formerly(&records).await?;
         answer.omitted = nodes.len().saturating_sub(DEVICES);
@@ -255,18 +255,5 @@ impl Archive<'_> {
     async fn history(&self, node_id: &NodeId) -> Result<Vec<Record>, StoreError> {
         let store = &self.world.store;
         store.node_history(self.integration, node_id, CHANGES).await
-    }
-}
-
-/// Why nothing could be looked at.
-fn told(blind: &Blind, integration: &IntegrationId) -> String {
-    match blind {
-        Blind::Paused(pause) => format!(
-            "Nothing was looked at: {integration} is paused until {:.0}, since {:.0}, and nobody is called meanwhile. {} A \
-             forced sync tries again at once.",
-            pause.until, pause.since, pause.error
-        ),
-        Blind::Removed => format!("Nothing was looked at: {integration} is being removed."),
-        Blind::Failed(failure) => format!("Nothing could be looked at. {}", failure.trouble()),
     }
 }

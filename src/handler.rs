@@ -3,6 +3,7 @@
 mod explain;
 mod history;
 mod manage;
+mod preview;
 mod status;
 
 use std::collections::BTreeSet;
@@ -125,6 +126,11 @@ async fn serve(
             actor,
         } => by(actor).remove(&integration, attributes).await,
         Command::Check { integration } => by(None).check(&integration).await,
+        Command::Preview {
+            integration,
+            rule,
+            format,
+        } => preview::preview(world, &integration, rule, format, invocation).await,
         Command::Explain {
             integration,
             device,

@@ -9,7 +9,7 @@
 //! | [`domain`] | the decisions, as pure functions over plain values |
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
-//! | [`check`], [`overview`], [`explain`] | whether an integration can work; how the integrations are; why a device has its score |
+//! | [`check`], [`overview`], [`explain`], [`preview`] | whether an integration can work; how the integrations are; why a device has its score; what a posture would do |
 //! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`], [`metrics`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log, to CloudWatch's metrics |
 //! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
 //!
@@ -62,6 +62,7 @@ pub mod integration;
 mod lenient;
 pub mod metrics;
 pub mod overview;
+pub mod preview;
 pub mod retry;
 pub mod secrets;
 pub mod store;

@@ -26,7 +26,7 @@ use crate::world::{Invocation, World};
 pub use answer::{Answer, PlannedChange};
 pub use apply::Pace;
 pub use failure::Failure;
-pub use look::{Blind, Look, Sight, look};
+pub use look::{Blind, Look, Sight, With, look};
 
 use observe::{Confirmed, Seen};
 use report::Report;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::{AuditFormat, Format};
+use crate::domain::host::Score;
 use crate::domain::removal::Attributes;
 use crate::error::plain;
 use crate::integration::IntegrationId;
@@ -92,6 +93,33 @@ pub(super) struct ExplainFields {
     pub(super) device: DeviceRef,
     #[serde(default)]
     pub(super) format: Format,
+}
+
+/// Of a `preview`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct PreviewFields {
+    #[serde(rename = "command")]
+    _command: String,
+    pub(super) integration: IntegrationId,
+    pub(super) min_score: Option<MinScore>,
+    #[serde(default)]
+    pub(super) policy: bool,
+    #[serde(default)]
+    pub(super) format: Format,
+}
+
+/// A score to draw the line at.
+pub(super) struct MinScore(pub(super) Score);
+
+impl<'de> Deserialize<'de> for MinScore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_json::Number::deserialize(deserializer)
+            .ok()
+            .and_then(|number| Score::new(number.as_i64()?))
+            .map(Self)
+            .ok_or_else(|| de::Error::custom("accepted is a whole number from 0 to 100"))
+    }
 }
 
 /// Of an `audit`.

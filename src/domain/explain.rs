@@ -167,7 +167,7 @@ fn told_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
     (told.collect(), texts.len().saturating_sub(SERIALS))
 }
 
-fn verdict(outcome: &Outcome) -> Verdict {
+pub(crate) fn verdict(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Scored(_) => Verdict::Scored,
         Outcome::Unassessed { .. } => Verdict::Unassessed,

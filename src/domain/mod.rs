@@ -18,6 +18,8 @@ pub mod lost;
 pub mod pause;
 pub mod pending;
 pub mod plan;
+pub mod posture;
+pub mod preview;
 pub mod ranges;
 pub mod removal;
 pub mod scores;

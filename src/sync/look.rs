@@ -18,6 +18,7 @@ use crate::domain::pending::Pending;
 use crate::domain::plan::{Doubts, Plan, Records};
 use crate::integration::{IntegrationId, Settings};
 use crate::store::{Integration, StoreError};
+use crate::tailscale::Policy;
 use crate::world::{Invocation, World};
 
 /// An integration, and what is to be seen of it.
@@ -52,6 +53,8 @@ pub struct Sight {
     pub held: Option<Held>,
     /// What would wait since it could not be looked up.
     pub open: Doubts,
+    /// The tailnet's postures, where they were asked for.
+    pub policy: Option<Policy>,
 }
 
 impl Sight {
@@ -73,6 +76,15 @@ impl Sight {
     }
 }
 
+/// What is looked at beside what a run sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Nothing.
+    Nothing,
+    /// The postures of the tailnet's policy file.
+    Policy,
+}
+
 /// Why nothing is to be seen.
 #[derive(Debug)]
 pub enum Blind {
@@ -84,6 +96,21 @@ pub enum Blind {
     Failed(Failure),
 }
 
+impl Blind {
+    /// In words, for an integration of this name.
+    pub fn told(&self, integration: &IntegrationId) -> String {
+        match self {
+            Self::Paused(pause) => format!(
+                "Nothing was looked at: {integration} is paused until {:.0}, since {:.0}, and nobody is called meanwhile. {} A \
+                 forced sync tries again at once.",
+                pause.until, pause.since, pause.error
+            ),
+            Self::Removed => format!("Nothing was looked at: {integration} is being removed."),
+            Self::Failed(failure) => format!("Nothing could be looked at. {}", failure.trouble()),
+        }
+    }
+}
+
 /// Looks at an integration as its next run would.
 ///
 /// # Errors
@@ -91,6 +118,7 @@ pub enum Blind {
 pub async fn look(
     world: &World,
     integration: &IntegrationId,
+    beside: With,
     invocation: &Invocation,
 ) -> Result<Look, StoreError> {
     let wish = SyncOne {
@@ -103,7 +131,7 @@ pub async fn look(
     } else if let Some(pause) = run.paused().await {
         Err(Blind::Paused(pause))
     } else {
-        see(&run).await.map(Box::new).map_err(Blind::Failed)
+        see(&run, beside).await.map(Box::new).map_err(Blind::Failed)
     };
     Ok(Look {
         at: world.clock.now(),
@@ -112,7 +140,7 @@ pub async fn look(
     })
 }
 
-async fn see(run: &Run<'_>) -> Result<Sight, Failure> {
+async fn see(run: &Run<'_>, beside: With) -> Result<Sight, Failure> {
     let settings = run.settings()?.clone();
     let Decided {
         seen,
@@ -121,7 +149,12 @@ async fn see(run: &Run<'_>) -> Result<Sight, Failure> {
         guarded,
         ..
     } = decide(run).await?;
+    let policy = match beside {
+        With::Nothing => None,
+        With::Policy => Some(seen.clients.tailscale.policy().await?),
+    };
     Ok(Sight {
+        policy,
         seen_since: run.seen_since(&settings),
         settings,
         falcon: seen.falcon,

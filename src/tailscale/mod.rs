@@ -3,6 +3,7 @@
 //! Reading and writing are two types. A preview is given [`Tailscale`] and never asks it for its writer, so there is no
 //! write that it could make by mistake.
 
+mod policy;
 mod prerequisites;
 mod refusal;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::integration::Tailnet;
 use crate::retry::{Budget, Operation};
 use crate::secrets::TailscaleCredentials;
 
+pub use crate::tailscale::policy::Policy;
 pub use crate::tailscale::writer::{AttributeWrite, TailscaleWriter, Written};
 
 const DEVICE_LISTING: Operation = operation("the device listing", "devices:core:read");

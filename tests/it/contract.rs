@@ -50,14 +50,15 @@ fn every_payload_file_is_understood() {
             Command::SecretChanged { .. } => "secret",
             Command::Audit { .. } => "audit",
             Command::Explain { .. } => "explain",
+            Command::Preview { .. } => "preview",
             Command::Status { .. } => "status",
         });
     }
     assert_eq!(
         kinds,
         BTreeSet::from([
-            "audit", "check", "connect", "event", "explain", "remove", "secret", "status",
-            "sync all", "sync one", "update"
+            "audit", "check", "connect", "event", "explain", "preview", "remove", "secret",
+            "status", "sync all", "sync one", "update"
         ])
     );
 }

@@ -64,6 +64,12 @@ async fn payloads() {
     .await;
     refused(
         &stage,
+        json!({"command": "preview", "integration": "corp", "minScore": 70}),
+        &["no integration \"corp\""],
+    )
+    .await;
+    refused(
+        &stage,
         json!({"command": "explain", "integration": "corp", "device": "laptop"}),
         &["no integration \"corp\""],
     )

@@ -31,6 +31,7 @@ mod metrics;
 mod oracle;
 mod pauses;
 mod plans;
+mod preview;
 mod process;
 mod quota;
 mod removals;

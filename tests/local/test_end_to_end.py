@@ -196,9 +196,9 @@ def test_a_failed_sync_is_recorded_and_make_sync_fails(aws: LocalAws, sims: Simu
 
 @pytest.mark.usefixtures("connected")
 def test_status_shows_what_was_done(aws: LocalAws) -> None:
-    shown = json.loads(aws.make("status"))["integrations"]
+    shown = json.loads(aws.make("status", FORMAT="json"))["integrations"]
     assert [one["id"] for one in shown] == list(WORLDS)
-    one = json.loads(aws.make("status", INTEGRATION="corp"))
+    one = json.loads(aws.make("status", INTEGRATION="corp", FORMAT="json"))
     assert one == shown[0]
     assert (one["cloudId"], one["attributeKey"], one["overdue"]) == ("us-2", KEY, False)
     assert (one["status"]["providerHostCount"], one["configUpdatedBy"]) == (200, "admin@example.com")

@@ -28,6 +28,8 @@ ANSWERS: dict[str, Json] = {
     "secret-put": {"integration": "corp", "outcome": "unchanged"},
     "secret-rotated": {"integration": "corp", "outcome": "unchanged"},
     "explain": {"integration": "corp", "explanations": []},
+    "preview": {"integration": "corp"},
+    "preview-policy": {"integration": "corp", "previews": []},
     "audit": {},
     "audit-device": {},
     "audit-export": {},

@@ -20,7 +20,9 @@ fn documents() -> Vec<Value> {
         json!({"command": "update", "integration": "corp", "changes": integration, "actor": MARK, "configVersion": 7}),
         json!({"command": "remove", "integration": "corp", "attributes": "keep", "actor": MARK}),
         json!({"command": "check", "integration": "corp"}),
-        json!({"command": "status", "integration": "corp"}),
+        json!({"command": "status", "integration": "corp", "format": "text"}),
+        json!({"command": "preview", "integration": "corp", "minScore": 70}),
+        json!({"command": "preview", "integration": "corp", "policy": true}),
         json!({"command": "explain", "integration": "corp", "device": "nA", "format": "text"}),
         json!({"command": "audit", "integration": "corp", "device": "nA", "since": "2026-01-01", "limit": 7, "next": "2026"}),
         json!({"detail-type": "Posture Sync Requested", "source": SOURCE, "detail": {"integration": "corp"}}),
@@ -74,7 +76,11 @@ fn assert_understood(command: &Command) {
             );
         }
         Command::Explain { device, .. } => assert!((1..=255).contains(&device.len())),
-        Command::SyncAll | Command::Sync(_) | Command::Check { .. } | Command::Status { .. } => {}
+        Command::SyncAll
+        | Command::Sync(_)
+        | Command::Check { .. }
+        | Command::Status { .. }
+        | Command::Preview { .. } => {}
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use falcon_posture_sync::domain::device::NodeId;
-use falcon_posture_sync::sync::{Look, Sight, look};
+use falcon_posture_sync::sync::{Look, Sight, With, look};
 use falcon_posture_sync::world::Invocation;
 use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Device, GeneratorSpec, Host, PostureIdentity};
@@ -137,7 +137,9 @@ pub(super) async fn sight(stage: &Stage) -> (Look, Box<Sight>) {
         alias: None,
     };
     let corp = "corp".to_owned().try_into().unwrap();
-    let mut look = look(&stage.world, &corp, &invocation).await.unwrap();
+    let mut look = look(&stage.world, &corp, With::Nothing, &invocation)
+        .await
+        .unwrap();
     let blind = Err(falcon_posture_sync::sync::Blind::Removed);
     let sight = std::mem::replace(&mut look.sight, blind).unwrap();
     (look, sight)

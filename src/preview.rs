@@ -1,0 +1,95 @@
+//! Who would pass a posture, and who would lose access: what `preview` answers. Reads only.
+
+mod text;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::command::Rule;
+use crate::domain::posture::Posture;
+use crate::domain::preview::{Preview, preview, subjects};
+use crate::integration::{AttributeKey, IntegrationId};
+use crate::store::StoreError;
+use crate::sync::{Blind, Failure, Sight, With, look};
+use crate::tailscale::Policy;
+use crate::world::{Invocation, World};
+
+pub use text::text;
+
+/// The answer to whoever asks what a posture would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// The integration.
+    pub integration: IntegrationId,
+    /// When it was looked at.
+    pub at: Timestamp,
+    /// The attribute, where the settings can be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribute_key: Option<AttributeKey>,
+    /// Why nothing could be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Why removals of attributes wait, if they do: their scores count here as long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// What each posture would do.
+    pub previews: Vec<Preview>,
+}
+
+/// Previews a threshold, or the postures of the policy file.
+///
+/// # Errors
+/// Only for faults of our own, and for an integration that does not exist. What keeps it from looking is in the answer.
+pub async fn answer(
+    world: &World,
+    integration: &IntegrationId,
+    rule: Rule,
+    invocation: &Invocation,
+) -> Result<Answer, StoreError> {
+    let with = match rule {
+        Rule::MinScore(_) => With::Nothing,
+        Rule::Policy => With::Policy,
+    };
+    let look = look(world, integration, with, invocation).await?;
+    let mut answer = Answer {
+        integration: integration.clone(),
+        at: look.at,
+        attribute_key: None,
+        error: None,
+        held: None,
+        previews: Vec::new(),
+    };
+    match look.sight {
+        Ok(sight) => {
+            answer.previews = previews(&sight, rule);
+            answer.held = sight.held.map(|held| held.why);
+            answer.attribute_key = Some(sight.settings.attribute_key);
+        }
+        Err(Blind::Failed(Failure::Store(fault))) => return Err(fault),
+        Err(blind) => answer.error = Some(blind.told(integration)),
+    }
+    Ok(answer)
+}
+
+fn previews(sight: &Sight, rule: Rule) -> Vec<Preview> {
+    let key = &sight.settings.attribute_key;
+    let postures = match (rule, &sight.policy) {
+        (Rule::MinScore(score), _) => vec![Posture::at_least(key, score.get())],
+        (Rule::Policy, Some(policy)) => postures(policy, key),
+        (Rule::Policy, None) => Vec::new(),
+    };
+    let subjects = subjects(&sight.devices, &sight.joined, &sight.records, &sight.plan);
+    postures
+        .iter()
+        .map(|posture| preview(&subjects, posture, key))
+        .collect()
+}
+
+fn postures(policy: &Policy, key: &AttributeKey) -> Vec<Posture> {
+    let posture = |(name, written): (&String, &Vec<String>)| {
+        let used_in = policy.used_in.get(name).cloned().unwrap_or_default();
+        Posture::of_policy(key, name, written, used_in)
+    };
+    policy.postures.iter().filter_map(posture).collect()
+}
