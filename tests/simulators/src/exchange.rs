@@ -14,6 +14,7 @@ use axum::response::Response;
 use http_body::Frame;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::faults::FaultKind;
 use crate::hooks::{Hooks, Stage};
@@ -35,6 +36,7 @@ pub(crate) struct World {
     pub(crate) hooks: Hooks,
     pub(crate) journal: Journal,
     pub(crate) latency: Arc<Mutex<BTreeMap<Side, Duration>>>,
+    pub(crate) answer_times: Arc<Mutex<BTreeMap<Side, Duration>>>,
 }
 
 /// Which server was asked.
@@ -67,6 +69,7 @@ impl World {
         connection: Connection,
         request: Request,
     ) -> Response {
+        let arrived = Instant::now();
         let (parts, body) = request.into_parts();
         let seen = Seen {
             side: endpoint.side(),
@@ -105,7 +108,14 @@ impl World {
         self.hooks.after(&call.seen, &self.stage);
 
         match fault {
-            None => send(pending, compress(&call, answer)),
+            None => {
+                let reply = compress(&call, answer);
+                let time = lock(&self.answer_times).get(&call.seen.side).copied();
+                if let Some(time) = time {
+                    tokio::time::sleep_until(arrived + time).await;
+                }
+                send(pending, reply)
+            }
             Some(fault) => {
                 pending.fault(fault.kind.name());
                 spoil(fault.kind, &call, answer, pending, connection).await

@@ -46,6 +46,15 @@ pub struct Entry {
     pub fault: Option<String>,
 }
 
+/// What went over one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Requests, answered or not.
+    pub requests: u64,
+    /// Bytes of the answers' bodies as sent (after gzip).
+    pub bytes_out: u64,
+}
+
 /// The log of both sides. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -57,7 +66,7 @@ pub struct Journal {
 struct Inner {
     entries: VecDeque<Entry>,
     last_seq: u64,
-    routes: BTreeMap<String, u64>,
+    routes: BTreeMap<String, Traffic>,
     in_flight: BTreeMap<Side, u64>,
     peak: BTreeMap<Side, u64>,
 }
@@ -90,6 +99,14 @@ impl Journal {
     /// How often each route was asked, by `"falcon GET /devices/combined/devices/v1"`; ids in
     /// Tailscale's paths are folded (`/api/v2/device/{id}/attributes/{key}`).
     pub fn routes(&self) -> BTreeMap<String, u64> {
+        self.traffic()
+            .into_iter()
+            .map(|(route, traffic)| (route, traffic.requests))
+            .collect()
+    }
+
+    /// The requests and the bytes of each route, by the same names.
+    pub fn traffic(&self) -> BTreeMap<String, Traffic> {
         lock(&self.inner).routes.clone()
     }
 
@@ -112,7 +129,8 @@ impl Journal {
         let inner = &mut *guard;
         inner.last_seq += 1;
         let seq = inner.last_seq;
-        *inner.routes.entry(route_label(seen)).or_default() += 1;
+        let route = route_label(seen);
+        inner.routes.entry(route.clone()).or_default().requests += 1;
         let in_flight = inner.in_flight.entry(seen.side).or_default();
         *in_flight += 1;
         let peak = inner.peak.entry(seen.side).or_default();
@@ -138,6 +156,7 @@ impl Journal {
             journal: self.clone(),
             seq,
             side: seen.side,
+            route,
         }
     }
 
@@ -153,6 +172,7 @@ pub(crate) struct Pending {
     journal: Journal,
     seq: u64,
     side: Side,
+    route: String,
 }
 
 impl Pending {
@@ -165,6 +185,11 @@ impl Pending {
             entry.status = Some(status);
             entry.bytes_out = bytes;
         });
+        let mut inner = lock(&self.journal.inner);
+        // a cleared log has no such route any more
+        if let Some(traffic) = inner.routes.get_mut(&self.route) {
+            traffic.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
+        }
     }
 
     fn edit(&self, change: impl FnOnce(&mut Entry)) {

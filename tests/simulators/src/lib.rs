@@ -63,7 +63,7 @@ pub use falcon::{Account, Falcon, Host};
 pub use faults::{Fault, FaultKind, Faults};
 pub use generate::{GeneratorSpec, PLACEHOLDER_SERIALS, World, generate};
 pub use hooks::{Action, Nth, Script, When};
-pub use journal::{Entry, Journal};
+pub use journal::{Entry, Journal, Traffic};
 pub use matching::{Matcher, Seen, Side};
 pub use simulators::{Builder, Simulators, Urls};
 pub use tailscale::{Attribute, Change, Device, PostureIdentity, Tailnet, Tailscale, WriteCounts};

@@ -110,6 +110,7 @@ impl Builder {
             hooks: Hooks::default(),
             journal: Journal::default(),
             latency: Arc::default(),
+            answer_times: Arc::default(),
         };
 
         let mut falcon = BTreeMap::new();
@@ -200,12 +201,17 @@ impl Core {
         lock(latencies).insert(side, latency);
     }
 
+    fn set_answer_time(&self, side: Side, time: Duration) {
+        lock(&self.world.answer_times).insert(side, time);
+    }
+
     pub(crate) fn reset(&self) {
         let World {
             stage,
             hooks,
             journal,
             latency,
+            answer_times,
         } = &self.world;
         stage.falcon.reset();
         stage.tailscale.reset();
@@ -214,6 +220,7 @@ impl Core {
         hooks.clear();
         journal.clear();
         lock(latency).clear();
+        lock(answer_times).clear();
     }
 }
 
@@ -290,6 +297,12 @@ impl Simulators {
     /// The clock of both sides.
     pub fn clock(&self) -> &Clock {
         &self.core.world.stage.clock
+    }
+
+    /// How long after its request every answer of a side leaves, if no fault befalls it. Unlike a latency, it covers
+    /// the simulator's own work, so that what a measured client waits for does not depend on it.
+    pub fn set_answer_time(&self, side: Side, time: Duration) {
+        self.core.set_answer_time(side, time);
     }
 
     /// How long every answer of a side is held back.

@@ -55,9 +55,9 @@ pub(crate) struct Tenant {
     pub(crate) assessed: BTreeMap<String, Timestamp>,
     pub(crate) loaded: Timestamp,
     pub(crate) budget: Budget,
-    /// The assessment listing last made, until a score changes: pages of 1,000 out of 100,000
+    /// The assessment listings last made, until a score changes: pages of 1,000 out of 100,000
     /// would otherwise sort all of them 100 times.
-    pub(crate) listing: Option<Listing>,
+    pub(crate) listings: VecDeque<Listing>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,18 +77,18 @@ impl Tenant {
             assessed: BTreeMap::new(),
             loaded: now,
             budget: Budget::default(),
-            listing: None,
+            listings: VecDeque::new(),
         }
     }
 
     pub(crate) fn set_score(&mut self, aid: &str, score: Value, now: Timestamp) {
         self.scores.insert(aid.to_owned(), score);
         self.assessed.insert(aid.to_owned(), now);
-        self.listing = None;
+        self.listings.clear();
     }
 
     pub(crate) fn remove_score(&mut self, aid: &str) -> bool {
-        self.listing = None;
+        self.listings.clear();
         self.assessed.remove(aid);
         self.scores.remove(aid).is_some()
     }

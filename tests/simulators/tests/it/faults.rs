@@ -210,6 +210,28 @@ async fn latency_and_concurrency_are_seen() {
 }
 
 #[tokio::test]
+async fn an_answer_time_holds_answers_back_and_nothing_else() {
+    let (sims, client) = sims().await;
+    sims.set_answer_time(Side::Falcon, Duration::from_millis(60));
+    sims.set_answer_time(Side::Tailscale, Duration::from_mins(10));
+    let started = Instant::now();
+    assert_eq!(get(&client).await.unwrap().status, 200);
+    assert!(started.elapsed() >= Duration::from_millis(60));
+    sims.reset();
+}
+
+#[tokio::test]
+async fn requests_and_bytes_are_counted_by_route() {
+    let (sims, client) = sims().await;
+    sims.requests().clear();
+    let sent = get(&client).await.unwrap().body.len() + get(&client).await.unwrap().body.len();
+    let traffic = sims.requests().traffic();
+    let hosts = traffic["falcon GET /devices/combined/devices/v1"];
+    assert_eq!((hosts.requests, hosts.bytes_out), (2, sent as u64));
+    assert_eq!(traffic.len(), 1);
+}
+
+#[tokio::test]
 async fn nothing_listens_after_the_drop() {
     let (sims, client) = sims().await;
     drop(sims);
