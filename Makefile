@@ -119,6 +119,13 @@ test: $(TOOLS)/local.stamp ## All tests; the last ones deploy to a local AWS and
 	cargo test --locked --workspace
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/local
 
+# The function is built by itself, as it is deployed: together with other crates it would get their features, too.
+.PHONY: bench
+bench: ## What a sync costs at every size, as Markdown (also target/bench.md): BENCH='--quick', '--only 10k', '--strict', ...
+	cargo build --locked --release --bin falcon-posture-sync
+	cargo build --locked --release --package posture-bench
+	@$(or $(CARGO_TARGET_DIR),target)/release/posture-bench $(BENCH)
+
 .PHONY: demo
 demo: $(TOOLS)/local.stamp ## The whole thing on this machine, with simulated Falcon and Tailscale (KEEP=1 leaves it running)
 	@$(VENV)/bin/python tests/local/demo.py $(if $(KEEP),--keep)

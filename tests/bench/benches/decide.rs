@@ -1,0 +1,109 @@
+//! The decisions of a run, join and plan, over tenants of growing size.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use falcon_posture_sync::domain::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::join::{Joined, Outcome, join};
+use falcon_posture_sync::domain::plan::{Records, Written, plan};
+use falcon_posture_sync::domain::serial::Serial;
+use falcon_posture_sync::integration::{AttributeKey, OnMissing};
+use posture_simulators::{GeneratorSpec, PostureIdentity, World, generate};
+
+/// Hosts and devices.
+const SIZES: [(usize, usize); 3] = [(1_000, 500), (10_000, 5_000), (100_000, 20_000)];
+
+fn account(world: &World) -> Account {
+    let hosts = world.hosts.iter().map(|host| Host {
+        aid: Aid(host.device_id.clone()),
+        serial: host
+            .serial_number
+            .as_deref()
+            .and_then(|text| Serial::parse(text).ok()),
+        hostname: host.hostname.clone(),
+        last_seen: host.last_seen.as_deref().and_then(|time| time.parse().ok()),
+    });
+    let scores = world.scores.iter().filter_map(|(aid, score)| {
+        let score = score.as_i64().and_then(Score::new)?;
+        Some((Aid(aid.clone()), Assessment::Score(score)))
+    });
+    let mut account = Account::default();
+    account.extend(hosts, scores.collect());
+    account
+}
+
+fn devices(world: &World) -> Devices {
+    let devices = world.devices.iter().map(|device| Device {
+        node_id: NodeId(device.node_id.clone()),
+        name: device.name.clone(),
+        hostname: device.hostname.clone(),
+        is_external: false,
+        identity: match &device.posture_identity {
+            Some(PostureIdentity::Serials { serial_numbers }) => {
+                Identity::Serials(serial_numbers.clone())
+            }
+            _ => Identity::Missing,
+        },
+    });
+    devices
+        .map(|device| (device.node_id.clone(), device))
+        .collect()
+}
+
+/// What was written: the scores of now, and another one for each hundredth device.
+fn records(joined: &Joined, key: &AttributeKey) -> Records {
+    let scored = joined.outcomes.iter().filter_map(|(node, outcome)| {
+        let Outcome::Scored(evidence) = outcome else {
+            return None;
+        };
+        Some((node, evidence))
+    });
+    scored
+        .enumerate()
+        .map(|(number, (node, evidence))| {
+            let other = Score::new(i64::from(evidence.score.get() / 2));
+            let score = other.filter(|_| number % 100 == 0);
+            let written = Written {
+                key: key.clone(),
+                score: score.unwrap_or(evidence.score),
+                aid: evidence.aid.clone(),
+                serial: evidence.serial.to_string(),
+                name: node.to_string(),
+                run_id: "earlier".to_owned(),
+            };
+            (node.clone(), written)
+        })
+        .collect()
+}
+
+fn decide(criterion: &mut Criterion) {
+    let key = AttributeKey::default();
+    for (hosts, size) in SIZES {
+        let world = generate(&GeneratorSpec::plain(hosts, size));
+        let (account, devices) = (account(&world), devices(&world));
+        let joined = join(&account, &devices, None);
+        let records = records(&joined, &key);
+        let mut group = criterion.benchmark_group("decide");
+        group.throughput(Throughput::Elements(
+            u64::try_from(hosts).unwrap_or(u64::MAX),
+        ));
+        group.bench_function(BenchmarkId::new("join", hosts), |bencher| {
+            bencher.iter(|| join(black_box(&account), black_box(&devices), None));
+        });
+        group.bench_function(BenchmarkId::new("plan", hosts), |bencher| {
+            bencher.iter(|| {
+                plan(
+                    black_box(&joined),
+                    black_box(&devices),
+                    black_box(&records),
+                    &key,
+                    OnMissing::Delete,
+                )
+            });
+        });
+    }
+}
+
+criterion_group!(benches, decide);
+criterion_main!(benches);

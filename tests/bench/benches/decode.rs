@@ -1,0 +1,188 @@
+//! Reading a page of hosts, a page of scores and a device listing: from a socket of this machine to the domain's values.
+//!
+//! The decoders are private, so this goes through the clients, with prepared bodies at the other end; what a loopback
+//! socket and an HTTP client cost is in the figures.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use falcon_posture_sync::clock::{Clock, Deadline};
+use falcon_posture_sync::falcon::Falcon;
+use falcon_posture_sync::http::Http;
+use falcon_posture_sync::integration::{CloudId, Settings};
+use falcon_posture_sync::retry::{Budget, Policy};
+use falcon_posture_sync::secrets::{FalconCredentials, TailscaleCredentials};
+use falcon_posture_sync::tailscale::Tailscale;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use posture_simulators::net::{Bound, Server};
+use posture_simulators::{GeneratorSpec, World, generate};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+type Trouble = Box<dyn std::error::Error>;
+
+/// The largest pages that there are.
+const HOSTS: usize = 10_000;
+const SCORES: usize = 1_000;
+const DEVICES: usize = 5_000;
+/// What fills a device's record up to the 1.8 kB that real ones have.
+const REST_OF_A_DEVICE: usize = 1_400;
+
+fn page(records: &[Value]) -> Bytes {
+    let total = records.len();
+    let pagination = json!({"offset": 0, "limit": total, "total": total, "after": ""});
+    let body = json!({
+        "meta": {"query_time": 0.01, "pagination": pagination, "trace_id": "61fdb7f7"},
+        "resources": records,
+        "errors": null,
+    });
+    body.to_string().into()
+}
+
+fn hosts(world: &World) -> Bytes {
+    let record = |host: &posture_simulators::Host| {
+        json!({
+            "device_id": host.device_id, "serial_number": host.serial_number, "hostname": host.hostname,
+            "last_seen": host.last_seen,
+        })
+    };
+    page(&world.hosts.iter().map(record).collect::<Vec<_>>())
+}
+
+fn scores(world: &World) -> Bytes {
+    let record = |(aid, score)| json!({"aid": aid, "score": score});
+    page(
+        &world
+            .scores
+            .iter()
+            .take(SCORES)
+            .map(record)
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn devices(world: &World) -> Bytes {
+    let record = |device: &posture_simulators::Device| {
+        let mut record = json!(device);
+        record["clientConnectivity"] = json!({"endpoints": ["x".repeat(REST_OF_A_DEVICE)]});
+        record
+    };
+    let records: Vec<Value> = world.devices.iter().map(record).collect();
+    json!({ "devices": records }).to_string().into()
+}
+
+fn gzip(body: &Bytes) -> Result<Bytes, Trouble> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    Ok(encoder.finish()?.into())
+}
+
+/// A server that gives these bodies to whoever asks, the hosts compressed as Falcon's are.
+async fn serve(hosts: Bytes, scores: Bytes, devices: Bytes) -> Result<Server, Trouble> {
+    let token = || async {
+        let token = json!({"access_token": "t", "token_type": "bearer", "expires_in": 100_000});
+        (StatusCode::CREATED, token.to_string())
+    };
+    let json = [("content-type", "application/json")];
+    let routes = Router::new()
+        .route("/oauth2/token", post(token))
+        .route("/api/v2/oauth/token", post(token))
+        .route(
+            "/devices/combined/devices/v1",
+            get(move || async move { ([("content-encoding", "gzip")], hosts) }),
+        )
+        .route(
+            "/zero-trust-assessment/queries/assessments/v1",
+            get(move || async move { (json, scores) }),
+        )
+        .route(
+            "/api/v2/tailnet/-/devices",
+            get(move || async move { (json, devices) }),
+        );
+    Ok(Server::start(Bound::to(0).await?, routes))
+}
+
+async fn sign_in(url: &str) -> Result<(Falcon, Tailscale), Trouble> {
+    let clock = Clock::system();
+    let deadline = Deadline::new(clock.clone(), jiff::Timestamp::MAX);
+    let budget = Budget::new(Policy::default(), clock, deadline);
+    let http = Http::new()?;
+    let settings = Settings::parse(
+        json!({
+            "id": "bench", "provider": "falcon", "cloudId": "bench", "falconSecret": "s/f", "tailscaleSecret": "s/t",
+        }),
+        "integration",
+    )?;
+    let clouds: BTreeMap<CloudId, _> = [(settings.cloud_id.clone(), url.parse()?)].into();
+    let falcon = Falcon::sign_in(
+        http.clone(),
+        &clouds,
+        &settings.cloud_id,
+        FalconCredentials {
+            client_id: "id".to_owned(),
+            client_secret: SecretString::from("secret"),
+            member_cid: None,
+        },
+        budget.clone(),
+    );
+    let tailscale = TailscaleCredentials::OAuth {
+        client_id: "id".to_owned(),
+        client_secret: SecretString::from("secret"),
+    };
+    let base = url.parse()?;
+    let tailscale = Tailscale::sign_in(http, &base, &settings.tailnet, tailscale, budget);
+    Ok((falcon.await?, tailscale.await?))
+}
+
+fn bench(criterion: &mut Criterion) -> Result<(), Trouble> {
+    let world = generate(&GeneratorSpec::plain(HOSTS, DEVICES));
+    let (hosts, scores, devices) = (hosts(&world), scores(&world), devices(&world));
+    let sizes = [&hosts, &scores, &devices].map(|body| u64::try_from(body.len()));
+    let [of_hosts, of_scores, of_devices] = sizes;
+    let runtime = Runtime::new()?;
+    let server = runtime.block_on(serve(gzip(&hosts)?, scores, devices))?;
+    let (falcon, tailscale) = &runtime.block_on(sign_in(&server.url()))?;
+
+    let mut group = criterion.benchmark_group("decode");
+    group.throughput(Throughput::Bytes(of_hosts?));
+    group.bench_function("10,000 hosts", |bencher| {
+        bencher.to_async(&runtime).iter(|| falcon.hosts());
+    });
+    group.throughput(Throughput::Bytes(of_scores?));
+    group.bench_function("1,000 scores", |bencher| {
+        bencher.to_async(&runtime).iter(|| falcon.scores());
+    });
+    group.throughput(Throughput::Bytes(of_devices?));
+    group.bench_function("5,000 devices", |bencher| {
+        bencher.to_async(&runtime).iter(|| tailscale.devices());
+    });
+    group.finish();
+    // They come back with nothing if something is amiss, and are then quick at it.
+    let read = runtime.block_on(async {
+        Ok::<_, Trouble>((
+            falcon.hosts().await?.len(),
+            falcon.scores().await?.len(),
+            tailscale.devices().await?.len(),
+        ))
+    })?;
+    if read == (HOSTS, SCORES, DEVICES) {
+        Ok(())
+    } else {
+        Err(format!("not all was read: {read:?}").into())
+    }
+}
+
+fn decode(criterion: &mut Criterion) {
+    let done = bench(criterion);
+    assert!(done.is_ok(), "{done:?}");
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);

@@ -1,0 +1,465 @@
+//! AWS as the function reaches it: an embedded DynamoDB behind a layer that counts, and stand-ins for Secrets Manager
+//! and EventBridge.
+//!
+//! The request units are DynamoDB's own account of them: the layer adds `ReturnConsumedCapacity` to each request and
+//! sums up what the answers report. The embedded server follows AWS's rules (a write costs 1 a KB, twice that in a
+//! transaction; a strongly consistent read 1 for each 4 KB; an index what its items cost).
+//!
+//! DynamoDB takes transactions side by side. The embedded one takes one after the other, each of them some 25 ms of a
+//! core that the function needs. So those that record changes are answered when their time has come, and carried out
+//! when they are next read or the sync is over. One that does not succeed then ends the bench.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Response, StatusCode, header};
+use dynoxide::Database;
+use posture_simulators::Traffic;
+use posture_simulators::net::{Bound, Server};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::Trouble;
+
+/// What was asked of AWS since the counts were last taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    /// By service, operation and table: `dynamodb Query nodes`.
+    pub(crate) calls: BTreeMap<String, Traffic>,
+    /// Read request units.
+    pub(crate) reads: f64,
+    /// Write request units.
+    pub(crate) writes: f64,
+    /// Events put on the bus.
+    pub(crate) events: u64,
+    /// How long the embedded DynamoDB worked on its answers, all of them added up.
+    pub(crate) busy: Duration,
+}
+
+impl Counts {
+    /// Calls of operations that start like this.
+    pub(crate) fn calls_of(&self, start: &str) -> u64 {
+        let of = self
+            .calls
+            .iter()
+            .filter(|(name, _)| name.starts_with(start));
+        of.map(|(_, traffic)| traffic.requests).sum()
+    }
+
+    /// Bytes of their answers.
+    pub(crate) fn bytes_of(&self, start: &str) -> u64 {
+        let of = self
+            .calls
+            .iter()
+            .filter(|(name, _)| name.starts_with(start));
+        of.map(|(_, traffic)| traffic.bytes_out).sum()
+    }
+
+    fn count(&mut self, call: String, bytes: usize) {
+        let traffic = self.calls.entry(call).or_default();
+        traffic.requests += 1;
+        traffic.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+}
+
+/// What the servers share.
+#[derive(Debug)]
+struct Held {
+    counts: Mutex<Counts>,
+    secrets: BTreeMap<String, String>,
+    answer_time: Duration,
+    /// Transactions that were answered and are not carried out yet, in their order.
+    late: tokio::sync::Mutex<Vec<Value>>,
+}
+
+impl Held {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The three services, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Aws {
+    held: Arc<Held>,
+    layer: Layer,
+    dynamodb: Server,
+    others: Server,
+    database: JoinHandle<()>,
+}
+
+impl Drop for Aws {
+    fn drop(&mut self) {
+        self.database.abort();
+    }
+}
+
+impl Aws {
+    /// Starts them with the three tables, empty, and these secrets. Each answer leaves so long after its request, if the
+    /// work for it takes no longer.
+    pub(crate) async fn start(
+        secrets: BTreeMap<String, String>,
+        answer_time: Duration,
+    ) -> Result<Self, Trouble> {
+        let held = Arc::new(Held {
+            counts: Mutex::default(),
+            secrets,
+            answer_time,
+            late: tokio::sync::Mutex::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let base = format!("http://{}", listener.local_addr()?);
+        let database = tokio::spawn(dynoxide::server::serve_on(listener, Database::memory()?));
+        let layer = Layer {
+            base,
+            client: client()?,
+            held: Arc::clone(&held),
+        };
+        for table in tables() {
+            let reply = layer
+                .forward(&amz("CreateTable"), table.to_string())
+                .await?;
+            if reply.0 != StatusCode::OK {
+                return Err(format!("no table: {}", String::from_utf8_lossy(&reply.1)).into());
+            }
+        }
+        Ok(Self {
+            dynamodb: Server::start(Bound::to(0).await?, layer.clone().into_router()),
+            layer,
+            others: Server::start(Bound::to(0).await?, stand_ins(Arc::clone(&held))),
+            held,
+            database,
+        })
+    }
+
+    /// The addresses, as the SDK's variables.
+    pub(crate) fn variables(&self) -> [(&'static str, String); 3] {
+        [
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url()),
+            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.others.url()),
+            ("AWS_ENDPOINT_URL_EVENTBRIDGE", self.others.url()),
+        ]
+    }
+
+    /// Carries out the transactions that were only answered so far.
+    pub(crate) async fn settle(&self) -> Result<(), Trouble> {
+        self.layer.carry_out().await
+    }
+
+    /// The counts since they were last taken.
+    pub(crate) fn take(&self) -> Counts {
+        std::mem::take(&mut *self.held.counts())
+    }
+}
+
+fn tables() -> [Value; 3] {
+    let key = |name: &str, kind: &str| json!({"AttributeName": name, "KeyType": kind});
+    let text = |name: &str| json!({"AttributeName": name, "AttributeType": "S"});
+    [
+        json!({
+            "TableName": "integrations", "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [key("id", "HASH")],
+            "AttributeDefinitions": [text("id")],
+        }),
+        json!({
+            "TableName": "nodes", "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [key("integrationId", "HASH"), key("nodeId", "RANGE")],
+            "AttributeDefinitions": [text("integrationId"), text("nodeId")],
+        }),
+        json!({
+            "TableName": "audit", "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": [key("integrationId", "HASH"), key("eventId", "RANGE")],
+            "AttributeDefinitions": [text("integrationId"), text("eventId"), text("targetId")],
+            "GlobalSecondaryIndexes": [{
+                "IndexName": "target",
+                "KeySchema": [key("targetId", "HASH"), key("eventId", "RANGE")],
+                "Projection": {"ProjectionType": "ALL"},
+            }],
+        }),
+    ]
+}
+
+fn amz(operation: &str) -> String {
+    format!("DynamoDB_20120810.{operation}")
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it stands for no call of the function's own"
+)]
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder().no_proxy().build()
+}
+
+/// Between the function and the embedded DynamoDB.
+#[derive(Clone, Debug)]
+struct Layer {
+    base: String,
+    client: reqwest::Client,
+    held: Arc<Held>,
+}
+
+impl Layer {
+    fn into_router(self) -> Router {
+        Router::new().fallback(move |headers: HeaderMap, body: Bytes| {
+            let layer = self.clone();
+            async move { layer.answer(&headers, &body).await }
+        })
+    }
+
+    async fn answer(&self, headers: &HeaderMap, body: &Bytes) -> Response<Body> {
+        let arrived = Instant::now();
+        let target = target(headers);
+        let mut request: Value = serde_json::from_slice(body).unwrap_or_default();
+        if let Some(fields) = request.as_object_mut() {
+            fields.insert("ReturnConsumedCapacity".to_owned(), json!("INDEXES"));
+        }
+        let reply = if operation(target) == "TransactWriteItems" && records_changes(&request) {
+            self.held.late.lock().await.push(request);
+            Ok((StatusCode::OK, Bytes::from_static(b"{}")))
+        } else {
+            self.carry_out_and_ask(target, &request).await
+        };
+        let (status, body) =
+            reply.unwrap_or_else(|error| (StatusCode::BAD_GATEWAY, error.to_string().into()));
+        tokio::time::sleep_until(arrived + self.held.answer_time).await;
+        json_response(status, "application/x-amz-json-1.0", body)
+    }
+
+    async fn carry_out_and_ask(
+        &self,
+        target: &str,
+        request: &Value,
+    ) -> Result<(StatusCode, Bytes), Trouble> {
+        if request["TableName"] != "integrations" {
+            self.carry_out().await?;
+        }
+        self.ask(target, request).await
+    }
+
+    async fn carry_out(&self) -> Result<(), Trouble> {
+        for request in self.held.late.lock().await.drain(..) {
+            let (status, body) = self.ask(&amz("TransactWriteItems"), &request).await?;
+            if status != StatusCode::OK {
+                let body = String::from_utf8_lossy(&body);
+                return Err(format!("a transaction did not succeed: {body}").into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, target: &str, request: &Value) -> Result<(StatusCode, Bytes), Trouble> {
+        let begun = Instant::now();
+        let (status, body) = self.forward(target, request.to_string()).await?;
+        self.count(target, request, &body, begun.elapsed());
+        Ok((status, body))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it stands for no call of the function's own"
+    )]
+    async fn forward(&self, target: &str, body: String) -> reqwest::Result<(StatusCode, Bytes)> {
+        let response = self
+            .client
+            .post(&self.base)
+            .header("x-amz-target", target)
+            .header("content-type", "application/x-amz-json-1.0")
+            // The server looks for a signature and does not check it.
+            .header(
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=bench/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, \
+                 Signature=0",
+            )
+            .header("x-amz-date", "20260101T000000Z")
+            .body(body)
+            .send()
+            .await?;
+        Ok((response.status(), response.bytes().await?))
+    }
+
+    fn count(&self, target: &str, request: &Value, body: &Bytes, took: Duration) {
+        let operation = operation(target);
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let units = match &answer["ConsumedCapacity"] {
+            Value::Array(tables) => tables.iter().map(units).sum(),
+            table => units(table),
+        };
+        let mut counts = self.held.counts();
+        match operation {
+            "Query" | "Scan" | "GetItem" | "BatchGetItem" | "TransactGetItems" => {
+                counts.reads += units;
+            }
+            _ => counts.writes += units,
+        }
+        counts.busy += took;
+        let table = request["TableName"].as_str().unwrap_or("(several)");
+        counts.count(format!("dynamodb {operation} {table}"), body.len());
+    }
+}
+
+/// Whether a transaction is about node and audit records only.
+fn records_changes(request: &Value) -> bool {
+    let items = request["TransactItems"].as_array().into_iter().flatten();
+    let mut writes = items.filter_map(Value::as_object).flatten();
+    writes.all(|(_, write)| write["TableName"] == "nodes" || write["TableName"] == "audit")
+}
+
+fn units(consumed: &Value) -> f64 {
+    consumed["CapacityUnits"].as_f64().unwrap_or(0.0)
+}
+
+fn target(headers: &HeaderMap) -> &str {
+    let target = headers.get("x-amz-target");
+    target
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+fn operation(target: &str) -> &str {
+    target.rsplit('.').next().unwrap_or_default()
+}
+
+fn json_response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// Secrets Manager and EventBridge on one port.
+fn stand_ins(held: Arc<Held>) -> Router {
+    Router::new().fallback(move |headers: HeaderMap, body: Bytes| {
+        let held = Arc::clone(&held);
+        async move {
+            let arrived = Instant::now();
+            let operation = operation(target(&headers));
+            let (status, answer) = held.stand_in(operation, &body);
+            let answer = Bytes::from(answer.to_string());
+            let service = if operation == "PutEvents" {
+                "events"
+            } else {
+                "secrets"
+            };
+            held.counts()
+                .count(format!("{service} {operation}"), answer.len());
+            tokio::time::sleep_until(arrived + held.answer_time).await;
+            json_response(status, "application/x-amz-json-1.1", answer)
+        }
+    })
+}
+
+impl Held {
+    fn stand_in(&self, operation: &str, body: &Bytes) -> (StatusCode, Value) {
+        const VERSION: &str = "0f0c1c62-0a3b-4c3e-9c5b-3f0b8f9c7d11";
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let secret = || {
+            let name = body["SecretId"].as_str().unwrap_or_default();
+            self.secrets.get(name).map(|secret| (name, secret))
+        };
+        let answer = match operation {
+            "GetSecretValue" => secret().map(
+                |(name, secret)| json!({"Name": name, "VersionId": VERSION, "SecretString": secret}),
+            ),
+            "DescribeSecret" => secret().map(
+                |(name, _)| json!({"Name": name, "VersionIdsToStages": {VERSION: ["AWSCURRENT"]}}),
+            ),
+            "PutEvents" => {
+                let entries = body["Entries"].as_array().map_or(0, Vec::len);
+                self.counts().events += u64::try_from(entries).unwrap_or(u64::MAX);
+                Some(
+                    json!({"FailedEntryCount": 0, "Entries": vec![json!({"EventId": "1"}); entries]}),
+                )
+            }
+            _ => None,
+        };
+        match answer {
+            Some(answer) => (StatusCode::OK, answer),
+            None => (
+                StatusCode::BAD_REQUEST,
+                json!({"__type": "ResourceNotFoundException", "message": "no such thing in the bench"}),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each request costs by AWS's published rules, and what the layer counts for it.
+    #[tokio::test]
+    async fn units_follow_the_published_rules() {
+        let aws = Aws::start(BTreeMap::new(), Duration::ZERO).await.unwrap();
+        let layer = Layer {
+            base: aws.dynamodb.url(),
+            ..aws.layer.clone()
+        };
+        let node = |id: &str, bytes: usize| json!({"integrationId": {"S": "corp"}, "nodeId": {"S": id}, "text": {"S": "x".repeat(bytes)}});
+        let record = json!({
+            "integrationId": {"S": "corp"}, "eventId": {"S": "1"}, "targetId": {"S": "n1"}, "text": {"S": "x".repeat(500)},
+        });
+        let put = |table: &str, item: &Value| json!({"Put": {"TableName": table, "Item": item}});
+        let all = json!({
+            "TableName": "nodes", "ConsistentRead": true, "KeyConditionExpression": "integrationId = :id",
+            "ExpressionAttributeValues": {":id": {"S": "corp"}},
+        });
+        for (what, operation, request, reads, writes) in [
+            (
+                "2 KB, begun",
+                "PutItem",
+                json!({"TableName": "nodes", "Item": node("n1", 1_100)}),
+                0.0,
+                2.0,
+            ),
+            (
+                "in a transaction twice that, and the index of the audit as ever",
+                "TransactWriteItems",
+                json!({"TransactItems": [put("nodes", &node("n2", 1_100)), put("audit", &record)]}),
+                0.0,
+                4.0 + 2.0 + 1.0,
+            ),
+            ("2.3 KB of items are one unit", "Query", all, 1.0, 0.0),
+        ] {
+            aws.take();
+            let (status, _) = layer
+                .forward(&amz(operation), request.to_string())
+                .await
+                .unwrap();
+            assert_eq!(status, StatusCode::OK, "{what}");
+            aws.settle().await.unwrap();
+            let counts = aws.take();
+            let units = (counts.reads, counts.writes);
+            assert!(
+                (units.0 - reads).abs() < 1e-9 && (units.1 - writes).abs() < 1e-9,
+                "{what}: {units:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_does_not_succeed_is_noticed() {
+        let aws = Aws::start(BTreeMap::new(), Duration::ZERO).await.unwrap();
+        let layer = Layer {
+            base: aws.dynamodb.url(),
+            ..aws.layer.clone()
+        };
+        let put = json!({"Put": {
+            "TableName": "nodes",
+            "Item": {"integrationId": {"S": "corp"}, "nodeId": {"S": "n1"}},
+            "ConditionExpression": "attribute_not_exists(nodeId)",
+        }});
+        let request = json!({"TransactItems": [put]}).to_string();
+        for succeeds in [true, false] {
+            let target = amz("TransactWriteItems");
+            layer.forward(&target, request.clone()).await.unwrap();
+            assert_eq!(aws.settle().await.is_ok(), succeeds);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Trouble;
+use crate::cases::{CASES, Case, QUICK};
+
+pub(crate) use crate::stage::Pace;
+
+/// The cold starts, among the cases of `--only`.
+const START: &str = "start";
+
+const USAGE: &str = "usage: posture-bench [--only CASE[,CASE]] [--quick] [--strict] [--latency-ms N] \
+    [--aws-latency-ms N] [--function PATH]; the cases are 100, 1k, 2k, 10k, 100k, few and start";
+
+/// What to measure, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Options {
+    only: Vec<String>,
+    quick: bool,
+    /// Whether a bound that does not hold is a failure.
+    pub(crate) strict: bool,
+    /// The time of answers.
+    pub(crate) pace: Pace,
+    /// Another binary than the one that cargo built.
+    pub(crate) function: Option<PathBuf>,
+}
+
+impl Default for Pace {
+    /// Recorded answers of Falcon take about a second from far away, and a tenth of one is near; those of AWS in the
+    /// same region take milliseconds.
+    fn default() -> Self {
+        Self {
+            apis: Duration::from_millis(100),
+            aws: Duration::from_millis(10),
+        }
+    }
+}
+
+impl Pace {
+    /// Answers as soon as they can be had.
+    pub(crate) const NONE: Self = Self {
+        apis: Duration::ZERO,
+        aws: Duration::ZERO,
+    };
+}
+
+impl Options {
+    /// Reads the arguments.
+    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, Trouble> {
+        let mut options = Self {
+            only: Vec::new(),
+            quick: false,
+            strict: false,
+            pace: Pace::default(),
+            function: None,
+        };
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            let mut value = || {
+                arguments
+                    .next()
+                    .ok_or_else(|| format!("{argument} takes a value; {USAGE}"))
+            };
+            match argument.as_str() {
+                "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+                "--quick" => options.quick = true,
+                "--strict" => options.strict = true,
+                "--latency-ms" => options.pace.apis = Duration::from_millis(value()?.parse()?),
+                "--aws-latency-ms" => options.pace.aws = Duration::from_millis(value()?.parse()?),
+                "--function" => options.function = Some(value()?.into()),
+                _ => return Err(format!("unknown argument {argument}; {USAGE}").into()),
+            }
+        }
+        let known = |name: &String| name == START || CASES.iter().any(|case| case.name == name);
+        if let Some(name) = options.only.iter().find(|name| !known(name)) {
+            return Err(format!("there is no case {name}; {USAGE}").into());
+        }
+        Ok(options)
+    }
+
+    /// Whether the cold starts are wanted.
+    pub(crate) fn starts(&self) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == START)
+    }
+
+    /// The cases that are wanted.
+    pub(crate) fn cases(&self) -> impl Iterator<Item = Case> {
+        let most = if self.quick { QUICK } else { CASES.len() };
+        let wanted =
+            |case: &Case| self.only.is_empty() || self.only.iter().any(|name| name == case.name);
+        CASES.into_iter().take(most).filter(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options, String> {
+        Options::parse(arguments.iter().map(|argument| (*argument).to_owned()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn cases_are_chosen() {
+        let names = |arguments: &[&str]| -> Vec<&str> {
+            let options = parse(arguments).unwrap();
+            options.cases().map(|case| case.name).collect()
+        };
+        assert_eq!(names(&["--quick"]), ["100", "1k"]);
+        assert_eq!(names(&["--only", "few,100"]), ["100", "few"]);
+        assert_eq!(names(&[]).len(), CASES.len());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (arguments, problem) in [
+            (&["--only", "7k"][..], "there is no case 7k"),
+            (&["--only"], "--only takes a value"),
+            (&["--fast"], "unknown argument --fast"),
+            (&["--latency-ms", "soon"], "invalid digit"),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}

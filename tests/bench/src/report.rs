@@ -1,0 +1,171 @@
+//! The results as Markdown.
+
+use std::fmt::{self, Display, Formatter, Write as _};
+
+use crate::bounds::{Bound, Results};
+use crate::cases::{Case, Sync};
+use crate::number;
+use crate::stage::Measured;
+
+/// The whole report.
+pub(crate) struct Report<'a> {
+    /// What was measured.
+    pub(crate) results: &'a Results,
+    /// What it must show.
+    pub(crate) bounds: &'a [Bound],
+}
+
+impl Display for Report<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Results {
+            starts,
+            zip_bytes,
+            memory_mb,
+            pace,
+            ..
+        } = self.results;
+        writeln!(
+            f,
+            "Falcon and Tailscale answer after {} ms, AWS after {} ms; the first sync in a fresh process, the others in \
+             the same one. Requests and kB received: Falcon / Tailscale / DynamoDB / Secrets Manager. The floor is the \
+             longest chain of calls that cannot overlap, calls to the two APIs + calls to AWS.\n",
+            pace.apis.as_millis(),
+            pace.aws.as_millis()
+        )?;
+        self.syncs(f)?;
+        self.months(f)?;
+        if let Some(starts) = starts {
+            let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+            writeln!(
+                f,
+                "| Start | ms | ms of CPU |\n| --- | ---: | ---: |\n\
+                 | exec to the first ask for work | {:.1} | {:.1} |\n\
+                 | the same of a function that does nothing | {:.1} | {:.1} |\n\
+                 | exec to the end of the first TLS handshake | | {:.1} |\n",
+                ms(starts.function),
+                ms(starts.function_cpu),
+                ms(starts.idle),
+                ms(starts.idle_cpu),
+                ms(starts.to_handshake_cpu),
+            )?;
+        }
+        writeln!(
+            f,
+            "The zip has {:.2} MB; the function is given {memory_mb} MB of memory.\n",
+            number(*zip_bytes) / 1e6
+        )?;
+        writeln!(
+            f,
+            "| Bound | at most | measured | holds |\n| --- | ---: | ---: | --- |"
+        )?;
+        for bound in self.bounds {
+            writeln!(f, "{bound}")?;
+        }
+        self.routes(f)
+    }
+}
+
+impl Report<'_> {
+    fn syncs(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| Hosts, devices | sync | hosts read | requests | kB received | ms | floor | ms / floor | CPU ms | MiB | \
+             RRU | WRU | events | log kB | USD a month |\n\
+             | --- | --- | --- | --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        )?;
+        for (case, sync, measured) in &self.results.syncs {
+            writeln!(f, "{}", self.sync(*case, *sync, measured)?)?;
+        }
+        writeln!(f)
+    }
+
+    fn sync(&self, case: Case, sync: Sync, measured: &Measured) -> Result<String, fmt::Error> {
+        let kb = |bytes: u64| bytes.div_ceil(1000);
+        let aws = &measured.aws;
+        let mut row = format!(
+            "| {}, {} | {sync} | {} | ",
+            case.hosts, case.devices, measured.way
+        );
+        write!(
+            row,
+            "{} / {} / {} / {} | ",
+            measured.requests("falcon "),
+            measured.requests("tailscale "),
+            aws.calls_of("dynamodb "),
+            aws.calls_of("secrets "),
+        )?;
+        write!(
+            row,
+            "{} / {} / {} / {} | ",
+            kb(measured.bytes("falcon ")),
+            kb(measured.bytes("tailscale ")),
+            kb(aws.bytes_of("dynamodb ")),
+            kb(aws.bytes_of("secrets ")),
+        )?;
+        let pace = self.results.pace;
+        write!(
+            row,
+            "{} | {} + {} = {} ms | {:.2} | {:.1} | {:.1} | ",
+            measured.wall.as_millis(),
+            measured.chain.apis,
+            measured.chain.aws,
+            measured.chain.time(pace.apis, pace.aws).as_millis(),
+            self.results.of_floor(measured),
+            measured.cpu.as_secs_f64() * 1e3,
+            number(measured.peak_kib) / 1024.0,
+        )?;
+        write!(
+            row,
+            "{} | {} | {} | {:.1} | {:.3} |",
+            aws.reads,
+            aws.writes,
+            aws.events,
+            number(measured.log_bytes) / 1e3,
+            self.results.usage(measured, sync).month().total(),
+        )?;
+        Ok(row)
+    }
+
+    fn months(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "USD a month, every 15 minutes on arm64 in us-east-1, if every run were like this one:\n\n\
+             | Hosts, devices | sync | Lambda billed ms | Lambda time | Lambda requests | DynamoDB | Secrets Manager | \
+             EventBridge | logs | sum |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+        )?;
+        for (case, sync, measured) in &self.results.syncs {
+            let usage = self.results.usage(measured, *sync);
+            writeln!(
+                f,
+                "| {}, {} | {sync} | {} | {} |",
+                case.hosts,
+                case.devices,
+                usage.billed().as_millis(),
+                usage.month()
+            )?;
+        }
+        writeln!(f)
+    }
+
+    fn routes(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n<details><summary>Requests by route</summary>\n\n| Hosts, devices | sync | route | requests | kB received |\n\
+             | --- | --- | --- | ---: | ---: |"
+        )?;
+        for (case, sync, measured) in &self.results.syncs {
+            for (route, traffic) in measured.apis.iter().chain(&measured.aws.calls) {
+                writeln!(
+                    f,
+                    "| {}, {} | {sync} | `{route}` | {} | {:.1} |",
+                    case.hosts,
+                    case.devices,
+                    traffic.requests,
+                    number(traffic.bytes_out) / 1e3
+                )?;
+            }
+        }
+        writeln!(f, "\n</details>")
+    }
+}
