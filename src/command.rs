@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::clock::rfc3339;
+use crate::console::Call;
 use crate::domain::host::Score;
 use crate::domain::removal::Attributes;
 use crate::error::{plain, said};
@@ -93,6 +94,8 @@ pub enum Command {
         /// For a program or a person.
         format: Format,
     },
+    /// A dashboard's widget, or what is done in one.
+    Widget(Call),
     /// How things are.
     Status {
         /// Of one integration, or of all.
@@ -204,7 +207,8 @@ pub enum BadPayload {
 
 const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|\"check\"|\"status\"|\"preview\"|\"explain\"|\"audit\", …}, or an \
                         EventBridge event \"Posture Integration Changed\" or \"Posture Sync Requested\" from the source \
-                        \"falcon-posture-sync\", or one of Secrets Manager's about a new version of a secret";
+                        \"falcon-posture-sync\", or one of Secrets Manager's about a new version of a secret, or a call of a CloudWatch dashboard's \
+                        custom widget";
 
 /// The part of an EventBridge event that matters here.
 #[derive(Deserialize)]
@@ -228,6 +232,10 @@ impl Command {
         let Value::Object(object) = &payload else {
             return Err(BadPayload::Shape(kind_of(&payload)));
         };
+        // Before all else: nothing that a dashboard adds makes its call a command.
+        if Call::is_one(object) {
+            return Ok(Self::Widget(Call::parse(object)));
+        }
         match (object.get("command"), object.get("detail-type")) {
             (Some(Value::String(command)), _) => match command.as_str() {
                 "sync" => Self::sync(fields(payload)?),

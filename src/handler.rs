@@ -6,6 +6,9 @@ mod manage;
 mod preview;
 mod status;
 
+/// The alias by which dashboards reach the function. Who may invoke no more than that sees widgets, and commands nothing.
+const CONSOLE_ALIAS: &str = "console";
+
 use std::collections::BTreeSet;
 
 use lambda_runtime::Diagnostic;
@@ -14,6 +17,7 @@ use tracing::Instrument;
 
 use crate::check::{Check, failures};
 use crate::command::{AskedBy, BadPayload, Command, SyncOne};
+use crate::console;
 use crate::domain::status::RunOutcome;
 use crate::error::chain;
 use crate::events::{Event, EventError};
@@ -45,6 +49,11 @@ pub enum HandlerError {
         /// What was found, good and bad.
         checks: Vec<Check>,
     },
+    /// The way in for dashboards was used for something else.
+    #[error(
+        "the alias {CONSOLE_ALIAS} of the function serves dashboard widgets only; invoke the function itself"
+    )]
+    NotAllowed,
     /// Our own tables.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -65,6 +74,7 @@ impl From<HandlerError> for Diagnostic {
             HandlerError::Store(StoreError::NoIntegration { .. }) => "NoIntegration",
             HandlerError::Store(StoreError::IntegrationExists { .. }) => "IntegrationExists",
             HandlerError::Store(StoreError::Conflict { .. }) => "Conflict",
+            HandlerError::NotAllowed => "NotAllowed",
             HandlerError::Store(_) => "Storage",
             HandlerError::Events(_) => "Events",
             HandlerError::Encode(_) => "Bug",
@@ -95,7 +105,13 @@ async fn serve(
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     let by = |actor| Request::new(world, invocation, actor);
-    match Command::parse(payload)? {
+    let command = Command::parse(payload);
+    let by_console = invocation.alias.as_deref() == Some(CONSOLE_ALIAS);
+    if by_console && !matches!(command, Ok(Command::Widget(_))) {
+        tracing::warn!(run_id = invocation.id, "refused what is no widget");
+        return Err(HandlerError::NotAllowed);
+    }
+    match command? {
         Command::SyncAll => {
             let mut enabled = world.store.integrations().await?;
             enabled.retain(Integration::wants_runs);
@@ -131,6 +147,7 @@ async fn serve(
             rule,
             format,
         } => preview::preview(world, &integration, rule, format, invocation).await,
+        Command::Widget(call) => Box::pin(console::answer(world, &call, invocation)).await,
         Command::Explain {
             integration,
             device,

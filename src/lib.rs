@@ -10,6 +10,7 @@
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
 //! | [`check`], [`overview`], [`explain`], [`preview`] | whether an integration can work; how the integrations are; why a device has its score; what a posture would do |
+//! | [`console`] | the same for a dashboard, as HTML |
 //! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`], [`metrics`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log, to CloudWatch's metrics |
 //! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
 //!
@@ -49,6 +50,7 @@ pub mod check;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod console;
 pub mod domain;
 pub mod error;
 pub mod events;

@@ -41,6 +41,7 @@ async fn main() -> Result<(), Error> {
             id: event.context.request_id,
             caller: event.context.identity.map(|identity| identity.identity_id),
             alias: alias(&event.context.invoked_function_arn),
+            function_arn: event.context.invoked_function_arn,
         };
         handle(world, event.payload, &invocation)
             .await

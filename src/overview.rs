@@ -15,8 +15,8 @@ use crate::domain::status::Status;
 use crate::integration::{IntegrationId, Settings};
 use crate::store::{Integration, Lease};
 
-pub(crate) use text::moment;
 pub use text::text;
+pub(crate) use text::{distance, moment};
 
 /// An integration as it is shown.
 #[derive(Clone, Debug, Serialize)]

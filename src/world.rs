@@ -130,6 +130,8 @@ pub struct Invocation {
     pub deadline: Timestamp,
     /// Who invokes, where Lambda tells it: a Cognito identity.
     pub caller: Option<String>,
+    /// The ARN that it came by.
+    pub function_arn: String,
     /// The alias of the function that it came by, if it came by one.
     pub alias: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! How the scores of the devices are distributed: so many devices with each score.
 
 use std::collections::BTreeMap;
+use std::iter::Sum;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,16 @@ impl FromIterator<Score> for Distribution {
         let mut counts = BTreeMap::new();
         for score in scores {
             *counts.entry(score).or_default() += 1;
+        }
+        Self(counts)
+    }
+}
+
+impl<'a> Sum<&'a Self> for Distribution {
+    fn sum<I: Iterator<Item = &'a Self>>(distributions: I) -> Self {
+        let mut counts = BTreeMap::new();
+        for (score, count) in distributions.flat_map(Self::iter) {
+            *counts.entry(score).or_default() += count;
         }
         Self(counts)
     }

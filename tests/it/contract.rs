@@ -52,13 +52,14 @@ fn every_payload_file_is_understood() {
             Command::Explain { .. } => "explain",
             Command::Preview { .. } => "preview",
             Command::Status { .. } => "status",
+            Command::Widget(_) => "widget",
         });
     }
     assert_eq!(
         kinds,
         BTreeSet::from([
             "audit", "check", "connect", "event", "explain", "preview", "remove", "secret",
-            "status", "sync all", "sync one", "update"
+            "status", "sync all", "sync one", "update", "widget"
         ])
     );
 }

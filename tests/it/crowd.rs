@@ -37,6 +37,8 @@ async fn ask_as(world: &World, id: &str, payload: Value) -> Result<Value, Handle
         id: id.to_owned(),
         caller: None,
         alias: None,
+        function_arn: "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync"
+            .to_owned(),
         deadline: world
             .clock
             .now()

@@ -12,6 +12,7 @@
 mod aws;
 mod checks;
 mod company;
+mod console;
 mod contract;
 mod crawl;
 mod crowd;

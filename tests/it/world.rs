@@ -41,6 +41,8 @@ pub(crate) struct Stage {
     pub(crate) dynamodb: Server,
     /// Who invokes, as Lambda tells it.
     pub(crate) caller: Option<String>,
+    /// The alias that the function is asked by.
+    pub(crate) alias: Option<String>,
     runs: AtomicUsize,
 }
 
@@ -68,6 +70,7 @@ impl Stage {
             services,
             dynamodb,
             caller: None,
+            alias: None,
             runs: AtomicUsize::new(0),
         };
         stage.sims.falcon().put_account(Account::new("corp"));
@@ -168,7 +171,9 @@ impl Stage {
         let invocation = Invocation {
             id: format!("run-{run}"),
             caller: self.caller.clone(),
-            alias: None,
+            alias: self.alias.clone(),
+            function_arn: "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync"
+                .to_owned(),
             deadline: self
                 .world
                 .clock

@@ -80,7 +80,8 @@ fn assert_understood(command: &Command) {
         | Command::Sync(_)
         | Command::Check { .. }
         | Command::Status { .. }
-        | Command::Preview { .. } => {}
+        | Command::Preview { .. }
+        | Command::Widget(_) => {}
     }
 }
 

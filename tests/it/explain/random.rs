@@ -135,6 +135,8 @@ pub(super) async fn sight(stage: &Stage) -> (Look, Box<Sight>) {
         deadline: now + SignedDuration::from_mins(15),
         caller: None,
         alias: None,
+        function_arn: "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync"
+            .to_owned(),
     };
     let corp = "corp".to_owned().try_into().unwrap();
     let mut look = look(&stage.world, &corp, With::Nothing, &invocation)

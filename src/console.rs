@@ -1,0 +1,246 @@
+//! The console: what a CloudWatch dashboard's custom widgets show, and the little that can be done there.
+//!
+//! The dashboard calls the function with a widget's parameters at the top level and a `widgetContext` beside them, and
+//! shows the HTML that comes back. What is relied on here, and where it is written:
+//!
+//! - The shape of `widgetContext` (`theme`, `timezone`, `forms.all`): *Details about custom widgets in CloudWatch*. A
+//!   single element of the class `cwdb-no-default-styles` switches the dashboard's own styles off; `<style>` may be used.
+//! - `<cwdb-action>` acts on the element right before it, and holds the parameters of the next call as JSON:
+//!   *Interactivity in the custom widget in CloudWatch*.
+//! - Scripts, `<iframe>` and `<use>` are taken out of what is answered: *Security and JavaScript for custom widgets*.
+//! - `{"describe":true}` asks for the widget's documentation, as Markdown; inputs stand in a `<form>`, the button that sends
+//!   them after it: aws-samples/cloudwatch-custom-widgets-samples.
+//! - Not written anywhere: the sign of `timezone.offsetInMinutes`, so `offsetISO` goes before it; how long a dashboard
+//!   waits, so only `explain` and `check` call Falcon and Tailscale.
+//!
+//! No element has an `id`: several widgets share a page.
+
+mod audit;
+mod call;
+mod checks;
+mod explained;
+mod findings;
+mod history;
+mod overview;
+mod page;
+mod scores;
+#[cfg(test)]
+mod tests;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use maud::{Markup, html};
+use serde_json::Value;
+
+use crate::check::{self, Check};
+use crate::clock::Deadline;
+use crate::domain::audit::Record;
+use crate::events::Event;
+use crate::explain;
+use crate::handler::HandlerError;
+use crate::integration::IntegrationId;
+use crate::overview::Overview;
+use crate::retry::Budget;
+use crate::store::{Integration, Search, StoreError};
+use crate::world::{Invocation, World};
+
+pub use call::Call;
+use call::{Ask, View};
+use page::{Frame, note};
+
+/// What is answered to `{"describe":true}`.
+const DESCRIPTION: &str = include_str!("console/describe.md");
+
+/// So many changes are shown.
+const RECORDS: usize = 25;
+
+/// So many integrations' audit trails are searched at once.
+const SEARCHES: usize = 8;
+
+/// Serves a widget: HTML, and Markdown where the widget is asked to describe itself. What a person can have got wrong is
+/// said in the HTML.
+///
+/// # Errors
+/// Only for faults of our own.
+pub async fn answer(
+    world: &World,
+    call: &Call,
+    invocation: &Invocation,
+) -> Result<Value, HandlerError> {
+    let frame = Frame {
+        context: call.context,
+        now: world.clock.now(),
+        endpoint: &invocation.function_arn,
+        buttons: world.config.console_buttons,
+    };
+    let console = Console {
+        world,
+        invocation,
+        frame,
+    };
+    let body = match &call.ask {
+        Ok(Ask::Describe) => return Ok(DESCRIPTION.into()),
+        Ok(ask) => match console.serve(ask).await {
+            Err(HandlerError::Store(StoreError::NoIntegration { integration })) => {
+                note(&format!("There is no integration {integration}."))
+            }
+            body => body?,
+        },
+        Err(problem) => note(problem),
+    };
+    Ok(page::page(&frame, &body).into())
+}
+
+/// One call, and what it needs.
+struct Console<'a> {
+    world: &'a World,
+    invocation: &'a Invocation,
+    frame: Frame<'a>,
+}
+
+impl Console<'_> {
+    async fn serve(&self, ask: &Ask) -> Result<Markup, HandlerError> {
+        let frame = &self.frame;
+        match ask {
+            Ask::Describe => Ok(html! {}),
+            Ask::Show {
+                view,
+                integration,
+                min_score,
+            } => {
+                let overviews = self.overviews(integration.as_ref()).await?;
+                Ok(match view {
+                    View::Overview => overview::view(frame, &overviews),
+                    View::Scores => scores::view(&overviews, *min_score),
+                    View::History => history::view(frame, &overviews),
+                    View::Findings => findings::view(frame, &overviews),
+                    View::Audit => {
+                        let records = self.records(&overviews).await?;
+                        audit::view(frame, &records, overviews.len() > 1)
+                    }
+                    View::Explain => {
+                        explained::form(frame, &overviews, integration.as_ref(), None, None)
+                    }
+                })
+            }
+            Ask::Explain {
+                integration,
+                device,
+                only,
+            } => {
+                let overviews = self.overviews(only.as_ref()).await?;
+                let shown = self
+                    .explain(&overviews, integration.as_ref(), device)
+                    .await?;
+                let integration = integration.as_ref();
+                Ok(explained::form(
+                    frame,
+                    &overviews,
+                    integration,
+                    Some(device),
+                    Some(&shown),
+                ))
+            }
+            Ask::Sync(_) | Ask::Check(_) if !frame.buttons => Ok(note(
+                "This dashboard only shows. Whoever deploys the function can allow its buttons (CONSOLE_BUTTONS=true).",
+            )),
+            Ask::Sync(integration) => self.sync(integration).await,
+            Ask::Check(integration) => {
+                Ok(checks::view(integration, &self.check(integration).await?))
+            }
+        }
+    }
+
+    /// One integration, or all of them, by name.
+    async fn overviews(&self, only: Option<&IntegrationId>) -> Result<Vec<Overview>, StoreError> {
+        let store = &self.world.store;
+        let mut integrations: Vec<Integration> = match only {
+            Some(id) => vec![store.integration(id).await?],
+            None => store.integrations().await?,
+        };
+        integrations.sort_by(|a, b| a.id.cmp(&b.id));
+        let of = |integration| Overview::of(integration, &self.world.config, self.frame.now);
+        Ok(integrations.into_iter().map(of).collect())
+    }
+
+    /// Their newest changes. The trail is kept by integration, so each is searched.
+    async fn records(&self, overviews: &[Overview]) -> Result<Vec<Record>, StoreError> {
+        let search = |overview: &Overview| {
+            let search = Search {
+                integration: Some(overview.id.clone()),
+                device: None,
+                since: None,
+                until: None,
+                limit: RECORDS,
+                next: None,
+            };
+            async move { self.world.store.search_audit(&search).await }
+        };
+        let searches: Vec<_> = overviews.iter().map(search).collect();
+        let pages: Vec<_> = stream::iter(searches)
+            .buffered(SEARCHES)
+            .try_collect()
+            .await?;
+        let mut records: Vec<Record> = pages.into_iter().flat_map(|page| page.records).collect();
+        // An event's id begins with its time.
+        records.sort_by(|a, b| b.event_id.cmp(&a.event_id));
+        records.truncate(RECORDS);
+        Ok(records)
+    }
+
+    async fn explain(
+        &self,
+        overviews: &[Overview],
+        integration: Option<&IntegrationId>,
+        device: &str,
+    ) -> Result<Markup, HandlerError> {
+        if device.trim().is_empty() {
+            return Ok(note(
+                "Name a device: its node id, its name or its serial number.",
+            ));
+        }
+        let only = match overviews {
+            [one] => Some(&one.id),
+            _ => None,
+        };
+        let Some(integration) = integration.or(only) else {
+            return Ok(note("Choose an integration."));
+        };
+        let answer = Box::pin(explain::explain(
+            self.world,
+            integration,
+            device,
+            self.invocation,
+        ))
+        .await?;
+        Ok(explained::result(&self.frame, &answer))
+    }
+
+    /// Asks for a run of its own: it has its own time, and this call answers at once.
+    async fn sync(&self, id: &IntegrationId) -> Result<Markup, HandlerError> {
+        let integration = self.world.store.integration(id).await?;
+        if !integration.wants_runs() {
+            return Ok(note(&format!("{id} is disabled: nothing runs it.")));
+        }
+        let request = Event::SyncRequested {
+            integration: id.clone(),
+            reason: "console",
+        };
+        self.world.events.put(&[request]).await?;
+        tracing::info!(integration = %id, run_id = self.invocation.id, "a dashboard requested a sync of {id}");
+        Ok(note(&format!(
+            "A sync of {id} was asked for. It is to be seen here in a minute or so; a pause stays in force."
+        )))
+    }
+
+    async fn check(&self, id: &IntegrationId) -> Result<Vec<Check>, HandlerError> {
+        let world = self.world;
+        let others = world.store.integrations().await?;
+        let integration = world.store.integration(id).await?;
+        let deadline = Deadline::new(world.clock.clone(), self.invocation.deadline);
+        let budget = Budget::new(world.retries, world.clock.clone(), deadline);
+        Ok(match &integration.settings {
+            Ok(settings) => check::check(world, settings, &others, &budget).await?,
+            Err(error) => vec![Check::settings(error)],
+        })
+    }
+}

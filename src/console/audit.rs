@@ -1,0 +1,76 @@
+//! The newest changes.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::page::{Frame, cut, named, note};
+use crate::domain::audit::{Action, Record};
+
+/// The view; `several` if the records may be of more than one integration.
+pub(super) fn view(frame: &Frame<'_>, records: &[Record], several: bool) -> Markup {
+    if records.is_empty() {
+        return note("No change is recorded.");
+    }
+    html! {
+        table.fps-stack {
+            caption { "Newest changes" }
+            thead { tr {
+                th scope="col" { "When" }
+                th scope="col" { "What" }
+                th scope="col" { "From" }
+                th scope="col" { "To" }
+                th.fps-wide scope="col" { "By" }
+            } }
+            tbody { @for record in records { (row(frame, record, several)) } }
+        }
+    }
+}
+
+fn row(frame: &Frame<'_>, record: &Record, several: bool) -> Markup {
+    let reason = record.details["reason"].as_str();
+    html! {
+        tr {
+            td { (when(frame, record)) }
+            th.fps-row scope="row" {
+                (named(&record.target.name))
+                div.fps-m {
+                    @if several { (record.integration_id) ": " }
+                    @match (record.action, reason) {
+                        (Action::UpdateNodeAttribute, Some(reason)) => { (named(reason)) }
+                        (action, _) => { (action_name(action)) }
+                    }
+                }
+            }
+            td.fps-n { (value(&record.old)) }
+            td.fps-n { (value(&record.new)) }
+            td.fps-wide { (named(&record.actor)) }
+        }
+    }
+}
+
+/// When a record was made.
+pub(super) fn when(frame: &Frame<'_>, record: &Record) -> Markup {
+    let time = record.event_time.parse().map(|time| frame.at(time));
+    time.unwrap_or_else(|_| html! { (cut(&record.event_time)) })
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::CreateIntegration => "connected",
+        Action::UpdateIntegration => "settings changed",
+        Action::RemoveIntegration => "removed",
+        Action::UpdateNodeAttribute => "attribute changed",
+    }
+}
+
+/// What there was, or is. Of an attribute the value counts; settings are told by how many they are.
+pub(super) fn value(value: &Value) -> Markup {
+    match value {
+        Value::Object(fields) if fields.values().all(Value::is_number) => html! {
+            @for (key, value) in fields { span title=(cut(key)) { (value) } " " }
+        },
+        Value::Object(fields) => html! { (fields.len()) " settings" },
+        Value::Null => html! { "none" },
+        other => html! { (cut(&other.to_string())) },
+    }
+}

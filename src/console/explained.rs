@@ -1,0 +1,185 @@
+//! The form that asks about a device, and the explanation.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+use serde_json::json;
+
+use super::audit::{value, when};
+use super::page::{Frame, Mood, cut, named, note};
+use crate::domain::audit::Record;
+use crate::domain::explanation::{Candidate, Explanation, ReportedSerial, Verdict};
+use crate::domain::plan::Written;
+use crate::explain::{Answer, Trace};
+use crate::integration::IntegrationId;
+use crate::overview::Overview;
+
+/// The form with what was chosen and written, and the answer where there is one.
+pub(super) fn form(
+    frame: &Frame<'_>,
+    overviews: &[Overview],
+    chosen: Option<&IntegrationId>,
+    device: Option<&String>,
+    answer: Option<&Markup>,
+) -> Markup {
+    let parameters = match overviews {
+        [one] => json!({ "view": "explain", "action": "explain", "integration": one.id }),
+        _ => json!({ "view": "explain", "action": "explain" }),
+    };
+    html! {
+        form.fps-f {
+            @if overviews.len() > 1 {
+                label { "Integration"
+                    select name="integration" {
+                        @for one in overviews {
+                            option value=(one.id) selected[chosen == Some(&one.id)] { (one.id) }
+                        }
+                    }
+                }
+            }
+            label { "Device: node id, name or serial number"
+                input type="text" name="device" value=[device.map(|device| cut(device))] maxlength="255" autocomplete="off" {}
+            }
+            // The Enter key would send the form away from the dashboard; a button that is out of use stops it.
+            button type="submit" disabled hidden { "Explain" }
+        }
+        div.fps-go {
+            button type="button" { "Explain" }
+            cwdb-action action="call" display="widget" endpoint=(frame.endpoint) { (parameters.to_string()) }
+        }
+        @if let Some(answer) = answer { (answer) }
+    }
+}
+
+/// What came of it.
+pub(super) fn result(frame: &Frame<'_>, answer: &Answer) -> Markup {
+    html! {
+        @for text in answer.error.iter().chain(&answer.note) { (note(text)) }
+        @for explanation in &answer.explanations { (device(frame, explanation)) }
+        @if !answer.hosts.is_empty() { dl {
+            (hosts(frame, &answer.hosts, answer.hosts_omitted))
+        } }
+        @for trace in &answer.traces { (gone(frame, trace)) }
+        @if answer.omitted > 0 { p.fps-m { "and " (answer.omitted) " more" } }
+    }
+}
+
+fn device(frame: &Frame<'_>, explanation: &Explanation) -> Markup {
+    let mood = match explanation.verdict {
+        Verdict::Scored => Mood::Ok,
+        Verdict::External => Mood::Off,
+        _ => Mood::Failing,
+    };
+    html! {
+        div.fps-item {
+            h3 { (named(&explanation.name)) }
+            div.fps-score {
+                @match explanation.score {
+                    Some(score) => { (mood.badge(format!("score {score}"))) }
+                    None => { (mood.badge("no score")) }
+                }
+            }
+            p { "Because " (cut(&explanation.because)) "." }
+            @if let Some(remedy) = &explanation.remedy { (note(remedy)) }
+            dl {
+                (written(frame, explanation.written.as_ref()))
+                dt { "Next sync" } dd { (cut(&explanation.next)) }
+                dt { "Device" } dd {
+                    (named(&explanation.hostname)) ", " (named(&explanation.os)) ", " (named(&explanation.user))
+                    div.fps-m { "node " (named(&explanation.node_id.0)) }
+                }
+                (serials(&explanation.serials, explanation.serials_omitted))
+                (hosts(frame, &explanation.hosts, explanation.hosts_omitted))
+                (history(frame, &explanation.history))
+            }
+        }
+    }
+}
+
+/// A device that is not to be seen.
+fn gone(frame: &Frame<'_>, trace: &Trace) -> Markup {
+    html! {
+        div.fps-item {
+            h3 { @if !trace.name.is_empty() { (named(&trace.name)) } span.fps-m { "node " (named(&trace.node_id.0)) } }
+            dl {
+                (written(frame, trace.written.as_ref()))
+                (history(frame, &trace.history))
+            }
+        }
+    }
+}
+
+fn written(frame: &Frame<'_>, written: Option<&Written>) -> Markup {
+    html! {
+        dt { "Written" }
+        dd {
+            @match written {
+                None => { "nothing" }
+                Some(written) => {
+                    (written.key) " " b { (written.score) }
+                    @if let Some(at) = written.written_at { " " (frame.ago(at)) }
+                    div.fps-m { "by run " (named(&written.run_id)) }
+                }
+            }
+        }
+    }
+}
+
+fn serials(serials: &[ReportedSerial], omitted: usize) -> Markup {
+    html! {
+        dt { "Serials" }
+        dd {
+            @if serials.is_empty() { "none reported" }
+            @for serial in serials {
+                div {
+                    (named(&serial.reported))
+                    @if let Some(normal) = serial.serial.as_ref().filter(|normal| **normal != serial.reported) {
+                        span.fps-m { " means " (named(normal)) }
+                    }
+                    @if let Some(refused) = &serial.refused { span.fps-m { " is no serial number: " (cut(refused)) } }
+                }
+            }
+            @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }
+        }
+    }
+}
+
+fn hosts(frame: &Frame<'_>, hosts: &[Candidate], omitted: usize) -> Markup {
+    let seen = |seen: Option<Timestamp>| {
+        let told = seen.map(|seen| html! { "seen " (frame.ago(seen)) });
+        told.unwrap_or_else(|| html! { "never seen at a known time" })
+    };
+    html! {
+        dt { "Falcon hosts" }
+        dd {
+            @if hosts.is_empty() { "none with its serial numbers" }
+            @for host in hosts {
+                div {
+                    (named(host.hostname.as_deref().unwrap_or("a host without a name")))
+                    ", "
+                    @match host.score { Some(score) => { "score " (score) } None => { "no score" } }
+                    ", " (seen(host.last_seen))
+                    div.fps-m {
+                        @if host.decides { "Counts: " } @else { "Does not count: " }
+                        (cut(&host.because)) ". Serial " (named(&host.serial)) ", aid " (named(&host.aid.0)) "."
+                    }
+                }
+            }
+            @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }
+        }
+    }
+}
+
+fn history(frame: &Frame<'_>, history: &[Record]) -> Markup {
+    html! {
+        dt { "Changes" }
+        dd {
+            @if history.is_empty() { "none recorded" }
+            @for record in history {
+                div {
+                    (when(frame, record)) ": " (value(&record.old)) " to " (value(&record.new))
+                    @if let Some(reason) = record.details["reason"].as_str() { div.fps-m { (cut(reason)) } }
+                }
+            }
+        }
+    }
+}

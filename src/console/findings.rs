@@ -1,0 +1,73 @@
+//! What the latest runs noticed, with examples and what to do.
+
+use maud::{Markup, html};
+
+use super::page::{Frame, Mood, cut, named, note};
+use crate::domain::finding::{Finding, FindingKind};
+use crate::overview::Overview;
+
+/// So many are shown: who has more has the same several times.
+const SHOWN: usize = 60;
+
+/// The view. What takes access away, or may, comes first.
+pub(super) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
+    let mut all: Vec<(&Overview, &Finding)> = Vec::new();
+    for one in overviews {
+        let findings = one.status.iter().flat_map(|status| &status.findings);
+        all.extend(findings.map(|finding| (one, finding)));
+    }
+    if all.is_empty() {
+        let synced = overviews.iter().any(|one| one.status.is_some());
+        return note(if synced {
+            "The latest syncs noticed nothing that a person should know about."
+        } else {
+            "Nothing was synced yet."
+        });
+    }
+    all.sort_by_key(|(one, finding)| (mood(finding.kind), finding.kind, &one.id));
+    let several = overviews.len() > 1;
+    html! {
+        ul { @for (one, finding) in all.iter().take(SHOWN) {
+            li.fps-item {
+                h3 {
+                    (mood(finding.kind).badge(format!("{} {}", finding.count, title(finding.kind))))
+                    @if several { span { (one.id) } }
+                    @if let Some(status) = &one.status { span.fps-m { (frame.ago(status.last_sync)) } }
+                }
+                ul.fps-eg {
+                    @for example in &finding.examples { li { (named(example)) } }
+                    @if finding.count > finding.examples.len() {
+                        li { "and " (finding.count - finding.examples.len()) " more" }
+                    }
+                }
+                p.fps-m { (cut(&finding.remedy)) }
+            }
+        } }
+        @if all.len() > SHOWN { p.fps-m { "and " (all.len() - SHOWN) " more" } }
+    }
+}
+
+fn mood(kind: FindingKind) -> Mood {
+    match kind {
+        FindingKind::LostIdentity | FindingKind::RefusedWrites => Mood::Failing,
+        FindingKind::SuspiciousObservation | FindingKind::HeldRemovals => Mood::Held,
+        _ => Mood::Off,
+    }
+}
+
+fn title(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::LostIdentity => "lost their identity",
+        FindingKind::SuspiciousObservation => "suspicious observation",
+        FindingKind::NoIdentity => "without a posture identity",
+        FindingKind::Unmatched => "without a Falcon host",
+        FindingKind::Unassessed => "not assessed",
+        FindingKind::StaleHosts => "with stale hosts only",
+        FindingKind::PlaceholderSerials => "with a serial that is none",
+        FindingKind::SharedSerials => "serials shared by live hosts",
+        FindingKind::InvalidScores => "invalid scores",
+        FindingKind::RefusedWrites => "refused writes",
+        FindingKind::HeldRemovals => "held removals",
+        FindingKind::NativeIntegration => "native Falcon integration beside this one",
+    }
+}

@@ -1,0 +1,159 @@
+//! The integrations: state, last sync, counts, and what is wrong with them.
+
+use maud::{Markup, html};
+
+use super::page::{Frame, Mood, count, cut, note};
+use crate::overview::{Overview, State, Summary};
+
+/// The view. What needs a person comes first.
+pub(super) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
+    if overviews.is_empty() {
+        return note(
+            "No integration is connected yet. `make connect` connects a Falcon account to a tailnet.",
+        );
+    }
+    let mut sorted: Vec<&Overview> = overviews.iter().collect();
+    sorted.sort_by_key(|one| (urgency(one), &one.id));
+    html! {
+        @if overviews.len() > 1 { (summary(&Summary::of(overviews))) }
+        table.fps-stack {
+            caption { "Integrations" }
+            thead { tr {
+                th scope="col" { "State" }
+                th scope="col" { "Integration" }
+                th scope="col" { "Last sync" }
+                th scope="col" { "Last success" }
+                th scope="col" { "Matched devices" }
+                th.fps-wide scope="col" { "Next sync" }
+                @if frame.buttons { th scope="col" { "Do" } }
+            } }
+            tbody { @for one in sorted { (row(frame, one)) } }
+        }
+    }
+}
+
+/// A mood, but that who was not looked at for long goes before who is well.
+fn urgency(one: &Overview) -> Mood {
+    match Mood::of(one.state) {
+        Mood::Ok if one.overdue => Mood::Failing,
+        mood => mood,
+    }
+}
+
+fn summary(summary: &Summary) -> Markup {
+    let moods = [
+        (summary.failing, Mood::Failing, "failing"),
+        (summary.paused, Mood::Paused, "paused"),
+        (summary.held, Mood::Held, "held"),
+        (summary.overdue, Mood::Failing, "overdue"),
+        (summary.new, Mood::Off, "new"),
+        (summary.disabled, Mood::Off, "disabled"),
+        (summary.removing, Mood::Off, "being removed"),
+        (summary.ok, Mood::Ok, "ok"),
+    ];
+    html! {
+        div.fps-chips {
+            span { (count(summary.integrations, "integration")) }
+            @for (number, mood, word) in moods {
+                @if number > 0 { (mood.badge(format!("{number} {word}"))) }
+            }
+        }
+    }
+}
+
+fn row(frame: &Frame<'_>, one: &Overview) -> Markup {
+    let mood = Mood::of(one.state);
+    let troubles = troubles(frame, one);
+    let columns = if frame.buttons { "7" } else { "6" };
+    let status = one.status.as_ref();
+    html! {
+        tr class=[(!troubles.is_empty()).then_some("fps-has")] {
+            td {
+                (mood.badge(one.state))
+                @if one.overdue { " " (Mood::Failing.badge("overdue")) }
+            }
+            th scope="row" {
+                (one.id)
+                @if let Some(settings) = &one.settings {
+                    div.fps-m { (settings.cloud_id) " to " (settings.tailnet) ", " (settings.attribute_key) }
+                }
+            }
+            td {
+                @match status {
+                    Some(status) => { (frame.ago(status.last_sync)) div.fps-m { (status.outcome) } }
+                    None => { "none yet" }
+                }
+            }
+            td {
+                @match status.and_then(|status| status.last_success) {
+                    Some(success) => { (frame.ago(success)) div.fps-m { (frame.at(success)) } }
+                    None => { "never" }
+                }
+            }
+            td.fps-n {
+                @match status {
+                    Some(status) => {
+                        span.fps-t { (status.matched_count) " of " (status.possible_matched_count) }
+                        div.fps-m { (count(status.provider_host_count, "Falcon host")) }
+                    }
+                    None => { "unknown" }
+                }
+            }
+            td.fps-wide {
+                @match one.next_sync {
+                    Some(next) => { (frame.ago(next)) }
+                    None => { "never" }
+                }
+                @if one.lease.is_some() { div.fps-m { "running now" } }
+            }
+            @if frame.buttons {
+                td.fps-row { div.fps-b {
+                    (frame.button("Sync now", "sync", &one.id, Some(&format!("Sync {} now?", one.id))))
+                    (frame.button("Check", "check", &one.id, None))
+                } }
+            }
+        }
+        @if !troubles.is_empty() {
+            tr.fps-why { td.fps-row colspan=(columns) { @for (mood, trouble) in troubles {
+                p class=(mood.class()) { span { (trouble) } }
+            } } }
+        }
+    }
+}
+
+/// What is wrong, and until when.
+fn troubles(frame: &Frame<'_>, one: &Overview) -> Vec<(Mood, Markup)> {
+    let mut troubles = Vec::new();
+    if let Some(error) = &one.settings_error {
+        troubles.push((
+            Mood::Failing,
+            html! { "Its settings cannot be used: " (cut(error)) },
+        ));
+    }
+    if let Some(pause) = &one.pause {
+        troubles.push((
+            Mood::Paused,
+            html! {
+                "Paused until " (frame.at(pause.until)) " (" (pause.side) ", " (count(count_of(pause.attempts), "refusal"))
+                " since " (frame.at(pause.since)) "). " (cut(&pause.error))
+            },
+        ));
+    } else if let Some((status, error)) = one
+        .status
+        .as_ref()
+        .and_then(|status| Some((status, status.error.as_ref()?)))
+    {
+        troubles.push((Mood::after(status.outcome), html! { (cut(error)) }));
+    }
+    if let (State::Removing, Some(removal)) = (one.state, &one.removal) {
+        troubles.push((
+            Mood::Off,
+            html! { "Its removal was asked for " (frame.ago(removal.since)) " by " bdi { (cut(&removal.actor)) } "." },
+        ));
+    }
+    troubles
+}
+
+fn count_of(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

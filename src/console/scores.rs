@@ -1,0 +1,122 @@
+//! How the scores are distributed, and who would pass a threshold.
+
+use maud::{Markup, html};
+
+use super::page::{count, note};
+use crate::domain::host::Score;
+use crate::domain::scores::Distribution;
+use crate::overview::Overview;
+
+/// A column stands for so many scores; the last one has 100 as well.
+const WIDTH: u8 = 5;
+const COLUMNS: usize = 20;
+
+/// The heights in the picture, which is stretched to the widget.
+const HEIGHT: usize = 1_000;
+
+/// One column.
+#[derive(Clone, Copy, Default)]
+struct Column {
+    below: usize,
+    pass: usize,
+}
+
+/// The view: of one integration, or of all together.
+pub(super) fn view(overviews: &[Overview], min_score: Option<Score>) -> Markup {
+    let statuses = overviews.iter().filter_map(|one| one.status.as_ref());
+    let possible: usize = statuses
+        .clone()
+        .map(|status| status.possible_matched_count)
+        .sum();
+    let scores: Distribution = statuses.map(|status| &status.score_counts).sum();
+    let total = scores.total();
+    if total == 0 {
+        return note("No device has a score yet.");
+    }
+    html! {
+        div.fps-big {
+            @match min_score {
+                Some(min) => {
+                    @let pass = scores.at_least(min);
+                    div { b { (pass) } span.fps-key {} "pass at " (min) }
+                    div { b { (total - pass) } span class="fps-key fps-key-low" {} "below" }
+                }
+                None => { div { b { (total) } "with a score" } }
+            }
+            div { b { (possible.saturating_sub(total)) } "without a score" }
+        }
+        (histogram(&scores, min_score))
+    }
+}
+
+fn histogram(scores: &Distribution, min_score: Option<Score>) -> Markup {
+    let mut columns = [Column::default(); COLUMNS];
+    for (score, devices) in scores.iter() {
+        let at = usize::from(score.get() / WIDTH).min(COLUMNS - 1);
+        if min_score.is_some_and(|min| score < min) {
+            columns[at].below += devices;
+        } else {
+            columns[at].pass += devices;
+        }
+    }
+    let tallest = columns
+        .iter()
+        .map(|column| column.below + column.pass)
+        .max();
+    let tallest = tallest.unwrap_or(0).max(1);
+    let label = format!(
+        "Scores of {}, in steps of {WIDTH}",
+        count(scores.total(), "device")
+    );
+    html! {
+        div.fps-h {
+            @if let Some(min) = min_score {
+                // On the side where there is more room.
+                @let side = if min.get() > 50 {
+                    format!("right:{}%", Score::MAX - min.get())
+                } else {
+                    format!("left:{min}%")
+                };
+                span.fps-at style=(side) { "threshold " (min) }
+            }
+            svg role="img" aria-label=(label) viewBox={ "0 0 1000 " (HEIGHT) } preserveAspectRatio="none" {
+                title { (label) }
+                @for (at, column) in columns.iter().enumerate() {
+                    @if column.below + column.pass > 0 { (bar(at, *column, tallest)) }
+                }
+                @if let Some(min) = min_score {
+                    @let x = usize::from(min.get()) * 10;
+                    line.fps-cut vector-effect="non-scaling-stroke" x1=(x) x2=(x) y1="0" y2=(HEIGHT) {}
+                }
+            }
+            div class="fps-x fps-m" aria-hidden="true" {
+                @for mark in [0, 25, 50, 75, 100] { span { (mark) } }
+            }
+        }
+    }
+}
+
+/// Those below stand at the bottom of a column that the threshold divides.
+fn bar(at: usize, column: Column, tallest: usize) -> Markup {
+    let first = at * usize::from(WIDTH);
+    let last = if at + 1 == COLUMNS {
+        usize::from(Score::MAX)
+    } else {
+        first + usize::from(WIDTH) - 1
+    };
+    // A single device among thousands is still to be seen.
+    let height = |devices: usize| match devices {
+        0 => 0,
+        devices => (devices * HEIGHT / tallest).max(12),
+    };
+    let (below, pass) = (height(column.below), height(column.pass));
+    let devices = count(column.below + column.pass, "device");
+    let x = at * 50 + 3;
+    html! {
+        g {
+            title { (first) " to " (last) ": " (devices) }
+            @if below > 0 { rect.fps-below x=(x) width="44" y=(HEIGHT.saturating_sub(below)) height=(below) {} }
+            @if pass > 0 { rect.fps-pass x=(x) width="44" y=(HEIGHT.saturating_sub(below + pass)) height=(pass) {} }
+        }
+    }
+}

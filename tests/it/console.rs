@@ -1,0 +1,301 @@
+//! The dashboard's widgets, through the handler; the pages that `make console` looks at with a browser.
+
+mod pages;
+
+use lambda_runtime::Diagnostic;
+use posture_simulators::{Account, GeneratorSpec, Side};
+use serde_json::{Value, json};
+
+use crate::company::Company;
+use crate::world::Stage;
+
+const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync";
+
+/// A widget with these parameters, as a dashboard calls for it.
+fn widget(parameters: Value) -> Value {
+    let mut payload = parameters;
+    payload["widgetContext"] = json!({
+        "theme": "light", "timezone": {"label": "UTC", "offsetISO": "+00:00", "offsetInMinutes": 0},
+        "forms": {"all": {}}, "width": 588, "height": 369
+    });
+    payload
+}
+
+async fn shown(stage: &Stage, parameters: Value) -> String {
+    let answer = stage.ask(widget(parameters)).await;
+    answer.as_str().unwrap().to_owned()
+}
+
+async fn view(stage: &Stage, view: &str) -> String {
+    shown(stage, json!({"view": view})).await
+}
+
+fn assert_says(html: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(html.contains(part), "{part:?} is not in {html}");
+    }
+}
+
+fn with_buttons(mut stage: Stage) -> Stage {
+    stage.world.config.console_buttons = true;
+    stage
+}
+
+#[tokio::test]
+async fn a_healthy_integration_is_shown_from_all_sides() {
+    let stage = Stage::synced().await;
+    stage.requests();
+    assert_says(
+        &view(&stage, "overview").await,
+        &[
+            "</svg>ok</span>",
+            ">corp<",
+            "40 of 40",
+            "60 Falcon hosts",
+            "synced",
+        ],
+    );
+    assert_says(
+        &shown(&stage, json!({"view": "scores", "minScore": 70})).await,
+        &["pass at 70", "threshold 70", "<svg role=\"img\""],
+    );
+    assert_says(
+        &view(&stage, "history").await,
+        &["40 written", "the last 24 hours"],
+    );
+    assert_says(
+        &view(&stage, "audit").await,
+        &["falcon-posture-sync", "none"],
+    );
+    assert_says(&view(&stage, "findings").await, &["noticed nothing"]);
+    assert_says(&view(&stage, "explain").await, &["name=\"device\"", ARN]);
+    assert!(stage.requests().is_empty(), "nobody is asked for a view");
+}
+
+#[tokio::test]
+async fn scores_that_pass_are_counted() {
+    let stage = Stage::synced().await;
+    let html = shown(&stage, json!({"view": "scores", "minScore": "50"})).await;
+    let pass = stage
+        .scores()
+        .values()
+        .filter(|score| **score >= 50)
+        .count();
+    assert_says(
+        &html,
+        &[
+            &format!("<b>{pass}</b>"),
+            &format!("<b>{}</b>", 40 - pass),
+            "<b>0</b>without a score",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_connected() {
+    let stage = Stage::empty().await;
+    for (name, part) in [
+        ("overview", "make connect"),
+        ("scores", "No device has a score"),
+        ("history", "Nothing was synced"),
+        ("findings", "Nothing was synced"),
+        ("audit", "No change is recorded"),
+        ("explain", "name=\"device\""),
+    ] {
+        assert_says(&view(&stage, name).await, &[part]);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_and_its_reason_are_shown() {
+    let stage = Stage::synced().await;
+    lock_out(&stage);
+    stage.sync().await;
+    assert_says(
+        &view(&stage, "overview").await,
+        &["</svg>paused</span>", "Paused until", "Falcon", "1 refusal"],
+    );
+}
+
+#[tokio::test]
+async fn one_integration_can_be_chosen() {
+    let stage = Stage::synced().await;
+    let spec = GeneratorSpec::plain(10, 5);
+    Company::connect(&stage, Account::new("labs"), &spec).await;
+    let all = view(&stage, "overview").await;
+    assert_says(&all, &["2 integrations", ">corp<", ">labs<", "1 new"]);
+    let labs = shown(&stage, json!({"view": "overview", "integration": "labs"})).await;
+    assert!(labs.contains("labs") && !labs.contains("corp"), "{labs}");
+    let audit = shown(&stage, json!({"view": "audit", "integration": "labs"})).await;
+    assert!(
+        audit.contains("connected") && !audit.contains("corp"),
+        "{audit}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_understood_is_told_where_the_widget_would_be() {
+    let stage = Stage::empty().await;
+    for (parameters, part) in [
+        (json!({"view": "<b>"}), "no view &quot;&lt;b&gt;&quot;"),
+        (json!({"view": 7}), "no view 7"),
+        (json!({"integration": "A B"}), "no name of an integration"),
+        (json!({"integration": "corp"}), "There is no integration"),
+        (json!({"view": "scores", "minScore": 101}), "from 0 to 100"),
+        (json!({"action": "burn"}), "no such button"),
+        (json!({"action": "sync"}), "names no integration"),
+    ] {
+        let html = shown(&stage, parameters).await;
+        assert_says(&html, &["fps-note", part]);
+        assert!(!html.contains("<b>"), "{html}");
+    }
+}
+
+#[tokio::test]
+async fn a_widget_describes_itself() {
+    let stage = Stage::empty().await;
+    for payload in [json!({"describe": true}), widget(json!({"describe": true}))] {
+        let answer = stage.ask(payload).await;
+        assert_says(
+            answer.as_str().unwrap(),
+            &["## Falcon posture sync", "minScore"],
+        );
+    }
+}
+
+#[tokio::test]
+async fn buttons_are_neither_shown_nor_served_unless_allowed() {
+    let stage = Stage::synced().await;
+    assert!(!view(&stage, "overview").await.contains("<button"));
+    stage.requests();
+    for action in ["sync", "check"] {
+        let html = shown(&stage, json!({"action": action, "integration": "corp"})).await;
+        assert_says(&html, &["only shows"]);
+    }
+    assert!(stage.requests().is_empty());
+    assert!(requested(&stage).is_empty());
+}
+
+/// The reasons of the syncs that were requested of `corp`.
+fn requested(stage: &Stage) -> Vec<String> {
+    let held = stage.services.held();
+    let events = &held.events;
+    let requests = events
+        .iter()
+        .filter(|event| event["DetailType"] == "Posture Sync Requested");
+    requests
+        .map(|event| {
+            let detail: Value = serde_json::from_str(event["Detail"].as_str().unwrap()).unwrap();
+            assert_eq!(detail["integration"], "corp");
+            detail["reason"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_button_asks_for_a_sync() {
+    let stage = with_buttons(Stage::synced().await);
+    assert_says(
+        &view(&stage, "overview").await,
+        &[
+            "confirmation=\"Sync corp now?\"",
+            "{&quot;action&quot;:&quot;sync&quot;,&quot;integration&quot;:&quot;corp&quot;}</cwdb-action>",
+            &format!("endpoint=\"{ARN}\""),
+        ],
+    );
+    stage.requests();
+    let button = json!({"action": "sync", "integration": "corp"});
+    assert_says(&shown(&stage, button.clone()).await, &["was asked for"]);
+    assert_eq!(requested(&stage), ["console"]);
+    assert!(stage.requests().is_empty(), "the run is another invocation");
+    stage.update(json!({"enabled": false})).await;
+    assert_says(&shown(&stage, button).await, &["corp is disabled"]);
+    assert_eq!(requested(&stage), ["console"]);
+}
+
+#[tokio::test]
+async fn a_button_checks() {
+    let stage = with_buttons(Stage::synced().await);
+    let button = json!({"action": "check", "integration": "corp"});
+    assert_says(
+        &shown(&stage, button.clone()).await,
+        &["corp can work", "passed"],
+    );
+    lock_out(&stage);
+    assert_says(
+        &shown(&stage, button).await,
+        &["corp cannot work", "Falcon token", "failed"],
+    );
+}
+
+#[tokio::test]
+async fn the_consoles_alias_serves_widgets_only() {
+    let mut stage = Stage::synced().await;
+    stage.alias = Some("console".to_owned());
+    let before = stage.items("integrations").await;
+    for payload in [
+        json!({"command": "sync"}),
+        json!({"command": "remove", "integration": "corp"}),
+        json!({"command": "status"}),
+        json!({"command": "explain", "integration": "corp", "device": "x"}),
+        json!({"command": "remove", "integration": "corp", "describe": true}),
+        json!({"source": "falcon-posture-sync", "detail-type": "Posture Sync Requested", "detail": {"integration": "corp"}}),
+        json!({"x": 1}),
+        json!(null),
+    ] {
+        let error = stage.try_ask(payload.clone()).await.unwrap_err();
+        assert_eq!(
+            Diagnostic::from(error).error_type,
+            "NotAllowed",
+            "{payload}"
+        );
+    }
+    // Nothing that is sent beside the context makes a command of it.
+    let html = shown(&stage, json!({"command": "remove", "integration": "corp"})).await;
+    assert_says(&html, &["</svg>ok</span>"]);
+    assert_eq!(stage.items("integrations").await, before);
+}
+
+/// A new Falcon secret that Falcon refuses.
+fn lock_out(stage: &Stage) {
+    let secret = json!({"clientId": "0".repeat(32), "clientSecret": "not-it"});
+    stage.services.put_secret("corp/falcon", secret);
+}
+
+/// The form with these inputs, sent.
+async fn explain(stage: &Stage, inputs: Value) -> String {
+    let mut payload = widget(json!({"view": "explain", "action": "explain"}));
+    payload["widgetContext"]["forms"]["all"] = inputs;
+    stage.ask(payload).await.as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_device_is_explained() {
+    let stage = Stage::synced().await;
+    let (node, score) = stage.scores().pop_first().unwrap();
+    let html = explain(&stage, json!({"integration": "", "device": node})).await;
+    assert_says(
+        &html,
+        &[
+            &format!("score {score}</span>"),
+            &format!("value=\"{node}\""),
+            "Because",
+            "Counts:",
+        ],
+    );
+    for (inputs, part) in [
+        (json!({}), "Name a device"),
+        (json!({"device": " "}), "Name a device"),
+        (json!({"device": "<nobody>"}), "Nothing is known"),
+        (
+            json!({"device": "x", "integration": "labs"}),
+            "no integration",
+        ),
+        (json!({"device": "x".repeat(256)}), "255 characters"),
+    ] {
+        assert_says(&explain(&stage, inputs).await, &[part]);
+    }
+    stage.sims.requests().clear();
+    view(&stage, "explain").await;
+    assert_eq!(stage.sims.requests().of(Side::Falcon).len(), 0);
+}

@@ -1,0 +1,197 @@
+//! Every view in every situation, left in `target/tmp/console` for `make console` to look at with a browser.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use posture_simulators::{Account, Device, Fault, GeneratorSpec, Host, Matcher, Side};
+use serde_json::{Value, json};
+
+use super::{lock_out, with_buttons};
+use crate::company::Company;
+use crate::world::{Stage, TAILNET};
+
+const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/console");
+
+const EVENT: &str = "2026-01-15T11:00:00Z";
+
+/// Lets the schedule tick so often.
+async fn ticks(stage: &Stage, ticks: usize) {
+    for _ in 0..ticks {
+        stage.world.clock.advance(Duration::from_mins(14));
+        stage.sync().await;
+    }
+}
+
+/// An integration with half a day behind it: quiet hours, changes, and a device of each kind.
+async fn lived_in() -> Stage {
+    let spec = GeneratorSpec {
+        hosts: 240,
+        devices: 160,
+        ..GeneratorSpec::default()
+    };
+    let stage = with_buttons(Stage::of(&spec).await);
+    ticks(&stage, 6).await;
+    let aids: Vec<String> = {
+        let records = stage.items("nodes").await;
+        let aid = |record: &Value| record["aid"].as_str().unwrap().to_owned();
+        records.iter().map(aid).collect()
+    };
+    for (n, quiet) in [(3, 8), (11, 2), (29, 12)] {
+        let falcon = stage.sims.falcon();
+        falcon.set_score("corp", &aids[n], 40 + n).unwrap();
+        ticks(&stage, quiet).await;
+    }
+    stage.update(json!({"maxHostAgeDays": 30})).await;
+    ticks(&stage, 1).await;
+    stage
+}
+
+/// Writes the answers to these calls, in both themes.
+async fn write(stage: &Stage, situation: &str, calls: &[(&str, Value)]) {
+    fs::create_dir_all(FOLDER).unwrap();
+    for theme in ["light", "dark"] {
+        for (name, call) in calls {
+            let mut payload = call.clone();
+            let forms = payload.as_object_mut().unwrap().remove("forms");
+            payload["widgetContext"] = json!({
+                "theme": theme, "forms": {"all": forms},
+                "timezone": {"label": "Local", "offsetISO": "+01:00", "offsetInMinutes": 60}
+            });
+            let page = stage.ask(payload).await;
+            let file = format!("{situation}.{name}.{theme}.html");
+            fs::write(Path::new(FOLDER).join(file), page.as_str().unwrap()).unwrap();
+        }
+    }
+}
+
+fn views() -> Vec<(&'static str, Value)> {
+    let views = ["overview", "history", "findings", "audit", "explain"];
+    let mut calls: Vec<_> = views
+        .into_iter()
+        .map(|view| (view, json!({ "view": view })))
+        .collect();
+    calls.push(("scores", json!({"view": "scores", "minScore": 70})));
+    calls
+}
+
+fn explained(device: &str) -> (&'static str, Value) {
+    let call = json!({"view": "explain", "action": "explain", "forms": {"integration": "corp", "device": device}});
+    ("explained", call)
+}
+
+fn checked() -> (&'static str, Value) {
+    ("checked", json!({"action": "check", "integration": "corp"}))
+}
+
+#[tokio::test]
+async fn healthy() {
+    let stage = lived_in().await;
+    let (node, _) = stage.scores().pop_first().unwrap();
+    let mut calls = views();
+    calls.extend([explained(&node), checked()]);
+    calls.push(("trouble", json!({"view": "nothing"})));
+    write(&stage, "healthy", &calls).await;
+}
+
+#[tokio::test]
+async fn paused() {
+    let stage = lived_in().await;
+    lock_out(&stage);
+    ticks(&stage, 3).await;
+    let mut calls = views();
+    calls.extend([explained("nobody"), checked()]);
+    write(&stage, "paused", &calls).await;
+}
+
+#[tokio::test]
+async fn held() {
+    let stage = lived_in().await;
+    let hosts = stage.sims.falcon().hosts("corp").unwrap();
+    for host in hosts.iter().take(200) {
+        let falcon = stage.sims.falcon();
+        falcon.remove_host("corp", &host.device_id).unwrap();
+    }
+    ticks(&stage, 2).await;
+    assert_eq!(stage.corp().await["status"]["outcome"], "held");
+    write(&stage, "held", &views()).await;
+}
+
+#[tokio::test]
+async fn failing() {
+    let stage = lived_in().await;
+    let all = Matcher::side(Side::Tailscale);
+    stage.sims.faults().add(Fault::status(all, 400).always());
+    ticks(&stage, 2).await;
+    write(&stage, "failing", &views()).await;
+}
+
+#[tokio::test]
+async fn empty() {
+    write(&with_buttons(Stage::empty().await), "empty", &views()).await;
+}
+
+#[tokio::test]
+async fn forty() {
+    let stage = with_buttons(Stage::synced().await);
+    for n in 1..40_u64 {
+        let account = Account::new(&format!(
+            "plant-{n:02}-{}",
+            "x".repeat(usize::from(n == 7) * 40)
+        ));
+        let spec = GeneratorSpec {
+            seed: n,
+            ..GeneratorSpec::plain(12, 8)
+        };
+        let plant = Company::connect(&stage, account, &spec).await;
+        if n % 13 == 0 {
+            continue;
+        }
+        if n % 9 == 4 {
+            let secret = json!({"clientId": "0".repeat(32), "clientSecret": "not-it"});
+            stage
+                .services
+                .put_secret(&format!("{}/falcon", plant.name), secret);
+        }
+        stage.ask(plant.requested()).await;
+    }
+    write(&stage, "forty", &views()).await;
+}
+
+#[tokio::test]
+async fn hostile() {
+    let stage = with_buttons(Stage::empty().await);
+    let payload = json!({
+        "command": "connect", "integration": crate::world::corp(json!({})), "check": false,
+        "actor": "<script>alert(1)</script>\"><img src=x onerror=alert(1)>"
+    });
+    stage.ask(payload).await;
+    let long = "W".repeat(200);
+    let names = [
+        "<script>alert(1)</script>",
+        "\"><img src=x onerror=alert(1)>",
+        "' onmouseover='alert(1)",
+        "\u{202e}gpj.exe\u{202c}",
+        "שלום-עולם",
+        "</style></svg><iframe src=//evil>",
+        "{\"action\":\"sync\"}</cwdb-action>",
+        long.as_str(),
+        "\u{0}\u{1b}[31mred",
+        "",
+    ];
+    for (n, name) in names.into_iter().enumerate() {
+        let (serial, aid) = (format!("SN<b>{n}'\"&"), format!("{n:032x}"));
+        let device = Device::new(&format!("n{n}"), name, [serial.clone()]);
+        stage.sims.tailscale().put_device(TAILNET, device).unwrap();
+        // Every third has no host, so that findings name it.
+        if n % 3 > 0 {
+            let host = Host::new(&aid, &serial, name, EVENT);
+            stage.sims.falcon().put_host("corp", host).unwrap();
+            stage.sims.falcon().set_score("corp", &aid, 60 + n).unwrap();
+        }
+    }
+    ticks(&stage, 2).await;
+    let mut calls = views();
+    calls.push(explained("n1"));
+    write(&stage, "hostile", &calls).await;
+}
