@@ -90,6 +90,9 @@ $(TOOLS)/cross.stamp: infra/requirements-cross.txt | $(VENV)/bin/python
 $(TOOLS)/local.stamp: tests/local/requirements.txt $(TOOLS)/deploy.stamp | $(VENV)/bin/python
 	$(pip-install)
 
+$(TOOLS)/console.stamp: tests/console/requirements.txt | $(VENV)/bin/python
+	$(pip-install)
+
 # Compiled once, in a few minutes.
 $(CARGO_DENY)/bin/cargo-deny:
 	cargo install --quiet --locked cargo-deny@$(patsubst $(TOOLS)/cargo-deny-%,%,$(CARGO_DENY)) --root $(CARGO_DENY)
@@ -107,8 +110,8 @@ check: $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny ## Format, lints, docs,
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	$(CARGO_DENY)/bin/cargo-deny --locked --config infra/deny.toml check bans licenses sources
 	$(VENV)/bin/cfn-lint infra/state.yaml infra/triggers.yaml infra/console.yaml
-	$(VENV)/bin/ruff check --config tests/local/ruff.toml tests/local
-	$(VENV)/bin/ruff format --config tests/local/ruff.toml --check tests/local
+	$(VENV)/bin/ruff check --config tests/local/ruff.toml tests/local tests/console
+	$(VENV)/bin/ruff format --config tests/local/ruff.toml --check tests/local tests/console
 
 .PHONY: advisories
 advisories: $(CARGO_DENY)/bin/cargo-deny ## Known vulnerabilities of the dependencies, from RustSec's database, which it fetches
@@ -118,6 +121,18 @@ advisories: $(CARGO_DENY)/bin/cargo-deny ## Known vulnerabilities of the depende
 test: $(TOOLS)/local.stamp ## All tests; the last ones deploy to a local AWS and run there
 	cargo test --locked --workspace
 	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/local
+
+.PHONY: console-pages
+console-pages: $(TOOLS)/console.stamp
+	cargo test --locked --test it console::pages
+
+.PHONY: console
+console: console-pages ## The dashboard's widgets in a real browser (CHROMIUM=...) and an HTML validator (JAVA=...)
+	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/console
+
+.PHONY: screenshots
+screenshots: console-pages ## The README's pictures of the dashboard, into infra/console/
+	@$(VENV)/bin/python tests/console/screenshots.py
 
 # The function is built by itself, as it is deployed: together with other crates it would get their features, too.
 .PHONY: bench

@@ -1,7 +1,9 @@
 //! The newest changes.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::page::{Frame, cut, named, note};
 use crate::domain::audit::{Action, Record};
@@ -28,6 +30,7 @@ pub(super) fn view(frame: &Frame<'_>, records: &[Record], several: bool) -> Mark
 
 fn row(frame: &Frame<'_>, record: &Record, several: bool) -> Markup {
     let reason = record.details["reason"].as_str();
+    let (from, to) = sides(record);
     html! {
         tr {
             td { (when(frame, record)) }
@@ -41,8 +44,8 @@ fn row(frame: &Frame<'_>, record: &Record, several: bool) -> Markup {
                     }
                 }
             }
-            td.fps-n { (value(&record.old)) }
-            td.fps-n { (value(&record.new)) }
+            td.fps-n data-l="From" { (from) }
+            td.fps-n data-l="To" { (to) }
             td.fps-wide { (named(&record.actor)) }
         }
     }
@@ -52,6 +55,25 @@ fn row(frame: &Frame<'_>, record: &Record, several: bool) -> Markup {
 pub(super) fn when(frame: &Frame<'_>, record: &Record) -> Markup {
     let time = record.event_time.parse().map(|time| frame.at(time));
     time.unwrap_or_else(|_| html! { (cut(&record.event_time)) })
+}
+
+/// Before and after. Of settings only those that differ.
+fn sides(record: &Record) -> (Markup, Markup) {
+    let (Value::Object(old), Value::Object(new)) = (&record.old, &record.new) else {
+        return (value(&record.old), value(&record.new));
+    };
+    if record.action != Action::UpdateIntegration {
+        return (value(&record.old), value(&record.new));
+    }
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let differ = |name: &&String| old.get(*name) != new.get(*name);
+    let names: Vec<&String> = names.into_iter().filter(differ).collect();
+    let side = |settings: &Map<String, Value>| {
+        html! { @for name in &names {
+            div.fps-any { (cut(name)) ": " (settings.get(*name).map_or_else(|| html! { "default" }, value)) }
+        } }
+    };
+    (side(old), side(new))
 }
 
 fn action_name(action: Action) -> &'static str {

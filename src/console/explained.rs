@@ -37,7 +37,7 @@ pub(super) fn form(
                 }
             }
             label { "Device: node id, name or serial number"
-                input type="text" name="device" value=[device.map(|device| cut(device))] maxlength="255" autocomplete="off" {}
+                input type="text" name="device" value=[device.map(|device| cut(device))] maxlength="255" autocomplete="off";
             }
             // The Enter key would send the form away from the dashboard; a button that is out of use stops it.
             button type="submit" disabled hidden { "Explain" }

@@ -13,6 +13,9 @@ use crate::overview::Overview;
 /// So many rows are shown.
 const ROWS: usize = 30;
 
+/// So many integrations have a strip.
+const STRIPS: usize = 6;
+
 /// The strip shows so much time, in so many steps.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const STEPS: i64 = 1_440;
@@ -26,13 +29,23 @@ pub(super) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
     }
     rows.sort_by_key(|(_, stretch)| Reverse(stretch.until));
     let several = overviews.len() > 1;
+    // Of many, those that have or had trouble.
+    let mut strips: Vec<&Overview> = overviews
+        .iter()
+        .filter(|one| !stretches(one).is_empty())
+        .collect();
+    strips.sort_by_key(|one| {
+        let worst = stretches(one)
+            .iter()
+            .map(|stretch| Mood::after(stretch.outcome))
+            .min();
+        (Mood::of(one.state), worst, &one.id)
+    });
     html! {
-        @for one in overviews {
-            @if !stretches(one).is_empty() {
-                div.fps-strip {
-                    div.fps-m { (one.id) ", the last 24 hours" }
-                    (strip(frame.now, one))
-                }
+        @for one in strips.iter().take(STRIPS) {
+            div.fps-strip {
+                div.fps-m { (one.id) ", the last 24 hours" }
+                (strip(frame.now, one))
             }
         }
         table.fps-stack {

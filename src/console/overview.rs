@@ -72,25 +72,26 @@ fn row(frame: &Frame<'_>, one: &Overview) -> Markup {
                 (mood.badge(one.state))
                 @if one.overdue { " " (Mood::Failing.badge("overdue")) }
             }
-            th scope="row" {
+            th.fps-any scope="row" {
                 (one.id)
                 @if let Some(settings) = &one.settings {
-                    div.fps-m { (settings.cloud_id) " to " (settings.tailnet) ", " (settings.attribute_key) }
+                    div class="fps-m fps-any" { "Falcon " (settings.cloud_id) " to tailnet " (settings.tailnet) }
+                    div class="fps-m fps-any" { (settings.attribute_key) }
                 }
             }
-            td {
+            td data-l="Last sync" {
                 @match status {
                     Some(status) => { (frame.ago(status.last_sync)) div.fps-m { (status.outcome) } }
                     None => { "none yet" }
                 }
             }
-            td {
+            td data-l="Last success" {
                 @match status.and_then(|status| status.last_success) {
                     Some(success) => { (frame.ago(success)) div.fps-m { (frame.at(success)) } }
                     None => { "never" }
                 }
             }
-            td.fps-n {
+            td.fps-n data-l="Matched devices" {
                 @match status {
                     Some(status) => {
                         span.fps-t { (status.matched_count) " of " (status.possible_matched_count) }

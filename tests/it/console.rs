@@ -7,7 +7,7 @@ use posture_simulators::{Account, GeneratorSpec, Side};
 use serde_json::{Value, json};
 
 use crate::company::Company;
-use crate::world::Stage;
+use crate::world::{Stage, falcon_secret};
 
 const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync";
 
@@ -182,12 +182,11 @@ fn requested(stage: &Stage) -> Vec<String> {
     let events = &held.events;
     let requests = events
         .iter()
-        .filter(|event| event["DetailType"] == "Posture Sync Requested");
+        .filter(|event| event["detail-type"] == "Posture Sync Requested");
     requests
         .map(|event| {
-            let detail: Value = serde_json::from_str(event["Detail"].as_str().unwrap()).unwrap();
-            assert_eq!(detail["integration"], "corp");
-            detail["reason"].as_str().unwrap().to_owned()
+            assert_eq!(event["detail"]["integration"], "corp");
+            event["detail"]["reason"].as_str().unwrap().to_owned()
         })
         .collect()
 }
@@ -258,7 +257,8 @@ async fn the_consoles_alias_serves_widgets_only() {
 
 /// A new Falcon secret that Falcon refuses.
 fn lock_out(stage: &Stage) {
-    let secret = json!({"clientId": "0".repeat(32), "clientSecret": "not-it"});
+    let mut secret = falcon_secret("corp");
+    secret["clientSecret"] = "not-it".into();
     stage.services.put_secret("corp/falcon", secret);
 }
 

@@ -1,6 +1,7 @@
 //! Every view in every situation, left in `target/tmp/console` for `make console` to look at with a browser.
 
 use std::fs;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,6 +32,20 @@ async fn lived_in() -> Stage {
         ..GeneratorSpec::default()
     };
     let stage = with_buttons(Stage::of(&spec).await);
+    // A company with more good machines than bad ones, and APIs that take their time.
+    for (aid, score) in stage.sims.falcon().scores("corp").unwrap() {
+        let score = score.as_i64().unwrap_or(0);
+        let falcon = stage.sims.falcon();
+        falcon
+            .set_score("corp", &aid, 100 - score * score / 140)
+            .unwrap();
+    }
+    let clock = stage.world.clock.clone();
+    stage
+        .sims
+        .on_request(Matcher::side(Side::Falcon), move |_| {
+            clock.advance(Duration::from_millis(137));
+        });
     ticks(&stage, 6).await;
     let aids: Vec<String> = {
         let records = stage.items("nodes").await;
@@ -133,12 +148,12 @@ async fn empty() {
 
 #[tokio::test]
 async fn forty() {
-    let stage = with_buttons(Stage::synced().await);
+    let mut stage = with_buttons(Stage::synced().await);
+    // A minute passes with each request.
+    stage.world.config.sync_interval_minutes = NonZeroU16::new(60).unwrap();
     for n in 1..40_u64 {
-        let account = Account::new(&format!(
-            "plant-{n:02}-{}",
-            "x".repeat(usize::from(n == 7) * 40)
-        ));
+        let long = "-x".repeat(if n == 7 { 20 } else { 0 });
+        let account = Account::new(&format!("plant-{n:02}{long}"));
         let spec = GeneratorSpec {
             seed: n,
             ..GeneratorSpec::plain(12, 8)
