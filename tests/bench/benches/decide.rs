@@ -38,6 +38,8 @@ fn devices(world: &World) -> Devices {
         node_id: NodeId(device.node_id.clone()),
         name: device.name.clone(),
         hostname: device.hostname.clone(),
+        user: device.user.clone(),
+        os: device.os.clone(),
         is_external: false,
         identity: match &device.posture_identity {
             Some(PostureIdentity::Serials { serial_numbers }) => {
@@ -71,6 +73,7 @@ fn records(joined: &Joined, key: &AttributeKey) -> Records {
                 serial: evidence.serial.to_string(),
                 name: node.to_string(),
                 run_id: "earlier".to_owned(),
+                written_at: None,
             };
             (node.clone(), written)
         })

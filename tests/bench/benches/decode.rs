@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use falcon_posture_sync::clock::{Clock, Deadline};
+use falcon_posture_sync::domain::ranges::ranges;
 use falcon_posture_sync::falcon::Falcon;
 use falcon_posture_sync::http::Http;
 use falcon_posture_sync::integration::{CloudId, Settings};
@@ -150,6 +151,7 @@ fn bench(criterion: &mut Criterion) -> Result<(), Trouble> {
     let server = runtime.block_on(serve(gzip(&hosts)?, scores, devices))?;
     let (falcon, tailscale) = &runtime.block_on(sign_in(&server.url()))?;
 
+    let whole = ranges(&[]);
     let mut group = criterion.benchmark_group("decode");
     group.throughput(Throughput::Bytes(of_hosts?));
     group.bench_function("10,000 hosts", |bencher| {
@@ -157,7 +159,7 @@ fn bench(criterion: &mut Criterion) -> Result<(), Trouble> {
     });
     group.throughput(Throughput::Bytes(of_scores?));
     group.bench_function("1,000 scores", |bencher| {
-        bencher.to_async(&runtime).iter(|| falcon.scores());
+        bencher.to_async(&runtime).iter(|| falcon.scores(&whole));
     });
     group.throughput(Throughput::Bytes(of_devices?));
     group.bench_function("5,000 devices", |bencher| {
@@ -168,7 +170,7 @@ fn bench(criterion: &mut Criterion) -> Result<(), Trouble> {
     let read = runtime.block_on(async {
         Ok::<_, Trouble>((
             falcon.hosts().await?.len(),
-            falcon.scores().await?.len(),
+            falcon.scores(&whole).await?.len(),
             tailscale.devices().await?.len(),
         ))
     })?;
