@@ -4,7 +4,7 @@
 //! whose answers leave a set time after their requests; AWS is an embedded DynamoDB and two stand-ins. Each case
 //! ([`cases`]) has its first sync in a fresh process, and then, in the same one, a sync with nothing changed and one
 //! with one score in a hundred changed. What is measured is compared with the least that there could be ([`floor`]),
-//! priced ([`price`]), and held against what it must show ([`bounds`]).
+//! priced ([`price`]), and held against what it must show ([`mod@bounds`]).
 //!
 //! The machine's own speed is in the times: simulators and function share its cores, so a floor of many parallel
 //! answers is harder to come near to on two cores than on eight. Counts, CPU time and memory do not depend on that.
