@@ -29,6 +29,7 @@ mod laws;
 mod leaks;
 mod losses;
 mod metrics;
+mod native;
 mod oracle;
 mod pauses;
 mod plans;
