@@ -3,6 +3,7 @@
 //! What passes here is neither logged nor kept: no header, no body. What a status means is the side's own affair
 //! (`falcon/refusal.rs`, `tailscale/refusal.rs`).
 
+mod records;
 #[cfg(test)]
 pub(crate) mod scripted;
 #[cfg(test)]
@@ -10,19 +11,19 @@ mod tests;
 mod wait;
 
 use std::fmt;
-use std::io::{self, BufReader, Read};
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect, retry, tls};
 use serde::de::DeserializeOwned;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 use tracing::debug;
 
 use crate::error::{UpstreamError, said};
 use crate::retry::{Budget, Operation};
+
+use records::Partial;
+pub(crate) use records::{Frame, Nth};
 
 /// A connection that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,8 +37,6 @@ const ERROR_CAP: usize = 1 << 20;
 const TOO_LITTLE: Duration = Duration::from_millis(100);
 /// How much of the path to an undecodable value is kept.
 const PATH_CHARS: usize = 120;
-/// So many bytes of a stream are fetched from the runtime at a time.
-const STREAM_BUFFER: usize = 64 << 10;
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
@@ -76,11 +75,11 @@ impl Reply {
     }
 }
 
-/// An answer that was decoded while it came in, or one that is no success.
+/// A list that was decoded while it came in, or an answer that is no success.
 #[derive(Debug)]
-pub(crate) enum Streamed<T> {
-    /// A success, decoded.
-    Decoded(T),
+pub(crate) enum Streamed<R> {
+    /// The records of a success.
+    List(Vec<R>),
     /// Any other status, with its whole body.
     Other(Reply),
 }
@@ -126,17 +125,17 @@ impl Http {
         sent.read(cap).await
     }
 
-    /// Sends a request and decodes a successful answer's JSON while it comes in, so that it is never held whole.
+    /// Sends a request and decodes the list of a successful answer while it comes in, so that it is never held whole.
     ///
     /// # Errors
     /// As [`Http::send`]; also when the answer does not decode.
-    pub(crate) async fn stream<T: DeserializeOwned + Send + 'static>(
+    pub(crate) async fn stream<F: Frame>(
         &self,
         request: RequestBuilder,
         operation: Operation,
         cap: usize,
         budget: &Budget,
-    ) -> Result<Streamed<T>, UpstreamError> {
+    ) -> Result<Streamed<F::Record>, UpstreamError> {
         let sent = Sent::out(
             request,
             operation,
@@ -145,7 +144,7 @@ impl Http {
         )
         .await?;
         if sent.response.status().is_success() {
-            sent.decode(cap).await.map(Streamed::Decoded)
+            sent.records::<F>(cap).await.map(Streamed::List)
         } else {
             sent.read(ERROR_CAP).await.map(Streamed::Other)
         }
@@ -178,7 +177,7 @@ impl<'a> Sent<'a> {
             .timeout(patience.min(left))
             .send()
             .await
-            .map_err(|error| broken(operation, budget, error.without_url()))?;
+            .map_err(|error| broken(operation, budget, error))?;
         Ok(Self {
             response,
             operation,
@@ -188,101 +187,64 @@ impl<'a> Sent<'a> {
     }
 
     async fn read(mut self, cap: usize) -> Result<Reply, UpstreamError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = self
-            .response
-            .chunk()
-            .await
-            .map_err(|error| broken(self.operation, self.budget, error.without_url()))?
-        {
-            if chunk.len() > cap - body.len() {
-                return Err(self.operation.protocol(TooLarge(cap)));
-            }
-            body.extend_from_slice(&chunk);
+        let (mut body, mut bytes) = (Vec::new(), 0);
+        while let Some(piece) = self.next_piece(cap, &mut bytes).await? {
+            body.extend_from_slice(piece.as_ref());
         }
-        let Self {
-            response,
-            operation,
-            budget,
-            started,
-        } = self;
-        log(operation, response.status(), started, budget, body.len());
+        self.log(bytes);
         Ok(Reply {
-            status: response.status(),
-            headers: response.headers().clone(),
-            received: budget.now(),
+            status: self.response.status(),
+            headers: self.response.headers().clone(),
+            received: self.budget.now(),
             body,
         })
     }
 
-    async fn decode<T: DeserializeOwned + Send + 'static>(
-        self,
+    async fn records<F: Frame>(mut self, cap: usize) -> Result<Vec<F::Record>, UpstreamError> {
+        let operation = self.operation;
+        let (mut partial, mut bytes) = (Partial::<F>::new(), 0);
+        while let Some(piece) = self.next_piece(cap, &mut bytes).await? {
+            let taken = partial.take(piece.as_ref());
+            taken.map_err(|error| error.at(operation))?;
+        }
+        self.log(bytes);
+        partial.finish().map_err(|error| error.at(operation))
+    }
+
+    async fn next_piece(
+        &mut self,
         cap: usize,
-    ) -> Result<T, UpstreamError> {
-        let Self {
-            response,
-            operation,
-            budget,
-            started,
-        } = self;
-        let status = response.status();
-        let stream = response
-            .bytes_stream()
-            .map_err(|error| io::Error::other(error.without_url()));
-        let bytes = SyncIoBridge::new(StreamReader::new(Box::pin(stream)));
-        // What is logged in another thread belongs to the run as well.
-        let span = tracing::Span::current();
-        let decoding = tokio::task::spawn_blocking(move || {
-            let _entered = span.enter();
-            let mut bytes = Capped {
-                inner: bytes,
-                cap,
-                read: 0,
-            };
-            let reader = BufReader::with_capacity(STREAM_BUFFER, &mut bytes);
-            let decoded = from_json(&mut serde_json::Deserializer::from_reader(reader));
-            (decoded, bytes.read)
-        });
-        let (decoded, bytes) = decoding.await.map_err(|error| operation.protocol(error))?;
-        log(operation, status, started, budget, bytes);
-        decoded.map_err(|error| match error {
-            Undecodable::Broken(error) if error.kind() != io::ErrorKind::FileTooLarge => {
-                broken(operation, budget, error)
-            }
-            other => other.at(operation),
-        })
+        bytes: &mut usize,
+    ) -> Result<Option<impl AsRef<[u8]> + use<>>, UpstreamError> {
+        let piece = self.response.chunk().await;
+        let piece = piece.map_err(|error| broken(self.operation, self.budget, error))?;
+        *bytes += piece.as_ref().map_or(0, |piece| piece.len());
+        if *bytes > cap {
+            return Err(self.operation.protocol(TooLarge(cap)));
+        }
+        Ok(piece)
+    }
+
+    fn log(&self, response_bytes: usize) {
+        let duration_ms = self.budget.now().duration_since(self.started).as_millis();
+        debug!(
+            side = %self.operation.side,
+            operation = self.operation.name,
+            status = self.response.status().as_u16(),
+            duration_ms = i64::try_from(duration_ms).unwrap_or(i64::MAX),
+            response_bytes,
+            "an API call was answered",
+        );
     }
 }
 
 /// A connection that failed. Where it was cut because the run's time was up, that is the reason to give.
-fn broken(
-    operation: Operation,
-    budget: &Budget,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> UpstreamError {
+fn broken(operation: Operation, budget: &Budget, error: reqwest::Error) -> UpstreamError {
     if budget.left() < TOO_LITTLE {
         operation.no_time_left()
     } else {
-        operation.unreachable(error)
+        operation.unreachable(error.without_url())
     }
-}
-
-fn log(
-    operation: Operation,
-    status: StatusCode,
-    started: Timestamp,
-    budget: &Budget,
-    response_bytes: usize,
-) {
-    let duration_ms = budget.now().duration_since(started).as_millis();
-    debug!(
-        side = %operation.side,
-        operation = operation.name,
-        status = status.as_u16(),
-        duration_ms = i64::try_from(duration_ms).unwrap_or(i64::MAX),
-        response_bytes,
-        "an API call was answered",
-    );
 }
 
 /// A limit that a body went past.
@@ -290,52 +252,46 @@ fn log(
 #[error("it is larger than {0} bytes")]
 struct TooLarge(usize);
 
-/// A reader that counts what it gives, and fails past its cap instead of pretending that the body ended there.
-struct Capped<R> {
-    inner: R,
-    cap: usize,
-    read: usize,
-}
-
-impl<R: Read> Read for Capped<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.read += read;
-        if self.read > self.cap {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                TooLarge(self.cap),
-            ));
-        }
-        Ok(read)
-    }
-}
-
 /// Why a body did not decode: the place, never the content.
 #[derive(Debug, thiserror::Error)]
 enum Undecodable {
-    #[error("the connection broke")]
-    Broken(#[source] io::Error),
     #[error("the body ended early")]
     Early,
-    #[error("not what is expected at {path} (line {line}, column {column})")]
-    Malformed {
-        path: String,
-        line: usize,
-        column: usize,
-    },
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("a record in it, or what is around the records, is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("it lists more than {0} things")]
+    TooMany(usize),
+}
+
+/// Where something else stands than is expected.
+#[derive(Debug, Default, thiserror::Error)]
+#[error("not what is expected at {path} (line {line}, column {column})")]
+struct Malformed {
+    path: String,
+    line: usize,
+    column: usize,
 }
 
 impl Undecodable {
     fn at(self, operation: Operation) -> UpstreamError {
         match self {
-            Self::Broken(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                operation.protocol(error)
-            }
-            Self::Broken(error) => operation.unreachable(error),
             // A proxy or a server that goes down cuts bodies; asking again helps.
             Self::Early => operation.unreachable(self),
-            Self::Malformed { .. } => operation.protocol(self),
+            Self::Malformed(_) | Self::TooLarge(_) | Self::TooMany(_) => operation.protocol(self),
+        }
+    }
+
+    /// The error of a list's nth thing, as one of the list.
+    fn within(self, list: &str, n: usize) -> Self {
+        match self {
+            Self::Malformed(Malformed { path, line, column }) => Self::Malformed(Malformed {
+                path: said(&format!("{list}[{n}].{path}"), PATH_CHARS),
+                line,
+                column,
+            }),
+            other => other,
         }
     }
 }
@@ -348,38 +304,33 @@ pub(crate) fn decode<T: DeserializeOwned>(
     operation: Operation,
     body: &[u8],
 ) -> Result<T, UpstreamError> {
+    parse(body).map_err(|error| error.at(operation))
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Undecodable> {
     // Keeping track of the path takes half of the time, and is of use only where decoding fails.
-    serde_json::from_slice(body).or_else(|_| {
-        from_json(&mut serde_json::Deserializer::from_slice(body)).map_err(|e| e.at(operation))
+    serde_json::from_slice(text).or_else(|_| {
+        let mut json = serde_json::Deserializer::from_slice(text);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            undecodable(&path, &error.into_inner())
+        })?;
+        json.end().map_err(|error| undecodable("the end", &error))?;
+        Ok(value)
     })
 }
 
-fn from_json<'de, R, T>(json: &mut serde_json::Deserializer<R>) -> Result<T, Undecodable>
-where
-    R: serde_json::de::Read<'de>,
-    T: DeserializeOwned,
-{
-    let value = serde_path_to_error::deserialize(&mut *json).map_err(|error| {
-        let path = error.path().to_string();
-        undecodable(&path, error.into_inner())
-    })?;
-    json.end().map_err(|error| undecodable("the end", error))?;
-    Ok(value)
-}
-
-fn undecodable(path: &str, error: serde_json::Error) -> Undecodable {
-    use serde_json::error::Category;
-    match error.classify() {
-        Category::Io => Undecodable::Broken(error.into()),
-        Category::Eof => Undecodable::Early,
-        // Their own texts quote the content.
-        Category::Syntax | Category::Data => Undecodable::Malformed {
-            // The keys in it are the sender's words, too.
-            path: said(path, PATH_CHARS),
-            line: error.line(),
-            column: error.column(),
-        },
+fn undecodable(path: &str, error: &serde_json::Error) -> Undecodable {
+    if error.is_eof() {
+        return Undecodable::Early;
     }
+    // Its own text quotes the content.
+    Undecodable::Malformed(Malformed {
+        // The keys in it are the sender's words, too.
+        path: said(path, PATH_CHARS),
+        line: error.line(),
+        column: error.column(),
+    })
 }
 
 /// A URL under a base; each segment is encoded, so that none can leave its place in the path.

@@ -1,3 +1,6 @@
+use std::io::Read;
+
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::scripted::{Server, answer};
@@ -19,10 +22,26 @@ async fn get(server: &Server, cap: usize) -> Result<Reply, UpstreamError> {
     http.send(request, PROBE, cap, &budget()).await
 }
 
+#[derive(Deserialize)]
+struct Things {
+    list: Vec<Nth>,
+}
+
+impl Frame for Things {
+    type Record = Value;
+
+    const LIST: &str = "list";
+    const RECORDS: usize = 3;
+
+    fn list(self) -> Vec<Nth> {
+        self.list
+    }
+}
+
 async fn stream(server: &Server, cap: usize) -> Result<Streamed<Value>, UpstreamError> {
     let http = Http::new().unwrap();
     let request = http.request(Method::GET, server.url.clone());
-    http.stream(request, PROBE, cap, &budget()).await
+    http.stream::<Things>(request, PROBE, cap, &budget()).await
 }
 
 #[tokio::test]
@@ -68,7 +87,7 @@ async fn a_redirect_is_an_answer_like_any_other() {
 
 #[tokio::test]
 async fn a_body_past_the_cap_is_refused_whole_or_streamed() {
-    let server = Server::new(|_, _| answer(200, &[], "[1,2,3,4,5]"));
+    let server = Server::new(|_, _| answer(200, &[], r#"{"list":[]}"#));
     for error in [
         get(&server, 10).await.unwrap_err(),
         stream(&server, 10).await.unwrap_err(),
@@ -90,16 +109,17 @@ async fn the_cap_counts_what_is_unpacked() {
     const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x53\x4a\x1c\x05\xa3\x60\x14\x8c\x82\x51\x30\x0a\x46\xc1\x90\x07\x4a\x00\xc2\x08\xf2\x31\xd2\x07\x00\x00";
     let server = Server::new(|_, _| answer(200, &["content-encoding: gzip"], PACKED));
     assert_eq!(get(&server, 2002).await.unwrap().body.len(), 2002);
-    assert!(stream(&server, 2002).await.is_ok());
     assert!(get(&server, 2001).await.is_err());
-    assert!(stream(&server, 2001).await.is_err());
+    let streamed = async |cap| chain(&stream(&server, cap).await.unwrap_err());
+    assert!(streamed(2002).await.contains("not what is expected"));
+    assert!(streamed(2001).await.contains("larger than 2001 bytes"));
 }
 
 #[tokio::test]
 async fn what_does_not_arrive_is_unavailable_and_the_url_is_not_told() {
     let cut = Server::new(|_, _| b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n[1,".to_vec());
     let silent = Server::new(|_, _| Vec::new());
-    let early = Server::new(|_, _| answer(200, &[], "[1,"));
+    let early = Server::new(|_, _| answer(200, &[], r#"{"list":[{"a":"#));
     for error in [
         get(&cut, 99).await.unwrap_err(),
         stream(&cut, 99).await.unwrap_err(),

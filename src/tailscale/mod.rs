@@ -186,7 +186,7 @@ impl Session {
             .stream::<wire::Listing>(request, DEVICE_LISTING, LISTING_CAP, &self.budget)
             .await?;
         match answer {
-            Streamed::Decoded(listing) => Ok(Answer::Good(listing.devices)),
+            Streamed::List(kept) => Ok(Answer::Good(wire::devices(kept))),
             Streamed::Other(reply) => unsuccessful(DEVICE_LISTING, &reply),
         }
     }

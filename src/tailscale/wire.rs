@@ -1,14 +1,13 @@
 //! Tailscale's JSON: what is kept of a device, and how attributes are written.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tracing::warn;
 
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::error::plain;
+use crate::http::{Frame, Nth};
 use crate::lenient::{Place, Scalar, text};
 
 /// How much of a name or a serial is kept.
@@ -100,45 +99,47 @@ pub(super) fn is_node_id(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// The device listing, taken in device by device: it has no pages, so a large tailnet's has tens of megabytes.
+/// What is around the devices of the listing, which has no pages: a large tailnet's has tens of megabytes.
 #[derive(Deserialize)]
 pub(super) struct Listing {
-    #[serde(deserialize_with = "devices")]
-    pub(super) devices: Devices,
+    devices: Vec<Nth>,
 }
 
-fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Devices, D::Error> {
-    struct List;
+impl Frame for Listing {
+    type Record = Kept;
 
-    impl<'de> Visitor<'de> for List {
-        type Value = Devices;
+    const LIST: &str = "devices";
+    const RECORDS: usize = DEVICES;
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of devices")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Devices, A::Error> {
-            let mut devices = Devices::new();
-            let mut skipped = 0_usize;
-            while let Some(device) = list.next_element::<WireDevice>()? {
-                match device.device() {
-                    Some(_) if devices.len() == DEVICES => {
-                        return Err(A::Error::invalid_length(DEVICES + 1, &self));
-                    }
-                    Some(device) => {
-                        devices.insert(device.node_id.clone(), device);
-                    }
-                    None => skipped += 1,
-                }
-            }
-            if skipped > 0 {
-                warn!(skipped, "devices without a usable id were skipped");
-            }
-            Ok(devices)
-        }
+    fn list(self) -> Vec<Nth> {
+        self.devices
     }
+}
 
-    deserializer.deserialize_seq(List)
+/// What is kept of a listed device; nothing where it has no usable id.
+#[derive(Debug, Deserialize)]
+#[serde(from = "WireDevice")]
+pub(super) struct Kept(Option<Device>);
+
+impl From<WireDevice> for Kept {
+    fn from(device: WireDevice) -> Self {
+        Self(device.device())
+    }
+}
+
+/// The devices of a listing.
+pub(super) fn devices(listed: Vec<Kept>) -> Devices {
+    let all = listed.len();
+    let usable = listed.into_iter().filter_map(|Kept(device)| device);
+    let usable: Vec<Device> = usable.collect();
+    let skipped = all - usable.len();
+    if skipped > 0 {
+        warn!(skipped, "devices without a usable id were skipped");
+    }
+    usable
+        .into_iter()
+        .map(|device| (device.node_id.clone(), device))
+        .collect()
 }
 
 /// A device's attributes in a merge patch: a value, or `null` to delete.

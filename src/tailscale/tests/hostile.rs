@@ -169,35 +169,22 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
     });
 }
 
-proptest! {
-    #![proptest_config(cases(2_000))]
-
-    /// The listing comes in pieces of any size, and is the same as if it came whole.
-    #[test]
-    fn a_listing_is_decoded_alike_in_pieces_and_whole(body in bytes(documents()), size in 1..50_usize) {
-        let listing = |body: &mut dyn std::io::Read| {
-            serde_json::from_reader::<_, wire::Listing>(body).map(|listing| listing.devices).ok()
-        };
-        let whole = listing(&mut body.as_slice());
-        let pieces = listing(&mut std::io::BufReader::with_capacity(size, body.as_slice()));
-        prop_assert_eq!(&whole, &pieces);
-        for device in whole.iter().flat_map(BTreeMap::values) {
-            assert_device(device);
-        }
-    }
-}
-
-#[test]
-fn a_listing_of_more_devices_than_its_size_allows_real_ones_is_refused() {
-    let listing = |devices: usize| {
-        let devices: Vec<String> = (0..devices).map(|n| format!(r#"{{"id":"{n}"}}"#)).collect();
-        let body = format!(r#"{{"devices":[{}]}}"#, devices.join(","));
-        serde_json::from_str::<wire::Listing>(&body)
-            .map(|listing| listing.devices.len())
-            .ok()
+#[tokio::test]
+async fn a_listing_of_more_devices_than_its_size_allows_real_ones_is_refused() {
+    let listing = async |devices: usize| {
+        let server = server(move |_, _| {
+            let devices: Vec<String> = (0..devices).map(|n| format!(r#"{{"id":"{n}"}}"#)).collect();
+            answer(
+                200,
+                &[],
+                format!(r#"{{"devices":[{}]}}"#, devices.join(",")),
+            )
+        });
+        let devices = sign_in(&server).await.devices().await;
+        devices.map(|devices| devices.len()).ok()
     };
-    assert_eq!(listing(150_000), Some(150_000));
-    assert_eq!(listing(150_001), None);
+    assert_eq!(listing(150_000).await, Some(150_000));
+    assert_eq!(listing(150_001).await, None);
 }
 
 #[test]
