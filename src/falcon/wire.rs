@@ -123,15 +123,22 @@ pub(super) fn page<R: Record + DeserializeOwned>(
     #[derive(Deserialize)]
     #[serde(bound = "R: DeserializeOwned")]
     struct Envelope<R> {
+        #[serde(default, deserialize_with = "errors")]
+        errors: Vec<Problem>,
         meta: Meta,
         resources: Option<List<Option<R>, RECORDS>>,
     }
     refusal::success(operation, reply)?;
+    let envelope = decode::<Envelope<R>>(operation, &reply.body);
     // Looked at first: an answer that reports errors may lack what a page must have.
-    if let Some(problem) = reported(operation, reply)?.first() {
+    let problems = match &envelope {
+        Ok(envelope) => &envelope.errors,
+        Err(_) => &reported(operation, reply)?,
+    };
+    if let Some(problem) = problems.first() {
         return Err(refusal::partial(operation, reply, problem));
     }
-    let envelope: Envelope<R> = decode(operation, &reply.body)?;
+    let envelope = envelope?;
     let Pagination { total, after, next } = envelope.meta.pagination;
     Ok(Page {
         records: envelope.resources.map_or_else(Vec::new, |list| list.0),
