@@ -32,6 +32,25 @@ pub struct Config {
     pub sync_interval_minutes: NonZeroU16,
     /// `CONSOLE_BUTTONS`, default `false`: whether the dashboard may ask for a sync or a check.
     pub console_buttons: bool,
+    /// How AWS is reached.
+    pub aws: Aws,
+}
+
+/// How AWS is reached, by the variables that its SDKs share.
+#[derive(Clone, Debug, Default)]
+pub struct Aws {
+    /// `AWS_REGION`, which Lambda sets, or `AWS_DEFAULT_REGION`.
+    pub region: Option<String>,
+    /// `AWS_USE_FIPS_ENDPOINT`, default `false`.
+    pub fips: bool,
+    /// `AWS_USE_DUALSTACK_ENDPOINT`, default `false`.
+    pub dual_stack: bool,
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, or `AWS_ENDPOINT_URL`; default AWS's own.
+    pub dynamodb: Option<String>,
+    /// `AWS_ENDPOINT_URL_SECRETS_MANAGER`, or `AWS_ENDPOINT_URL`; default AWS's own.
+    pub secrets_manager: Option<String>,
+    /// `AWS_ENDPOINT_URL_EVENTBRIDGE`, or `AWS_ENDPOINT_URL`; default AWS's own.
+    pub event_bridge: Option<String>,
 }
 
 /// A variable of the environment that cannot be used.
@@ -102,6 +121,7 @@ impl Config {
                 15,
             )?,
             console_buttons: flag("CONSOLE_BUTTONS", optional("CONSOLE_BUTTONS"))?,
+            aws: aws(optional),
         })
     }
 
@@ -155,6 +175,19 @@ impl Logging {
             level: level.unwrap_or(LevelFilter::INFO),
             json: format.is_some_and(|format| format.eq_ignore_ascii_case("json")),
         }
+    }
+}
+
+fn aws(optional: impl Fn(&str) -> Option<String>) -> Aws {
+    let is_on = |name: &str| optional(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let endpoint = |name: &str| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
+    Aws {
+        region: optional("AWS_REGION").or_else(|| optional("AWS_DEFAULT_REGION")),
+        fips: is_on("AWS_USE_FIPS_ENDPOINT"),
+        dual_stack: is_on("AWS_USE_DUALSTACK_ENDPOINT"),
+        dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
+        secrets_manager: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+        event_bridge: endpoint("AWS_ENDPOINT_URL_EVENTBRIDGE"),
     }
 }
 
@@ -265,6 +298,28 @@ mod tests {
         assert_eq!(config.tailscale_api.as_str(), "https://api.tailscale.com/");
         assert_eq!(config.audit_retention_days.get(), 365);
         assert_eq!(config.clouds.len(), CLOUDS.len());
+    }
+
+    #[test]
+    fn aws_is_reached_by_the_variables_of_its_sdks() {
+        let aws = |variables: &[(&str, &str)]| config(variables).unwrap().aws;
+        let own = aws(&[("AWS_REGION", "eu-central-1")]);
+        assert_eq!(own.region.as_deref(), Some("eu-central-1"));
+        assert_eq!(
+            (own.dynamodb, own.fips, own.dual_stack),
+            (None, false, false)
+        );
+        let local = aws(&[
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", "http://localhost:1"),
+            ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:2"),
+            ("AWS_USE_FIPS_ENDPOINT", "TRUE"),
+        ]);
+        assert_eq!(local.region.as_deref(), Some("us-east-1"));
+        assert_eq!(local.dynamodb.as_deref(), Some("http://localhost:2"));
+        assert_eq!(local.event_bridge.as_deref(), Some("http://localhost:1"));
+        assert_eq!(local.secrets_manager, local.event_bridge);
+        assert!(local.fips);
     }
 
     #[test]

@@ -45,6 +45,7 @@
 //!   built-in list of clouds.
 //! - No log line, record, event or answer holds a secret, a token, a header or a body.
 
+mod aws;
 mod bearer;
 pub mod check;
 pub mod clock;

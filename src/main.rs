@@ -1,9 +1,5 @@
 //! The Lambda function: builds its world once, then serves one payload at a time.
 
-use std::time::Duration;
-
-use aws_config::BehaviorVersion;
-use aws_config::timeout::TimeoutConfig;
 use falcon_posture_sync::config::{Config, Logging};
 use falcon_posture_sync::handler::handle;
 use falcon_posture_sync::telemetry;
@@ -11,15 +7,6 @@ use falcon_posture_sync::world::{Invocation, World};
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
-
-/// AWS answers in milliseconds. A call that hangs is given up in time to be made again, and all of it within what a run
-/// keeps in reserve for recording how it went.
-fn patience() -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .operation_attempt_timeout(Duration::from_secs(4))
-        .operation_timeout(Duration::from_secs(9))
-        .build()
-}
 
 /// The qualifier of a function's ARN: `arn:aws:lambda:<region>:<account>:function:<name>:<alias>`.
 fn alias(arn: &str) -> Option<String> {
@@ -29,12 +16,7 @@ fn alias(arn: &str) -> Option<String> {
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     telemetry::init(Logging::from_env());
-    let config = Config::from_env()?;
-    let sdk = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .timeout_config(patience())
-        .load()
-        .await;
-    let world = &World::new(config, &sdk)?;
+    let world = &World::new(Config::from_env()?);
     run(service_fn(|event: LambdaEvent<Value>| async move {
         let invocation = Invocation {
             deadline: Timestamp::try_from(event.context.deadline()).unwrap_or(Timestamp::MAX),

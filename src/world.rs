@@ -1,18 +1,19 @@
 //! All that the function reaches, built once per cold start.
 
-use aws_config::SdkConfig;
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
+use crate::aws::sdk;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::audit;
-use crate::error::UpstreamError;
+use crate::error::{Side, UpstreamError, chain};
 use crate::events::EventBus;
 use crate::falcon::Falcon;
 use crate::http::Http;
 use crate::integration::{IntegrationId, Settings};
 use crate::metrics::Metrics;
-use crate::retry::{Budget, Policy};
+use crate::retry::{Budget, Operation, Policy};
 use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials};
 use crate::store::Store;
 use crate::sync::Pace;
@@ -25,8 +26,9 @@ pub struct World {
     pub config: Config,
     /// The time.
     pub clock: Clock,
-    /// The way to Falcon and Tailscale.
-    pub http: Http,
+    /// The way to Falcon and Tailscale, once it is needed: reading the system's TLS roots takes longer than the rest of
+    /// the start.
+    pub http: OnceCell<Http>,
     /// How their failures are retried.
     pub retries: Policy,
     /// How large the steps are in which a plan is carried out.
@@ -42,26 +44,51 @@ pub struct World {
 }
 
 impl World {
-    /// The world as this configuration of the AWS SDK reaches it.
-    ///
-    /// # Errors
-    /// If there is no TLS to be had.
-    pub fn new(config: Config, sdk: &SdkConfig) -> Result<Self, reqwest::Error> {
-        Ok(Self {
+    /// The world as this configuration reaches it.
+    pub fn new(config: Config) -> Self {
+        let aws = &config.aws;
+        let dynamodb = sdk(aws, aws.dynamodb.as_deref());
+        let secrets_manager = sdk(aws, aws.secrets_manager.as_deref());
+        let event_bridge = sdk(aws, aws.event_bridge.as_deref());
+        Self {
             clock: Clock::system(),
-            http: Http::new()?,
+            http: OnceCell::new(),
             retries: Policy::default(),
             pace: Pace::default(),
-            secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(sdk)),
-            store: Store::new(aws_sdk_dynamodb::Client::new(sdk), &config),
+            secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(&secrets_manager)),
+            store: Store::new(aws_sdk_dynamodb::Client::new(&dynamodb), &config),
             events: EventBus::new(
-                aws_sdk_eventbridge::Client::new(sdk),
+                aws_sdk_eventbridge::Client::new(&event_bridge),
                 config.event_bus.clone(),
             ),
             metrics: Metrics::printed(config.function.clone()),
             config,
-        })
+        }
     }
+
+    /// The way to Falcon and Tailscale. Whoever has something to wait for may ask for it meanwhile.
+    ///
+    /// # Errors
+    /// If there is no TLS to be had.
+    pub async fn http(&self, side: Side) -> Result<Http, UpstreamError> {
+        let http = self.http.get_or_try_init(async || Http::new()).await;
+        http.cloned().map_err(|error| no_tls(side, &error))
+    }
+}
+
+/// In Lambda, the roots are part of the system.
+fn no_tls(side: Side, error: &reqwest::Error) -> UpstreamError {
+    let client = Operation {
+        side,
+        name: "the HTTP client",
+        scope: "",
+    };
+    let problem = format!("it cannot be built: {}", chain(error));
+    client.misconfigured(
+        None,
+        problem,
+        "see that SSL_CERT_FILE and SSL_CERT_DIR, if they are set, lead to certificates",
+    )
 }
 
 impl World {
@@ -91,7 +118,7 @@ impl World {
         budget: &Budget,
     ) -> Result<Falcon, UpstreamError> {
         Falcon::sign_in(
-            self.http.clone(),
+            self.http(Side::Falcon).await?,
             &self.config.clouds,
             &settings.cloud_id,
             credentials,
@@ -111,7 +138,7 @@ impl World {
         budget: &Budget,
     ) -> Result<Tailscale, UpstreamError> {
         Tailscale::sign_in(
-            self.http.clone(),
+            self.http(Side::Tailscale).await?,
             &self.config.tailscale_api,
             &settings.tailnet,
             credentials,

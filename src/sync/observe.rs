@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::{Either, select, try_join, try_join3};
+use futures::future::{self, Either, select, try_join, try_join3};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
@@ -16,7 +16,7 @@ use crate::domain::host::{Account, Scores};
 use crate::domain::join::{join, spellings};
 use crate::domain::plan::{Doubts, Records, doubts, plan};
 use crate::domain::status::Native;
-use crate::error::UpstreamError;
+use crate::error::{Side, UpstreamError};
 use crate::falcon::Falcon;
 use crate::integration::Settings;
 use crate::tailscale::Tailscale;
@@ -61,11 +61,13 @@ pub(super) struct Confirmed {
 /// Fetches the credentials and trades each for a token. The versions of the secrets are noted for a pause.
 async fn sign_in(run: &Run<'_>, settings: &Settings) -> Result<SignIn, Failure> {
     let world = run.world;
-    let (falcon, tailscale) = try_join(
+    let secrets = try_join(
         world.secrets.falcon(&settings.falcon_secret),
         world.secrets.tailscale(&settings.tailscale_secret),
-    )
-    .await?;
+    );
+    // While the secrets are on their way, there is time to build it.
+    let (secrets, _) = future::join(secrets, world.http(Side::Falcon)).await;
+    let (falcon, tailscale) = secrets?;
     run.note_secrets(falcon.version, tailscale.version);
     let (falcon, tailscale) = try_join(
         world.falcon(settings, falcon.value, &run.budget),

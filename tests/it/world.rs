@@ -13,7 +13,6 @@ use falcon_posture_sync::clock::Clock;
 use falcon_posture_sync::config::Config;
 use falcon_posture_sync::events::EventBus;
 use falcon_posture_sync::handler::{self, HandlerError};
-use falcon_posture_sync::http::Http;
 use falcon_posture_sync::metrics::Metrics;
 use falcon_posture_sync::retry::Policy;
 use falcon_posture_sync::secrets::Secrets;
@@ -25,6 +24,7 @@ use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Simulators, Tail
 use serde_dynamo::from_item;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 
 use crate::aws::{self, Server, Services};
 use crate::oracle::oracle;
@@ -387,7 +387,7 @@ pub(crate) fn world(
     let config = Config::from_lookup(|name| variables.get(name).cloned()).unwrap();
     World {
         clock,
-        http: Http::new().unwrap(),
+        http: OnceCell::new(),
         retries: Policy {
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(20),
