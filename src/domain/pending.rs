@@ -3,8 +3,12 @@
 //! Between Tailscale's yes and the transaction that records it, a run can die. What it meant to write is stored before,
 //! so that the next run can ask the devices what they hold, and record what was accepted: the audit trail then tells
 //! every change once, even where the scores have moved on meanwhile.
+//!
+//! Several calls are under way at once. Each has a note of its own, which goes when the call's changes are recorded: so
+//! no call waits for another one's.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +22,7 @@ use crate::integration::AttributeKey;
 /// How much of a name is noted: names are the devices' own words.
 const NAME_CHARS: usize = 100;
 
-/// A note is no larger: an item holds 400 kB, and the rest of it takes some 20.
+/// All notes of a run are no larger: an item holds 400 kB, and the rest of it takes some 20.
 const NOTED_BYTES: usize = 250_000;
 
 /// What a run means to do to one device. It is stored as a list, `[name, hostname, [key, score, aid, serial]]`: the names
@@ -40,8 +44,38 @@ struct Intended(AttributeKey, i64, String, String);
 /// The intents of one run, by node.
 pub type Intents = BTreeMap<String, Intent>;
 
-/// What runs have left open, by run.
+/// What runs have left open, by the names of the notes.
 pub type Pending = BTreeMap<String, Intents>;
+
+/// The name of one of a run's notes: the run's id, and a number for all but the first (`…#1`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NoteName(String);
+
+impl NoteName {
+    /// The name of a run's nth note, from 0.
+    pub fn of(run_id: &str, n: usize) -> Self {
+        match n {
+            0 => Self(run_id.to_owned()),
+            n => Self(format!("{run_id}#{n}")),
+        }
+    }
+
+    /// The name as it is.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The run that left a note.
+pub fn run_of(note: &str) -> &str {
+    note.split_once('#').map_or(note, |(run, _)| run)
+}
+
+impl fmt::Display for NoteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// What these changes mean to do.
 pub fn intents(changes: &[Change]) -> Intents {
@@ -70,14 +104,15 @@ fn names(change: &Change) -> (String, String) {
     )
 }
 
-/// The changes in parts, of each of which a note fits into the integration's item, and of so many at most.
-pub fn parts(changes: &[Change], most: usize) -> impl Iterator<Item = &[Change]> {
+/// The changes in parts of so many at most. Notes of so many of the parts fit into the integration's item together.
+pub fn parts(changes: &[Change], most: usize, notes: usize) -> impl Iterator<Item = &[Change]> {
+    let room = NOTED_BYTES / notes.max(1);
     let mut rest = changes;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = |change: &&Change| {
             bytes += noted_bytes(change);
-            bytes <= NOTED_BYTES
+            bytes <= room
         };
         let count = rest.iter().take(most).take_while(fits).count();
         let (part, others) = rest.split_at(count.max(1).min(rest.len()));
@@ -166,23 +201,38 @@ mod tests {
     }
 
     #[test]
-    fn a_note_fits_into_an_item_whatever_the_names() {
+    fn notes_fit_into_an_item_whatever_the_names() {
         for (name, at_least) in [
             ("laptop.tail1234.ts.net", 1_500),
             ("\u{1F980}".repeat(300).as_str(), 200),
         ] {
             let changes: Vec<Change> = (0..5_000).map(|n| change(n, name)).collect();
-            let parts: Vec<&[Change]> = parts(&changes, 2_000).collect();
-            assert_eq!(parts.concat(), changes);
-            for part in &parts {
-                let note = serde_json::to_vec(&intents(part)).unwrap();
-                // JSON has quotes and commas beside what DynamoDB counts.
-                assert!(note.len() < 330_000, "{}", note.len());
-                assert!(part.len() <= 2_000);
+            for notes in [1, 4] {
+                let parts: Vec<&[Change]> = parts(&changes, 2_000 / notes, notes).collect();
+                assert_eq!(parts.concat(), changes);
+                for part in &parts {
+                    let note = serde_json::to_vec(&intents(part)).unwrap();
+                    // JSON has quotes and commas beside what DynamoDB counts.
+                    assert!(note.len() < 330_000 / notes, "{}", note.len());
+                    assert!(part.len() <= 2_000 / notes);
+                }
+                assert!(parts[0].len() >= at_least / notes, "{}", parts[0].len());
             }
-            assert!(parts[0].len() >= at_least, "{}", parts[0].len());
         }
-        assert_eq!(parts(&[], 10).count(), 0);
+        assert_eq!(parts(&[], 10, 4).count(), 0);
+    }
+
+    #[test]
+    fn a_note_tells_its_run() {
+        for n in [0, 1, 12] {
+            let name = NoteName::of("8476a536-e9f4-11e8-9739-2dfe598c3fcd", n);
+            assert_eq!(
+                run_of(name.as_str()),
+                "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
+            );
+        }
+        assert_eq!(NoteName::of("a", 0).as_str(), "a");
+        assert_ne!(NoteName::of("a", 1), NoteName::of("a", 2));
     }
 
     #[test]

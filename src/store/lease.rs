@@ -16,6 +16,7 @@ use super::{Store, StoreError, call, cancelled_for, decode, refused, settled};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
+use crate::domain::pending::NoteName;
 use crate::domain::status::Status;
 use crate::integration::IntegrationId;
 
@@ -41,8 +42,8 @@ pub struct Finish<'a> {
     pub status: &'a Status,
     /// The pause from now on, if there is one.
     pub pause: Option<&'a Pause>,
-    /// Whether all that it meant to write is recorded, so that nothing is pending.
-    pub nothing_open: bool,
+    /// Its notes of what it meant to write, as far as all of it is recorded.
+    pub closed: &'a [NoteName],
 }
 
 /// What became of it.
@@ -131,14 +132,13 @@ impl Store {
         const OPERATION: &str = "record the run";
         let (set, mut remove) = match finish.pause {
             Some(_) => ("SET #status = :status, #pause = :pause", vec![]),
-            None => ("SET #status = :status", vec!["#pause"]),
+            None => ("SET #status = :status", vec!["#pause".to_owned()]),
         };
         let (mut condition, mut values) = ("#lease.#owner = :me".to_owned(), HashMap::new());
-        if finish.nothing_open {
-            remove.push("pending.#run");
-        }
+        let closed = names_of(finish.closed);
+        remove.extend(closed.keys().map(|name| format!("pending.{name}")));
         if release {
-            remove.push("#lease");
+            remove.push("#lease".to_owned());
             condition.push_str(" AND ");
             condition.push_str(still_at(finish.config_version, &mut values));
         }
@@ -165,7 +165,7 @@ impl Store {
             .key("id", AttributeValue::S(finish.id.to_string()))
             .update_expression(update)
             .condition_expression(condition)
-            .set_expression_attribute_names(finish.nothing_open.then(|| run_name(finish.owner)))
+            .set_expression_attribute_names(Some(closed))
             .expression_attribute_names("#status", "status")
             .expression_attribute_names("#pause", "pause")
             .expression_attribute_names("#lease", "lease")
@@ -259,8 +259,12 @@ impl Store {
     }
 }
 
-fn run_name(run_id: &str) -> HashMap<String, String> {
-    HashMap::from([("#run".to_owned(), run_id.to_owned())])
+/// Names for notes in an expression.
+fn names_of(notes: &[NoteName]) -> HashMap<String, String> {
+    let names = notes.iter().enumerate();
+    names
+        .map(|(n, note)| (format!("#note{n}"), note.to_string()))
+        .collect()
 }
 
 /// The condition that the settings are still at this version. An item that was made by hand may have none.

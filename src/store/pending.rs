@@ -7,7 +7,7 @@ use serde_dynamo::to_attribute_value;
 use super::lease::unmet;
 use super::{Store, StoreError, decode, settled};
 use crate::domain::device::NodeId;
-use crate::domain::pending::Intents;
+use crate::domain::pending::{Intents, NoteName};
 use crate::integration::IntegrationId;
 
 const STRIKE_OUT: &str = "strike out what was open";
@@ -22,7 +22,7 @@ pub enum Claim {
 }
 
 impl Store {
-    /// Stores what a run means to write next, in place of what it meant to write before.
+    /// Stores what a run means to write next, in place of what stood in this note of it before.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if an owner's lease is another run's by now, so that nothing may be written; or
@@ -31,6 +31,7 @@ impl Store {
         &self,
         id: &IntegrationId,
         run_id: &str,
+        note: &NoteName,
         intents: &Intents,
         claim: Claim,
     ) -> Result<(), StoreError> {
@@ -40,8 +41,8 @@ impl Store {
             .update_item()
             .table_name(&self.integrations)
             .key("id", AttributeValue::S(id.to_string()))
-            .update_expression("SET pending.#run = :intents")
-            .expression_attribute_names("#run", run_id)
+            .update_expression("SET pending.#note = :intents")
+            .expression_attribute_names("#note", note.as_str())
             .expression_attribute_values(
                 ":intents",
                 to_attribute_value(intents).map_err(decode(OPERATION))?,
@@ -58,7 +59,7 @@ impl Store {
         self.write_pending(id, request, OPERATION).await
     }
 
-    /// Strikes some devices out of what an earlier run had left open.
+    /// Strikes some devices out of a note that an earlier run has left.
     ///
     /// # Errors
     /// As for [`Store::intend`].
@@ -66,21 +67,21 @@ impl Store {
         &self,
         id: &IntegrationId,
         owner: &str,
-        earlier: &str,
+        note: &str,
         nodes: impl Iterator<Item = &NodeId>,
     ) -> Result<(), StoreError> {
         let nodes: Vec<&NodeId> = nodes.collect();
         let paths: Vec<String> = (0..nodes.len())
-            .map(|n| format!("pending.#run.#node{n}"))
+            .map(|n| format!("pending.#note.#node{n}"))
             .collect();
-        let mut request = self.strike(id, owner, earlier, &paths.join(", "));
+        let mut request = self.strike(id, owner, note, &paths.join(", "));
         for (n, node) in nodes.into_iter().enumerate() {
             request = request.expression_attribute_names(format!("#node{n}"), &node.0);
         }
         self.write_pending(id, request, STRIKE_OUT).await
     }
 
-    /// Strikes out what is left of it.
+    /// Strikes out what is left of such a note.
     ///
     /// # Errors
     /// As for [`Store::intend`].
@@ -88,9 +89,9 @@ impl Store {
         &self,
         id: &IntegrationId,
         owner: &str,
-        earlier: &str,
+        note: &str,
     ) -> Result<(), StoreError> {
-        let request = self.strike(id, owner, earlier, "pending.#run");
+        let request = self.strike(id, owner, note, "pending.#note");
         self.write_pending(id, request, STRIKE_OUT).await
     }
 
@@ -98,7 +99,7 @@ impl Store {
         &self,
         id: &IntegrationId,
         owner: &str,
-        earlier: &str,
+        note: &str,
         paths: &str,
     ) -> UpdateItemFluentBuilder {
         self.client
@@ -107,7 +108,7 @@ impl Store {
             .key("id", AttributeValue::S(id.to_string()))
             .update_expression(format!("REMOVE {paths}"))
             .condition_expression("#lease.#owner = :me")
-            .expression_attribute_names("#run", earlier)
+            .expression_attribute_names("#note", note)
             .expression_attribute_names("#lease", "lease")
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()))

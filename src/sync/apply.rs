@@ -60,38 +60,15 @@ pub(super) struct Applied {
 
 /// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
-    let mut applied = Applied::default();
-    let Pace { devices, at_once } = run.world.pace;
-    for window in parts(&plan.changes, devices * at_once) {
-        applied = applied.and(apply_window(run, writer, window).await);
-        if applied.failure.is_some() {
-            return applied;
-        }
-    }
-    let forgotten = run
-        .world
-        .store
-        .forget(&run.integration.id, &plan.departed)
-        .await;
-    applied.failure = forgotten.err().map(Failure::from);
-    applied
-}
-
-/// What is to be written is stored before it is, so that no death of the run can keep it from the records.
-async fn apply_window(run: &Run<'_>, writer: &TailscaleWriter, window: &[Change]) -> Applied {
-    if let Err(error) = run.intend(window).await {
-        return Applied {
-            failure: Some(error.into()),
-            ..Applied::default()
-        };
-    }
-    let (pace, stopped) = (run.world.pace, AtomicBool::new(false));
-    let applied = stream::iter(window.chunks(pace.chunk(window.len())))
-        .map(|chunk| async {
+    let (pace, stopped) = (run.world.pace, &AtomicBool::new(false));
+    let chunks = parts(&plan.changes, pace.chunk(plan.changes.len()), pace.at_once);
+    let mut applied = stream::iter(chunks.enumerate())
+        .map(|(n, chunk)| async move {
             if stopped.load(Ordering::Relaxed) {
                 return Applied::default();
             }
-            let applied = apply_chunk(run, writer, chunk).await;
+            // The chunk that had this note before has come to its end: they end in their order.
+            let applied = apply_chunk(run, writer, n % pace.at_once, chunk).await;
             if applied.failure.is_some() {
                 stopped.store(true, Ordering::Relaxed);
             }
@@ -101,12 +78,34 @@ async fn apply_window(run: &Run<'_>, writer: &TailscaleWriter, window: &[Change]
         .fold(Applied::default(), |sum, chunk| async { sum.and(chunk) })
         .await;
     if applied.failure.is_none() {
-        run.nothing_is_open();
+        let store = &run.world.store;
+        let forgotten = store.forget(&run.integration.id, &plan.departed).await;
+        applied.failure = forgotten.err().map(Failure::from);
     }
     applied
 }
 
-async fn apply_chunk(run: &Run<'_>, writer: &TailscaleWriter, chunk: &[Change]) -> Applied {
+/// What is to be written is stored before it is, so that no death of the run can keep it from the records.
+async fn apply_chunk(
+    run: &Run<'_>,
+    writer: &TailscaleWriter,
+    note: usize,
+    chunk: &[Change],
+) -> Applied {
+    if let Err(error) = run.intend(note, chunk).await {
+        return Applied {
+            failure: Some(error.into()),
+            ..Applied::default()
+        };
+    }
+    let applied = write_and_record(run, writer, chunk).await;
+    if applied.failure.is_none() {
+        run.close(note);
+    }
+    applied
+}
+
+async fn write_and_record(run: &Run<'_>, writer: &TailscaleWriter, chunk: &[Change]) -> Applied {
     let entries: Vec<AttributeWrite> = chunk.iter().map(attribute_write).collect();
     let comment = format!("falcon-posture-sync run {}", run.id());
     let written = writer.write(&entries, &comment).await;

@@ -1,5 +1,6 @@
 //! One run: its lease, its deadline, and what it leaves behind.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::domain::host::Host;
 use crate::domain::join::Joined;
 use crate::domain::lost::{self, Lost};
 use crate::domain::pause::{Pause, Present};
-use crate::domain::pending::{Intents, intents};
+use crate::domain::pending::{Intents, NoteName, intents};
 use crate::domain::plan::Change;
 use crate::domain::removal::{Attributes, Removal};
 use crate::domain::status::RunOutcome;
@@ -43,17 +44,8 @@ struct Versions {
     tailscale: Option<String>,
 }
 
-/// What this run meant to write, as far as it is stored.
-#[derive(Debug, Default)]
-enum Open {
-    /// Nothing was to be written.
-    #[default]
-    Untouched,
-    /// It may or may not be written, and is not recorded.
-    Unknown(Intents),
-    /// All of it is recorded.
-    Nothing,
-}
+/// What this run meant to write, by the stored notes of it. Where there is nothing, all of it is recorded.
+type Open = BTreeMap<NoteName, Option<Intents>>;
 
 /// A run of one integration.
 #[derive(Debug)]
@@ -248,25 +240,35 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Stores what is about to be written. It fails where the lease is another run's by now.
-    pub(super) async fn intend(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let intents = intents(changes);
-        let (id, run_id) = (&self.integration.id, self.id());
-        self.world
-            .store
-            .intend(id, run_id, &intents, Claim::Owner)
-            .await?;
-        *self.open() = Open::Unknown(intents);
+    /// Stores what is about to be written, in the run's nth note. It fails where the lease is another run's by now.
+    pub(super) async fn intend(&self, n: usize, changes: &[Change]) -> Result<(), StoreError> {
+        let (note, intents) = (NoteName::of(self.id(), n), intents(changes));
+        let store = &self.world.store;
+        let noted = store.intend(
+            &self.integration.id,
+            self.id(),
+            &note,
+            &intents,
+            Claim::Owner,
+        );
+        noted.await?;
+        self.open().insert(note, Some(intents));
         Ok(())
     }
 
     /// Takes note that all that was stored by [`Run::intend`] has come to its end, and is recorded.
-    pub(super) fn nothing_is_open(&self) {
-        *self.open() = Open::Nothing;
+    pub(super) fn close(&self, n: usize) {
+        self.open().insert(NoteName::of(self.id(), n), None);
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn closed(&self) -> Vec<NoteName> {
+        let open = self.open();
+        let closed = open.iter().filter(|(_, intents)| intents.is_none());
+        closed.map(|(note, _)| note.clone()).collect()
     }
 
     /// Records accepted changes.
@@ -351,7 +353,7 @@ impl<'a> Run<'a> {
             config_version: self.integration.config_version,
             status: &status,
             pause: pause.as_ref(),
-            nothing_open: matches!(*self.open(), Open::Nothing),
+            closed: &self.closed(),
         };
         let finished = self.world.store.finish(&finish).await?;
         if finished == Finished::Overtaken {
@@ -367,16 +369,21 @@ impl<'a> Run<'a> {
 
     /// What this run may have written after it had lost its lease is the next one's to find out.
     async fn leave_open(&self) -> Result<(), StoreError> {
-        let Open::Unknown(intents) = std::mem::take(&mut *self.open()) else {
-            return Ok(());
-        };
         let (id, run_id) = (&self.integration.id, self.id());
         let store = &self.world.store;
-        match store.intend(id, run_id, &intents, Claim::Latecomer).await {
-            // The integration is gone, and its attributes with it.
-            Err(StoreError::Overtaken { .. }) => Ok(()),
-            done => done,
+        let open = std::mem::take(&mut *self.open());
+        for (note, intents) in open {
+            let Some(intents) = intents else { continue };
+            match store
+                .intend(id, run_id, &note, &intents, Claim::Latecomer)
+                .await
+            {
+                // The integration is gone, and its attributes with it.
+                Err(StoreError::Overtaken { .. }) => return Ok(()),
+                done => done?,
+            }
         }
+        Ok(())
     }
 
     /// Gives the lease back without having done anything. The status stays that of the last run.

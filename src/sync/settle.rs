@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::observe::sign_in_tailscale;
 use super::run::Run;
-use crate::domain::pending::{is_made, unrecorded};
+use crate::domain::pending::{is_made, run_of, unrecorded};
 use crate::domain::plan::Change;
 use crate::error::UpstreamError;
 use crate::tailscale::Tailscale;
@@ -22,7 +22,8 @@ const AT_ONCE: usize = 16;
 pub(super) async fn settle(run: &Run<'_>) -> Result<(), Failure> {
     let (store, id) = (&run.world.store, &run.integration.id);
     let mut tailscale = None;
-    for (earlier, intents) in &run.integration.pending {
+    for (note, intents) in &run.integration.pending {
+        let earlier = run_of(note);
         let records = store.records(id).await?;
         for open in unrecorded(earlier, intents, &records).chunks(AT_ONCE) {
             let tailscale = match &tailscale {
@@ -41,9 +42,9 @@ pub(super) async fn settle(run: &Run<'_>) -> Result<(), Failure> {
                 run.record_for(earlier, &made).await?;
             }
             let nodes = open.iter().map(|change| &change.node_id);
-            store.strike_out(id, run.id(), earlier, nodes).await?;
+            store.strike_out(id, run.id(), note, nodes).await?;
         }
-        store.strike_out_all(id, run.id(), earlier).await?;
+        store.strike_out_all(id, run.id(), note).await?;
     }
     Ok(())
 }

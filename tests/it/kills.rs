@@ -166,8 +166,8 @@ async fn a_first_sync(moment: Moment) {
                 assert_healed_by_a_sync(&stage, kill, &step).await;
             }
             Err(steps) => {
-                // The lease, what is about to be written, and the status; three chunks on each side.
-                let expected = [("PATCH", 3), ("TransactWriteItems", 3), ("UpdateItem", 3)];
+                // The lease, a note for each call, and the status; three chunks on each side.
+                let expected = [("PATCH", 3), ("TransactWriteItems", 3), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
                 return assert_right(&stage, &kill.invocation(), "no kill").await;
             }
@@ -242,8 +242,8 @@ async fn a_sync_of_changes(moment: Moment) {
                 assert_healed_by_a_sync(&stage, kill, &step).await;
             }
             Err(steps) => {
-                // One transaction more, for the devices that have left.
-                let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 3)];
+                // The lease, a note for each call, the status. One transaction more, for the devices that have left.
+                let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
                 let deleted = stage.sims.tailscale().changes(TAILNET).unwrap();
                 assert!(deleted.iter().any(|change| change.new.is_none()));
@@ -321,7 +321,7 @@ async fn a_removal(moment: Moment) {
             Ok(step) => assert_finished(&stage, kill, &step).await,
             Err(steps) => {
                 // The mark, the lease and what is about to be written; three chunks; the integration with its record.
-                let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 3)];
+                let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
                 return assert_gone(&stage, "no kill").await;
             }

@@ -3,6 +3,7 @@
 use crate::domain::device::NodeId;
 use crate::domain::explanation::NextAction;
 use crate::domain::join::Outcome;
+use crate::domain::pending::run_of;
 use crate::domain::plan::Change;
 use crate::integration::OnMissing;
 
@@ -17,7 +18,8 @@ impl Scene<'_> {
             .pending
             .iter()
             .find(|(_, intents)| intents.contains_key(node));
-        if let Some((run, _)) = unrecorded {
+        if let Some((note, _)) = unrecorded {
+            let run = run_of(note);
             words = format!(
                 "first asks the device what it holds, since run {run} was about to write to it and did not record it; \
                  then it {words}"
