@@ -138,7 +138,7 @@ screenshots: console-pages ## The README's pictures of the dashboard, into infra
 .PHONY: bench
 bench: ## What a sync costs at every size, as Markdown (also target/bench.md): BENCH='--quick', '--only 10k', '--strict', ...
 	cargo build --locked --release --bin falcon-posture-sync
-	cargo build --locked --release --package posture-bench
+	cargo build --locked --profile bench --package posture-bench
 	@$(or $(CARGO_TARGET_DIR),target)/release/posture-bench $(BENCH)
 
 .PHONY: demo
