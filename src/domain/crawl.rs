@@ -1,16 +1,18 @@
-//! Which way hosts and scores are fetched: all of them by listings, or by serial numbers those that the devices need.
+//! Which way hosts and scores are fetched: all of them by listings, or those that the devices need.
 //!
 //! The listings take a request for 10,000 hosts and for 1,000 scores, whatever the size of the tailnet. Where its devices
 //! are few against the account, asking for their serials takes far fewer. But a filter finds what is spelled as it says:
-//! Falcon's own spelling of a serial may differ in case or in characters that cannot stand in a filter. So the sensors
-//! that decided before are asked for by id as well, and all hosts are listed once a day.
+//! Falcon's own spelling of a serial may differ in case or in characters that cannot stand in a filter. So once a day all
+//! hosts are listed, and the sensors that matched are asked for by id from then on, however their serial is spelled.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::host::Score;
+use crate::domain::host::{Aid, Score};
+use crate::domain::plan::{Change, Plan};
 
 /// By serials it must take at most a quarter of the requests: the listings see more, and a looked up assessment has a
 /// hundred times the bytes of a listed score.
@@ -32,12 +34,18 @@ pub struct Pages {
     pub scores_by_id: usize,
 }
 
-/// The two ways; stable names.
+/// So many matching sensors that did not decide are kept in mind. In an account with more of them, hosts are listed in
+/// every run.
+const BESIDE: usize = 200;
+
+/// The ways; stable names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Way {
     /// All hosts and scores are listed.
     Full,
+    /// All hosts are listed, and scores asked for by the hosts that match.
+    Hosts,
     /// Hosts are asked for by the devices' serials, and scores by the hosts found.
     Filtered,
 }
@@ -61,6 +69,43 @@ pub struct Crawl {
     /// When all hosts were last listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_full: Option<Timestamp>,
+    /// The hosts in it that matched a device and had no part in what was written: a clone, say, whose score was higher.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub beside: BTreeSet<Aid>,
+}
+
+impl Crawl {
+    /// Takes note of a listing of all hosts, in which these matched a device and had no part in what is written.
+    #[must_use]
+    pub fn with_listing(mut self, now: Timestamp, beside: BTreeSet<Aid>) -> Self {
+        (self.last_full, self.beside) = (Some(now), BTreeSet::new());
+        self.keep_in_mind(beside);
+        self
+    }
+
+    /// What the next run is to know, after this plan: a host that decided until now may be spelled in its own way, too.
+    #[must_use]
+    pub fn after(mut self, plan: &Plan) -> Self {
+        if self.way != Way::Full {
+            let replaced = |change: &Change| {
+                let old = &change.old.as_ref()?.aid;
+                let new = change.new.as_ref().map(|new| &new.aid);
+                (new != Some(old)).then(|| old.clone())
+            };
+            self.keep_in_mind(plan.changes.iter().filter_map(replaced));
+        }
+        self
+    }
+
+    /// Goes on asking for these sensors, though they have no part in what is written any more.
+    pub fn keep_in_mind(&mut self, beside: impl IntoIterator<Item = Aid>) {
+        self.beside.extend(beside);
+        if self.beside.len() > BESIDE {
+            // Those who cannot be kept in mind are looked for in the next run.
+            self.last_full = None;
+            self.beside.clear();
+        }
+    }
 }
 
 /// What the filtered way would ask for.
@@ -68,7 +113,7 @@ pub struct Crawl {
 pub struct Need {
     /// Serials of devices, in all spellings.
     pub serials: usize,
-    /// Sensors that decided before.
+    /// Sensors that matched before.
     pub aids: usize,
 }
 
@@ -90,11 +135,13 @@ pub fn choose(
     now: Timestamp,
 ) -> Choice {
     let scores = before.and_then(|crawl| crawl.scores).unwrap_or(hosts);
-    let full = hosts.div_ceil(pages.hosts).max(1) + scores.div_ceil(pages.scores).max(1);
+    let listed = hosts.div_ceil(pages.hosts).max(1);
+    let looked_up = need.serials.div_ceil(pages.scores_by_id);
+    let full = listed + scores.div_ceil(pages.scores).max(1);
     let filtered = 1
         + need.serials.div_ceil(pages.hosts_by_value)
         + need.aids.div_ceil(pages.hosts_by_value)
-        + need.serials.div_ceil(pages.scores_by_id);
+        + looked_up;
     let due = before.is_some_and(|crawl| {
         crawl
             .last_full
@@ -107,7 +154,7 @@ pub fn choose(
         (Way::Full, costs)
     } else if due {
         let why = "all hosts are listed once a day, for serials that a filter does not find";
-        (Way::Full, why.to_owned())
+        (Way::Hosts, why.to_owned())
     } else {
         (Way::Filtered, costs)
     };
@@ -118,6 +165,7 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "full",
+            Self::Hosts => "hosts",
             Self::Filtered => "filtered",
         })
     }
@@ -153,6 +201,7 @@ mod tests {
             scores: Some(90_000),
             score_bounds: Vec::new(),
             last_full: last_full.map(at),
+            beside: BTreeSet::new(),
         }
     }
 
@@ -172,8 +221,18 @@ mod tests {
     #[test]
     fn all_hosts_are_listed_once_a_day() {
         assert_eq!(way(Some(&before(Some(0))), 100_000, 200, 23), Way::Filtered);
-        assert_eq!(way(Some(&before(Some(0))), 100_000, 200, 24), Way::Full);
-        assert_eq!(way(Some(&before(None)), 100_000, 200, 1), Way::Full);
+        assert_eq!(way(Some(&before(Some(0))), 100_000, 200, 24), Way::Hosts);
+        assert_eq!(way(Some(&before(None)), 100_000, 200, 1), Way::Hosts);
+    }
+
+    #[test]
+    fn matches_are_kept_in_mind_as_far_as_they_are_few() {
+        let aids = |n: usize| (0..n).map(|n| Aid(format!("{n:032x}"))).collect();
+        let few = before(None).with_listing(at(1), aids(200));
+        assert_eq!((few.last_full, few.beside.len()), (Some(at(1)), 200));
+        let many = before(Some(0)).with_listing(at(1), aids(201));
+        assert_eq!(many.beside, BTreeSet::new());
+        assert_eq!(way(Some(&many), 100_000, 200, 2), Way::Hosts);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::domain::serial::Serial;
 
 /// Falcon's id of an installed sensor (`device_id` of a host, `aid` of an assessment). A machine that was installed
 /// anew has a new one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Aid(pub String);
 
 impl fmt::Display for Aid {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::domain::claims::{Claim, Claims, Standing};
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::domain::finding::{Finding, FindingKind};
-use crate::domain::host::{Account, Aid, Assessment, Score};
+use crate::domain::host::{Account, Aid, Assessment, Host, Score};
 use crate::domain::serial::{NoSerial, Serial};
 
 /// What is known of one device's score.
@@ -152,6 +152,24 @@ pub fn spellings<'a>(devices: impl IntoIterator<Item = &'a Device>) -> BTreeSet<
         Some([text.trim().to_owned(), serial.to_string()])
     });
     both.flatten().collect()
+}
+
+/// The hosts with a serial of one of the devices, however either side spells it.
+pub fn matching<'a>(hosts: impl IntoIterator<Item = &'a Host>, devices: &Devices) -> BTreeSet<Aid> {
+    let own = devices.values().filter(|device| !device.is_external);
+    let wanted: BTreeSet<Serial> = own
+        .filter_map(|device| match &device.identity {
+            Identity::Serials(texts) => Some(serials(texts).0),
+            Identity::Missing | Identity::Disabled => None,
+        })
+        .flatten()
+        .collect();
+    let matching = hosts.into_iter().filter(|host| {
+        host.serial
+            .as_ref()
+            .is_some_and(|serial| wanted.contains(serial))
+    });
+    matching.map(|host| host.aid.clone()).collect()
 }
 
 /// The serials a device reports, and the texts that are none.

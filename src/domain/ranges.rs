@@ -39,6 +39,14 @@ pub fn ranges(bounds: &[Score]) -> Vec<Range> {
         .collect()
 }
 
+/// So many ranges of the same width, for an account whose distribution is not known.
+pub fn evenly(count: usize) -> Vec<Range> {
+    let width = (usize::from(Score::MAX) + 1).div_ceil(count.max(1));
+    let lows = (0..=Score::MAX).step_by(width).skip(1);
+    let bounds: Vec<Score> = lows.filter_map(|low| Score::new(low.into())).collect();
+    ranges(&bounds)
+}
+
 /// The bounds for a listing of scores that are distributed so, by pages of so many: the longest range is as short as can
 /// be while all ranges together take hardly more pages than a single one would.
 pub fn divide(scores: &Distribution, page: usize) -> Vec<Score> {
@@ -113,6 +121,18 @@ mod tests {
                     .sum()
             })
             .collect()
+    }
+
+    #[test]
+    fn an_unknown_account_is_divided_by_width() {
+        for count in 1..=8 {
+            let ranges = super::evenly(count);
+            assert_eq!(ranges.len(), count);
+            assert_eq!((ranges[0].min, ranges[count - 1].max), (None, None));
+        }
+        let four = super::evenly(4);
+        assert_eq!(four[1].min, Some(score(26)));
+        assert_eq!(four[1].max, Some(score(51)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod paging;
 mod probe;
 mod refusal;
+mod scores;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -20,14 +21,15 @@ use tracing::warn;
 
 use crate::bearer::{Answer, Bearer, Token};
 use crate::domain::host::{Aid, Host, Scores};
-use crate::domain::ranges::Range;
 use crate::error::{Side, UpstreamError, chain};
 use crate::falcon::paging::{Crawl, Page, Record, Step};
-use crate::falcon::wire::{HostRecord, ScoreRecord};
+use crate::falcon::wire::HostRecord;
 use crate::http::{Http, Reply, endpoint};
 use crate::integration::CloudId;
 use crate::retry::{Budget, Operation};
 use crate::secrets::FalconCredentials;
+
+pub use crate::falcon::scores::FirstScores;
 
 const HOST_LISTING: Operation = operation("the host listing", HOSTS_READ);
 const HOST_LOOK_UP: Operation = operation("the host look-up", HOSTS_READ);
@@ -121,7 +123,7 @@ impl Falcon {
         self.hosts_after(None).await
     }
 
-    /// The first page of the host listing, which tells how many there are, and is all of them in most accounts.
+    /// The first page of the host listing, which tells how many there are, and is all of it in most accounts.
     ///
     /// # Errors
     /// As for any call.
@@ -140,21 +142,6 @@ impl Falcon {
         let first = first.map(|FirstHosts(page)| page);
         let hosts = self.crawl(&all_hosts(), first).await?;
         Ok(hosts.into_values().collect())
-    }
-
-    /// All scores of the account, some of them of sensors that are no visible hosts. The ranges, which together are all
-    /// scores, are walked side by side.
-    ///
-    /// # Errors
-    /// When one of the listings could not be read to its end; a part of it is never returned.
-    pub async fn scores(&self, ranges: &[Range]) -> Result<Scores, UpstreamError> {
-        let walk = async |range: &Range| {
-            let filter = score_filter(*range);
-            let listing = scores(&filter, SCORES_A_PAGE);
-            self.crawl::<ScoreRecord>(&listing, None).await
-        };
-        let walks = try_join_all(ranges.iter().map(walk)).await?;
-        Ok(walks.into_iter().reduce(merged).unwrap_or_default())
     }
 
     /// The visible hosts with one of these serial numbers or sensors.
@@ -338,41 +325,6 @@ fn hosts(operation: Operation, limit: usize, filter: Option<&str>) -> Listing<'_
         // What is sent as the offset is the previous page's `next`.
         cursor: "offset",
     }
-}
-
-fn scores(filter: &str, limit: usize) -> Listing<'_> {
-    Listing {
-        operation: SCORE_LISTING,
-        path: SCORES,
-        limit,
-        query: vec![("filter", filter)],
-        cursor: "after",
-    }
-}
-
-/// A filter is mandatory, and this one excludes nothing.
-const EVERY_SCORE: &str = "score:>=0";
-
-/// The filter of a range, in the forms of the API's own description.
-fn score_filter(range: Range) -> String {
-    match (range.min, range.max) {
-        (None, None) => EVERY_SCORE.to_owned(),
-        (None, Some(max)) => format!("score:<={max}"),
-        (Some(min), None) => format!("score:>={min}"),
-        (Some(min), Some(max)) => format!("score:>={min}+score:<={max}"),
-    }
-}
-
-/// Two walks' scores. A score that moved from one range to another is in both, and the lower one counts.
-fn merged(mut scores: Scores, others: Scores) -> Scores {
-    for (aid, score) in others {
-        let score = match scores.remove(&aid) {
-            Some(known) => ScoreRecord::merge(known, score),
-            None => score,
-        };
-        scores.insert(aid, score);
-    }
-    scores
 }
 
 /// Values in parts that fit into a filter each.

@@ -4,8 +4,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::UpstreamError;
 use crate::falcon::paging::{Page, Record};
+use crate::falcon::scores::{EVERY_SCORE, scores};
 use crate::falcon::wire::{self, HostRecord, ScoreRecord};
-use crate::falcon::{EVERY_SCORE, Falcon, HOST_LISTING, Listing, hosts, scores};
+use crate::falcon::{Falcon, HOST_LISTING, Listing, hosts};
 
 /// Records in the page.
 const ONE: usize = 1;

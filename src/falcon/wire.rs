@@ -193,7 +193,7 @@ impl Record for HostRecord {
 }
 
 /// A pair of the score listing.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ScoreRecord {
     #[serde(default, deserialize_with = "text")]
     aid: Option<String>,

@@ -3,21 +3,21 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::{self, Either, select, try_join, try_join3};
+use futures::future::{self, Either, select, try_join};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::run::Run;
-use crate::domain::crawl::{Crawl, Way};
+use crate::domain::crawl::{Choice, Crawl, Way};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::domain::guard::Ground;
-use crate::domain::host::{Account, Scores};
-use crate::domain::join::{join, spellings};
+use crate::domain::host::{Account, Host, Scores};
+use crate::domain::join::{join, matching, spellings};
 use crate::domain::plan::{Doubts, Records, doubts, plan};
 use crate::domain::status::Native;
 use crate::error::{Side, UpstreamError};
-use crate::falcon::Falcon;
+use crate::falcon::{Falcon, FirstHosts, FirstScores};
 use crate::integration::Settings;
 use crate::tailscale::Tailscale;
 
@@ -90,58 +90,18 @@ pub(super) async fn sign_in_tailscale(
 
 /// Everything there is to see. Whatever is missing or cut short fails the whole observation.
 ///
-/// Where all hosts are going to be listed, as by what is known they are in most accounts, everything is read side by side.
-/// Otherwise the devices come first, since they decide what is asked for.
+/// What can be asked of Falcon without knowing the devices is asked while they are listed; the rest follows.
 pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, Failure> {
     let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
-    if run.expects_full_crawl() {
-        let both = async {
-            let clients = sign_in(run, settings).await?;
-            let ranges = run.score_ranges();
-            let listings = try_join3(
-                clients.falcon.hosts(),
-                clients.falcon.scores(&ranges),
-                clients.tailscale.devices(),
-            );
-            let (listings, native) = beside(listings, run.native(&clients.tailscale)).await;
-            let (hosts, scores, devices) = listings?;
-            Ok((clients, run.full(hosts, scores), devices, native))
-        };
-        let (records, (clients, falcon, devices, native)) = try_join(records, both).await?;
-        let choice = run.choose(falcon.visible, &devices, &records);
-        return Ok(Seen {
-            crawl: run.crawled_fully(choice.why, &falcon),
-            falcon,
-            devices,
-            records,
-            clients,
-            native,
-        });
-    }
     let both = async {
         let clients = sign_in(run, settings).await?;
-        let hosts = run.count_hosts(&clients.falcon);
-        let listings = try_join(hosts, clients.tailscale.devices());
+        let listings = try_join(begin(run, &clients.falcon), clients.tailscale.devices());
         let (listings, native) = beside(listings, run.native(&clients.tailscale)).await;
-        let (hosts, devices) = listings?;
-        Ok((clients, hosts, devices, native))
+        let (begun, devices) = listings?;
+        Ok((clients, begun, devices, native))
     };
-    let (records, (clients, hosts, devices, native)) = try_join(records, both).await?;
-    let choice = run.choose(hosts.total(), &devices, &records);
-    let (falcon, crawl) = match choice.way {
-        Way::Full => {
-            let ranges = run.score_ranges();
-            let rest = clients.falcon.hosts_after(hosts.first());
-            let (hosts, scores) = try_join(rest, clients.falcon.scores(&ranges)).await?;
-            let falcon = run.full(hosts, scores);
-            let crawl = run.crawled_fully(choice.why, &falcon);
-            (falcon, crawl)
-        }
-        Way::Filtered => {
-            let falcon = filtered(run, &clients.falcon, hosts.total(), &devices, &records).await?;
-            (falcon, run.crawled_by_serial(choice.why, hosts.total()))
-        }
-    };
+    let (records, (clients, begun, devices, native)) = try_join(records, both).await?;
+    let (falcon, crawl) = go_on(run, &clients.falcon, begun, &devices, &records).await?;
     Ok(Seen {
         falcon,
         devices,
@@ -150,6 +110,107 @@ pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, 
         crawl,
         native,
     })
+}
+
+/// What was asked of Falcon before the devices are known.
+enum Begun {
+    /// Everything.
+    All(Choice, Account),
+    /// All hosts.
+    Hosts(Choice, Vec<Host>),
+    /// How many hosts there are.
+    Count(usize),
+    /// The first pages of both listings, of an account of which nothing was known.
+    First(FirstHosts, FirstScores),
+}
+
+async fn begin(run: &Run<'_>, falcon: &Falcon) -> Result<Begun, UpstreamError> {
+    let Some(choice) = run.expected() else {
+        let (hosts, scores) = try_join(falcon.first_hosts(), falcon.first_scores()).await?;
+        return match run.lists_all(hosts.total()) {
+            Some(choice) => {
+                let account = rest(run, falcon, hosts, scores).await?;
+                Ok(Begun::All(choice, account))
+            }
+            None => Ok(Begun::First(hosts, scores)),
+        };
+    };
+    Ok(match choice.way {
+        Way::Full => Begun::All(choice, all(run, falcon).await?),
+        Way::Hosts => Begun::Hosts(choice, falcon.hosts().await?),
+        Way::Filtered => Begun::Count(falcon.probe_hosts().await?),
+    })
+}
+
+async fn go_on(
+    run: &Run<'_>,
+    falcon: &Falcon,
+    begun: Begun,
+    devices: &Devices,
+    records: &Records,
+) -> Result<(Account, Crawl), UpstreamError> {
+    let fully = |choice, account: Account| {
+        let crawl = run.crawled_fully(choice, &account);
+        Ok((account, crawl))
+    };
+    let (visible, first) = match begun {
+        Begun::All(choice, account) => return fully(choice, account),
+        Begun::Hosts(choice, hosts) => {
+            return with_scores(run, falcon, choice, hosts, devices, records).await;
+        }
+        Begun::Count(hosts) => (hosts, None),
+        Begun::First(hosts, scores) => (hosts.total(), Some((hosts, scores))),
+    };
+    let choice = run.choose(visible, devices, records);
+    match (choice.way, first) {
+        (Way::Full, Some((hosts, scores))) => {
+            fully(choice, rest(run, falcon, hosts, scores).await?)
+        }
+        (Way::Full, None) => fully(choice, all(run, falcon).await?),
+        (Way::Hosts, first) => {
+            let hosts = falcon.hosts_after(first.map(|(hosts, _)| hosts)).await?;
+            with_scores(run, falcon, choice, hosts, devices, records).await
+        }
+        (Way::Filtered, _) => {
+            let account = filtered(run, falcon, visible, devices, records).await?;
+            Ok((account, run.crawled(choice, visible)))
+        }
+    }
+}
+
+/// All hosts and scores of an account that was seen before.
+async fn all(run: &Run<'_>, falcon: &Falcon) -> Result<Account, UpstreamError> {
+    let ranges = run.score_ranges();
+    let (hosts, scores) = try_join(falcon.hosts(), falcon.scores(&ranges)).await?;
+    Ok(run.full(hosts, scores))
+}
+
+/// Likewise, of an account of which the first pages are here.
+async fn rest(
+    run: &Run<'_>,
+    falcon: &Falcon,
+    hosts: FirstHosts,
+    scores: FirstScores,
+) -> Result<Account, UpstreamError> {
+    let hosts = falcon.hosts_after(Some(hosts));
+    let (hosts, scores) = try_join(hosts, falcon.scores_after(scores)).await?;
+    Ok(run.full(hosts, scores))
+}
+
+/// All hosts, with the scores of those that match a device.
+async fn with_scores(
+    run: &Run<'_>,
+    falcon: &Falcon,
+    choice: Choice,
+    hosts: Vec<Host>,
+    devices: &Devices,
+    records: &Records,
+) -> Result<(Account, Crawl), UpstreamError> {
+    let mut account = run.full(hosts, Scores::new());
+    let matching = matching(account.hosts.values(), devices);
+    account.extend([], falcon.find_scores(&matching).await?);
+    let crawl = run.listed(choice, account.visible, matching, records);
+    Ok((account, crawl))
 }
 
 /// Something that matters, and something that is only good to know: it is given up a second after the other is done.
@@ -163,7 +224,7 @@ async fn beside<T, N>(
     }
 }
 
-/// The hosts that have a serial of one of the devices, or decided before, and their scores.
+/// The hosts that have a serial of one of the devices, or matched before, and their scores.
 async fn filtered(
     run: &Run<'_>,
     falcon: &Falcon,
@@ -171,13 +232,8 @@ async fn filtered(
     devices: &Devices,
     records: &Records,
 ) -> Result<Account, UpstreamError> {
-    let aids = records
-        .values()
-        .map(|written| written.aid.clone())
-        .collect();
-    let hosts = falcon
-        .find_hosts(&spellings(devices.values()), &aids)
-        .await?;
+    let serials = spellings(devices.values());
+    let hosts = falcon.find_hosts(&serials, &run.known(records)).await?;
     let mut account = Account {
         visible,
         ..Account::default()

@@ -228,7 +228,7 @@ impl Report {
                 .collect(),
             lost: Some(decided.lost.clone()),
             scores: Some(Distribution::of(&decided.joined)),
-            crawl: Some(decided.seen.crawl.clone()),
+            crawl: Some(decided.seen.crawl.clone().after(&decided.guarded.plan)),
             native: decided.seen.native,
             ..Self::new(outcome)
         }

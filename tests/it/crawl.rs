@@ -49,14 +49,13 @@ async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_on
     assert_eq!(stage.scores(), stage.expected());
     let requests = stage.requests();
     assert!(falcon(&requests) <= 8, "{requests:?}");
-    assert_eq!(requests.get(SCORES), None, "{requests:?}");
     assert_eq!(crawl(&stage).await["way"], "filtered");
 
     // What a filter cannot see is looked for in the run after the first, and then once a day.
     let second = stage.sync().await;
     assert_eq!(second["outcome"], "unchanged", "{second:#}");
     let told = crawl(&stage).await;
-    assert_eq!(told["way"], "full");
+    assert_eq!(told["way"], "hosts");
     assert!(
         told["why"].as_str().unwrap().contains("once a day"),
         "{told}"
@@ -70,8 +69,16 @@ async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_on
         assert_eq!(crawl(&stage).await["way"], "filtered");
     }
     stage.world.clock.advance(Duration::from_hours(24));
+    stage.requests();
     assert_eq!(stage.sync().await["outcome"], "unchanged");
-    assert_eq!(crawl(&stage).await["way"], "full");
+    assert_eq!(crawl(&stage).await["way"], "hosts");
+    // Two pages of hosts, no listing of scores.
+    let requests = stage.requests();
+    assert_eq!(
+        (requests[HOSTS], requests.get(SCORES)),
+        (2, None),
+        "{requests:?}"
+    );
     assert_eq!(stage.scores(), stage.expected());
     stage.assert_sound().await;
 }
@@ -90,7 +97,7 @@ async fn a_serial_that_falcon_spells_in_its_own_way_is_found_within_a_day_and_st
         "the filter does not see them all, or this test shows nothing"
     );
     assert_eq!(stage.sync().await["outcome"], "synced");
-    assert_eq!(crawl(&stage).await["way"], "full");
+    assert_eq!(crawl(&stage).await["way"], "hosts");
     assert_eq!(stage.scores(), stage.expected());
     for _ in 0..3 {
         let answer = stage.sync().await;
@@ -130,8 +137,66 @@ async fn other_settings_may_mean_another_account_of_which_nothing_is_known() {
     stage.requests();
     stage.sync().await;
     let requests = stage.requests();
-    // One walk, as at first: the bounds of another account would only cost requests.
+    // As at first: the bounds of another account would only cost requests.
     assert_eq!((requests[HOSTS], requests[SCORES]), (1, 4));
+}
+
+/// A clone whose serial Falcon spells in a way that no filter finds, and whose score is the higher one at first.
+#[tokio::test]
+async fn a_clone_that_did_not_decide_is_asked_for_by_id() {
+    let stage = Stage::of(&GeneratorSpec::plain(20_000, 40)).await;
+    stage.sync().await;
+    let record = stage.items("nodes").await.swap_remove(0);
+    let (aid, score) = (
+        record["aid"].as_str().unwrap(),
+        record["score"].as_u64().unwrap(),
+    );
+    let falcon = stage.sims.falcon();
+    let hosts = falcon.hosts("corp").unwrap();
+    let mut clone = hosts
+        .into_iter()
+        .find(|host| host.device_id == aid)
+        .unwrap();
+    clone.device_id = "c".repeat(32);
+    clone.serial_number = clone
+        .serial_number
+        .map(|serial| format!("  {} ", serial.to_lowercase()));
+    falcon.put_host("corp", clone).unwrap();
+    falcon
+        .set_score("corp", &"c".repeat(32), score + 1)
+        .unwrap();
+    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    let told = crawl(&stage).await;
+    assert_eq!(
+        (&told["way"], &told["beside"]),
+        (&json!("hosts"), &json!(["c".repeat(32)]))
+    );
+    falcon.set_score("corp", &"c".repeat(32), 0_u64).unwrap();
+    let answer = stage.sync().await;
+    assert_eq!(
+        (&answer["outcome"], &answer["written"]),
+        (&json!("synced"), &json!(1))
+    );
+    assert_eq!(crawl(&stage).await["way"], "filtered");
+    assert_eq!(stage.scores(), stage.expected());
+    // The one that decided before is not forgotten, either.
+    let told = crawl(&stage).await;
+    assert!(
+        told["beside"].as_array().unwrap().contains(&json!(aid)),
+        "{told}"
+    );
+    stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_first_listing_of_scores_is_walked_from_both_ends() {
+    let stage = Stage::of(&GeneratorSpec::plain(10_000, 500)).await;
+    stage.requests();
+    assert_eq!(stage.sync().await["outcome"], "synced");
+    let requests = stage.requests();
+    assert!((10..=11).contains(&requests[SCORES]), "{requests:?}");
+    assert_eq!(crawl(&stage).await["scores"], 10_000);
+    assert_eq!(stage.scores(), stage.expected());
 }
 
 #[tokio::test]

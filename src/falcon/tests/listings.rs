@@ -208,3 +208,149 @@ async fn an_answer_that_is_no_page_is_an_error() {
     let (calls, _) = crawl(|_, _| answer(200, &[], "{\"meta\":")).await;
     assert_eq!(calls, 4);
 }
+
+/// The score listing of so many sensors: in the order asked for (or not), with what happens before each answer.
+struct Scored {
+    scores: std::cell::RefCell<Vec<(String, usize)>>,
+    in_order: bool,
+    longest: usize,
+}
+
+impl Scored {
+    fn evenly(count: usize) -> Self {
+        let scores = (0..count).map(|n| (format!("{n:032x}"), n * 37 % 101));
+        Self {
+            scores: std::cell::RefCell::new(scores.collect()),
+            in_order: true,
+            longest: usize::MAX,
+        }
+    }
+
+    fn lowest(&self) -> std::collections::BTreeMap<Aid, Assessment> {
+        let scores = self.scores.borrow();
+        let one = |(aid, value): &(String, usize)| {
+            (Aid(aid.clone()), score(i64::try_from(*value).unwrap()))
+        };
+        scores.iter().map(one).collect()
+    }
+
+    fn answer(&self, asked: &Asked) -> Vec<u8> {
+        let url = Url::parse(&format!(
+            "http://x{}",
+            asked.line.trim_start_matches("GET ")
+        ))
+        .unwrap();
+        let of = |name: &str| {
+            let found = url.query_pairs().find(|(key, _)| key == name);
+            found
+                .map(|(_, value)| value.into_owned())
+                .unwrap_or_default()
+        };
+        let filter = of("filter");
+        let bound = |start: &str, default: usize| {
+            let terms = filter.split('+').find_map(|term| term.strip_prefix(start));
+            terms.map_or(default, |text| text.parse().unwrap())
+        };
+        let (min, max) = (bound("score:>=", 0), bound("score:<=", 100));
+        let mut found = self.scores.borrow().clone();
+        found.retain(|(_, score)| (min..=max).contains(score));
+        if self.in_order {
+            found.sort_by_key(|(aid, score)| (*score, aid.clone()));
+            if of("sort") == "score|desc" {
+                found.reverse();
+            }
+        }
+        let start: usize = of("after").parse().unwrap_or(0);
+        let records: Vec<Value> = found
+            .iter()
+            .skip(start)
+            .take(1_000)
+            .map(|(aid, score)| json!({"aid": aid, "score": score}))
+            .collect();
+        let end = start + records.len();
+        let after = if end < found.len().min(self.longest) {
+            end.to_string()
+        } else {
+            String::new()
+        };
+        page(
+            &json!({"total": found.len(), "after": after}),
+            &json!(records),
+        )
+    }
+}
+
+/// All scores by the walk that knows nothing beforehand, and how many calls it took.
+async fn unknown(
+    script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
+) -> (usize, Result<Scores, String>) {
+    let server = server(script);
+    let falcon = sign_in(&server).await;
+    let first = falcon.first_scores().await.unwrap();
+    let scores = falcon.scores_after(first).await;
+    (calls(&server).len(), scores.map_err(|error| chain(&error)))
+}
+
+#[tokio::test]
+async fn an_unknown_account_is_read_from_both_ends_in_hardly_a_request_more() {
+    for (count, most) in [
+        (0, 1),
+        (999, 1),
+        (1_000, 1),
+        (1_001, 2),
+        (9_500, 11),
+        (40_000, 43),
+    ] {
+        let scored = Scored::evenly(count);
+        let expect = scored.lowest();
+        let (calls, scores) = unknown(move |_, asked| scored.answer(asked)).await;
+        assert_eq!(scores.unwrap(), expect, "{count}");
+        assert!(calls <= most, "{calls} calls for {count} scores");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_has_an_order_of_its_own_is_read_as_it_comes() {
+    let scored = Scored {
+        in_order: false,
+        ..Scored::evenly(4_500)
+    };
+    let expect = scored.lowest();
+    let (_, scores) = unknown(move |_, asked| scored.answer(asked)).await;
+    assert_eq!(scores.unwrap(), expect);
+}
+
+#[tokio::test]
+async fn a_part_of_an_unknown_account_is_never_taken_for_all_of_it() {
+    let scored = Scored {
+        longest: 2_000,
+        ..Scored::evenly(6_000)
+    };
+    let (_, scores) = unknown(move |_, asked| scored.answer(asked)).await;
+    assert_eq!(
+        scores.unwrap_err(),
+        "Falcon ended the score listing after 2000 of 6000 records"
+    );
+}
+
+#[tokio::test]
+async fn scores_that_move_while_they_are_read_from_both_ends_are_missed_or_the_lower_ones() {
+    let scored = Scored::evenly(8_000);
+    let before = scored.lowest();
+    let (_, scores) = unknown(move |number, asked| {
+        for (position, (_, score)) in scored.scores.borrow_mut().iter_mut().enumerate() {
+            if position % 50 == number % 50 {
+                *score = if position % 100 < 50 { 99 } else { 1 };
+            }
+        }
+        scored.answer(asked)
+    })
+    .await;
+    let scores = scores.unwrap();
+    // At most as many as have moved are missed.
+    assert!(scores.len() > 8_000 * 3 / 4, "{}", scores.len());
+    for (aid, seen) in scores {
+        let moved = [&before[&aid], &score(99), &score(1)];
+        assert!(moved.contains(&&seen), "{aid} {seen:?}");
+    }
+}

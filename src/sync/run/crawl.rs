@@ -1,17 +1,16 @@
 //! What a run knows of the Falcon account before it looks, and what it leaves for the next one.
 
+use std::collections::BTreeSet;
+
 use super::Run;
 use crate::domain::crawl::{Choice, Crawl, Need, Pages, Way, choose};
 use crate::domain::device::Devices;
-use crate::domain::host::{Account, Host, Scores};
+use crate::domain::host::{Account, Aid, Host, Scores};
 use crate::domain::join::spellings;
 use crate::domain::plan::Records;
 use crate::domain::ranges::{Range, divide, ranges};
 use crate::domain::scores::Distribution;
-use crate::error::UpstreamError;
-use crate::falcon::{
-    Falcon, FirstHosts, HOSTS_A_LOOK_UP, HOSTS_A_PAGE, SCORES_A_LOOK_UP, SCORES_A_PAGE,
-};
+use crate::falcon::{HOSTS_A_LOOK_UP, HOSTS_A_PAGE, SCORES_A_LOOK_UP, SCORES_A_PAGE};
 
 const PAGES: Pages = Pages {
     hosts: HOSTS_A_PAGE,
@@ -19,29 +18,6 @@ const PAGES: Pages = Pages {
     hosts_by_value: HOSTS_A_LOOK_UP,
     scores_by_id: SCORES_A_LOOK_UP,
 };
-
-/// How many hosts there are: by the first page of the listing, or by a page of a single one.
-pub(in crate::sync) enum HostCount {
-    First(FirstHosts),
-    Number(usize),
-}
-
-impl HostCount {
-    pub(in crate::sync) fn total(&self) -> usize {
-        match self {
-            Self::First(page) => page.total(),
-            Self::Number(number) => *number,
-        }
-    }
-
-    /// The first page, for the listing to go on after.
-    pub(in crate::sync) fn first(self) -> Option<FirstHosts> {
-        match self {
-            Self::First(page) => Some(page),
-            Self::Number(_) => None,
-        }
-    }
-}
 
 impl Run<'_> {
     /// What the run before learned, if it was by the same settings: others may mean another account.
@@ -52,18 +28,22 @@ impl Run<'_> {
             .and_then(|status| status.crawl.as_ref())
     }
 
-    /// Whether all hosts are going to be listed, by what the run before saw.
-    pub(in crate::sync) fn expects_full_crawl(&self) -> bool {
-        let status = self.integration.status.as_ref();
-        self.crawl_before()
-            .zip(status)
-            .is_some_and(|(crawl, status)| {
-                let need = Need {
-                    serials: status.possible_matched_count,
-                    aids: status.score_counts.total(),
-                };
-                self.choice(crawl.hosts, need).way == Way::Full
-            })
+    /// The way that this run takes by what the run before saw; none where nothing is known of the account.
+    pub(in crate::sync) fn expected(&self) -> Option<Choice> {
+        let status = self.integration.status.as_ref()?;
+        let crawl = self.crawl_before()?;
+        let need = Need {
+            serials: status.possible_matched_count,
+            aids: status.score_counts.total() + crawl.beside.len(),
+        };
+        Some(self.choice(crawl.hosts, need))
+    }
+
+    /// The way to take for an account of so many hosts, if the devices need nothing: where that is to list all, it is so
+    /// whatever they need.
+    pub(in crate::sync) fn lists_all(&self, hosts: usize) -> Option<Choice> {
+        let choice = self.choice(hosts, Need::default());
+        (choice.way == Way::Full).then_some(choice)
     }
 
     /// The way to take, now that the devices are known.
@@ -75,24 +55,23 @@ impl Run<'_> {
     ) -> Choice {
         let need = Need {
             serials: spellings(devices.values()).len(),
-            aids: records.len(),
+            aids: self.known(records).len(),
         };
         self.choice(hosts, need)
     }
 
-    fn choice(&self, hosts: usize, need: Need) -> Choice {
-        choose(self.crawl_before(), hosts, need, PAGES, self.started)
+    /// The sensors that matched before.
+    pub(in crate::sync) fn known(&self, records: &Records) -> BTreeSet<Aid> {
+        let deciding = records.values().map(|written| &written.aid);
+        let beside = self
+            .crawl_before()
+            .into_iter()
+            .flat_map(|crawl| &crawl.beside);
+        deciding.chain(beside).cloned().collect()
     }
 
-    /// How many hosts the account has. Where nothing is known of it, the page that tells is the listing's first one.
-    pub(in crate::sync) async fn count_hosts(
-        &self,
-        falcon: &Falcon,
-    ) -> Result<HostCount, UpstreamError> {
-        match self.crawl_before() {
-            None => falcon.first_hosts().await.map(HostCount::First),
-            Some(_) => falcon.probe_hosts().await.map(HostCount::Number),
-        }
+    fn choice(&self, hosts: usize, need: Need) -> Choice {
+        choose(self.crawl_before(), hosts, need, PAGES, self.started)
     }
 
     /// The ranges of scores that are walked side by side.
@@ -107,27 +86,44 @@ impl Run<'_> {
         account
     }
 
-    pub(in crate::sync) fn crawled_fully(&self, why: String, falcon: &Account) -> Crawl {
+    pub(in crate::sync) fn crawled_fully(&self, choice: Choice, falcon: &Account) -> Crawl {
         let scores = Distribution::of_account(&falcon.scores);
         Crawl {
-            way: Way::Full,
-            why,
-            hosts: falcon.visible,
             scores: Some(falcon.scores.len()),
             score_bounds: divide(&scores, SCORES_A_PAGE),
             last_full: Some(self.started),
+            beside: BTreeSet::new(),
+            ..self.crawled(choice, falcon.visible)
         }
     }
 
-    pub(in crate::sync) fn crawled_by_serial(&self, why: String, hosts: usize) -> Crawl {
+    /// A crawl that learned nothing beyond how many hosts there are.
+    pub(in crate::sync) fn crawled(&self, choice: Choice, hosts: usize) -> Crawl {
         let before = self.crawl_before();
         Crawl {
-            way: Way::Filtered,
-            why,
+            way: choice.way,
+            why: choice.why,
             hosts,
             scores: before.and_then(|crawl| crawl.scores),
             score_bounds: before.map_or_else(Vec::new, |crawl| crawl.score_bounds.clone()),
             last_full: before.and_then(|crawl| crawl.last_full),
+            beside: before.map_or_else(BTreeSet::new, |crawl| crawl.beside.clone()),
         }
+    }
+
+    /// A listing of all hosts, in which these match a device.
+    pub(in crate::sync) fn listed(
+        &self,
+        choice: Choice,
+        hosts: usize,
+        matching: BTreeSet<Aid>,
+        records: &Records,
+    ) -> Crawl {
+        let mut beside = matching;
+        for written in records.values() {
+            beside.remove(&written.aid);
+        }
+        self.crawled(choice, hosts)
+            .with_listing(self.started, beside)
     }
 }
