@@ -18,7 +18,7 @@ use crate::command::SyncOne;
 use crate::domain::guard::{Guarded, guard};
 use crate::domain::join::{Joined, join};
 use crate::domain::lost::Lost;
-use crate::domain::plan::plan;
+use crate::domain::plan::{Doubts, Plan, doubts, plan};
 use crate::integration::Settings;
 use crate::store::{Finished, StoreError};
 use crate::world::{Invocation, World};
@@ -125,16 +125,12 @@ async fn decide(run: &Run<'_>) -> Result<Decided, Failure> {
     let settings: &Settings = run.settings()?;
     // Boxed: so many things side by side make a large future.
     let mut seen = Box::pin(observe::observe(run, settings)).await?;
-    let confirmed = observe::confirm(run, settings, &mut seen).await;
-
-    let joined = join(&seen.falcon, &seen.devices, run.seen_since(settings));
-    let plan = plan(
-        &joined,
-        &seen.devices,
-        &seen.records,
-        &settings.attribute_key,
-        settings.on_missing,
-    );
+    let mut judged = Judged::new(run, settings, &seen);
+    let confirmed = observe::confirm(run, settings, &mut seen, &judged).await;
+    if confirmed.looked {
+        judged = Judged::new(run, settings, &seen);
+    }
+    let Judged { joined, plan } = judged;
     let guarded = guard(
         plan.without(&confirmed.open),
         seen.ground(),
@@ -149,4 +145,29 @@ async fn decide(run: &Run<'_>) -> Result<Decided, Failure> {
         lost,
         guarded,
     })
+}
+
+/// What follows from what was seen.
+struct Judged {
+    joined: Joined,
+    plan: Plan,
+}
+
+impl Judged {
+    fn new(run: &Run<'_>, settings: &Settings, seen: &Seen) -> Self {
+        let joined = join(&seen.falcon, &seen.devices, run.seen_since(settings));
+        let plan = plan(
+            &joined,
+            &seen.devices,
+            &seen.records,
+            &settings.attribute_key,
+            settings.on_missing,
+        );
+        Self { joined, plan }
+    }
+
+    /// What it rests on without having been seen.
+    fn doubts(&self, seen: &Seen) -> Doubts {
+        doubts(&self.plan, &self.joined, &seen.devices)
+    }
 }

@@ -160,7 +160,7 @@ fn hosts(frame: &Frame<'_>, hosts: &[Candidate], omitted: usize) -> Markup {
                     ", " (seen(host.last_seen))
                     div.fps-m {
                         @if host.decides { "Counts: " } @else { "Does not count: " }
-                        (cut(&host.because)) ". Serial " (named(&host.serial)) ", aid " (named(&host.aid.0)) "."
+                        (cut(&host.because)) ". Serial " (named(&host.serial)) ", aid " (named(&host.aid.to_string())) "."
                     }
                 }
             }

@@ -82,7 +82,7 @@ fn explanation(text: &str, record: &Record) -> explain::Answer {
     use crate::domain::host::Aid;
     let owned = || text.to_owned();
     let hosts = vec![Candidate {
-        aid: Aid(owned()),
+        aid: Aid::from(owned().as_str()),
         hostname: Some(owned()),
         serial: owned(),
         last_seen: None,

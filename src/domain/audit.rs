@@ -99,13 +99,13 @@ impl Context {
     pub fn node(&self, change: &Change, now: Timestamp) -> Record {
         let mut details = BTreeMap::from([("reason", json!(change.reason))]);
         if let Some(new) = &change.new {
-            details.insert("aid", json!(new.aid.0));
+            details.insert("aid", json!(new.aid));
             details.insert("serial", json!(new.serial));
             if let Some(hostname) = &new.falcon_hostname {
                 details.insert("falconHostname", json!(hostname));
             }
         } else if let Some(old) = &change.old {
-            details.insert("aid", json!(old.aid.0));
+            details.insert("aid", json!(old.aid));
             details.insert("serial", json!(old.serial));
         }
         self.record(

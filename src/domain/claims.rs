@@ -1,6 +1,7 @@
 //! Which of the Falcon hosts with one serial number speaks for the machine, and why the others do not.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,9 +12,23 @@ use crate::domain::serial::Serial;
 /// the others are what re-imaging left behind.
 pub const ALIVE_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// The hosts of each serial, in the order of their sensors' ids.
+/// The hosts of each serial, in the order of their sensors' ids. They are judged when they are asked for: most of a large
+/// account's are no devices of the tailnet.
 #[derive(Debug)]
-pub struct Claims<'a>(BTreeMap<&'a Serial, Vec<Claim<'a>>>);
+pub struct Claims<'a> {
+    falcon: &'a Account,
+    seen_since: Option<Timestamp>,
+    /// For looking up only, so that its order shows nowhere.
+    hosts: HashMap<&'a Serial, Hosts<'a>>,
+    shared: BTreeSet<&'a Serial>,
+}
+
+/// Most serials have one host.
+#[derive(Debug)]
+struct Hosts<'a> {
+    first: &'a Host,
+    others: Vec<&'a Host>,
+}
 
 /// A host that claims to be the machine with its serial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,32 +72,49 @@ impl Standing<'_> {
 }
 
 impl<'a> Claims<'a> {
-    /// Judges all hosts that have a usable serial. `seen_since` is the age limit, if there is one.
+    /// The claims of all hosts that have a usable serial. `seen_since` is the age limit, if there is one.
     pub fn of(falcon: &'a Account, seen_since: Option<Timestamp>) -> Self {
-        let mut hosts: BTreeMap<&Serial, Vec<&Host>> = BTreeMap::new();
+        let mut hosts: HashMap<&Serial, Hosts<'_>> = HashMap::with_capacity(falcon.hosts.len());
+        let mut shared = BTreeSet::new();
         for host in falcon.hosts.values() {
-            if let Some(serial) = &host.serial {
-                hosts.entry(serial).or_default().push(host);
+            let Some(serial) = &host.serial else { continue };
+            match hosts.entry(serial) {
+                Entry::Vacant(place) => {
+                    place.insert(Hosts {
+                        first: host,
+                        others: Vec::new(),
+                    });
+                }
+                Entry::Occupied(mut others) => {
+                    others.get_mut().others.push(host);
+                    shared.insert(serial);
+                }
             }
         }
-        Self(
-            hosts
-                .into_iter()
-                .map(|(serial, hosts)| (serial, judge(&hosts, falcon, seen_since)))
-                .collect(),
-        )
+        Self {
+            falcon,
+            seen_since,
+            hosts,
+            shared,
+        }
     }
 
     /// The hosts with a serial; none if Falcon does not know it.
-    pub fn with(&self, serial: &Serial) -> &[Claim<'a>] {
-        self.0.get(serial).map_or(&[], Vec::as_slice)
+    pub fn with(&self, serial: &Serial) -> Vec<Claim<'a>> {
+        let Some(Hosts { first, others }) = self.hosts.get(serial) else {
+            return Vec::new();
+        };
+        let hosts: Vec<&Host> = std::iter::once(*first)
+            .chain(others.iter().copied())
+            .collect();
+        judge(&hosts, self.falcon, self.seen_since)
     }
 
-    /// Each serial that Falcon knows, and its hosts.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a Serial, &[Claim<'a>])> {
-        self.0
+    /// Each serial that several hosts have, with these.
+    pub fn shared(&self) -> impl Iterator<Item = (&'a Serial, Vec<Claim<'a>>)> {
+        self.shared
             .iter()
-            .map(|(serial, claims)| (*serial, claims.as_slice()))
+            .map(|serial| (*serial, self.with(serial)))
     }
 }
 

@@ -227,7 +227,11 @@ mod tests {
 
     #[test]
     fn matches_are_kept_in_mind_as_far_as_they_are_few() {
-        let aids = |n: usize| (0..n).map(|n| Aid(format!("{n:032x}"))).collect();
+        let aids = |n: usize| {
+            (0..n)
+                .map(|n| Aid::from(format!("{n:032x}").as_str()))
+                .collect()
+        };
         let few = before(None).with_listing(at(1), aids(200));
         assert_eq!((few.last_full, few.beside.len()), (Some(at(1)), 200));
         let many = before(Some(0)).with_listing(at(1), aids(201));

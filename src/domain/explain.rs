@@ -101,12 +101,11 @@ impl Scene<'_> {
 
     /// The hosts with a serial that no device reports, and how many more there are.
     pub fn hosts_with(&self, serial: &Serial) -> (Vec<Candidate>, usize) {
-        let claims: Vec<&Claim<'_>> = self.claims.with(serial).iter().collect();
-        self.candidates(&claims, Asking::Nobody)
+        self.candidates(&self.claims.with(serial), Asking::Nobody)
     }
 
     /// The hosts that claim to be a device.
-    fn claimants(&self, device: &Device) -> Vec<&Claim<'_>> {
+    fn claimants(&self, device: &Device) -> Vec<Claim<'_>> {
         let Identity::Serials(texts) = &device.identity else {
             return Vec::new();
         };
@@ -117,7 +116,7 @@ impl Scene<'_> {
             .collect()
     }
 
-    fn candidates(&self, claims: &[&Claim<'_>], asking: Asking<'_>) -> (Vec<Candidate>, usize) {
+    fn candidates(&self, claims: &[Claim<'_>], asking: Asking<'_>) -> (Vec<Candidate>, usize) {
         let mut claims = claims.to_vec();
         claims.sort_by_key(|claim| {
             (
@@ -182,7 +181,7 @@ pub(crate) fn verdict(outcome: &Outcome) -> Verdict {
 }
 
 /// The finding whose remedy is the device's.
-fn remedy(outcome: &Outcome, claims: &[&Claim<'_>], had_score: bool) -> Option<FindingKind> {
+fn remedy(outcome: &Outcome, claims: &[Claim<'_>], had_score: bool) -> Option<FindingKind> {
     Some(match verdict(outcome) {
         Verdict::Scored | Verdict::External => return None,
         Verdict::NoIdentity | Verdict::NoSerial if had_score => FindingKind::LostIdentity,

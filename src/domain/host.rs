@@ -4,18 +4,68 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::serial::Serial;
 
 /// Falcon's id of an installed sensor (`device_id` of a host, `aid` of an assessment). A machine that was installed
 /// anew has a new one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Aid(pub String);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Aid(Id);
+
+/// A run holds some hundred thousand of them, and looks for them all the time: what has the usual form is a number.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Id {
+    /// 32 hexadecimal digits, in lower case.
+    Usual(u128),
+    /// Anything else that somebody has stored, or may one day send.
+    Other(Box<str>),
+}
+
+impl Aid {
+    /// Digits of an id in its usual form.
+    const DIGITS: usize = 32;
+
+    /// Whether it has the form that sensors' ids have.
+    pub fn is_usual(&self) -> bool {
+        matches!(self.0, Id::Usual(_))
+    }
+}
+
+impl From<&str> for Aid {
+    /// As it comes: Falcon uses lower case throughout.
+    fn from(text: &str) -> Self {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let usual = text.len() == Self::DIGITS && text.bytes().all(is_digit);
+        let number = usual.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        Self(number.map_or_else(|| Id::Other(text.into()), Id::Usual))
+    }
+}
 
 impl fmt::Display for Aid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match &self.0 {
+            Id::Usual(number) => write!(f, "{number:032x}"),
+            Id::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for Aid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Aid({:?})", self.to_string())
+    }
+}
+
+impl Serialize for Aid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Aid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self::from(text.as_str()))
     }
 }
 
@@ -124,9 +174,47 @@ impl Account {
     /// Adds what a direct look-up found. A host or score that is already known keeps its crawled value unless the
     /// look-up, which is newer, says otherwise.
     pub fn extend(&mut self, hosts: impl IntoIterator<Item = Host>, scores: Scores) {
-        self.hosts
-            .extend(hosts.into_iter().map(|host| (host.aid.clone(), host)));
+        let hosts = hosts.into_iter().map(|host| (host.aid.clone(), host));
+        if self.hosts.is_empty() {
+            // In order, as they come from a listing, this takes a fraction of the time.
+            self.hosts = hosts.collect();
+        } else {
+            self.hosts.extend(hosts);
+        }
         self.visible = self.visible.max(self.hosts.len());
-        self.scores.extend(scores);
+        if self.scores.is_empty() {
+            self.scores = scores;
+        } else {
+            self.scores.extend(scores);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_told_as_it_came_and_ordered_as_text() {
+        let texts = [
+            "",
+            "0",
+            "00000000000000000000000000000000",
+            "4a027b0c95404062be4148c989dcf4c1",
+            "4A027B0C95404062BE4148C989DCF4C1",
+            "+a027b0c95404062be4148c989dcf4c1",
+            "ffffffffffffffffffffffffffffffff",
+            "4a027b0c95404062be4148c989dcf4c12",
+        ];
+        for text in texts {
+            let aid = Aid::from(text);
+            assert_eq!(aid.to_string(), text);
+            let json = serde_json::to_string(&aid).unwrap();
+            assert_eq!(serde_json::from_str::<Aid>(&json).unwrap(), aid);
+        }
+        let mut usual = [texts[6], texts[3], texts[2]].map(Aid::from);
+        assert!(usual.iter().all(Aid::is_usual));
+        usual.sort();
+        assert_eq!(usual, [texts[2], texts[3], texts[6]].map(Aid::from));
     }
 }

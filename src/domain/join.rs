@@ -106,10 +106,13 @@ pub struct Counts {
 /// never seen at a known time does not meet it.
 pub fn join(falcon: &Account, devices: &Devices, seen_since: Option<Timestamp>) -> Joined {
     let claims = Claims::of(falcon, seen_since);
-    let outcomes: BTreeMap<NodeId, Outcome> = devices
-        .iter()
-        .map(|(id, device)| (id.clone(), outcome(device, &claims)))
-        .collect();
+    let mut outcomes = BTreeMap::new();
+    let mut refused = Vec::new();
+    for (id, device) in devices {
+        let (outcome, odd) = outcome(device, &claims);
+        outcomes.insert(id.clone(), outcome);
+        refused.extend(odd.map(|(text, why)| format!("{}: {text:?} is {why}", device.name)));
+    }
     let counts = Counts {
         provider_hosts: falcon.visible,
         possible_matched: count(&outcomes, |o| {
@@ -117,7 +120,7 @@ pub fn join(falcon: &Account, devices: &Devices, seen_since: Option<Timestamp>) 
         }),
         matched: count(&outcomes, Outcome::has_host),
     };
-    let findings = findings(falcon, devices, &outcomes, &claims);
+    let findings = findings(falcon, devices, &outcomes, refused, &claims);
     Joined {
         outcomes,
         counts,
@@ -187,20 +190,26 @@ pub fn serials(texts: &[String]) -> (BTreeSet<Serial>, Vec<(String, NoSerial)>) 
     (usable, refused)
 }
 
-fn outcome(device: &Device, claims: &Claims<'_>) -> Outcome {
+/// What is known of a device's score, and the first text it reports that is no serial.
+fn outcome(device: &Device, claims: &Claims<'_>) -> (Outcome, Option<(String, NoSerial)>) {
     if device.is_external {
-        return Outcome::External;
+        return (Outcome::External, None);
     }
     let texts = match &device.identity {
-        Identity::Missing => return Outcome::NoIdentity { disabled: false },
-        Identity::Disabled => return Outcome::NoIdentity { disabled: true },
+        Identity::Missing => return (Outcome::NoIdentity { disabled: false }, None),
+        Identity::Disabled => return (Outcome::NoIdentity { disabled: true }, None),
         Identity::Serials(texts) => texts,
     };
     let (serials, refused) = serials(texts);
+    let odd = refused.first().cloned();
     if serials.is_empty() {
-        return Outcome::NoSerial { refused };
+        return (Outcome::NoSerial { refused }, odd);
     }
-    let claims: Vec<&Claim<'_>> = serials
+    (of_serials(serials, claims), odd)
+}
+
+fn of_serials(serials: BTreeSet<Serial>, claims: &Claims<'_>) -> Outcome {
+    let claims: Vec<Claim<'_>> = serials
         .iter()
         .flat_map(|serial| claims.with(serial))
         .collect();
@@ -232,7 +241,7 @@ fn outcome(device: &Device, claims: &Claims<'_>) -> Outcome {
     Outcome::Unassessed { aids: unassessed }
 }
 
-fn aids<'a>(claims: &[&Claim<'a>], which: impl Fn(Standing<'a>) -> bool) -> BTreeSet<Aid> {
+fn aids<'a>(claims: &[Claim<'a>], which: impl Fn(Standing<'a>) -> bool) -> BTreeSet<Aid> {
     let hosts = claims.iter().filter(|claim| which(claim.standing));
     hosts.map(|claim| claim.host.aid.clone()).collect()
 }
@@ -241,6 +250,7 @@ fn findings(
     falcon: &Account,
     devices: &Devices,
     outcomes: &BTreeMap<NodeId, Outcome>,
+    refused: Vec<String>,
     claims: &Claims<'_>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -252,18 +262,8 @@ fn findings(
             .map(|device| device.name.clone());
         findings.extend(Finding::of(kind, names));
     }
-    let refused = devices
-        .values()
-        .filter(|device| !device.is_external)
-        .filter_map(|device| match &device.identity {
-            Identity::Serials(texts) => serials(texts)
-                .1
-                .first()
-                .map(|(text, why)| format!("{}: {text:?} is {why}", device.name)),
-            Identity::Missing | Identity::Disabled => None,
-        });
     findings.extend(Finding::of(FindingKind::PlaceholderSerials, refused));
-    let shared = claims.iter().filter_map(|(serial, claims)| {
+    let shared = claims.shared().filter_map(|(serial, claims)| {
         let names: BTreeSet<String> = claims
             .iter()
             .filter(|claim| claim.standing.is_alive())

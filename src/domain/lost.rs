@@ -101,7 +101,7 @@ mod tests {
         let written = Written {
             key: "custom:ztaScore".to_owned().try_into().unwrap(),
             score: Score::new(70).unwrap(),
-            aid: Aid("a".to_owned()),
+            aid: Aid::from("a"),
             serial: "S1".to_owned(),
             name: String::new(),
             written_at: None,

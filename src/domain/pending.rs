@@ -39,7 +39,7 @@ pub struct Intent(
 
 /// The attribute's key, the score, and the sensor and serial that it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Intended(AttributeKey, i64, String, String);
+struct Intended(AttributeKey, i64, Aid, String);
 
 /// The intents of one run, by node.
 pub type Intents = BTreeMap<String, Intent>;
@@ -84,7 +84,7 @@ pub fn intents(changes: &[Change]) -> Intents {
             Intended(
                 new.key.clone(),
                 new.score.get().into(),
-                new.aid.0.clone(),
+                new.aid.clone(),
                 new.serial.clone(),
             )
         });
@@ -125,7 +125,7 @@ pub fn parts(changes: &[Change], most: usize, notes: usize) -> impl Iterator<Ite
 fn noted_bytes(change: &Change) -> usize {
     let (name, hostname) = names(change);
     let new = change.new.as_ref().map_or(0, |new| {
-        new.key.as_str().len() + new.aid.0.len() + new.serial.len() + 12
+        new.key.as_str().len() + new.aid.to_string().len() + new.serial.len() + 12
     });
     change.node_id.0.len() + name.len() + hostname.len() + new + 8
 }
@@ -140,7 +140,7 @@ impl Intent {
             Some(Intended(key, score, aid, serial)) => Some(Target {
                 key: key.clone(),
                 score: Score::new(*score)?,
-                aid: Aid(aid.clone()),
+                aid: aid.clone(),
                 serial: serial.clone(),
                 falcon_hostname: None,
             }),
@@ -192,7 +192,7 @@ mod tests {
             new: Some(Target {
                 key: "custom:ztaScore".to_owned().try_into().unwrap(),
                 score: Score::new(70).unwrap(),
-                aid: Aid("4a027b0c95404062be4148c989dcf4c1".to_owned()),
+                aid: Aid::from("4a027b0c95404062be4148c989dcf4c1"),
                 serial: "C02D91CNPV4M".to_owned(),
                 falcon_hostname: None,
             }),

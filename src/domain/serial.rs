@@ -64,10 +64,15 @@ impl Serial {
     /// Says why the text identifies no machine.
     pub fn parse(text: &str) -> Result<Self, NoSerial> {
         let text = text.trim();
-        if is_too_long(text) || text.chars().any(is_invisible) {
+        let printed = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if is_too_long(text) || (!printed && text.chars().any(is_invisible)) {
             return Err(NoSerial::Malformed);
         }
-        let normal = text.to_uppercase();
+        let normal = if printed {
+            text.to_ascii_uppercase()
+        } else {
+            text.to_uppercase()
+        };
         // Some letters become two or three.
         if is_too_long(&normal) {
             return Err(NoSerial::Malformed);
@@ -92,7 +97,7 @@ impl Serial {
 }
 
 fn is_too_long(text: &str) -> bool {
-    text.chars().nth(Serial::MAX_CHARS).is_some()
+    text.len() > Serial::MAX_CHARS && text.chars().nth(Serial::MAX_CHARS).is_some()
 }
 
 impl fmt::Display for Serial {

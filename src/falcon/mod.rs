@@ -163,6 +163,7 @@ impl Falcon {
             .filter(|serial| is_filterable(serial))
             .collect();
         let aids = usable(aids);
+        let aids: Vec<&str> = aids.iter().map(String::as_str).collect();
         let look_up = async |field: &str, values: &[&str]| {
             let filter = format!("{field}:['{}']", values.join("','"));
             let listing = hosts(HOST_LOOK_UP, HOSTS_A_PAGE, Some(&filter));
@@ -180,7 +181,7 @@ impl Falcon {
     /// # Errors
     /// When a look-up failed.
     pub async fn find_scores(&self, aids: &BTreeSet<Aid>) -> Result<Scores, UpstreamError> {
-        let look_up = async |ids: &[&str]| {
+        let look_up = async |ids: &[String]| {
             let mut url = endpoint(&self.base, ASSESSMENTS);
             url.query_pairs_mut()
                 .extend_pairs(ids.iter().map(|id| ("ids", id)));
@@ -352,10 +353,8 @@ fn is_filterable(serial: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b" ._/-:#+()".contains(&b))
 }
 
-/// The ids that can be a sensor's: 32 hexadecimal digits.
-fn usable(aids: &BTreeSet<Aid>) -> Vec<&str> {
-    aids.iter()
-        .map(|aid| aid.0.as_str())
-        .filter(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()))
-        .collect()
+/// The ids that can be a sensor's.
+fn usable(aids: &BTreeSet<Aid>) -> Vec<String> {
+    let usual = aids.iter().filter(|aid| aid.is_usual());
+    usual.map(Aid::to_string).collect()
 }

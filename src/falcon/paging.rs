@@ -5,6 +5,7 @@
 //! total that a page with records announced.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::domain::host::Aid;
 use crate::error::{Progress, UpstreamError};
@@ -19,7 +20,7 @@ pub(super) trait Record {
     fn entry(self) -> Option<(Aid, Self::Value)>;
 
     /// What counts when a sensor is listed twice.
-    fn merge(known: Self::Value, later: Self::Value) -> Self::Value;
+    fn merge(known: &mut Self::Value, later: Self::Value);
 }
 
 /// A page of a listing. A `null` in the list is a record without an id.
@@ -102,11 +103,12 @@ impl<R: Record> Crawl<R> {
             self.unusable += 1;
             return;
         };
-        let value = match self.found.remove(&aid) {
-            Some(known) => R::merge(known, value),
-            None => value,
-        };
-        self.found.insert(aid, value);
+        match self.found.entry(aid) {
+            Entry::Vacant(place) => {
+                place.insert(value);
+            }
+            Entry::Occupied(mut known) => R::merge(known.get_mut(), value),
+        }
     }
 
     /// Records without a usable id.

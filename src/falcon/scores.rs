@@ -5,6 +5,7 @@
 //! known, each part is walked from both of its ends until they meet, which takes half the time at whatever distribution.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::{try_join, try_join_all};
@@ -211,14 +212,16 @@ impl State {
                 self.unusable[order as usize] += 1;
                 continue;
             };
-            let (score, first) = match self.found.remove(&aid) {
-                Some((known, first)) => {
-                    self.moved += usize::from(first == order);
-                    (ScoreRecord::merge(known, score), first)
+            match self.found.entry(aid) {
+                Entry::Vacant(place) => {
+                    place.insert((score, order));
                 }
-                None => (score, order),
-            };
-            self.found.insert(aid, (score, first));
+                Entry::Occupied(mut known) => {
+                    let (known, first) = known.get_mut();
+                    self.moved += usize::from(*first == order);
+                    ScoreRecord::merge(known, score);
+                }
+            }
         }
         match page.next {
             Some(_) if self.found.len() == known => Step::Stuck,
@@ -258,11 +261,12 @@ fn filter(range: Range) -> String {
 /// Two walks' scores. A score that moved from one range to another is in both, and the lower one counts.
 fn merged(mut scores: Scores, others: Scores) -> Scores {
     for (aid, score) in others {
-        let score = match scores.remove(&aid) {
-            Some(known) => ScoreRecord::merge(known, score),
-            None => score,
-        };
-        scores.insert(aid, score);
+        match scores.entry(aid) {
+            Entry::Vacant(place) => {
+                place.insert(score);
+            }
+            Entry::Occupied(mut known) => ScoreRecord::merge(known.get_mut(), score),
+        }
     }
     scores
 }

@@ -149,9 +149,10 @@ pub(super) fn page<R: Record + DeserializeOwned>(
 
 /// A sensor's id in its usual form: both APIs use lower case, and the join must not depend on it.
 fn aid(text: Option<String>) -> Option<Aid> {
-    let text = text?;
+    let mut text = text?;
+    text.make_ascii_lowercase();
     let usable = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    usable.then(|| Aid(text.to_ascii_lowercase()))
+    usable.then(|| Aid::from(text.as_str()))
 }
 
 /// A host, with the fields that are asked for. All are optional: recorded hosts lack some.
@@ -187,8 +188,8 @@ impl Record for HostRecord {
     }
 
     /// The later one is the newer one.
-    fn merge(_: Host, later: Host) -> Host {
-        later
+    fn merge(known: &mut Host, later: Host) {
+        *known = later;
     }
 }
 
@@ -210,11 +211,9 @@ impl Record for ScoreRecord {
 
     /// A score that moved while the listing was paged through appears twice. The lower one counts: a device never gets
     /// more than it deserves. One that is no score at all is the lowest.
-    fn merge(known: Assessment, later: Assessment) -> Assessment {
-        if known.score() <= later.score() {
-            known
-        } else {
-            later
+    fn merge(known: &mut Assessment, later: Assessment) {
+        if later.score() < known.score() {
+            *known = later;
         }
     }
 }

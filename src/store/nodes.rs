@@ -33,7 +33,7 @@ struct NodeItem {
     name: String,
     #[serde(default)]
     hostname: String,
-    aid: String,
+    aid: Aid,
     written_at: String,
     run_id: String,
 }
@@ -59,7 +59,7 @@ impl NodeItem {
             serial: new.serial.clone(),
             name: change.name.clone(),
             hostname: change.hostname.clone(),
-            aid: new.aid.0.clone(),
+            aid: new.aid.clone(),
             written_at: rfc3339(now),
             run_id: run_id.to_owned(),
         }
@@ -72,7 +72,7 @@ impl NodeItem {
             Written {
                 key: self.attribute_key,
                 score,
-                aid: Aid(self.aid),
+                aid: self.aid,
                 serial: self.serial,
                 name: self.name,
                 written_at: self.written_at.parse().ok(),

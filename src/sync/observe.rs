@@ -7,14 +7,15 @@ use futures::future::{self, Either, select, try_join};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
+use super::Judged;
 use super::failure::Failure;
 use super::run::Run;
 use crate::domain::crawl::{Choice, Crawl, Way};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::domain::guard::Ground;
 use crate::domain::host::{Account, Host, Scores};
-use crate::domain::join::{join, matching, spellings};
-use crate::domain::plan::{Doubts, Records, doubts, plan};
+use crate::domain::join::{matching, spellings};
+use crate::domain::plan::{Doubts, Records};
 use crate::domain::status::Native;
 use crate::error::{Side, UpstreamError};
 use crate::falcon::{Falcon, FirstHosts, FirstScores};
@@ -56,6 +57,8 @@ pub(super) struct Confirmed {
     pub(super) open: Doubts,
     /// Why they remain, if something failed.
     pub(super) error: Option<UpstreamError>,
+    /// Whether anything was looked up, so that there may be more to see.
+    pub(super) looked: bool,
 }
 
 /// Fetches the credentials and trades each for a token. The versions of the secrets are noted for a pause.
@@ -245,8 +248,13 @@ async fn filtered(
 }
 
 /// Looks directly for what a plan would act upon because it was not seen, and adds what it finds to the observation.
-pub(super) async fn confirm(run: &Run<'_>, settings: &Settings, seen: &mut Seen) -> Confirmed {
-    let first = seen.doubts(run, settings);
+pub(super) async fn confirm(
+    run: &Run<'_>,
+    settings: &Settings,
+    seen: &mut Seen,
+    judged: &Judged,
+) -> Confirmed {
+    let first = judged.doubts(seen);
     if first.is_empty() {
         return Confirmed::default();
     }
@@ -264,11 +272,13 @@ pub(super) async fn confirm(run: &Run<'_>, settings: &Settings, seen: &mut Seen)
                 ..Doubts::default()
             },
             error: None,
+            looked: true,
         },
         Err(error) => Confirmed {
             // What was found so far may have raised other doubts: those are open, too.
-            open: first.and(seen.doubts(run, settings)),
+            open: first.and(Judged::new(run, settings, seen).doubts(seen)),
             error: Some(error),
+            looked: true,
         },
     }
 }
@@ -286,7 +296,7 @@ async fn look_up(
     seen.falcon.extend(run.seen(hosts), Scores::new());
     seen.devices.extend(devices);
     // Asked again: a host that was found, or a device, brings sensors whose scores are to be looked up.
-    let mut sensors = seen.doubts(run, settings).scores;
+    let mut sensors = Judged::new(run, settings, seen).doubts(seen).scores;
     sensors.extend(first.scores.iter().cloned());
     let scores = seen.clients.falcon.find_scores(&sensors).await?;
     seen.falcon.extend([], scores);
@@ -318,17 +328,5 @@ impl Seen {
             records: self.records.len(),
             present: self.records.keys().filter(present).count(),
         }
-    }
-
-    fn doubts(&self, run: &Run<'_>, settings: &Settings) -> Doubts {
-        let joined = join(&self.falcon, &self.devices, run.seen_since(settings));
-        let plan = plan(
-            &joined,
-            &self.devices,
-            &self.records,
-            &settings.attribute_key,
-            settings.on_missing,
-        );
-        doubts(&plan, &joined, &self.devices)
     }
 }

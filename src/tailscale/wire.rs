@@ -28,11 +28,14 @@ fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
         Place::Null | Place::Scalar | Place::One(_) => Vec::new(),
     };
     let texts = first.into_iter().filter_map(Scalar::text);
-    Ok(texts.map(|text| cut(&text)).collect())
+    Ok(texts.map(cut).collect())
 }
 
 /// As it came, but no longer than anything real. Control characters stay: they are a reason to refuse a serial.
-fn cut(text: &str) -> String {
+fn cut(text: String) -> String {
+    if text.len() <= TEXT_CHARS {
+        return text;
+    }
     text.chars().take(TEXT_CHARS).collect()
 }
 

@@ -36,7 +36,7 @@ fn host() -> impl Strategy<Value = Host> {
         option::of("[pq]"),
     )
         .prop_map(|(serial, hours, hostname)| Host {
-            aid: Aid(String::new()),
+            aid: Aid::from(""),
             serial: Serial::parse(&serial).ok(),
             hostname,
             last_seen: hours.map(|hours| NOW - SignedDuration::from_hours(hours)),
@@ -57,7 +57,7 @@ fn account() -> impl Strategy<Value = Account> {
     )
         .prop_map(|(hosts, scores)| {
             let hosts = hosts.into_iter().map(|(aid, host)| Host {
-                aid: Aid(aid),
+                aid: Aid::from(aid.as_str()),
                 ..host
             });
             let mut account = Account::default();
@@ -65,7 +65,7 @@ fn account() -> impl Strategy<Value = Account> {
                 hosts,
                 scores
                     .into_iter()
-                    .map(|(aid, score)| (Aid(aid), score))
+                    .map(|(aid, score)| (Aid::from(aid.as_str()), score))
                     .collect(),
             );
             account
@@ -111,7 +111,7 @@ fn records() -> impl Strategy<Value = Records> {
             let written = Written {
                 key: key(attribute),
                 score: Score::new(score).unwrap(),
-                aid: Aid("a".to_owned()),
+                aid: Aid::from("a"),
                 serial: "A1".to_owned(),
                 name: node.clone(),
                 written_at: None,

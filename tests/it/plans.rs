@@ -94,7 +94,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
     for case in cases() {
         let node_id = NodeId(case.node.to_owned());
         for (aid, serial, score) in case.hosts {
-            let aid = Aid((*aid).to_owned());
+            let aid = Aid::from(*aid);
             let host = Host {
                 aid: aid.clone(),
                 serial: Serial::parse(serial).ok(),
@@ -108,7 +108,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
             let written = Written {
                 key: key.to_owned().try_into().unwrap(),
                 score: Score::new(score).unwrap(),
-                aid: Aid("0f".to_owned()),
+                aid: Aid::from("0f"),
                 serial: "C02ZZZ".to_owned(),
                 name: case.node.to_owned(),
                 written_at: None,

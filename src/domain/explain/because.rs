@@ -39,7 +39,7 @@ impl<'a> Asking<'a> {
 
 impl Scene<'_> {
     /// Why a device has the score that it has, or none.
-    pub(super) fn because(&self, outcome: &Outcome, claims: &[&Claim<'_>]) -> String {
+    pub(super) fn because(&self, outcome: &Outcome, claims: &[Claim<'_>]) -> String {
         let living = claims.iter().filter(|claim| claim.standing.is_alive());
         let (alive, lacking) = living.fold((0, 0), |(alive, lacking), claim| {
             (
@@ -92,7 +92,7 @@ impl Scene<'_> {
         }
     }
 
-    fn stale(&self, claims: &[&Claim<'_>]) -> String {
+    fn stale(&self, claims: &[Claim<'_>]) -> String {
         let hosts = claims
             .iter()
             .filter(|claim| claim.standing == Standing::Stale);
@@ -116,9 +116,9 @@ impl Scene<'_> {
     /// Why a host counts or does not.
     pub(super) fn host_because(&self, claim: &Claim<'_>, asking: Asking<'_>) -> String {
         let rivals = claim.host.serial.as_ref();
-        let rivals = rivals.map_or(&[][..], |serial| self.claims.with(serial));
+        let rivals = rivals.map_or_else(Vec::new, |serial| self.claims.with(serial));
         match claim.standing {
-            Standing::Lowest(_) => lowest(claim, rivals, asking),
+            Standing::Lowest(_) => lowest(claim, &rivals, asking),
             Standing::Behind(score) => {
                 let first = rivals.iter().find_map(|rival| match rival.standing {
                     Standing::Lowest(lowest) => Some((rival.host, lowest)),
@@ -171,7 +171,7 @@ fn scored(evidence: &Evidence, scored: usize, lacking: usize) -> String {
     }
 }
 
-fn unassessed(claims: &[&Claim<'_>], alive: usize) -> String {
+fn unassessed(claims: &[Claim<'_>], alive: usize) -> String {
     let invalid = claims.iter().find_map(|claim| match claim.standing {
         Standing::Invalid(text) => Some(text),
         _ => None,

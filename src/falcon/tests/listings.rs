@@ -15,9 +15,16 @@ async fn hosts_are_paged_by_next_whatever_scalar_it_is() {
     let hosts = sign_in(&server).await.hosts().await.unwrap();
     let names: Vec<_> = hosts
         .iter()
-        .map(|host| (host.aid.0.as_str(), host.hostname.as_deref()))
+        .map(|host| (host.aid.to_string(), host.hostname.as_deref()))
         .collect();
-    assert_eq!(names, [(A, Some("new")), (B, None), (C, None)]);
+    assert_eq!(
+        names,
+        [
+            (A.to_owned(), Some("new")),
+            (B.to_owned(), None),
+            (C.to_owned(), None)
+        ]
+    );
     let first = "GET /devices/combined/devices/v1?limit=10000&fields=device_id%2Cserial_number%2Chostname%2Clast_seen";
     assert_eq!(
         calls(&server),
@@ -53,7 +60,7 @@ async fn odd_hosts_do_not_cost_the_others() {
     });
     let hosts = sign_in(&server).await.hosts().await.unwrap();
     assert_eq!(hosts.len(), 3);
-    assert_eq!(hosts[0].aid.0, A);
+    assert_eq!(hosts[0].aid, Aid::from(A));
     assert_eq!(hosts[0].serial.as_ref().unwrap().as_str(), "C02D91CNPV4M");
     assert_eq!(hosts[0].hostname.as_ref().unwrap().chars().count(), 256);
     assert_eq!(hosts[0].last_seen.unwrap().as_second(), 1_684_776_001);
@@ -115,7 +122,7 @@ async fn only_an_integer_from_0_to_100_is_a_score() {
         let server =
             server(move |_, _| page(&json!({"total": 1}), &json!([{"aid": A, "score": value}])));
         let scores = sign_in(&server).await.scores(&ranges(&[])).await.unwrap();
-        assert_eq!(scores[&Aid(A.to_owned())], expect);
+        assert_eq!(scores[&Aid::from(A)], expect);
     }
 }
 
@@ -229,7 +236,10 @@ impl Scored {
     fn lowest(&self) -> std::collections::BTreeMap<Aid, Assessment> {
         let scores = self.scores.borrow();
         let one = |(aid, value): &(String, usize)| {
-            (Aid(aid.clone()), score(i64::try_from(*value).unwrap()))
+            (
+                Aid::from(aid.as_str()),
+                score(i64::try_from(*value).unwrap()),
+            )
         };
         scores.iter().map(one).collect()
     }

@@ -14,7 +14,7 @@ async fn a_look_up_of_hosts_filters_by_harmless_values_so_many_at_a_time() {
         "*".to_owned(),
         String::new(),
     ]);
-    let aids = [B, "x']", "abc"].map(|id| Aid(id.to_owned())).into();
+    let aids = [B, "x']", "abc"].map(Aid::from).into();
     let hosts = falcon.find_hosts(&serials, &aids).await.unwrap();
     assert_eq!(hosts.len(), 2);
     let calls = calls(&server);
@@ -42,8 +42,8 @@ async fn a_look_up_of_scores_reads_the_assessments_of_both_ages() {
     ]);
     let unknown =
         json!([{"code": 404, "message": "One or more of the specified agent IDs is not found"}]);
-    let found: Scores = [(Aid(A.to_owned()), score(19))].into();
-    let ids: BTreeSet<Aid> = [A, B, C].map(|id| Aid(id.to_owned())).into();
+    let found: Scores = [(Aid::from(A), score(19))].into();
+    let ids: BTreeSet<Aid> = [A, B, C].map(Aid::from).into();
     for (status, body, expect) in [
         (
             200,

@@ -16,7 +16,7 @@ const SIZES: [(usize, usize); 3] = [(1_000, 500), (10_000, 5_000), (100_000, 20_
 
 fn account(world: &World) -> Account {
     let hosts = world.hosts.iter().map(|host| Host {
-        aid: Aid(host.device_id.clone()),
+        aid: Aid::from(host.device_id.as_str()),
         serial: host
             .serial_number
             .as_deref()
@@ -26,7 +26,7 @@ fn account(world: &World) -> Account {
     });
     let scores = world.scores.iter().filter_map(|(aid, score)| {
         let score = score.as_i64().and_then(Score::new)?;
-        Some((Aid(aid.clone()), Assessment::Score(score)))
+        Some((Aid::from(aid.as_str()), Assessment::Score(score)))
     });
     let mut account = Account::default();
     account.extend(hosts, scores.collect());
