@@ -237,9 +237,76 @@ fn pass_over<'de, A: SeqAccess<'de>>(mut list: A) -> Result<(), A::Error> {
     Ok(())
 }
 
-/// A text; anything else counts as absent.
-pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Scalar::deserialize(deserializer).map(Scalar::text)
+/// What can be made of a text. It is made where the text is read: a run reads some hundred thousand of them.
+pub(crate) trait OfText: Sized {
+    /// The thing; nothing where the text means none.
+    fn of_text(text: &str) -> Option<Self>;
+}
+
+impl OfText for String {
+    fn of_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+/// What is made of a text; anything else in its place counts as absent.
+#[derive(Clone, Debug)]
+pub(crate) struct Text<T>(pub(crate) Option<T>);
+
+impl<T> Default for Text<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: OfText> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor(PhantomData))
+    }
+}
+
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<'de, T: OfText> Visitor<'de> for TextVisitor<T> {
+    type Value = Text<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text<T>, E> {
+        Ok(Text(T::of_text(text)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Text<T>, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Text<T>, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Text<T>, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Text<T>, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Text<T>, E> {
+        Ok(Text(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Text<T>, A::Error> {
+        pass_over(list)?;
+        Ok(Text(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Text<T>, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Text(None))
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +329,24 @@ mod tests {
             let scalar: Scalar = serde_json::from_str(json).unwrap();
             assert_eq!(scalar.to_string(), expect);
         }
+    }
+
+    #[test]
+    fn only_a_text_is_one() {
+        for (json, expect) in [
+            (r#""a\nb""#, Some("a\nb")),
+            ("null", None),
+            ("true", None),
+            ("-7", None),
+            ("7", None),
+            ("0.5", None),
+            (r#"[["x"],1]"#, None),
+            (r#"{"a":{"b":"x"}}"#, None),
+        ] {
+            let text: Text<String> = serde_json::from_str(json).unwrap();
+            assert_eq!(text.0.as_deref(), expect, "{json}");
+        }
+        assert!(serde_json::from_str::<Text<String>>("[1").is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
@@ -16,7 +17,7 @@ use crate::error::{UpstreamError, plain};
 use crate::falcon::paging::{Page, Record};
 use crate::falcon::refusal;
 use crate::http::{Reply, decode};
-use crate::lenient::{List, Object, Place, Scalar, text};
+use crate::lenient::{List, Object, OfText, Place, Scalar, Text};
 use crate::retry::Operation;
 
 /// How much of a host name is kept.
@@ -147,42 +148,62 @@ pub(super) fn page<R: Record + DeserializeOwned>(
     })
 }
 
-/// A sensor's id in its usual form: both APIs use lower case, and the join must not depend on it.
-fn aid(text: Option<String>) -> Option<Aid> {
-    let mut text = text?;
-    text.make_ascii_lowercase();
-    let usable = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    usable.then(|| Aid::from(text.as_str()))
+impl OfText for Aid {
+    /// Both APIs use lower case, and the join must not depend on it.
+    fn of_text(text: &str) -> Option<Self> {
+        let usable = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return usable.then(|| Self::from(text.to_ascii_lowercase().as_str()));
+        }
+        usable.then(|| Self::from(text))
+    }
+}
+
+impl OfText for Serial {
+    fn of_text(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
+impl OfText for Timestamp {
+    fn of_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// A host name as it is kept.
+#[derive(Debug)]
+struct Hostname(String);
+
+impl OfText for Hostname {
+    fn of_text(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self(plain(text, HOSTNAME_CHARS)))
+    }
 }
 
 /// A host, with the fields that are asked for. All are optional: recorded hosts lack some.
 #[derive(Debug, Deserialize)]
 pub(super) struct HostRecord {
-    #[serde(default, deserialize_with = "text")]
-    device_id: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    serial_number: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    hostname: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    last_seen: Option<String>,
+    #[serde(default)]
+    device_id: Text<Aid>,
+    #[serde(default)]
+    serial_number: Text<Serial>,
+    #[serde(default)]
+    hostname: Text<Hostname>,
+    #[serde(default)]
+    last_seen: Text<Timestamp>,
 }
 
 impl Record for HostRecord {
     type Value = Host;
 
     fn entry(self) -> Option<(Aid, Host)> {
-        let aid = aid(self.device_id)?;
+        let aid = self.device_id.0?;
         let host = Host {
             aid: aid.clone(),
-            serial: self
-                .serial_number
-                .and_then(|text| Serial::parse(&text).ok()),
-            hostname: self
-                .hostname
-                .filter(|name| !name.is_empty())
-                .map(|name| plain(&name, HOSTNAME_CHARS)),
-            last_seen: self.last_seen.and_then(|text| text.parse().ok()),
+            serial: self.serial_number.0,
+            hostname: self.hostname.0.map(|Hostname(name)| name),
+            last_seen: self.last_seen.0,
         };
         Some((aid, host))
     }
@@ -196,8 +217,8 @@ impl Record for HostRecord {
 /// A pair of the score listing.
 #[derive(Debug, Deserialize)]
 pub(super) struct ScoreRecord {
-    #[serde(default, deserialize_with = "text")]
-    aid: Option<String>,
+    #[serde(default)]
+    aid: Text<Aid>,
     #[serde(default)]
     score: Scalar,
 }
@@ -206,7 +227,7 @@ impl Record for ScoreRecord {
     type Value = Assessment;
 
     fn entry(self) -> Option<(Aid, Assessment)> {
-        Some((aid(self.aid)?, assess(&self.score)))
+        Some((self.aid.0?, assess(&self.score)))
     }
 
     /// A score that moved while the listing was paged through appears twice. The lower one counts: a device never gets
@@ -236,8 +257,8 @@ pub(super) fn assessments(operation: Operation, reply: &Reply) -> Result<Scores,
     }
     #[derive(Deserialize)]
     struct Entity {
-        #[serde(default, deserialize_with = "text")]
-        aid: Option<String>,
+        #[serde(default)]
+        aid: Text<Aid>,
         #[serde(default)]
         assessment: Object<Rating>,
     }
@@ -265,7 +286,7 @@ pub(super) fn assessments(operation: Operation, reply: &Reply) -> Result<Scores,
         // psfalcon#179: a record without an assessment. It says the same as no record.
         let overall = entity.assessment.0.map(|rating| rating.overall);
         let overall = overall.filter(|overall| *overall != Scalar::Null);
-        if let (Some(aid), Some(overall)) = (aid(entity.aid), overall) {
+        if let (Some(aid), Some(overall)) = (entity.aid.0, overall) {
             scores.insert(aid, assess(&overall));
         }
     }

@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::error::plain;
 use crate::http::{Frame, Nth};
-use crate::lenient::{Place, Scalar, text};
+use crate::lenient::{OfText, Place, Scalar, Text};
 
 /// How much of a name or a serial is kept.
 const TEXT_CHARS: usize = 255;
@@ -23,39 +23,60 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 
 /// The texts among the first things of a list; what is none is left out.
 fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let first = match Place::<Scalar, SERIALS>::deserialize(deserializer)? {
+    let first = match Place::<Text<Reported>, SERIALS>::deserialize(deserializer)? {
         Place::Many { first, .. } => first,
         Place::Null | Place::Scalar | Place::One(_) => Vec::new(),
     };
-    let texts = first.into_iter().filter_map(Scalar::text);
-    Ok(texts.map(cut).collect())
+    let texts = first.into_iter().filter_map(|text| text.0);
+    Ok(texts.map(|Reported(text)| text).collect())
 }
 
-/// As it came, but no longer than anything real. Control characters stay: they are a reason to refuse a serial.
-fn cut(text: String) -> String {
-    if text.len() <= TEXT_CHARS {
-        return text;
+/// A serial as it came, but no longer than anything real. Control characters stay: they are a reason to refuse it.
+#[derive(Debug)]
+struct Reported(String);
+
+impl OfText for Reported {
+    fn of_text(text: &str) -> Option<Self> {
+        if text.len() <= TEXT_CHARS {
+            return Some(Self(text.to_owned()));
+        }
+        Some(Self(text.chars().take(TEXT_CHARS).collect()))
     }
-    text.chars().take(TEXT_CHARS).collect()
+}
+
+/// A name, fit to be shown.
+#[derive(Debug)]
+struct Name(String);
+
+impl OfText for Name {
+    fn of_text(text: &str) -> Option<Self> {
+        Some(Self(plain(text, TEXT_CHARS)))
+    }
+}
+
+impl OfText for NodeId {
+    fn of_text(text: &str) -> Option<Self> {
+        is_node_id(text).then(|| Self(text.to_owned()))
+    }
 }
 
 /// The fields that are kept of some 1.8 kB a device.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireDevice {
-    #[serde(default, deserialize_with = "text")]
-    node_id: Option<String>,
+    #[serde(default)]
+    node_id: Text<NodeId>,
     /// The legacy id: still accepted wherever an id is.
-    #[serde(default, deserialize_with = "text")]
-    id: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    name: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    hostname: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    user: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    os: Option<String>,
+    #[serde(default)]
+    id: Text<NodeId>,
+    #[serde(default)]
+    name: Text<Name>,
+    #[serde(default)]
+    hostname: Text<Name>,
+    #[serde(default)]
+    user: Text<Name>,
+    #[serde(default)]
+    os: Text<Name>,
     #[serde(default, deserialize_with = "flag")]
     is_external: bool,
     #[serde(default)]
@@ -74,16 +95,13 @@ struct PostureIdentity {
 impl WireDevice {
     /// The device; nothing where it has no usable id.
     pub(super) fn device(self) -> Option<Device> {
-        let node_id = [self.node_id, self.id]
-            .into_iter()
-            .flatten()
-            .find(|id| is_node_id(id))?;
+        let shown = |name: Text<Name>| name.0.map_or_else(String::new, |Name(name)| name);
         Some(Device {
-            node_id: NodeId(node_id),
-            name: plain(&self.name.unwrap_or_default(), TEXT_CHARS),
-            hostname: plain(&self.hostname.unwrap_or_default(), TEXT_CHARS),
-            user: plain(&self.user.unwrap_or_default(), TEXT_CHARS),
-            os: plain(&self.os.unwrap_or_default(), TEXT_CHARS),
+            node_id: self.node_id.0.or(self.id.0)?,
+            name: shown(self.name),
+            hostname: shown(self.hostname),
+            user: shown(self.user),
+            os: shown(self.os),
             is_external: self.is_external,
             identity: match self.posture_identity {
                 None => Identity::Missing,
