@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::domain::device::{Devices, Identity, NodeId};
+use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::domain::host::{Aid, Score};
 use crate::domain::join::{Evidence, Joined, Outcome};
 use crate::integration::{AttributeKey, OnMissing};
@@ -124,14 +124,13 @@ pub fn plan(
     on_missing: OnMissing,
 ) -> Plan {
     let mut plan = Plan::default();
-    let nodes: BTreeSet<&NodeId> = joined.outcomes.keys().chain(records.keys()).collect();
-    for node_id in nodes {
-        let old = records.get(node_id);
-        let (Some(outcome), Some(device)) = (joined.outcomes.get(node_id), devices.get(node_id))
-        else {
-            plan.departed.push(node_id.clone());
-            continue;
-        };
+    let mut written = records.iter().peekable();
+    for (node_id, outcome) in &joined.outcomes {
+        while let Some((departed, _)) = written.next_if(|(written, _)| *written < node_id) {
+            plan.departed.push(departed.clone());
+        }
+        let old = written.next_if(|(written, _)| *written == node_id);
+        let old = old.map(|(_, old)| old);
         let new = match (outcome, old) {
             (Outcome::Scored(evidence), _) => Some(Target::deserved(key, evidence)),
             (_, None) => continue,
@@ -149,15 +148,19 @@ pub fn plan(
             }
             continue;
         }
+        let device = devices.get(node_id);
+        let name = |of: fn(&Device) -> &String| device.map_or_else(String::new, |d| of(d).clone());
         plan.changes.push(Change {
             node_id: node_id.clone(),
-            name: device.name.clone(),
-            hostname: device.hostname.clone(),
+            name: name(|device| &device.name),
+            hostname: name(|device| &device.hostname),
             old: old.cloned(),
             new,
             reason: outcome.to_string(),
         });
     }
+    plan.departed
+        .extend(written.map(|(departed, _)| departed.clone()));
     plan
 }
 
