@@ -134,10 +134,8 @@ pub fn choose(
     pages: Pages,
     now: Timestamp,
 ) -> Choice {
-    let scores = before.and_then(|crawl| crawl.scores).unwrap_or(hosts);
-    let listed = hosts.div_ceil(pages.hosts).max(1);
     let looked_up = need.serials.div_ceil(pages.scores_by_id);
-    let full = listed + scores.div_ceil(pages.scores).max(1);
+    let full = requests_of_listings(before, hosts, pages);
     let filtered = 1
         + need.serials.div_ceil(pages.hosts_by_value)
         + need.aids.div_ceil(pages.hosts_by_value)
@@ -159,6 +157,20 @@ pub fn choose(
         (Way::Filtered, costs)
     };
     Choice { way, why }
+}
+
+/// The choice for an account of so many hosts, where it is the same whatever the devices need: listing all.
+pub fn always_full(before: Option<&Crawl>, hosts: usize, pages: Pages) -> Option<Choice> {
+    let full = requests_of_listings(before, hosts, pages);
+    (WORTH_IT > full).then(|| Choice {
+        way: Way::Full,
+        why: format!("{full} requests list all {hosts} hosts and their scores"),
+    })
+}
+
+fn requests_of_listings(before: Option<&Crawl>, hosts: usize, pages: Pages) -> usize {
+    let scores = before.and_then(|crawl| crawl.scores).unwrap_or(hosts);
+    hosts.div_ceil(pages.hosts).max(1) + scores.div_ceil(pages.scores).max(1)
 }
 
 impl fmt::Display for Way {
@@ -237,6 +249,15 @@ mod tests {
         let many = before(Some(0)).with_listing(at(1), aids(201));
         assert_eq!(many.beside, BTreeSet::new());
         assert_eq!(way(Some(&many), 100_000, 200, 2), Way::Hosts);
+    }
+
+    #[test]
+    fn a_small_account_is_listed_whatever_is_needed() {
+        for hosts in (0..12_000).step_by(500) {
+            let always = always_full(None, hosts, PAGES);
+            let fewest = choose(None, hosts, Need::default(), PAGES, at(1)).way;
+            assert_eq!(always.is_some(), fewest == Way::Full, "{hosts}");
+        }
     }
 
     #[test]

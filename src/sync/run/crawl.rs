@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Run;
-use crate::domain::crawl::{Choice, Crawl, Need, Pages, Way, choose};
+use crate::domain::crawl::{Choice, Crawl, Need, Pages, always_full, choose};
 use crate::domain::device::Devices;
 use crate::domain::host::{Account, Aid, Host, Scores};
 use crate::domain::join::spellings;
@@ -39,11 +39,9 @@ impl Run<'_> {
         Some(self.choice(crawl.hosts, need))
     }
 
-    /// The way to take for an account of so many hosts, if the devices need nothing: where that is to list all, it is so
-    /// whatever they need.
+    /// The choice for an account of so many hosts, where it is to list all, whatever the devices need.
     pub(in crate::sync) fn lists_all(&self, hosts: usize) -> Option<Choice> {
-        let choice = self.choice(hosts, Need::default());
-        (choice.way == Way::Full).then_some(choice)
+        always_full(self.crawl_before(), hosts, PAGES)
     }
 
     /// The way to take, now that the devices are known.
