@@ -9,7 +9,7 @@ use serde_dynamo::{from_item, to_attribute_value, to_item};
 use serde_json::{Map, Value};
 
 use super::lease::{Lease, still_at, unmet};
-use super::{Store, StoreError, call, cancelled_for, decode, listed, refused, settled};
+use super::{Store, StoreError, Transacted, call, decode, listed, refused, settled};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
@@ -199,19 +199,16 @@ impl Store {
             .condition_expression("attribute_not_exists(id)")
             .build()
             .map_err(call(OPERATION))?;
-        let items = vec![
-            TransactWriteItem::builder().put(put).build(),
-            self.put_audit(audit, OPERATION)?,
-        ];
-        self.transact(items).await.map_err(|error| {
-            if cancelled_for(&error, &["ConditionalCheckFailed"]) {
-                StoreError::IntegrationExists {
-                    integration: settings.id.clone(),
-                }
-            } else {
-                refused(OPERATION)(error)
-            }
-        })
+        let items = || {
+            let put = TransactWriteItem::builder().put(put.clone()).build();
+            Ok(vec![put, self.put_audit(audit, OPERATION)?])
+        };
+        match self.transact(OPERATION, items).await? {
+            Transacted::Done => Ok(()),
+            Transacted::Unmet => Err(StoreError::IntegrationExists {
+                integration: settings.id.clone(),
+            }),
+        }
     }
 
     /// Stores changed settings as the next version, and its audit record, or neither.
@@ -226,20 +223,17 @@ impl Store {
             ..
         } = rewrite;
         let update = self.rewriting(rewrite, OPERATION)?;
-        let items = vec![
-            TransactWriteItem::builder().update(update).build(),
-            self.put_audit(rewrite.audit, OPERATION)?,
-        ];
-        self.transact(items).await.map_err(|error| {
-            if cancelled_for(&error, &["ConditionalCheckFailed"]) {
-                StoreError::Conflict {
-                    integration: settings.id.clone(),
-                    read: integration.config_version,
-                }
-            } else {
-                refused(OPERATION)(error)
-            }
-        })
+        let items = || {
+            let update = TransactWriteItem::builder().update(update.clone()).build();
+            Ok(vec![update, self.put_audit(rewrite.audit, OPERATION)?])
+        };
+        match self.transact(OPERATION, items).await? {
+            Transacted::Done => Ok(()),
+            Transacted::Unmet => Err(StoreError::Conflict {
+                integration: settings.id.clone(),
+                read: integration.config_version,
+            }),
+        }
     }
 
     /// The write of the settings that differ, on the condition that the version is the one that was read.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_dynamo::to_attribute_value;
 
 use super::integrations::{Integration, Item};
-use super::{Store, StoreError, call, cancelled_for, decode, refused, settled};
+use super::{Store, StoreError, Transacted, call, decode, refused, settled};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
@@ -234,16 +234,13 @@ impl Store {
             .set_expression_attribute_values(Some(values))
             .build()
             .map_err(call(OPERATION))?;
-        let items = vec![
-            TransactWriteItem::builder().delete(delete).build(),
-            self.put_audit(audit, OPERATION)?,
-        ];
-        match self.transact(items).await {
-            Ok(()) => Ok(Finished::Released),
-            Err(error) if cancelled_for(&error, &["ConditionalCheckFailed"]) => {
-                self.still_ours(id, owner).await
-            }
-            Err(error) => Err(refused(OPERATION)(error)),
+        let items = || {
+            let delete = TransactWriteItem::builder().delete(delete.clone()).build();
+            Ok(vec![delete, self.put_audit(audit, OPERATION)?])
+        };
+        match self.transact(OPERATION, items).await? {
+            Transacted::Done => Ok(Finished::Released),
+            Transacted::Unmet => self.still_ours(id, owner).await,
         }
     }
 

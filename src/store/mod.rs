@@ -118,23 +118,67 @@ impl Store {
         }
     }
 
-    /// Writes all items or none. A transaction that only got in the way of another one is tried again.
+    /// Writes all items or none. A transaction that only got in the way of another one is tried again; its items are made
+    /// anew for that, which is rare, instead of copied for each that succeeds.
     async fn transact(
         &self,
-        items: Vec<TransactWriteItem>,
-    ) -> Result<(), SdkError<TransactWriteItemsError>> {
-        let write = || async {
-            self.client
-                .transact_write_items()
-                .set_transact_items(Some(items.clone()))
-                .send()
-                .await
+        operation: &'static str,
+        items: impl Fn() -> Result<Vec<TransactWriteItem>, StoreError>,
+    ) -> Result<Transacted, StoreError> {
+        let attempt = || async {
+            let items = items().map_err(Untransacted::Items)?;
+            let request = self.client.transact_write_items();
+            let sent = request.set_transact_items(Some(items)).send().await;
+            sent.map_err(|error| Untransacted::Call(Box::new(error)))
         };
-        write
+        let done = attempt
             .retry(conflicts())
-            .when(|error| cancelled_for(error, &["TransactionConflict", "ThrottlingError"]))
-            .await?;
-        Ok(())
+            .when(|error| error.is_for(&["TransactionConflict", "ThrottlingError"]))
+            .await;
+        match done {
+            Ok(_) => Ok(Transacted::Done),
+            Err(error) if error.is_for(&["ConditionalCheckFailed"]) => Ok(Transacted::Unmet),
+            Err(Untransacted::Items(error)) => Err(error),
+            Err(Untransacted::Call(error)) => Err(refused(operation)(*error)),
+        }
+    }
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transacted {
+    /// All is written.
+    Done,
+    /// Nothing is: a condition did not hold.
+    Unmet,
+}
+
+/// Why nothing is written.
+enum Untransacted {
+    /// The items could not be made.
+    Items(StoreError),
+    /// DynamoDB refused them or did not answer.
+    Call(Box<SdkError<TransactWriteItemsError>>),
+}
+
+impl Untransacted {
+    /// Whether the transaction was cancelled, and for these reasons only.
+    fn is_for(&self, codes: &[&str]) -> bool {
+        let Self::Call(error) = self else {
+            return false;
+        };
+        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+            error.as_service_error()
+        else {
+            return false;
+        };
+        let mut reasons = cancelled
+            .cancellation_reasons()
+            .iter()
+            .filter_map(|reason| reason.code())
+            .filter(|code| *code != "None")
+            .peekable();
+        reasons.peek().is_some() && reasons.all(|code| codes.contains(&code))
     }
 }
 
@@ -156,22 +200,6 @@ where
     send.retry(conflicts())
         .when(|error| error.code() == Some("TransactionConflictException"))
         .await
-}
-
-/// Whether a transaction was cancelled, and for these reasons only.
-fn cancelled_for(error: &SdkError<TransactWriteItemsError>, codes: &[&str]) -> bool {
-    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
-        error.as_service_error()
-    else {
-        return false;
-    };
-    let mut reasons = cancelled
-        .cancellation_reasons()
-        .iter()
-        .filter_map(|reason| reason.code())
-        .filter(|code| *code != "None")
-        .peekable();
-    reasons.peek().is_some() && reasons.all(|code| codes.contains(&code))
 }
 
 /// A closure for `map_err` that names the operation which DynamoDB refused or did not answer.

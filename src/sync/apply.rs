@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::future::join_all;
 use futures::{StreamExt, stream};
+use tokio::sync::Semaphore;
 
 use super::failure::Failure;
 use super::run::Run;
@@ -27,7 +29,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             devices: 500,
-            at_once: 4,
+            at_once: 5,
         }
     }
 }
@@ -42,8 +44,9 @@ impl Pace {
     }
 }
 
-/// So many transactions of one call's devices are under way at once.
-const RECORDS_AT_ONCE: usize = 3;
+/// So many transactions are under way at once. They take turns, so that the next call goes out as soon as the records of
+/// one are made, while those of the others are.
+const RECORDS_AT_ONCE: usize = 8;
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -61,6 +64,7 @@ pub(super) struct Applied {
 /// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
     let (pace, stopped) = (run.world.pace, &AtomicBool::new(false));
+    let turns = &Semaphore::new(RECORDS_AT_ONCE);
     let chunks = parts(&plan.changes, pace.chunk(plan.changes.len()), pace.at_once);
     let mut applied = stream::iter(chunks.enumerate())
         .map(|(n, chunk)| async move {
@@ -68,7 +72,8 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
                 return Applied::default();
             }
             // The chunk that had this note before has come to its end: they end in their order.
-            let applied = apply_chunk(run, writer, n % pace.at_once, chunk).await;
+            let note = n % pace.at_once;
+            let applied = apply_chunk(run, writer, turns, note, chunk).await;
             if applied.failure.is_some() {
                 stopped.store(true, Ordering::Relaxed);
             }
@@ -89,6 +94,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
 async fn apply_chunk(
     run: &Run<'_>,
     writer: &TailscaleWriter,
+    turns: &Semaphore,
     note: usize,
     chunk: &[Change],
 ) -> Applied {
@@ -98,14 +104,19 @@ async fn apply_chunk(
             ..Applied::default()
         };
     }
-    let applied = write_and_record(run, writer, chunk).await;
+    let applied = write_and_record(run, writer, turns, chunk).await;
     if applied.failure.is_none() {
         run.close(note);
     }
     applied
 }
 
-async fn write_and_record(run: &Run<'_>, writer: &TailscaleWriter, chunk: &[Change]) -> Applied {
+async fn write_and_record(
+    run: &Run<'_>,
+    writer: &TailscaleWriter,
+    turns: &Semaphore,
+    chunk: &[Change],
+) -> Applied {
     let entries: Vec<AttributeWrite> = chunk.iter().map(attribute_write).collect();
     let comment = format!("falcon-posture-sync run {}", run.id());
     let written = writer.write(&entries, &comment).await;
@@ -120,11 +131,12 @@ async fn write_and_record(run: &Run<'_>, writer: &TailscaleWriter, chunk: &[Chan
         failure: written.error.map(Failure::from),
         ..Applied::default()
     };
-    let recorded = stream::iter(changes.chunks(MAX_CHANGES))
-        .map(|changes| record(run, changes))
-        .buffer_unordered(RECORDS_AT_ONCE)
-        .fold(Applied::default(), |sum, part| async { sum.and(part) })
-        .await;
+    let records = changes.chunks(MAX_CHANGES).map(async |changes| {
+        let _turn = turns.acquire().await;
+        record(run, changes).await
+    });
+    let recorded = join_all(records).await.into_iter();
+    let recorded = recorded.fold(Applied::default(), Applied::and);
     applied.failure = recorded.failure.or(applied.failure);
     Applied {
         written: recorded.written,

@@ -69,8 +69,8 @@ async fn is_overtaken(first: i64, second: i64, moves: bool) {
     let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
     let comment = Some("falcon-posture-sync run overtaken".to_owned());
     let own = changes.iter().filter(|change| change.comment == comment);
-    // Four chunks were on their way; it wrote no others.
-    assert!(own.count() <= 200);
+    // Five calls were on their way; it made no others.
+    assert!(own.count() <= 250);
     // The writes that were on their way with the first one may have been recorded under the successor's hands.
     match successors.lock().unwrap().take().unwrap() {
         Ok(answer) => assert_eq!(answer["outcome"], "synced", "{answer:#}"),
