@@ -214,7 +214,7 @@ fn positive(duration: SignedDuration) -> Duration {
 }
 
 /// How many Falcon requests are under way at most, as long as there is quota enough.
-const FALCON_AT_ONCE: u32 = 10;
+const FALCON_AT_ONCE: u32 = 12;
 
 /// How much of [`FALCON_AT_ONCE`] one request takes: below half of the quota two are under way, below a quarter one. The
 /// largest listing takes a fiftieth of a minute's quota.
@@ -384,7 +384,7 @@ pub(crate) mod tests {
             }
             at_once.push(turns.len());
         }
-        assert_eq!(at_once, [10, 10, 2, 2, 1]);
+        assert_eq!(at_once, [12, 12, 2, 2, 1]);
     }
 
     #[test]

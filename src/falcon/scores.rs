@@ -24,7 +24,7 @@ pub(super) const EVERY_SCORE: &str = "score:>=0";
 /// An account of so many pages is divided once more, whatever its distribution.
 const PAGES_A_PART: usize = 16;
 /// Into so many parts at most, with two ends each.
-const PARTS: usize = 4;
+const PARTS: usize = 5;
 
 /// The first page of the score listing, which is all of it in most accounts: the lowest scores.
 #[derive(Debug)]

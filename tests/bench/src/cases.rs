@@ -1,4 +1,4 @@
-//! What is measured: tenants and tailnets of these sizes, and three syncs of each.
+//! What is measured: tenants and tailnets of these sizes, and a few syncs of each.
 
 use std::fmt;
 
@@ -21,6 +21,9 @@ const fn case(name: &'static str, hosts: usize, devices: usize) -> Case {
     }
 }
 
+/// A small tailnet in a large company.
+pub(crate) const FEW: &str = "few";
+
 /// The two smallest, which `--quick` keeps to, come first.
 pub(crate) const CASES: [Case; 6] = [
     case("100", 100, 50),
@@ -29,8 +32,7 @@ pub(crate) const CASES: [Case; 6] = [
     case("2k", 2_000, 1_000),
     case("10k", 10_000, 5_000),
     case("100k", 100_000, 20_000),
-    // A small tailnet in a large company.
-    case("few", 100_000, 200),
+    case(FEW, 100_000, 200),
 ];
 
 /// How many of [`CASES`] `--quick` measures.
@@ -42,26 +44,36 @@ impl fmt::Display for Case {
     }
 }
 
-/// One of a case's three syncs, in their order.
+/// One of a case's syncs, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sync {
     /// In a fresh process, with nothing written before.
     First,
+    /// In the same process, with nothing changed, when it is time to list all hosts.
+    Daily,
     /// In the same process, with nothing changed.
     Unchanged,
     /// Likewise, after one score in a hundred has changed.
     Changed,
 }
 
-impl Sync {
-    /// All three.
-    pub(crate) const ALL: [Self; 3] = [Self::First, Self::Unchanged, Self::Changed];
+impl Case {
+    /// Its syncs.
+    pub(crate) fn syncs(&self) -> &'static [Sync] {
+        if self.name == FEW {
+            // What asking by serial cannot see is looked for in the run after the first, and once a day from then on.
+            &[Sync::First, Sync::Daily, Sync::Unchanged, Sync::Changed]
+        } else {
+            &[Sync::First, Sync::Unchanged, Sync::Changed]
+        }
+    }
 }
 
 impl fmt::Display for Sync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::First => "first",
+            Self::Daily => "daily listing",
             Self::Unchanged => "unchanged",
             Self::Changed => "1 % changed",
         })

@@ -10,6 +10,7 @@
 //!      the tailnet has one page. The longest of the three counts, which is that of the hosts.
 //!    - **By serial**: the listing of the tailnet names the serials, the hosts found by these name the sensors whose
 //!      scores are looked up. All look-ups of a kind can be made at once.
+//!    - **Hosts**: as for all of them, and the scores of those that match are looked up.
 //! 4. What is to be written is noted before it is written (DynamoDB), Tailscale is asked to write it, and what it
 //!    accepted is recorded (DynamoDB). All chunks can be under way at once.
 //! 5. The status is written last (DynamoDB).
@@ -26,8 +27,8 @@ use crate::number;
 const HOSTS_A_PAGE: u64 = 10_000;
 /// Its largest page of scores.
 const SCORES_A_PAGE: u64 = 1_000;
-/// The serials that one filter may name.
-const SERIALS_A_LOOK_UP: u64 = 250;
+/// The serials or sensors that one filter may name.
+const VALUES_A_LOOK_UP: u64 = 250;
 /// The ids that one look-up of assessments may name.
 const IDS_A_LOOK_UP: u64 = 1_000;
 
@@ -38,6 +39,8 @@ pub(crate) enum Way {
     All,
     /// The hosts with the tailnet's serials, and the scores of these.
     BySerial,
+    /// All hosts, and the scores of those that match.
+    Hosts,
 }
 
 impl fmt::Display for Way {
@@ -45,6 +48,7 @@ impl fmt::Display for Way {
         f.pad(match self {
             Self::All => "all",
             Self::BySerial => "by serial",
+            Self::Hosts => "hosts",
         })
     }
 }
@@ -60,6 +64,8 @@ pub(crate) struct Work {
     pub(crate) devices: u64,
     /// Devices whose attribute changes.
     pub(crate) changes: u64,
+    /// Nothing is known of the account beforehand.
+    pub(crate) first: bool,
 }
 
 /// A chain of calls, each of which waits for the one before.
@@ -80,11 +86,19 @@ impl Chain {
 
 impl Work {
     /// The fewest Falcon requests: a token, and full pages.
+    ///
+    /// By serial, the hosts are counted, too. Of an account of which nothing is known, the first pages of both listings
+    /// are what the choice is made by; from then on, the sensors that matched are asked for beside the serials.
     pub(crate) fn fewest_falcon_requests(&self, way: Way) -> u64 {
+        let hosts = self.hosts.div_ceil(HOSTS_A_PAGE);
+        let look_up = self.devices.div_ceil(IDS_A_LOOK_UP);
         1 + match way {
-            Way::All => self.hosts.div_ceil(HOSTS_A_PAGE) + self.hosts.div_ceil(SCORES_A_PAGE),
+            Way::All => hosts + self.hosts.div_ceil(SCORES_A_PAGE),
+            Way::Hosts => hosts + look_up,
             Way::BySerial => {
-                self.devices.div_ceil(SERIALS_A_LOOK_UP) + self.devices.div_ceil(IDS_A_LOOK_UP)
+                let values = self.devices.div_ceil(VALUES_A_LOOK_UP);
+                let beforehand = if self.first { 2 } else { 1 + values };
+                beforehand + values + look_up
             }
         }
     }
@@ -101,6 +115,7 @@ impl Work {
                 .max(1),
             // The listing of the tailnet, the hosts, the scores.
             Way::BySerial => 3,
+            Way::Hosts => self.hosts.div_ceil(HOSTS_A_PAGE) + 1,
         };
         // A patch; a note before it and a record after it.
         let (patch, note_and_record) = if self.changes > 0 { (1, 2) } else { (0, 0) };
@@ -121,6 +136,7 @@ mod tests {
             most_of_one_score: hosts.div_ceil(100),
             devices,
             changes,
+            first: false,
         }
     }
 
@@ -138,11 +154,11 @@ mod tests {
         }
         assert_eq!(
             work(100_000, 200, 0).fewest_falcon_requests(Way::BySerial),
-            3
+            5
         );
         assert_eq!(
             work(100_000, 1_001, 0).fewest_falcon_requests(Way::BySerial),
-            1 + 5 + 2
+            1 + 1 + 5 + 5 + 2
         );
     }
 

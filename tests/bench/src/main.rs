@@ -30,7 +30,6 @@ use flate2::write::DeflateEncoder;
 use serde_json::Value;
 
 use bounds::{Results, bounds};
-use cases::Sync;
 use options::Options;
 use report::Report;
 use stage::Stage;
@@ -84,7 +83,7 @@ async fn measure(options: &Options, function: &Path, memory_mb: u32) -> Result<R
         progress(&format!("{case} ..."));
         let stage = Stage::set(case, options.pace, memory_mb, function).await?;
         let mut process = stage.function(function, &BTreeMap::new()).await?;
-        for sync in Sync::ALL {
+        for &sync in case.syncs() {
             let measured = stage.measure(&mut process, sync).await?;
             progress(&format!(
                 "  {sync}: {} ms, beside which the embedded DynamoDB worked for {} ms",

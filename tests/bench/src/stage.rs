@@ -198,9 +198,10 @@ impl Stage {
             devices: count(devices),
             changes: count(match sync {
                 Sync::First => devices,
-                Sync::Unchanged => 0,
+                Sync::Daily | Sync::Unchanged => 0,
                 Sync::Changed => devices.div_ceil(ONE_IN),
             }),
+            first: sync == Sync::First,
         })
     }
 
@@ -263,19 +264,21 @@ impl Stage {
         })
     }
 
-    /// By serial, if the first host listing was asked for some.
+    /// By serial, if hosts were asked for by some; with all scores, if these were listed.
     fn way(&self) -> Way {
         let entries = self.sims.requests().entries();
-        let mut listings = entries
-            .iter()
-            .filter(|entry| entry.path.starts_with("/devices/combined/"));
-        if listings
-            .next()
-            .is_some_and(|entry| entry.query.contains("serial_number%3A"))
-        {
+        let asked = |path: &str, filter: &str| {
+            let matching = |query: &str| query.contains(filter);
+            entries
+                .iter()
+                .any(|entry| entry.path.starts_with(path) && matching(&entry.query))
+        };
+        if asked("/devices/combined/", "serial_number%3A") {
             Way::BySerial
-        } else {
+        } else if asked("/zero-trust-assessment/queries/", "") {
             Way::All
+        } else {
+            Way::Hosts
         }
     }
 }
