@@ -96,7 +96,10 @@ pub async fn handle(
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     let span = tracing::info_span!("run", run_id = invocation.id);
-    serve(world, payload, invocation).instrument(span).await
+    // Boxed: it has a place for everything that any command awaits.
+    Box::pin(serve(world, payload, invocation))
+        .instrument(span)
+        .await
 }
 
 async fn serve(

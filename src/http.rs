@@ -218,7 +218,9 @@ impl<'a> Sent<'a> {
     ) -> Result<Option<impl AsRef<[u8]> + use<>>, UpstreamError> {
         let piece = self.response.chunk().await;
         let piece = piece.map_err(|error| broken(self.operation, self.budget, error))?;
-        *bytes += piece.as_ref().map_or(0, |piece| piece.len());
+        if let Some(piece) = &piece {
+            *bytes += piece.len();
+        }
         if *bytes > cap {
             return Err(self.operation.protocol(TooLarge(cap)));
         }

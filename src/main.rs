@@ -13,7 +13,8 @@ fn alias(arn: &str) -> Option<String> {
     arn.split(':').nth(7).map(str::to_owned)
 }
 
-#[tokio::main]
+/// One thread: a small function has a seventh of a CPU, and more threads take time to start and to wake.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init(Logging::from_env());
     let world = &World::new(Config::from_env()?);

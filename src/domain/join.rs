@@ -106,13 +106,13 @@ pub struct Counts {
 /// never seen at a known time does not meet it.
 pub fn join(falcon: &Account, devices: &Devices, seen_since: Option<Timestamp>) -> Joined {
     let claims = Claims::of(falcon, seen_since);
-    let mut outcomes = BTreeMap::new();
     let mut refused = Vec::new();
-    for (id, device) in devices {
+    let outcome = |(id, device): (&NodeId, &Device)| {
         let (outcome, odd) = outcome(device, &claims);
-        outcomes.insert(id.clone(), outcome);
         refused.extend(odd.map(|(text, why)| format!("{}: {text:?} is {why}", device.name)));
-    }
+        (id.clone(), outcome)
+    };
+    let outcomes: BTreeMap<NodeId, Outcome> = devices.iter().map(outcome).collect();
     let counts = Counts {
         provider_hosts: falcon.visible,
         possible_matched: count(&outcomes, |o| {

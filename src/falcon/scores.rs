@@ -77,13 +77,13 @@ impl Falcon {
         let walks = ranges
             .iter()
             .zip(firsts)
-            .map(|(range, first)| self.from_both_ends(*range, first));
+            .map(|(range, first)| self.both_ends(*range, first));
         let walks = try_join_all(walks).await?;
         Ok(walks.into_iter().reduce(merged).unwrap_or_default())
     }
 
     /// The scores of a range, read upwards (after the first page, if it is here) and downwards until the two meet.
-    async fn from_both_ends(
+    async fn both_ends(
         &self,
         range: Range,
         first: Option<Page<ScoreRecord>>,

@@ -135,8 +135,7 @@ impl Store {
             None => ("SET #status = :status", vec!["#pause".to_owned()]),
         };
         let (mut condition, mut values) = ("#lease.#owner = :me".to_owned(), HashMap::new());
-        let closed = names_of(finish.closed);
-        remove.extend(closed.keys().map(|name| format!("pending.{name}")));
+        remove.extend((0..finish.closed.len()).map(|n| format!("pending.#note{n}")));
         if release {
             remove.push("#lease".to_owned());
             condition.push_str(" AND ");
@@ -165,7 +164,7 @@ impl Store {
             .key("id", AttributeValue::S(finish.id.to_string()))
             .update_expression(update)
             .condition_expression(condition)
-            .set_expression_attribute_names(Some(closed))
+            .set_expression_attribute_names(Some(names_of(finish.closed)))
             .expression_attribute_names("#status", "status")
             .expression_attribute_names("#pause", "pause")
             .expression_attribute_names("#lease", "lease")

@@ -117,15 +117,15 @@ impl Store {
             .consistent_read(true)
             .into_paginator()
             .send();
-        let mut records = Records::new();
+        let mut records = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(refused(OPERATION))?;
             for item in listed(page.items, OPERATION)? {
-                let (node, written) = record(item).map_err(decode(OPERATION))?;
-                records.insert(node, written);
+                records.push(record(item).map_err(decode(OPERATION))?);
             }
         }
-        Ok(records)
+        // They come in order, in which a map is made of them with hardly a comparison.
+        Ok(records.into_iter().collect())
     }
 
     /// Some of the nodes that an integration has written, at most so many.

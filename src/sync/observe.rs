@@ -98,7 +98,9 @@ pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, 
     let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
     let both = async {
         let clients = sign_in(run, settings).await?;
-        let listings = try_join(begin(run, &clients.falcon), clients.tailscale.devices());
+        // Boxed: so many things side by side make a large future.
+        let begun = Box::pin(begin(run, &clients.falcon));
+        let listings = try_join(begun, clients.tailscale.devices());
         let (listings, native) = beside(listings, run.native(&clients.tailscale)).await;
         let (begun, devices) = listings?;
         Ok((clients, begun, devices, native))

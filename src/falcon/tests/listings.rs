@@ -311,9 +311,9 @@ async fn an_unknown_account_is_read_from_both_ends_in_hardly_a_request_more() {
         (9_500, 11),
         (40_000, 43),
     ] {
-        let scored = Scored::evenly(count);
-        let expect = scored.lowest();
-        let (calls, scores) = unknown(move |_, asked| scored.answer(asked)).await;
+        let listing = Scored::evenly(count);
+        let expect = listing.lowest();
+        let (calls, scores) = unknown(move |_, asked| listing.answer(asked)).await;
         assert_eq!(scores.unwrap(), expect, "{count}");
         assert!(calls <= most, "{calls} calls for {count} scores");
     }
@@ -321,22 +321,22 @@ async fn an_unknown_account_is_read_from_both_ends_in_hardly_a_request_more() {
 
 #[tokio::test]
 async fn a_listing_that_has_an_order_of_its_own_is_read_as_it_comes() {
-    let scored = Scored {
+    let listing = Scored {
         in_order: false,
         ..Scored::evenly(4_500)
     };
-    let expect = scored.lowest();
-    let (_, scores) = unknown(move |_, asked| scored.answer(asked)).await;
+    let expect = listing.lowest();
+    let (_, scores) = unknown(move |_, asked| listing.answer(asked)).await;
     assert_eq!(scores.unwrap(), expect);
 }
 
 #[tokio::test]
 async fn a_part_of_an_unknown_account_is_never_taken_for_all_of_it() {
-    let scored = Scored {
+    let listing = Scored {
         longest: 2_000,
         ..Scored::evenly(6_000)
     };
-    let (_, scores) = unknown(move |_, asked| scored.answer(asked)).await;
+    let (_, scores) = unknown(move |_, asked| listing.answer(asked)).await;
     assert_eq!(
         scores.unwrap_err(),
         "Falcon ended the score listing after 2000 of 6000 records"
@@ -345,15 +345,15 @@ async fn a_part_of_an_unknown_account_is_never_taken_for_all_of_it() {
 
 #[tokio::test]
 async fn scores_that_move_while_they_are_read_from_both_ends_are_missed_or_the_lower_ones() {
-    let scored = Scored::evenly(8_000);
-    let before = scored.lowest();
+    let listing = Scored::evenly(8_000);
+    let before = listing.lowest();
     let (_, scores) = unknown(move |number, asked| {
-        for (position, (_, score)) in scored.scores.borrow_mut().iter_mut().enumerate() {
+        for (position, (_, score)) in listing.scores.borrow_mut().iter_mut().enumerate() {
             if position % 50 == number % 50 {
                 *score = if position % 100 < 50 { 99 } else { 1 };
             }
         }
-        scored.answer(asked)
+        listing.answer(asked)
     })
     .await;
     let scores = scores.unwrap();

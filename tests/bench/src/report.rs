@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use crate::bounds::{Bound, Results};
 use crate::cases::{Case, Sync};
 use crate::number;
+use crate::price::Usage;
 use crate::stage::Measured;
 
 /// The whole report.
@@ -34,6 +35,7 @@ impl Display for Report<'_> {
         )?;
         self.syncs(f)?;
         self.months(f)?;
+        self.memories(f)?;
         if let Some(starts) = starts {
             let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
             writeln!(
@@ -143,6 +145,38 @@ impl Report<'_> {
                 case.devices,
                 usage.billed().as_millis(),
                 usage.month()
+            )?;
+        }
+        writeln!(f)
+    }
+
+    /// What the function's memory, and the share of a CPU that comes with it, would change.
+    fn memories(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const SIZES_MB: [u32; 5] = [128, 256, 512, 1_024, 1_769];
+        writeln!(
+            f,
+            "Lambda by the function's memory, unchanged syncs: billed ms, and USD a month for its time:\n\n\
+             | Hosts, devices | MiB used | {} |\n| --- | ---: | {} |",
+            SIZES_MB.map(|size| format!("{size} MB")).join(" | "),
+            SIZES_MB.map(|_| "---:").join(" | ")
+        )?;
+        let syncs = self.results.syncs.iter();
+        for (case, sync, measured) in syncs.filter(|(_, sync, _)| *sync == Sync::Unchanged) {
+            let with = |memory_mb| {
+                let usage = Usage {
+                    memory_mb,
+                    ..self.results.usage(measured, *sync)
+                };
+                let (billed, month) = (usage.billed(), usage.month());
+                format!("{}, {:.3}", billed.as_millis(), month.lambda_time)
+            };
+            writeln!(
+                f,
+                "| {}, {} | {:.0} | {} |",
+                case.hosts,
+                case.devices,
+                number(measured.peak_kib) / 1024.0,
+                SIZES_MB.map(with).join(" | ")
             )?;
         }
         writeln!(f)
