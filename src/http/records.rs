@@ -226,15 +226,16 @@ fn is_structural(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::hostile::{bytes, cases};
 
+    /// `{"list":[…]}`
     #[derive(Deserialize)]
-    struct Things {
+    pub(in crate::http) struct Things {
         list: Vec<Nth>,
     }
 

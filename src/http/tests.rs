@@ -1,8 +1,8 @@
 use std::io::Read;
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use super::records::tests::Things;
 use super::scripted::{Server, answer};
 use super::*;
 use crate::clock::{Clock, Deadline};
@@ -20,22 +20,6 @@ async fn get(server: &Server, cap: usize) -> Result<Reply, UpstreamError> {
     let http = Http::new().unwrap();
     let request = http.request(Method::GET, server.url.clone());
     http.send(request, PROBE, cap, &budget()).await
-}
-
-#[derive(Deserialize)]
-struct Things {
-    list: Vec<Nth>,
-}
-
-impl Frame for Things {
-    type Record = Value;
-
-    const LIST: &str = "list";
-    const RECORDS: usize = 3;
-
-    fn list(self) -> Vec<Nth> {
-        self.list
-    }
 }
 
 async fn stream(server: &Server, cap: usize) -> Result<Streamed<Value>, UpstreamError> {

@@ -161,6 +161,12 @@ async fn go_on(
     let (visible, first) = match begun {
         Begun::All(choice, account) => return fully(choice, account),
         Begun::Hosts(choice, hosts) => {
+            // The tailnet may have grown beyond what look-ups are worth it for.
+            let now = run.choose(hosts.len(), devices, records);
+            if now.way == Way::Full {
+                let scores = falcon.scores(&run.score_ranges()).await?;
+                return fully(now, run.full(hosts, scores));
+            }
             return with_scores(run, falcon, choice, hosts, devices, records).await;
         }
         Begun::Count(hosts) => (hosts, None),

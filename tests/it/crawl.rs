@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use posture_simulators::{GeneratorSpec, Matcher, Side};
+use posture_simulators::{GeneratorSpec, Matcher, Side, generate};
 use serde_json::{Value, json};
 
-use crate::world::Stage;
+use crate::world::{Stage, TAILNET};
 
 const HOSTS: &str = "GET /devices/combined/devices/v1";
 const SCORES: &str = "GET /zero-trust-assessment/queries/assessments/v1";
@@ -81,6 +81,20 @@ async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_on
     );
     assert_eq!(stage.scores(), stage.expected());
     stage.assert_sound().await;
+}
+
+#[tokio::test]
+async fn a_tailnet_that_has_grown_is_not_looked_up_piece_by_piece() {
+    let stage = Stage::of(&GeneratorSpec::plain(20_000, 40)).await;
+    stage.sync().await;
+    assert_eq!(crawl(&stage).await["way"], "filtered");
+    // Due for the listing of hosts, with scores to be looked up, as far as the run before could know.
+    let grown = generate(&GeneratorSpec::plain(20_000, 4_000));
+    stage.sims.tailscale().load(TAILNET, &grown).unwrap();
+    stage.requests();
+    assert_ne!(stage.sync().await["outcome"], "failed");
+    assert_eq!(crawl(&stage).await["way"], "full");
+    assert_eq!(stage.requests().get(ASSESSMENTS), None);
 }
 
 #[tokio::test]
