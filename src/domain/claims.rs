@@ -1,6 +1,5 @@
 //! Which of the Falcon hosts with one serial number speaks for the machine, and why the others do not.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,15 +18,8 @@ pub struct Claims<'a> {
     falcon: &'a Account,
     seen_since: Option<Timestamp>,
     /// For looking up only, so that its order shows nowhere.
-    hosts: HashMap<&'a Serial, Hosts<'a>>,
+    hosts: HashMap<&'a Serial, Vec<&'a Host>>,
     shared: BTreeSet<&'a Serial>,
-}
-
-/// Most serials have one host.
-#[derive(Debug)]
-struct Hosts<'a> {
-    first: &'a Host,
-    others: Vec<&'a Host>,
 }
 
 /// A host that claims to be the machine with its serial.
@@ -74,22 +66,15 @@ impl Standing<'_> {
 impl<'a> Claims<'a> {
     /// The claims of all hosts that have a usable serial. `seen_since` is the age limit, if there is one.
     pub fn of(falcon: &'a Account, seen_since: Option<Timestamp>) -> Self {
-        let mut hosts: HashMap<&Serial, Hosts<'_>> = HashMap::with_capacity(falcon.hosts.len());
+        let mut hosts: HashMap<&Serial, Vec<&Host>> = HashMap::with_capacity(falcon.hosts.len());
         let mut shared = BTreeSet::new();
         for host in falcon.hosts.values() {
             let Some(serial) = &host.serial else { continue };
-            match hosts.entry(serial) {
-                Entry::Vacant(place) => {
-                    place.insert(Hosts {
-                        first: host,
-                        others: Vec::new(),
-                    });
-                }
-                Entry::Occupied(mut others) => {
-                    others.get_mut().others.push(host);
-                    shared.insert(serial);
-                }
+            let of_serial = hosts.entry(serial).or_default();
+            if !of_serial.is_empty() {
+                shared.insert(serial);
             }
+            of_serial.push(host);
         }
         Self {
             falcon,
@@ -101,13 +86,8 @@ impl<'a> Claims<'a> {
 
     /// The hosts with a serial; none if Falcon does not know it.
     pub fn with(&self, serial: &Serial) -> Vec<Claim<'a>> {
-        let Some(Hosts { first, others }) = self.hosts.get(serial) else {
-            return Vec::new();
-        };
-        let hosts: Vec<&Host> = std::iter::once(*first)
-            .chain(others.iter().copied())
-            .collect();
-        judge(&hosts, self.falcon, self.seen_since)
+        let hosts = self.hosts.get(serial);
+        hosts.map_or_else(Vec::new, |hosts| judge(hosts, self.falcon, self.seen_since))
     }
 
     /// Each serial that several hosts have, with these.

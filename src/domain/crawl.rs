@@ -21,7 +21,7 @@ const WORTH_IT: usize = 4;
 /// What filters cannot see is looked for this often.
 const FULL_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
-/// How the requests of both ways are counted: values in a request.
+/// How the requests of the ways are counted: values in a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Pages {
     /// Hosts in a page of the listing.
@@ -98,7 +98,7 @@ impl Crawl {
     }
 
     /// Goes on asking for these sensors, though they have no part in what is written any more.
-    pub fn keep_in_mind(&mut self, beside: impl IntoIterator<Item = Aid>) {
+    fn keep_in_mind(&mut self, beside: impl IntoIterator<Item = Aid>) {
         self.beside.extend(beside);
         if self.beside.len() > BESIDE {
             // Those who cannot be kept in mind are looked for in the next run.

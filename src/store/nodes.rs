@@ -48,7 +48,7 @@ struct NoRecord {
     attribute: &'static str,
 }
 
-/// The record in an item. Taken apart by hand, this is a third of the work that a decoder of any struct makes of it.
+/// The record in an item. Taken apart by hand, this is half of the work that a decoder of any struct makes of it.
 fn record(mut item: Item) -> Result<(NodeId, Written), NoRecord> {
     let score = match item.remove("score") {
         Some(AttributeValue::N(number)) => number.parse().ok().and_then(Score::new),

@@ -21,10 +21,14 @@ const AT_ONCE: usize = 16;
 /// run that wrote it. Then the plan can rest on the records again.
 pub(super) async fn settle(run: &Run<'_>) -> Result<(), Failure> {
     let (store, id) = (&run.world.store, &run.integration.id);
-    let mut tailscale = None;
+    let (mut tailscale, mut known) = (None, None);
     for (note, intents) in &run.integration.pending {
         let earlier = run_of(note);
-        let records = store.records(id).await?;
+        // The notes of one run are about different devices, so what is recorded by one leaves the others as they are.
+        let records = match known.take() {
+            Some((run, records)) if run == earlier => records,
+            _ => store.records(id).await?,
+        };
         for open in unrecorded(earlier, intents, &records).chunks(AT_ONCE) {
             let tailscale = match &tailscale {
                 Some(signed_in) => signed_in,
@@ -45,6 +49,7 @@ pub(super) async fn settle(run: &Run<'_>) -> Result<(), Failure> {
             store.strike_out(id, run.id(), note, nodes).await?;
         }
         store.strike_out_all(id, run.id(), note).await?;
+        known = Some((earlier, records));
     }
     Ok(())
 }

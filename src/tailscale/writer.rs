@@ -82,7 +82,7 @@ impl TailscaleWriter {
         }
     }
 
-    /// Writes a list of changes, in calls of up to a hundred devices. A device is refused alone: a refused call is
+    /// Writes a list of changes, in calls of up to five hundred devices. A device is refused alone: a refused call is
     /// halved until the device is found, and the others are written. The comment goes to Tailscale's audit log.
     ///
     /// What was accepted is accepted even when an error ended the rest, so record it either way.

@@ -9,6 +9,8 @@
 //! core that the function needs. So those that record changes are answered when their time has come, and carried out
 //! when they are next read or the sync is over. One that does not succeed then ends the bench.
 
+mod stand_ins;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +27,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::Trouble;
+
+use stand_ins::stand_ins;
 
 /// What was asked of AWS since the counts were last taken.
 #[derive(Clone, Debug, Default)]
@@ -331,62 +335,6 @@ fn json_response(status: StatusCode, kind: &'static str, body: Bytes) -> Respons
     let kind = header::HeaderValue::from_static(kind);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
-}
-
-/// Secrets Manager and EventBridge on one port.
-fn stand_ins(held: Arc<Held>) -> Router {
-    Router::new().fallback(move |headers: HeaderMap, body: Bytes| {
-        let held = Arc::clone(&held);
-        async move {
-            let arrived = Instant::now();
-            let operation = operation(target(&headers));
-            let (status, answer) = held.stand_in(operation, &body);
-            let answer = Bytes::from(answer.to_string());
-            let service = if operation == "PutEvents" {
-                "events"
-            } else {
-                "secrets"
-            };
-            held.counts()
-                .count(format!("{service} {operation}"), answer.len());
-            tokio::time::sleep_until(arrived + held.answer_time).await;
-            json_response(status, "application/x-amz-json-1.1", answer)
-        }
-    })
-}
-
-impl Held {
-    fn stand_in(&self, operation: &str, body: &Bytes) -> (StatusCode, Value) {
-        const VERSION: &str = "0f0c1c62-0a3b-4c3e-9c5b-3f0b8f9c7d11";
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let secret = || {
-            let name = body["SecretId"].as_str().unwrap_or_default();
-            self.secrets.get(name).map(|secret| (name, secret))
-        };
-        let answer = match operation {
-            "GetSecretValue" => secret().map(
-                |(name, secret)| json!({"Name": name, "VersionId": VERSION, "SecretString": secret}),
-            ),
-            "DescribeSecret" => secret().map(
-                |(name, _)| json!({"Name": name, "VersionIdsToStages": {VERSION: ["AWSCURRENT"]}}),
-            ),
-            "PutEvents" => {
-                let entries = body["Entries"].as_array().map_or(0, Vec::len);
-                self.counts().events += u64::try_from(entries).unwrap_or(u64::MAX);
-                Some(
-                    json!({"FailedEntryCount": 0, "Entries": vec![json!({"EventId": "1"}); entries]}),
-                )
-            }
-            _ => None,
-        };
-        match answer {
-            Some(answer) => (StatusCode::OK, answer),
-            None => (
-                StatusCode::BAD_REQUEST,
-                json!({"__type": "ResourceNotFoundException", "message": "no such thing in the bench"}),
-            ),
-        }
-    }
 }
 
 #[cfg(test)]
