@@ -26,8 +26,8 @@ pub struct World {
     pub config: Config,
     /// The time.
     pub clock: Clock,
-    /// The way to Falcon and Tailscale, once it is needed: reading the system's TLS roots takes longer than the rest of
-    /// the start.
+    /// The way to Falcon and Tailscale, once it is needed: it reads the system's TLS roots, as the SDK does for itself at
+    /// the start, and that is a good part of a start.
     pub http: OnceCell<Http>,
     /// How their failures are retried.
     pub retries: Policy,
@@ -76,7 +76,7 @@ impl World {
     }
 }
 
-/// In Lambda, the roots are part of the system.
+/// Without any roots, the SDK would not even have started; but the two libraries read them each in its own way.
 fn no_tls(side: Side, error: &reqwest::Error) -> UpstreamError {
     let client = Operation {
         side,
