@@ -11,7 +11,8 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::error::UpstreamError;
-use crate::http::{Reply, decode};
+use crate::http::Reply;
+use crate::json::decode;
 use crate::retry::{Budget, Operation, retry};
 
 /// A token with less time left than this is replaced before a call: the call and its repetitions take time.

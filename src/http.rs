@@ -3,7 +3,6 @@
 //! What passes here is neither logged nor kept: no header, no body. What a status means is the side's own affair
 //! (`falcon/refusal.rs`, `tailscale/refusal.rs`).
 
-mod records;
 #[cfg(test)]
 pub(crate) mod scripted;
 #[cfg(test)]
@@ -16,14 +15,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect, retry, tls};
-use serde::de::DeserializeOwned;
 use tracing::debug;
 
-use crate::error::{UpstreamError, said};
+use crate::error::UpstreamError;
+use crate::json::{Frame, Partial};
 use crate::retry::{Budget, Operation};
-
-use records::Partial;
-pub(crate) use records::{Frame, Nth};
 
 /// A connection that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,8 +31,6 @@ const STREAM_FACTOR: u32 = 5;
 const ERROR_CAP: usize = 1 << 20;
 /// A timer and the clock need not agree on when the time is up; and in so little, no call can be made again.
 const TOO_LITTLE: Duration = Duration::from_millis(100);
-/// How much of the path to an undecodable value is kept.
-const PATH_CHARS: usize = 120;
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
@@ -253,87 +247,6 @@ fn broken(operation: Operation, budget: &Budget, error: reqwest::Error) -> Upstr
 #[derive(Debug, thiserror::Error)]
 #[error("it is larger than {0} bytes")]
 struct TooLarge(usize);
-
-/// Why a body did not decode: the place, never the content.
-#[derive(Debug, thiserror::Error)]
-enum Undecodable {
-    #[error("the body ended early")]
-    Early,
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("a record in it, or what is around the records, is larger than {0} bytes")]
-    TooLarge(usize),
-    #[error("it lists more than {0} things")]
-    TooMany(usize),
-}
-
-/// Where something else stands than is expected.
-#[derive(Debug, Default, thiserror::Error)]
-#[error("not what is expected at {path} (line {line}, column {column})")]
-struct Malformed {
-    path: String,
-    line: usize,
-    column: usize,
-}
-
-impl Undecodable {
-    fn at(self, operation: Operation) -> UpstreamError {
-        match self {
-            // A proxy or a server that goes down cuts bodies; asking again helps.
-            Self::Early => operation.unreachable(self),
-            Self::Malformed(_) | Self::TooLarge(_) | Self::TooMany(_) => operation.protocol(self),
-        }
-    }
-
-    /// The error of a list's nth thing, as one of the list.
-    fn within(self, list: &str, n: usize) -> Self {
-        match self {
-            Self::Malformed(Malformed { path, line, column }) => Self::Malformed(Malformed {
-                path: said(&format!("{list}[{n}].{path}"), PATH_CHARS),
-                line,
-                column,
-            }),
-            other => other,
-        }
-    }
-}
-
-/// Decodes a body's JSON.
-///
-/// # Errors
-/// Says at which path decoding stopped.
-pub(crate) fn decode<T: DeserializeOwned>(
-    operation: Operation,
-    body: &[u8],
-) -> Result<T, UpstreamError> {
-    parse(body).map_err(|error| error.at(operation))
-}
-
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Undecodable> {
-    // Keeping track of the path takes half of the time, and is of use only where decoding fails.
-    serde_json::from_slice(text).or_else(|_| {
-        let mut json = serde_json::Deserializer::from_slice(text);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            undecodable(&path, &error.into_inner())
-        })?;
-        json.end().map_err(|error| undecodable("the end", &error))?;
-        Ok(value)
-    })
-}
-
-fn undecodable(path: &str, error: &serde_json::Error) -> Undecodable {
-    if error.is_eof() {
-        return Undecodable::Early;
-    }
-    // Its own text quotes the content.
-    Undecodable::Malformed(Malformed {
-        // The keys in it are the sender's words, too.
-        path: said(path, PATH_CHARS),
-        line: error.line(),
-        column: error.column(),
-    })
-}
 
 /// A URL under a base; each segment is encoded, so that none can leave its place in the path.
 pub(crate) fn endpoint<'a>(base: &Url, segments: impl IntoIterator<Item = &'a str>) -> Url {

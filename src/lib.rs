@@ -62,6 +62,7 @@ pub mod handler;
 mod hostile;
 pub mod http;
 pub mod integration;
+mod json;
 mod lenient;
 pub mod metrics;
 pub mod overview;

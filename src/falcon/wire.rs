@@ -16,7 +16,8 @@ use crate::domain::serial::Serial;
 use crate::error::{UpstreamError, plain};
 use crate::falcon::paging::{Page, Record};
 use crate::falcon::refusal;
-use crate::http::{Reply, decode};
+use crate::http::Reply;
+use crate::json::decode;
 use crate::lenient::{List, Object, OfText, Place, Scalar, Text};
 use crate::retry::Operation;
 

@@ -1,12 +1,13 @@
 use std::io::Read;
 
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::records::tests::Things;
 use super::scripted::{Server, answer};
 use super::*;
 use crate::clock::{Clock, Deadline};
 use crate::error::{Side, chain};
+use crate::json::{Nth, decode};
 use crate::retry::Policy;
 use crate::retry::tests::budget;
 
@@ -15,6 +16,23 @@ const PROBE: Operation = Operation {
     name: "a probe",
     scope: "",
 };
+
+/// `{"list":[…]}`
+#[derive(Deserialize)]
+struct Things {
+    list: Vec<Nth>,
+}
+
+impl Frame for Things {
+    type Record = Value;
+
+    const LIST: &str = "list";
+    const RECORDS: usize = 1_000;
+
+    fn list(self) -> Vec<Nth> {
+        self.list
+    }
+}
 
 async fn get(server: &Server, cap: usize) -> Result<Reply, UpstreamError> {
     let http = Http::new().unwrap();
@@ -148,7 +166,7 @@ fn a_decoding_error_names_the_place_and_not_the_content() {
     );
     let text = chain(&decode::<Value>(PROBE, b"{} s3cret").unwrap_err());
     assert!(
-        text.ends_with("not what is expected at the end (line 1, column 4)"),
+        text.ends_with("not what is expected at the top (line 1, column 4)"),
         "{text}"
     );
 }

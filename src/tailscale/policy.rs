@@ -7,7 +7,7 @@ use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
 use crate::error::{UpstreamError, plain};
-use crate::http::decode;
+use crate::json::decode;
 use crate::lenient::{List, Object, Place, Scalar};
 use crate::retry::Operation;
 use crate::tailscale::{Tailscale, operation};

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::domain::device::NodeId;
 use crate::error::{UpstreamError, plain};
-use crate::http::{Reply, decode};
+use crate::http::Reply;
+use crate::json::decode;
 use crate::retry::Operation;
 use crate::tailscale::{Tailscale, operation, refusal, wire};
 

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::error::plain;
-use crate::http::{Frame, Nth};
+use crate::json::{Frame, Nth};
 use crate::lenient::{OfText, Place, Scalar, Text};
 
 /// How much of a name or a serial is kept.

@@ -1,20 +1,18 @@
 //! A list's records, one by one, out of a body that comes in pieces.
 //!
-//! A list without pages, such as the device listing, may have tens of megabytes, of which hardly anything is kept. It is
-//! cut at its records, and each of them is decoded as soon as it is there: so the body never exists whole, and decoding
-//! works on slices, which takes a fraction of the time that decoding from a reader takes.
+//! A list without pages, such as the device listing, may have tens of megabytes, of which hardly anything is kept. So the
+//! body never exists whole: each record is decoded as soon as all of it is there, out of the piece that it came in.
 //!
-//! To find the cuts, nothing but strings and brackets is looked at, and nothing rests on it: each record is decoded as
-//! JSON, and so is the frame around them, in which a number takes the place of each record. Had a cut been wrong, one of
-//! the two would be no JSON.
+//! Where a record ends, its decoder says; where one begins, the brackets around it. Nothing rests on these: what is around
+//! the records is decoded as well, with a number in the place of each of them, and is no JSON if anything was cut wrongly.
 
 use std::io::Write;
+use std::mem;
 
-use memchr::memchr2;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
-use super::{Malformed, Undecodable, parse};
+use super::{Leading, Malformed, Undecodable, leading, parse};
 
 /// A record is no longer: what a single device says must not keep the others from being read, as far as memory goes.
 const RECORD_CAP: usize = 32 << 20;
@@ -44,71 +42,104 @@ pub(crate) struct Nth {
 }
 
 /// A body, as far as it is here.
-pub(super) struct Partial<F: Frame> {
+pub(crate) struct Partial<F: Frame> {
     frame: Vec<u8>,
     records: Vec<Option<Result<F::Record, Undecodable>>>,
     /// The beginning of a record whose end is not here.
     begun: Vec<u8>,
+    /// How long it must be to be tried again.
+    again: usize,
     scan: Scan,
 }
 
 impl<F: Frame> Partial<F> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             frame: Vec::new(),
             records: Vec::new(),
             begun: Vec::new(),
+            again: 0,
             scan: Scan::default(),
         }
     }
 
     /// Takes in what comes next.
-    pub(super) fn take(&mut self, piece: &[u8]) -> Result<(), Undecodable> {
-        let (mut taken, mut at) = (0, 0);
-        while let Some(cut) = self.scan.next(piece, &mut at) {
-            match cut {
-                Cut::Begin => {
-                    // The bracket is the record's.
-                    grow(&mut self.frame, &piece[taken..at - 1], FRAME_CAP)?;
-                    taken = at - 1;
-                }
-                Cut::End => {
-                    self.end_record(&piece[taken..at])?;
-                    taken = at;
+    pub(crate) fn take(&mut self, mut piece: &[u8]) -> Result<(), Undecodable> {
+        while !self.begun.is_empty() {
+            // A record is tried again when there is twice as much of it, so that a long one is not read over and over.
+            let had = self.begun.len();
+            let (more, rest) = piece.split_at(piece.len().min(self.again - had));
+            self.begun.extend_from_slice(more);
+            if self.begun.len() < self.again {
+                return Ok(());
+            }
+            let begun = mem::take(&mut self.begun);
+            match self.take_record(&begun)? {
+                Some(end) if end >= had => piece = &piece[end - had..],
+                Some(end) => self.take_all(&begun[end..had])?,
+                None => {
+                    self.keep(begun)?;
+                    piece = rest;
                 }
             }
         }
-        if self.scan.is_in_record() {
-            grow(&mut self.begun, &piece[taken..], RECORD_CAP)
-        } else {
-            grow(&mut self.frame, &piece[taken..], FRAME_CAP)
+        self.take_all(piece)
+    }
+
+    /// Takes in a text that does not begin within a record.
+    fn take_all(&mut self, mut rest: &[u8]) -> Result<(), Undecodable> {
+        loop {
+            let begin = self.scan.begin(rest);
+            let (frame, record) = rest.split_at(begin.unwrap_or(rest.len()));
+            grow(&mut self.frame, frame, FRAME_CAP)?;
+            if begin.is_none() {
+                return Ok(());
+            }
+            match self.take_record(record)? {
+                Some(end) => rest = &record[end..],
+                None => return self.keep(record.to_vec()),
+            }
         }
     }
 
-    fn end_record(&mut self, end: &[u8]) -> Result<(), Undecodable> {
+    /// Keeps the beginning of a record until there is more of it.
+    fn keep(&mut self, begun: Vec<u8>) -> Result<(), Undecodable> {
+        if begun.len() > RECORD_CAP {
+            return Err(Undecodable::TooLarge(RECORD_CAP));
+        }
+        self.again = (begun.len() * 2).min(RECORD_CAP + 1);
+        self.begun = begun;
+        Ok(())
+    }
+
+    /// Takes the record that a text begins with. Where it ends, if that is in the text.
+    fn take_record(&mut self, text: &[u8]) -> Result<Option<usize>, Undecodable> {
         let n = self.records.len();
         if n == F::RECORDS {
             return Err(Undecodable::TooMany(n));
         }
-        let record = if self.begun.is_empty() {
-            one(end)
-        } else {
-            grow(&mut self.begun, end, RECORD_CAP)?;
-            let record = one(&self.begun);
-            self.begun.clear();
-            record
-        };
-        let record = record.map_err(|error| error.within(F::LIST, n))?;
-        self.records.push(Some(record));
-        // Nothing fails to be written to a vector.
-        let _ = write!(self.frame, r#"{{"record":{n}}}"#);
-        Ok(())
+        let within = |error: Undecodable| error.within(F::LIST, n);
+        Ok(match leading(text).map_err(within)? {
+            Leading::Begun => None,
+            Leading::Here(end, record) => {
+                // What is JSON and no record may be in another list, so it is no error yet.
+                self.records.push(Some(record));
+                // Nothing fails to be written to a vector.
+                let _ = write!(self.frame, r#"{{"record":{n}}}"#);
+                Some(end)
+            }
+        })
     }
 
     /// The records of the list, now that all is here.
-    pub(super) fn finish(mut self) -> Result<Vec<F::Record>, Undecodable> {
-        // A record that did not end makes a frame that does not.
-        self.frame.append(&mut self.begun);
+    pub(crate) fn finish(mut self) -> Result<Vec<F::Record>, Undecodable> {
+        let begun = mem::take(&mut self.begun);
+        if !begun.is_empty()
+            && let Some(end) = self.take_record(&begun)?
+        {
+            self.take_all(&begun[end..])?;
+        }
+        // Of a record that did not end, there is none in the frame, which does not end either.
         let frame: F = parse(&self.frame)?;
         let mut records = self.records;
         let record = |(n, Nth { record }): (usize, Nth)| {
@@ -121,14 +152,6 @@ impl<F: Frame> Partial<F> {
     }
 }
 
-/// A record. What is JSON and no record may be in another list, so it is no error yet.
-fn one<R: DeserializeOwned>(text: &[u8]) -> Result<Result<R, Undecodable>, Undecodable> {
-    match parse(text) {
-        Err(error) if serde_json::from_slice::<IgnoredAny>(text).is_err() => Err(error),
-        record => Ok(record),
-    }
-}
-
 fn grow(text: &mut Vec<u8>, more: &[u8], cap: usize) -> Result<(), Undecodable> {
     if more.len() > cap.saturating_sub(text.len()) {
         return Err(Undecodable::TooLarge(cap));
@@ -137,7 +160,7 @@ fn grow(text: &mut Vec<u8>, more: &[u8], cap: usize) -> Result<(), Undecodable> 
     Ok(())
 }
 
-/// Where records begin and end.
+/// Finds the first brackets of records in what is around them.
 #[derive(Debug, Default)]
 struct Scan {
     depth: usize,
@@ -145,7 +168,7 @@ struct Scan {
 }
 
 /// Whether what comes next is within a string.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Text {
     #[default]
     Outside,
@@ -154,75 +177,24 @@ enum Text {
     Escaped,
 }
 
-/// The byte before it is a record's first or last bracket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
-    Begin,
-    End,
-}
-
 impl Scan {
-    fn is_in_record(&self) -> bool {
-        self.depth > DEPTH
+    /// Where the next record begins; the scan goes on behind that record, or behind the text.
+    fn begin(&mut self, text: &[u8]) -> Option<usize> {
+        text.iter().position(|byte| self.is_begin(*byte))
     }
 
-    /// The next cut in a piece; the scan goes on from `at`, and ends behind the cut or at the piece's end.
-    fn next(&mut self, piece: &[u8], at: &mut usize) -> Option<Cut> {
-        while let Some(rest) = piece.get(*at..).filter(|rest| !rest.is_empty()) {
-            match self.text {
-                Text::Outside => {
-                    let Some(n) = rest.iter().position(|byte| is_structural(*byte)) else {
-                        *at = piece.len();
-                        return None;
-                    };
-                    *at += n + 1;
-                    let cut = self.pass(rest[n]);
-                    if cut.is_some() {
-                        return cut;
-                    }
-                }
-                Text::Inside => {
-                    let Some(n) = memchr2(b'"', b'\\', rest) else {
-                        *at = piece.len();
-                        return None;
-                    };
-                    *at += n + 1;
-                    self.text = if rest[n] == b'"' {
-                        Text::Outside
-                    } else {
-                        Text::Escaped
-                    };
-                }
-                Text::Escaped => {
-                    *at += 1;
-                    self.text = Text::Inside;
-                }
-            }
+    fn is_begin(&mut self, byte: u8) -> bool {
+        match (self.text, byte) {
+            (Text::Outside, b'{' | b'[') if self.depth == DEPTH => return true,
+            (Text::Outside, b'{' | b'[') => self.depth += 1,
+            (Text::Outside, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
+            (Text::Outside, b'"') | (Text::Escaped, _) => self.text = Text::Inside,
+            (Text::Inside, b'"') => self.text = Text::Outside,
+            (Text::Inside, b'\\') => self.text = Text::Escaped,
+            (Text::Outside | Text::Inside, _) => {}
         }
-        None
+        false
     }
-
-    /// Passes a structural byte.
-    fn pass(&mut self, byte: u8) -> Option<Cut> {
-        match byte {
-            b'"' => {
-                self.text = Text::Inside;
-                None
-            }
-            b'{' | b'[' => {
-                self.depth += 1;
-                (self.depth == DEPTH + 1).then_some(Cut::Begin)
-            }
-            _ => {
-                self.depth = self.depth.saturating_sub(1);
-                (self.depth == DEPTH).then_some(Cut::End)
-            }
-        }
-    }
-}
-
-fn is_structural(byte: u8) -> bool {
-    matches!(byte, b'"' | b'{' | b'}' | b'[' | b']')
 }
 
 #[cfg(test)]
@@ -235,7 +207,7 @@ pub(super) mod tests {
 
     /// `{"list":[…]}`
     #[derive(Deserialize)]
-    pub(in crate::http) struct Things {
+    pub(crate) struct Things {
         list: Vec<Nth>,
     }
 
@@ -277,6 +249,7 @@ pub(super) mod tests {
             json!({"list": [{"a": "\"]}\\", "b": [{"c": [1]}, {}]}, {}, [[]], [{}]], "more": [{"record": 0}], "n": 1}),
             json!({"a": [{"record": 1}], "b": {"list": [{}]}, "list": [{"record": 7}, {"list": [{}]}]}),
             json!({"list": [{"a": "\u{e9}\\\\\"", "b": null}, 7, null, "{", {"a": {}}]}),
+            json!({"list": [{"a": [-1.5e-300, 2.5, true, "\u{1f600}"]}, {"a": {"b": -0.25}}], "n": -1.5e-300}),
             json!({"list": {"record": 0}}),
             json!([[{"a": 1}, {"record": 0}], {"list": [{}]}]),
         ]
@@ -308,12 +281,17 @@ pub(super) mod tests {
 
     #[test]
     fn what_ends_early_is_told_from_what_is_wrong() {
-        let body = br#"{"list":[{"a":"b"},{"c":[{}]}]}"#;
+        let body =
+            "{\"list\":[{\"a\":\"\u{e9}\\ud83d\\ude00\\n\"},{\"c\":[-1.5e-300,2.5,true,{}]}]}"
+                .as_bytes();
         for end in 0..body.len() {
             let cut = in_pieces(&body[..end], 4);
             assert!(matches!(cut, Err(Undecodable::Early)), "{end}: {cut:?}");
+            let mut halves = Partial::<Things>::new();
+            halves.take(&body[..end]).unwrap();
+            halves.take(&body[end..]).unwrap();
+            assert_eq!(halves.finish().unwrap().len(), 2, "{end}");
         }
-        assert_eq!(in_pieces(body, 4).unwrap().len(), 2);
     }
 
     #[test]
@@ -333,7 +311,7 @@ pub(super) mod tests {
         let long = " ".repeat(100_000);
         for (part, cap) in [
             (long.clone(), FRAME_CAP),
-            (format!(r#"{{"a":"{long}"#), RECORD_CAP),
+            (format!(r#"["{long}","#), RECORD_CAP),
             (format!("[{long}"), RECORD_CAP),
         ] {
             let error = repeated(&part, 400).unwrap_err();
