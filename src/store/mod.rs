@@ -8,6 +8,7 @@ mod integrations;
 mod lease;
 mod nodes;
 mod pending;
+mod records;
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -234,8 +235,13 @@ fn decode<E: StdError>(operation: &'static str) -> impl FnOnce(E) -> StoreError 
 /// The items of a page. An answer without a list is none (DynamoDB's has an empty one), and must not be taken for a table
 /// without items.
 fn listed(items: Option<Vec<Item>>, operation: &'static str) -> Result<Vec<Item>, StoreError> {
-    items.ok_or_else(|| StoreError::Call {
+    items.ok_or_else(|| unread(operation))
+}
+
+/// An answer without what must be in it.
+fn unread(operation: &'static str) -> StoreError {
+    StoreError::Call {
         operation,
         source: "the answer is empty".into(),
-    })
+    }
 }

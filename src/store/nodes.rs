@@ -6,13 +6,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_dynamo::to_item;
 
-use super::integrations::Item;
 use super::{Store, StoreError, Transacted, call, decode, listed, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::device::NodeId;
-use crate::domain::host::{Aid, Score};
-use crate::domain::plan::{Change, Records, Target, Written};
+use crate::domain::host::Aid;
+use crate::domain::plan::{Change, Target};
 use crate::integration::{AttributeKey, IntegrationId};
 
 /// DynamoDB's limit of a transaction.
@@ -35,45 +34,6 @@ struct NodeItem {
     aid: Aid,
     written_at: String,
     run_id: String,
-}
-
-/// What of an item is read: every run reads all of them.
-const READ: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, runId";
-
-/// An item that somebody has edited.
-#[derive(Debug, thiserror::Error)]
-#[error("the record of {node:?} has no usable `{attribute}`")]
-struct NoRecord {
-    node: String,
-    attribute: &'static str,
-}
-
-/// The record in an item. Taken apart by hand, this is half of the work that a decoder of any struct makes of it.
-fn record(mut item: Item) -> Result<(NodeId, Written), NoRecord> {
-    let score = match item.remove("score") {
-        Some(AttributeValue::N(number)) => number.parse().ok().and_then(Score::new),
-        _ => None,
-    };
-    let mut take = |name| match item.remove(name) {
-        Some(AttributeValue::S(text)) => Some(text),
-        _ => None,
-    };
-    let node = take("nodeId").unwrap_or_default();
-    let no = |attribute| NoRecord {
-        node: node.clone(),
-        attribute,
-    };
-    let key = take("attributeKey").and_then(|key| key.try_into().ok());
-    let written = Written {
-        key: key.ok_or_else(|| no("attributeKey"))?,
-        score: score.ok_or_else(|| no("score"))?,
-        aid: Aid::from(take("aid").ok_or_else(|| no("aid"))?.as_str()),
-        serial: take("serial").ok_or_else(|| no("serial"))?,
-        name: take("name").unwrap_or_default(),
-        written_at: take("writtenAt").and_then(|at| at.parse().ok()),
-        run_id: take("runId").ok_or_else(|| no("runId"))?,
-    };
-    Ok((NodeId(node), written))
 }
 
 impl NodeItem {
@@ -100,34 +60,6 @@ impl NodeItem {
 }
 
 impl Store {
-    /// What an integration has written, by node.
-    ///
-    /// # Errors
-    /// DynamoDB's.
-    pub async fn records(&self, integration: &IntegrationId) -> Result<Records, StoreError> {
-        const OPERATION: &str = "read the node records";
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.nodes)
-            .key_condition_expression("integrationId = :id")
-            .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
-            .projection_expression(READ)
-            .expression_attribute_names("#name", "name")
-            .consistent_read(true)
-            .into_paginator()
-            .send();
-        let mut records = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(refused(OPERATION))?;
-            for item in listed(page.items, OPERATION)? {
-                records.push(record(item).map_err(decode(OPERATION))?);
-            }
-        }
-        // They come in order, in which a map is made of them with hardly a comparison.
-        Ok(records.into_iter().collect())
-    }
-
     /// Some of the nodes that an integration has written, at most so many.
     ///
     /// # Errors
