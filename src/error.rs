@@ -9,6 +9,7 @@ use std::fmt;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 /// The party that a failure or a pause belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -358,8 +359,7 @@ fn may_be_credential(word: &str) -> bool {
 /// Untrusted text made fit for a log line, a record or an answer: characters that do not show become spaces, and what goes
 /// past `max` characters is cut with an ellipsis.
 pub fn plain(text: &str, max: usize) -> String {
-    // Nearly all are so, of some hundred thousand names in a run.
-    if text.len() <= max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+    if is_plain(text, max) {
         return text.to_owned();
     }
     let mut chars = text.chars().map(|c| if is_invisible(c) { ' ' } else { c });
@@ -368,6 +368,19 @@ pub fn plain(text: &str, max: usize) -> String {
         plain.push('…');
     }
     plain
+}
+
+/// Likewise a name, of which a run keeps some hundred thousand.
+pub(crate) fn name(text: &str, max: usize) -> SmolStr {
+    if is_plain(text, max) {
+        return text.into();
+    }
+    plain(text, max).into()
+}
+
+/// Nearly all texts are so.
+fn is_plain(text: &str, max: usize) -> bool {
+    text.len() <= max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Control characters, and those of Unicode that do not show or only direct how text is shown: two names that look the

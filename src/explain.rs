@@ -227,7 +227,7 @@ impl Archive<'_> {
         let nodes = found
             .into_iter()
             .filter(|record| record.target.kind == TargetKind::Node)
-            .map(|record| NodeId(record.target.id));
+            .map(|record| NodeId(record.target.id.into()));
         Ok(nodes.collect::<BTreeSet<_>>().into_iter().collect())
     }
 

@@ -10,6 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
+use smol_str::SmolStr;
 
 /// A value without parts, or the fact that it has some.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -246,6 +247,12 @@ pub(crate) trait OfText: Sized {
 impl OfText for String {
     fn of_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
+    }
+}
+
+impl OfText for SmolStr {
+    fn of_text(text: &str) -> Option<Self> {
+        Some(text.into())
     }
 }
 

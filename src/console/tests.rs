@@ -92,7 +92,7 @@ fn explanation(text: &str, record: &Record) -> explain::Answer {
         because: owned(),
     }];
     let explained = Explanation {
-        node_id: NodeId(owned()),
+        node_id: NodeId(owned().into()),
         name: owned(),
         hostname: owned(),
         user: owned(),
@@ -125,7 +125,7 @@ fn explanation(text: &str, record: &Record) -> explain::Answer {
         hosts,
         hosts_omitted: 0,
         traces: vec![explain::Trace {
-            node_id: NodeId(owned()),
+            node_id: NodeId(owned().into()),
             name: format!("x{text}"),
             written: None,
             history: vec![record.clone()],

@@ -111,8 +111,8 @@ impl Context {
         self.record(
             Target {
                 kind: TargetKind::Node,
-                id: change.node_id.0.clone(),
-                name: change.name.clone(),
+                id: change.node_id.to_string(),
+                name: change.name.to_string(),
             },
             Action::UpdateNodeAttribute,
             now,

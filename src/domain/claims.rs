@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
+use smallvec::SmallVec;
 
 use crate::domain::host::{Account, Assessment, Host, Score};
 use crate::domain::serial::Serial;
@@ -18,7 +19,7 @@ pub struct Claims<'a> {
     falcon: &'a Account,
     seen_since: Option<Timestamp>,
     /// For looking up only, so that its order shows nowhere.
-    hosts: HashMap<&'a Serial, Vec<&'a Host>>,
+    hosts: HashMap<&'a Serial, SmallVec<[&'a Host; 1]>>,
     shared: BTreeSet<&'a Serial>,
 }
 
@@ -30,6 +31,9 @@ pub struct Claim<'a> {
     /// What its claim is worth.
     pub standing: Standing<'a>,
 }
+
+/// The claims to one serial: nearly always a single one.
+pub type Claimants<'a> = SmallVec<[Claim<'a>; 1]>;
 
 /// What a host's claim is worth among the hosts of its serial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +70,8 @@ impl Standing<'_> {
 impl<'a> Claims<'a> {
     /// The claims of all hosts that have a usable serial. `seen_since` is the age limit, if there is one.
     pub fn of(falcon: &'a Account, seen_since: Option<Timestamp>) -> Self {
-        let mut hosts: HashMap<&Serial, Vec<&Host>> = HashMap::with_capacity(falcon.hosts.len());
+        let mut hosts: HashMap<&Serial, SmallVec<[&Host; 1]>> =
+            HashMap::with_capacity(falcon.hosts.len());
         let mut shared = BTreeSet::new();
         for host in falcon.hosts.values() {
             let Some(serial) = &host.serial else { continue };
@@ -85,13 +90,15 @@ impl<'a> Claims<'a> {
     }
 
     /// The hosts with a serial; none if Falcon does not know it.
-    pub fn with(&self, serial: &Serial) -> Vec<Claim<'a>> {
+    pub fn with(&self, serial: &Serial) -> Claimants<'a> {
         let hosts = self.hosts.get(serial);
-        hosts.map_or_else(Vec::new, |hosts| judge(hosts, self.falcon, self.seen_since))
+        hosts.map_or_else(Claimants::new, |hosts| {
+            judge(hosts, self.falcon, self.seen_since)
+        })
     }
 
     /// Each serial that several hosts have, with these.
-    pub fn shared(&self) -> impl Iterator<Item = (&'a Serial, Vec<Claim<'a>>)> {
+    pub fn shared(&self) -> impl Iterator<Item = (&'a Serial, Claimants<'a>)> {
         self.shared
             .iter()
             .map(|serial| (*serial, self.with(serial)))
@@ -103,9 +110,9 @@ fn judge<'a>(
     hosts: &[&'a Host],
     falcon: &'a Account,
     seen_since: Option<Timestamp>,
-) -> Vec<Claim<'a>> {
+) -> Claimants<'a> {
     let newest = hosts.iter().filter_map(|host| host.last_seen).max();
-    let mut claims: Vec<Claim<'a>> = hosts
+    let mut claims: Claimants<'a> = hosts
         .iter()
         .map(|host| Claim {
             host,

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
 /// A device's stable id in the tailnet (`nodeId`, such as `nPM2KNuedB21DEVEL`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct NodeId(pub String);
+pub struct NodeId(pub SmolStr);
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -21,13 +23,13 @@ pub struct Device {
     /// The key of its posture attributes.
     pub node_id: NodeId,
     /// The machine's full name in the tailnet (`laptop.tail1234.ts.net`).
-    pub name: String,
+    pub name: SmolStr,
     /// The name the machine gives itself.
-    pub hostname: String,
+    pub hostname: SmolStr,
     /// Its owner's login name, such as `amelie@example.com`; empty where the listing has none.
-    pub user: String,
+    pub user: SmolStr,
     /// Its operating system in the tailnet's spelling, such as `macOS`, `windows`, `linux`.
-    pub os: String,
+    pub os: SmolStr,
     /// Shared into this tailnet by another one: not ours to write to.
     pub is_external: bool,
     /// What it reports about its hardware.
@@ -42,8 +44,11 @@ pub enum Identity {
     /// Switched off on the device.
     Disabled,
     /// The reported texts, as they came: up to three on Windows and Linux (product, baseboard and chassis).
-    Serials(Vec<String>),
+    Serials(Texts),
 }
+
+/// What a device reports as its serials.
+pub type Texts = SmallVec<[SmolStr; 2]>;
 
 /// The devices of a tailnet by node.
 pub type Devices = BTreeMap<NodeId, Device>;

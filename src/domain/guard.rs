@@ -68,7 +68,7 @@ pub fn guard(plan: Plan, ground: Ground<'_>, max: MaxRemovals, allowed: bool) ->
     let suspicious = Finding::of(FindingKind::SuspiciousObservation, suspicion);
     let held = Finding::of(
         FindingKind::HeldRemovals,
-        waiting.into_iter().map(|change| change.name),
+        waiting.into_iter().map(|change| change.name.into()),
     );
     Guarded {
         plan: Plan {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use crate::domain::serial::Serial;
 
@@ -32,13 +33,40 @@ impl Aid {
     }
 }
 
+/// What each byte is as a digit; [`NO_DIGIT`] where it is none. A run reads some hundred thousand ids.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        digits[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    digits
+};
+/// None of the digits has this bit.
+const NO_DIGIT: u8 = 1 << 4;
+
+/// The number that an id in its usual form is.
+fn number(text: &str) -> Option<u128> {
+    let half = |digits: &[u8]| {
+        digits
+            .iter()
+            .fold((0, 0), |(number, seen): (u64, u8), byte| {
+                let digit = DIGITS[usize::from(*byte)];
+                (number << 4 | u64::from(digit), seen | digit)
+            })
+    };
+    let text: &[u8; Aid::DIGITS] = text.as_bytes().try_into().ok()?;
+    // In halves, since a machine counts by 64 bits.
+    let (high, low) = text.split_at(Aid::DIGITS / 2);
+    let ((high, seen), (low, also_seen)) = (half(high), half(low));
+    ((seen | also_seen) & NO_DIGIT == 0).then(|| u128::from(high) << 64 | u128::from(low))
+}
+
 impl From<&str> for Aid {
     /// As it comes: Falcon uses lower case throughout.
     fn from(text: &str) -> Self {
-        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let usual = text.len() == Self::DIGITS && text.bytes().all(is_digit);
-        let number = usual.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-        Self(number.map_or_else(|| Id::Other(text.into()), Id::Usual))
+        Self(number(text).map_or_else(|| Id::Other(text.into()), Id::Usual))
     }
 }
 
@@ -77,20 +105,21 @@ pub struct Host {
     /// The usable serial number, if it has one.
     pub serial: Option<Serial>,
     /// As reported; untrusted text, shortened to a sane length.
-    pub hostname: Option<String>,
+    pub hostname: Option<SmolStr>,
     /// When the sensor last spoke to the cloud. Some records lack it.
     pub last_seen: Option<Timestamp>,
 }
 
 impl Host {
-    /// The host, which cannot have been seen later than `now`: a time far ahead would make all other hosts of its serial
-    /// look like old records.
-    #[must_use]
-    pub fn seen_by(mut self, now: Timestamp) -> Self {
+    /// It cannot have been seen later than `now`: a time far ahead would make all other hosts of its serial look like old
+    /// records.
+    pub fn seen_by(&mut self, now: Timestamp) {
         self.last_seen = self.last_seen.map(|seen| seen.min(now));
-        self
     }
 }
+
+/// Hosts by sensor.
+pub type Hosts = BTreeMap<Aid, Host>;
 
 /// An overall Zero Trust Assessment score: an integer from 0 (worst) to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -165,7 +194,7 @@ pub struct Account {
     /// How many visible hosts it has.
     pub visible: usize,
     /// Visible hosts by sensor: all of them, or those that were asked for.
-    pub hosts: BTreeMap<Aid, Host>,
+    pub hosts: Hosts,
     /// Their assessments (and some of sensors that are no visible hosts).
     pub scores: Scores,
 }
@@ -173,11 +202,9 @@ pub struct Account {
 impl Account {
     /// Adds what a direct look-up found. A host or score that is already known keeps its crawled value unless the
     /// look-up, which is newer, says otherwise.
-    pub fn extend(&mut self, hosts: impl IntoIterator<Item = Host>, scores: Scores) {
-        let hosts = hosts.into_iter().map(|host| (host.aid.clone(), host));
+    pub fn extend(&mut self, hosts: Hosts, scores: Scores) {
         if self.hosts.is_empty() {
-            // In order, as they come from a listing, this takes a fraction of the time.
-            self.hosts = hosts.collect();
+            self.hosts = hosts;
         } else {
             self.hosts.extend(hosts);
         }

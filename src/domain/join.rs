@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
+use smol_str::SmolStr;
 
-use crate::domain::claims::{Claim, Claims, Standing};
+use crate::domain::claims::{Claim, Claimants, Claims, Standing};
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::domain::finding::{Finding, FindingKind};
 use crate::domain::host::{Account, Aid, Assessment, Host, Score};
@@ -29,12 +31,12 @@ pub enum Outcome {
     /// Falcon knows none of its serials.
     Unmatched {
         /// Its usable serials.
-        serials: BTreeSet<Serial>,
+        serials: Serials,
     },
     /// It reports serials, but none that identifies a machine.
     NoSerial {
         /// What it reports, and why that is no serial.
-        refused: Vec<(String, NoSerial)>,
+        refused: Vec<(SmolStr, NoSerial)>,
     },
     /// It reports no posture identity.
     NoIdentity {
@@ -55,7 +57,7 @@ pub struct Evidence {
     /// The serial that led there.
     pub serial: Serial,
     /// The host's own name.
-    pub hostname: Option<String>,
+    pub hostname: Option<SmolStr>,
     /// Live hosts of the device's serials that have no assessment. They do not count; but before a score is written
     /// beside them, they are looked up, since theirs may be lower and only have moved while it was read.
     pub unassessed: BTreeSet<Aid>,
@@ -175,23 +177,26 @@ pub fn matching<'a>(hosts: impl IntoIterator<Item = &'a Host>, devices: &Devices
     matching.map(|host| host.aid.clone()).collect()
 }
 
+/// A device's serials, in order and each of them once: up to three of real ones.
+pub type Serials = SmallVec<[Serial; 2]>;
+
 /// The serials a device reports, and the texts that are none.
-pub fn serials(texts: &[String]) -> (BTreeSet<Serial>, Vec<(String, NoSerial)>) {
-    let mut usable = BTreeSet::new();
+pub fn serials(texts: &[SmolStr]) -> (Serials, Vec<(SmolStr, NoSerial)>) {
+    let mut usable = Serials::new();
     let mut refused = Vec::new();
     for text in texts {
         match Serial::parse(text) {
-            Ok(serial) => {
-                usable.insert(serial);
-            }
+            Ok(serial) => usable.push(serial),
             Err(why) => refused.push((text.clone(), why)),
         }
     }
+    usable.sort_unstable();
+    usable.dedup();
     (usable, refused)
 }
 
 /// What is known of a device's score, and the first text it reports that is no serial.
-fn outcome(device: &Device, claims: &Claims<'_>) -> (Outcome, Option<(String, NoSerial)>) {
+fn outcome(device: &Device, claims: &Claims<'_>) -> (Outcome, Option<(SmolStr, NoSerial)>) {
     if device.is_external {
         return (Outcome::External, None);
     }
@@ -208,8 +213,8 @@ fn outcome(device: &Device, claims: &Claims<'_>) -> (Outcome, Option<(String, No
     (of_serials(serials, claims), odd)
 }
 
-fn of_serials(serials: BTreeSet<Serial>, claims: &Claims<'_>) -> Outcome {
-    let claims: Vec<Claim<'_>> = serials
+fn of_serials(serials: Serials, claims: &Claims<'_>) -> Outcome {
+    let claims: Claimants<'_> = serials
         .iter()
         .flat_map(|serial| claims.with(serial))
         .collect();
@@ -259,7 +264,7 @@ fn findings(
             .iter()
             .filter(|(_, outcome)| which(outcome))
             .filter_map(|(id, _)| devices.get(id))
-            .map(|device| device.name.clone());
+            .map(|device| device.name.to_string());
         findings.extend(Finding::of(kind, names));
     }
     findings.extend(Finding::of(FindingKind::PlaceholderSerials, refused));

@@ -3,7 +3,7 @@
 //! The score goes (unless `onMissing` says `keep`), and with it the record that there was one. So the status remembers
 //! them, until they report again or leave the tailnet (tailscale#18341: access that is lost "randomly", without a trace).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,24 +44,24 @@ pub fn lost(
         .iter()
         .map(|lost| (lost.node_id.as_str(), lost))
         .collect();
-    let known: BTreeSet<&str> = records
-        .keys()
-        .map(|node| node.0.as_str())
-        .chain(before.keys().copied())
-        .collect();
-    let lost = |(node, outcome): (&NodeId, &Outcome)| {
-        let gone = matches!(
+    let gone = joined.outcomes.iter().filter(|(_, outcome)| {
+        matches!(
             outcome,
             Outcome::NoIdentity { .. } | Outcome::NoSerial { .. }
-        );
-        let device = devices.get(node)?;
-        (gone && known.contains(node.0.as_str())).then(|| Lost {
-            node_id: node.0.clone(),
-            name: plain(&device.name, NAME_CHARS),
-            since: before.get(node.0.as_str()).map_or(now, |lost| lost.since),
+        )
+    });
+    let lost = |(node, _): (&NodeId, &Outcome)| {
+        let known = before.get(node.0.as_str());
+        if known.is_none() && !records.contains_key(node) {
+            return None;
+        }
+        Some(Lost {
+            node_id: node.to_string(),
+            name: plain(&devices.get(node)?.name, NAME_CHARS),
+            since: known.map_or(now, |lost| lost.since),
         })
     };
-    joined.outcomes.iter().filter_map(lost).collect()
+    gone.filter_map(lost).collect()
 }
 
 /// Those of them that the status remembers.
@@ -88,12 +88,12 @@ mod tests {
 
     #[test]
     fn all_are_counted_and_some_are_remembered() {
-        let nodes = || (0..1_000).map(|n| NodeId(format!("n{n:04}")));
+        let nodes = || (0..1_000).map(|n| NodeId(format!("n{n:04}").into()));
         let device = |node_id: NodeId| Device {
-            name: node_id.to_string(),
-            hostname: String::new(),
-            user: String::new(),
-            os: String::new(),
+            name: node_id.to_string().into(),
+            hostname: "".into(),
+            user: "".into(),
+            os: "".into(),
             is_external: false,
             identity: Identity::Missing,
             node_id,
@@ -102,10 +102,10 @@ mod tests {
             key: "custom:ztaScore".to_owned().try_into().unwrap(),
             score: Score::new(70).unwrap(),
             aid: Aid::from("a"),
-            serial: "S1".to_owned(),
-            name: String::new(),
+            serial: "S1".into(),
+            name: "".into(),
             written_at: None,
-            run_id: "before".to_owned(),
+            run_id: "before".into(),
         };
         let devices: Devices = nodes().map(|node| (node.clone(), device(node))).collect();
         let records: Records = nodes().map(|node| (node, written.clone())).collect();

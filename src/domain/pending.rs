@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use crate::domain::device::NodeId;
 use crate::domain::host::{Aid, Score};
@@ -37,9 +38,9 @@ const NOTED_BYTES: usize = 280_000;
 #[serde(into = "String", try_from = "String")]
 pub struct Intent {
     /// Its name in the tailnet.
-    name: String,
+    name: SmolStr,
     /// Its own host name.
-    hostname: String,
+    hostname: SmolStr,
     /// What it shall have; nothing takes the attribute away.
     new: Option<Intended>,
 }
@@ -50,7 +51,7 @@ struct Intended {
     key: AttributeKey,
     score: Score,
     aid: Aid,
-    serial: String,
+    serial: SmolStr,
 }
 
 /// A line that is no intent.
@@ -91,14 +92,14 @@ impl TryFrom<String> for Intent {
                     key: (*key).to_owned().try_into().map_err(|_| NoIntent)?,
                     score: score.ok_or(NoIntent)?,
                     aid: Aid::from(*aid),
-                    serial: (*serial).to_owned(),
+                    serial: (*serial).into(),
                 })
             }
             _ => return Err(NoIntent),
         };
         Ok(Self {
-            name: fields[0].to_owned(),
-            hostname: fields[1].to_owned(),
+            name: fields[0].into(),
+            hostname: fields[1].into(),
             new,
         })
     }
@@ -151,20 +152,20 @@ pub fn intents(changes: &[Change]) -> Intents {
                 key: new.key.clone(),
                 score: new.score,
                 aid: new.aid.clone(),
-                serial: plain(&new.serial, SERIAL_CHARS),
+                serial: plain(&new.serial, SERIAL_CHARS).into(),
             }),
         }
     };
     changes
         .iter()
-        .map(|change| (change.node_id.0.clone(), intent(change)))
+        .map(|change| (change.node_id.to_string(), intent(change)))
         .collect()
 }
 
-fn names(change: &Change) -> (String, String) {
+fn names(change: &Change) -> (SmolStr, SmolStr) {
     (
-        plain(&change.name, NAME_CHARS),
-        plain(&change.hostname, NAME_CHARS),
+        plain(&change.name, NAME_CHARS).into(),
+        plain(&change.hostname, NAME_CHARS).into(),
     )
 }
 
@@ -230,7 +231,7 @@ impl Intent {
 pub fn unrecorded(run_id: &str, intents: &Intents, records: &Records) -> Vec<Change> {
     intents
         .iter()
-        .filter_map(|(node, intent)| intent.change(run_id, &NodeId(node.clone()), records))
+        .filter_map(|(node, intent)| intent.change(run_id, &NodeId(node.into()), records))
         .collect()
 }
 
@@ -250,15 +251,15 @@ mod tests {
 
     fn change(n: usize, name: &str) -> Change {
         Change {
-            node_id: NodeId(format!("n{n:016}")),
-            name: name.to_owned(),
-            hostname: name.to_owned(),
+            node_id: NodeId(format!("n{n:016}").into()),
+            name: name.into(),
+            hostname: name.into(),
             old: None,
             new: Some(Target {
                 key: "custom:ztaScore".to_owned().try_into().unwrap(),
                 score: Score::new(70).unwrap(),
                 aid: Aid::from("4a027b0c95404062be4148c989dcf4c1"),
-                serial: "C02D91CNPV4M".to_owned(),
+                serial: "C02D91CNPV4M".into(),
                 falcon_hostname: None,
             }),
             reason: String::new(),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::domain::host::{Aid, Score};
@@ -23,14 +24,14 @@ pub struct Written {
     /// The host it came from.
     pub aid: Aid,
     /// The serial that led there, in normal form.
-    pub serial: String,
+    pub serial: SmolStr,
     /// The device's name at that time.
-    pub name: String,
+    pub name: SmolStr,
     /// When it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_at: Option<Timestamp>,
     /// The run that wrote it: the record is ours to replace only while it still names this run.
-    pub run_id: String,
+    pub run_id: SmolStr,
 }
 
 /// The records of an integration by node.
@@ -42,9 +43,9 @@ pub struct Change {
     /// The device.
     pub node_id: NodeId,
     /// Its name in the tailnet.
-    pub name: String,
+    pub name: SmolStr,
     /// Its own host name.
-    pub hostname: String,
+    pub hostname: SmolStr,
     /// What is written now.
     pub old: Option<Written>,
     /// What shall be written; none takes the attribute away.
@@ -63,9 +64,9 @@ pub struct Target {
     /// The host it comes from.
     pub aid: Aid,
     /// The serial that led there, in normal form.
-    pub serial: String,
+    pub serial: SmolStr,
     /// The name of that host, where it is known.
-    pub falcon_hostname: Option<String>,
+    pub falcon_hostname: Option<SmolStr>,
 }
 
 impl Change {
@@ -131,25 +132,26 @@ pub fn plan(
         }
         let old = written.next_if(|(written, _)| *written == node_id);
         let old = old.map(|(_, old)| old);
-        let new = match (outcome, old) {
-            (Outcome::Scored(evidence), _) => Some(Target::deserved(key, evidence)),
+        let score = match (outcome, old) {
+            (Outcome::Scored(evidence), _) => Some(evidence.score),
             (_, None) => continue,
-            (_, Some(old)) if on_missing == OnMissing::Keep => Some(Target::kept(key, old)),
+            (_, Some(old)) if on_missing == OnMissing::Keep => Some(old.score),
             (_, Some(_)) => None,
         };
-        let same = |old: &Written, new: &Target| old.key == new.key && old.score == new.score;
-        if old
-            .zip(new.as_ref())
-            .is_some_and(|(old, new)| same(old, new))
-        {
+        if old.is_some_and(|old| old.key == *key && Some(old.score) == score) {
             plan.unchanged += 1;
             if !matches!(outcome, Outcome::Scored(_)) {
                 plan.kept.push(node_id.clone());
             }
             continue;
         }
+        let new = match (outcome, old) {
+            (Outcome::Scored(evidence), _) => Some(Target::deserved(key, evidence)),
+            (_, Some(old)) if score.is_some() => Some(Target::kept(key, old)),
+            _ => None,
+        };
         let device = devices.get(node_id);
-        let name = |of: fn(&Device) -> &String| device.map_or_else(String::new, |d| of(d).clone());
+        let name = |of: fn(&Device) -> &SmolStr| device.map(of).cloned().unwrap_or_default();
         plan.changes.push(Change {
             node_id: node_id.clone(),
             name: name(|device| &device.name),
@@ -170,7 +172,7 @@ impl Target {
             key: key.clone(),
             score: evidence.score,
             aid: evidence.aid.clone(),
-            serial: evidence.serial.to_string(),
+            serial: evidence.serial.text().clone(),
             falcon_hostname: evidence.hostname.clone(),
         }
     }

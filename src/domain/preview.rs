@@ -278,9 +278,9 @@ impl Subject<'_> {
         };
         Loser {
             node_id: node_id.clone(),
-            name: name.clone(),
-            user: user.clone(),
-            os: os.clone(),
+            name: name.to_string(),
+            user: user.to_string(),
+            os: os.to_string(),
             score: self.score,
             because,
         }

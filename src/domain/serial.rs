@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use smol_str::{SmolStr, StrExt as _};
+
 use crate::error::is_invisible;
 
 /// A serial number in its normal form: trimmed, upper case, and not one of the texts that vendors ship instead of one.
@@ -9,7 +11,7 @@ use crate::error::is_invisible;
 /// Neither side normalises: Falcon stores what the sensor read, and a Tailscale node reports the SMBIOS texts trimmed
 /// but in their own case, placeholders included (tailscale#12566).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Serial(String);
+pub struct Serial(SmolStr);
 
 /// Why a text is no serial number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,10 +70,12 @@ impl Serial {
         if is_too_long(text) || (!printed && text.chars().any(is_invisible)) {
             return Err(NoSerial::Malformed);
         }
-        let normal = if printed {
-            text.to_ascii_uppercase()
+        let normal = if !printed {
+            text.to_uppercase_smolstr()
+        } else if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            text.to_ascii_uppercase_smolstr()
         } else {
-            text.to_uppercase()
+            text.into()
         };
         // Some letters become two or three.
         if is_too_long(&normal) {
@@ -84,7 +88,8 @@ impl Serial {
         if chars.all(|c| c == first) {
             return Err(NoSerial::Repeated);
         }
-        if PLACEHOLDERS.binary_search(&normal.as_str()).is_ok() {
+        // Nearly all differ in length already: that is faster than a search.
+        if PLACEHOLDERS.contains(&normal.as_str()) {
             return Err(NoSerial::Placeholder);
         }
         Ok(Self(normal))
@@ -92,6 +97,11 @@ impl Serial {
 
     /// The normal form.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The normal form, to be kept.
+    pub fn text(&self) -> &SmolStr {
         &self.0
     }
 }
@@ -134,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_placeholder_list_is_sorted_and_normal() {
-        assert!(PLACEHOLDERS.is_sorted(), "binary search needs it");
+        assert!(PLACEHOLDERS.is_sorted(), "to be read and kept");
         assert!(PLACEHOLDERS.iter().all(|p| p.trim().to_uppercase() == **p));
     }
 

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::bearer::{Answer, Bearer, Token};
-use crate::domain::host::{Aid, Host, Scores};
+use crate::domain::host::{Aid, Hosts, Scores};
 use crate::error::{Side, UpstreamError, chain};
 use crate::falcon::paging::{Crawl, Page, Record, Step};
 use crate::falcon::wire::HostRecord;
@@ -119,7 +119,7 @@ impl Falcon {
     ///
     /// # Errors
     /// When the listing could not be read to its end; a part of it is never returned.
-    pub async fn hosts(&self) -> Result<Vec<Host>, UpstreamError> {
+    pub async fn hosts(&self) -> Result<Hosts, UpstreamError> {
         self.hosts_after(None).await
     }
 
@@ -138,10 +138,9 @@ impl Falcon {
     ///
     /// # Errors
     /// See [`Falcon::hosts`].
-    pub async fn hosts_after(&self, first: Option<FirstHosts>) -> Result<Vec<Host>, UpstreamError> {
+    pub async fn hosts_after(&self, first: Option<FirstHosts>) -> Result<Hosts, UpstreamError> {
         let first = first.map(|FirstHosts(page)| page);
-        let hosts = self.crawl(&all_hosts(), first).await?;
-        Ok(hosts.into_values().collect())
+        self.crawl(&all_hosts(), first).await
     }
 
     /// The visible hosts with one of these serial numbers or sensors.
@@ -156,7 +155,7 @@ impl Falcon {
         &self,
         serials: &BTreeSet<String>,
         aids: &BTreeSet<Aid>,
-    ) -> Result<Vec<Host>, UpstreamError> {
+    ) -> Result<Hosts, UpstreamError> {
         let serials: Vec<&str> = serials
             .iter()
             .map(String::as_str)
@@ -172,8 +171,7 @@ impl Falcon {
         let by_serial = filters(&serials).map(|serials| look_up("serial_number", serials));
         let by_aid = filters(&aids).map(|aids| look_up("device_id", aids));
         let (by_serial, by_aid) = try_join(try_join_all(by_serial), try_join_all(by_aid)).await?;
-        let found: BTreeMap<Aid, Host> = by_serial.into_iter().chain(by_aid).flatten().collect();
-        Ok(found.into_values().collect())
+        Ok(by_serial.into_iter().chain(by_aid).flatten().collect())
     }
 
     /// The assessments of these sensors. One that is not in the answer has none.

@@ -50,7 +50,7 @@ impl Falcon {
                 .await
         };
         let walks = try_join_all(ranges.iter().map(walk)).await?;
-        Ok(walks.into_iter().reduce(merged).unwrap_or_default())
+        Ok(merged(walks))
     }
 
     /// The first page of the score listing.
@@ -79,7 +79,7 @@ impl Falcon {
             .zip(firsts)
             .map(|(range, first)| self.both_ends(*range, first));
         let walks = try_join_all(walks).await?;
-        Ok(walks.into_iter().reduce(merged).unwrap_or_default())
+        Ok(merged(walks))
     }
 
     /// The scores of a range, read upwards (after the first page, if it is here) and downwards until the two meet.
@@ -258,15 +258,17 @@ fn filter(range: Range) -> String {
     }
 }
 
-/// Two walks' scores. A score that moved from one range to another is in both, and the lower one counts.
-fn merged(mut scores: Scores, others: Scores) -> Scores {
-    for (aid, score) in others {
-        match scores.entry(aid) {
-            Entry::Vacant(place) => {
-                place.insert(score);
-            }
-            Entry::Occupied(mut known) => ScoreRecord::merge(known.get_mut(), score),
+/// The scores of all walks. One that moved from one range to another is in two of them, and the lower one counts.
+fn merged(walks: Vec<Scores>) -> Scores {
+    let mut all: Vec<(Aid, Assessment)> = walks.into_iter().flatten().collect();
+    // Each walk's are in order, so there is little to sort.
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    all.dedup_by(|(later, score), (aid, known)| {
+        let again = later == aid;
+        if again {
+            ScoreRecord::merge(known, score.clone());
         }
-    }
-    scores
+        again
+    });
+    all.into_iter().collect()
 }

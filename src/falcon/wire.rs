@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
+use smol_str::SmolStr;
 
 use crate::domain::host::{Aid, Assessment, Host, Score, Scores};
 use crate::domain::serial::Serial;
-use crate::error::{UpstreamError, plain};
+use crate::error::{UpstreamError, name, plain};
 use crate::falcon::paging::{Page, Record};
 use crate::falcon::refusal;
 use crate::http::Reply;
@@ -152,11 +153,12 @@ pub(super) fn page<R: Record + DeserializeOwned>(
 impl OfText for Aid {
     /// Both APIs use lower case, and the join must not depend on it.
     fn of_text(text: &str) -> Option<Self> {
-        let usable = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return usable.then(|| Self::from(text.to_ascii_lowercase().as_str()));
+        let aid = Self::from(text);
+        if aid.is_usual() {
+            return Some(aid);
         }
-        usable.then(|| Self::from(text))
+        let usable = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        usable.then(|| Self::from(text.to_ascii_lowercase().as_str()))
     }
 }
 
@@ -174,11 +176,11 @@ impl OfText for Timestamp {
 
 /// A host name as it is kept.
 #[derive(Debug)]
-struct Hostname(String);
+struct Hostname(SmolStr);
 
 impl OfText for Hostname {
     fn of_text(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self(plain(text, HOSTNAME_CHARS)))
+        (!text.is_empty()).then(|| Self(name(text, HOSTNAME_CHARS)))
     }
 }
 

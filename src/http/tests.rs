@@ -1,13 +1,12 @@
 use std::io::Read;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::scripted::{Server, answer};
 use super::*;
 use crate::clock::{Clock, Deadline};
 use crate::error::{Side, chain};
-use crate::json::{Nth, decode};
+use crate::json::{Things, decode};
 use crate::retry::Policy;
 use crate::retry::tests::budget;
 
@@ -16,23 +15,6 @@ const PROBE: Operation = Operation {
     name: "a probe",
     scope: "",
 };
-
-/// `{"list":[…]}`
-#[derive(Deserialize)]
-struct Things {
-    list: Vec<Nth>,
-}
-
-impl Frame for Things {
-    type Record = Value;
-
-    const LIST: &str = "list";
-    const RECORDS: usize = 1_000;
-
-    fn list(self) -> Vec<Nth> {
-        self.list
-    }
-}
 
 async fn get(server: &Server, cap: usize) -> Result<Reply, UpstreamError> {
     let http = Http::new().unwrap();

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
+use smol_str::SmolStr;
 
 /// An accepted text of a kind, checked once.
 macro_rules! text_newtype {
@@ -10,7 +11,7 @@ macro_rules! text_newtype {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// The text.
@@ -25,7 +26,7 @@ macro_rules! text_newtype {
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(&text) {
-                    Ok(Self(text))
+                    Ok(Self(text.into()))
                 } else {
                     Err(format!(
                         "{:?} is not accepted; accepted is {}",
@@ -38,7 +39,7 @@ macro_rules! text_newtype {
 
         impl From<$name> for String {
             fn from(value: $name) -> Self {
-                value.0
+                value.0.into()
             }
         }
 
@@ -165,13 +166,13 @@ impl Tailnet {
 
 impl Default for AttributeKey {
     fn default() -> Self {
-        Self("custom:ztaScore".to_owned())
+        Self(SmolStr::new_static("custom:ztaScore"))
     }
 }
 
 impl Default for Tailnet {
     fn default() -> Self {
-        Self("-".to_owned())
+        Self(SmolStr::new_static("-"))
     }
 }
 

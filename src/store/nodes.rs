@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_dynamo::to_item;
+use smol_str::SmolStr;
 
 use super::{Store, StoreError, Transacted, call, decode, listed, refused};
 use crate::clock::rfc3339;
@@ -25,12 +26,12 @@ pub const MAX_CHANGES: usize = MAX_ITEMS / 2;
 #[serde(rename_all = "camelCase")]
 struct NodeItem {
     integration_id: IntegrationId,
-    node_id: String,
+    node_id: SmolStr,
     score: i64,
     attribute_key: AttributeKey,
-    serial: String,
-    name: String,
-    hostname: String,
+    serial: SmolStr,
+    name: SmolStr,
+    hostname: SmolStr,
     aid: Aid,
     written_at: String,
     run_id: String,
@@ -84,7 +85,7 @@ impl Store {
         Ok(listed(answer.items, OPERATION)?
             .into_iter()
             .filter_map(|mut item| match item.remove("nodeId") {
-                Some(AttributeValue::S(id)) => Some(NodeId(id)),
+                Some(AttributeValue::S(id)) => Some(NodeId(id.into())),
                 _ => None,
             })
             .collect())
@@ -146,7 +147,7 @@ impl Store {
         Delete::builder()
             .table_name(&self.nodes)
             .key("integrationId", AttributeValue::S(integration.to_string()))
-            .key("nodeId", AttributeValue::S(node.0.clone()))
+            .key("nodeId", AttributeValue::S(node.to_string()))
     }
 
     /// The write of one node record, on the condition that it still is what the plan was made from: of two runs that
@@ -166,7 +167,7 @@ impl Store {
         let run = change
             .old
             .as_ref()
-            .map(|old| [(":run".to_owned(), AttributeValue::S(old.run_id.clone()))].into());
+            .map(|old| [(":run".to_owned(), AttributeValue::S(old.run_id.to_string()))].into());
         let Some(new) = &change.new else {
             let delete = self
                 .node_delete(&context.integration, &change.node_id)

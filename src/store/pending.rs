@@ -76,7 +76,7 @@ impl Store {
             .collect();
         let mut request = self.strike(id, owner, note, &paths.join(", "));
         for (n, node) in nodes.into_iter().enumerate() {
-            request = request.expression_attribute_names(format!("#node{n}"), &node.0);
+            request = request.expression_attribute_names(format!("#node{n}"), node.0.as_str());
         }
         self.write_pending(id, request, STRIKE_OUT).await
     }

@@ -17,6 +17,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorErr
 use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
 use jiff::Timestamp;
 use serde::Deserialize;
+use smol_str::SmolStr;
 
 use super::{Store, StoreError, decode, refused, unread};
 use crate::domain::device::NodeId;
@@ -40,7 +41,7 @@ struct Page {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Key {
-    node_id: S<String>,
+    node_id: S<SmolStr>,
 }
 
 /// What of an item is read.
@@ -50,14 +51,14 @@ const READ: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Item {
-    node_id: S<String>,
+    node_id: S<SmolStr>,
     score: N<Score>,
     attribute_key: S<AttributeKey>,
-    serial: S<String>,
-    name: S<String>,
+    serial: S<SmolStr>,
+    name: S<SmolStr>,
     aid: S<Sensor>,
     written_at: S<Timestamp>,
-    run_id: S<String>,
+    run_id: S<SmolStr>,
 }
 
 /// A text.
@@ -118,7 +119,7 @@ impl OfText for AttributeKey {
 #[derive(Debug, thiserror::Error)]
 #[error("the record of {node:?} has no usable `{attribute}`")]
 struct NoRecord {
-    node: String,
+    node: SmolStr,
     attribute: &'static str,
 }
 
@@ -130,7 +131,11 @@ impl Item {
             attribute,
         };
         let written = Written {
-            key: self.attribute_key.text.0.ok_or_else(|| no("attributeKey"))?,
+            key: self
+                .attribute_key
+                .text
+                .0
+                .ok_or_else(|| no("attributeKey"))?,
             score: self.score.text.0.ok_or_else(|| no("score"))?,
             aid: self.aid.text.0.ok_or_else(|| no("aid"))?.0,
             serial: self.serial.text.0.ok_or_else(|| no("serial"))?,
@@ -175,7 +180,7 @@ impl Store {
             let node = node_id.text.0.unwrap_or_default();
             query = query
                 .exclusive_start_key("integrationId", id())
-                .exclusive_start_key("nodeId", AttributeValue::S(node));
+                .exclusive_start_key("nodeId", AttributeValue::S(node.into()));
         }
         // They come in order, in which a map is made of them with hardly a comparison.
         Ok(records.into_iter().collect())
@@ -228,5 +233,152 @@ impl DeserializeResponse for Reading {
             .map_err(OrchestratorError::response)?;
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(page);
         Ok(Output::erase(QueryOutput::builder().build()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::Client;
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::error::chain;
+    use crate::http::scripted::{Server, answer};
+
+    /// A record of a device, as DynamoDB sends it.
+    fn item(node: &str) -> Value {
+        json!({
+            "nodeId": {"S": node}, "score": {"N": "71"}, "attributeKey": {"S": "custom:ztaScore"},
+            "serial": {"S": "C02D91CNPV4M"}, "name": {"S": "laptop.tail1.ts.net"},
+            "aid": {"S": "4a027b0c95404062be4148c989dcf4c1"}, "writtenAt": {"S": "2026-01-02T03:04:05Z"},
+            "runId": {"S": "run"},
+        })
+    }
+
+    fn page(items: &[Value], last: Option<&str>) -> Vec<u8> {
+        let mut page = json!({"Count": items.len(), "ScannedCount": items.len(), "Items": items});
+        if let Some(node) = last {
+            page["LastEvaluatedKey"] =
+                json!({"integrationId": {"S": "corp"}, "nodeId": {"S": node}});
+        }
+        answer(200, &[], page.to_string())
+    }
+
+    async fn read(server: &Server) -> Result<Records, StoreError> {
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
+            .endpoint_url(server.url.as_str())
+            .build();
+        let table = || "table".to_owned();
+        let store = Store {
+            client: Client::from_conf(config),
+            integrations: table(),
+            nodes: table(),
+            audit: table(),
+        };
+        store.records(&"corp".to_owned().try_into().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn all_pages_are_read_in_order() {
+        let server = Server::new(|number, _| match number {
+            0 => page(&[item("nA"), item("nB")], Some("nB")),
+            // A page of nothing is no end.
+            1 => page(&[], Some("nC")),
+            _ => page(&[item("nD")], None),
+        });
+        let records = read(&server).await.unwrap();
+        let nodes: Vec<_> = records.keys().map(ToString::to_string).collect();
+        assert_eq!(nodes, ["nA", "nB", "nD"]);
+        let expect = json!({
+            "attributeKey": "custom:ztaScore", "score": 71, "aid": "4a027b0c95404062be4148c989dcf4c1",
+            "serial": "C02D91CNPV4M", "name": "laptop.tail1.ts.net", "writtenAt": "2026-01-02T03:04:05Z",
+            "runId": "run",
+        });
+        assert_eq!(
+            serde_json::to_value(records.values().next()).unwrap(),
+            expect
+        );
+        let starts: Vec<Value> = server
+            .asked()
+            .iter()
+            .map(|asked| serde_json::from_str::<Value>(&asked.body).unwrap()["ExclusiveStartKey"]["nodeId"]["S"].take())
+            .collect();
+        assert_eq!(starts, [Value::Null, "nB".into(), "nC".into()]);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_somebody_has_edited_is_named_with_what_it_lacks() {
+        for (attribute, value) in [
+            ("score", json!({"S": "71"})),
+            ("score", json!({"N": "71.5"})),
+            ("score", json!({"N": "101"})),
+            ("attributeKey", json!({"S": "intune:x"})),
+            ("aid", json!({"NULL": true})),
+            ("serial", json!({"L": [{"S": "a"}]})),
+            ("runId", json!({"M": {"S": {"S": "a"}}})),
+        ] {
+            let mut edited = item("nB");
+            edited[attribute] = value;
+            let server = Server::new(move |_, _| page(&[item("nA"), edited.clone()], None));
+            let text = chain(&read(&server).await.unwrap_err());
+            assert!(
+                text.contains(&format!("the record of \"nB\" has no usable `{attribute}`")),
+                "{text}"
+            );
+        }
+        let mut lacking = item("nA");
+        lacking["name"] = json!({"N": "1"});
+        lacking["writtenAt"] = json!({"S": "yesterday"});
+        let server = Server::new(move |_, _| page(&[lacking.clone()], None));
+        let records = read(&server).await.unwrap();
+        let record = records.values().next().unwrap();
+        assert_eq!((record.name.as_str(), record.written_at), ("", None));
+    }
+
+    /// An error is the SDK's to understand; an answer that is broken, or lacks its list, is asked for again, and is never
+    /// taken for a table without records.
+    #[tokio::test]
+    async fn what_is_no_page_is_asked_for_again_or_is_an_error() {
+        let throttled = || {
+            answer(
+                400,
+                &[],
+                r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow"}"#,
+            )
+        };
+        let server = Server::new(move |number, _| match number {
+            0 => throttled(),
+            1 => answer(200, &[], r#"{"Items":[{"nodeId":{"S":"s3cret"#),
+            _ => page(&[item("nA")], None),
+        });
+        assert_eq!(read(&server).await.unwrap().len(), 1);
+        assert_eq!(server.asked().len(), 3);
+
+        let server = Server::new(|number, _| match number {
+            0 => answer(200, &[], "{}"),
+            _ => answer(500, &[], ""),
+        });
+        let text = chain(&read(&server).await.unwrap_err());
+        assert!(
+            text.contains("DynamoDB did not read the node records"),
+            "{text}"
+        );
+        assert_eq!(server.asked().len(), 3);
+
+        let server = Server::new(|_, _| answer(200, &[], r#"{"Items":[{"nodeId":{"S":s3cret}}]}"#));
+        let text = chain(&read(&server).await.unwrap_err());
+        assert!(text.contains("the answer does not decode"), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
+        assert_eq!(server.asked().len(), 3);
+
+        let denied = r#"{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"no dynamodb:Query"}"#;
+        let server = Server::new(move |_, _| answer(400, &[], denied));
+        let text = chain(&read(&server).await.unwrap_err());
+        assert!(text.contains("AccessDenied"), "{text}");
+        assert_eq!(server.asked().len(), 1);
     }
 }

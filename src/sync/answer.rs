@@ -92,8 +92,8 @@ impl From<&Change> for PlannedChange {
     fn from(change: &Change) -> Self {
         let object = |key: &str, score: u8| BTreeMap::from([(key.to_owned(), score)]);
         Self {
-            node_id: change.node_id.0.clone(),
-            name: change.name.clone(),
+            node_id: change.node_id.to_string(),
+            name: change.name.to_string(),
             old: change
                 .old
                 .as_ref()

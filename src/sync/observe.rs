@@ -13,7 +13,7 @@ use super::run::Run;
 use crate::domain::crawl::{Choice, Crawl, Way};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::domain::guard::Ground;
-use crate::domain::host::{Account, Host, Scores};
+use crate::domain::host::{Account, Hosts, Scores};
 use crate::domain::join::{matching, spellings};
 use crate::domain::plan::{Doubts, Records};
 use crate::domain::status::Native;
@@ -122,7 +122,7 @@ enum Begun {
     /// Everything.
     All(Choice, Account),
     /// All hosts.
-    Hosts(Choice, Vec<Host>),
+    Hosts(Choice, Hosts),
     /// How many hosts there are.
     Count(usize),
     /// The first pages of both listings, of an account of which nothing was known.
@@ -213,13 +213,13 @@ async fn with_scores(
     run: &Run<'_>,
     falcon: &Falcon,
     choice: Choice,
-    hosts: Vec<Host>,
+    hosts: Hosts,
     devices: &Devices,
     records: &Records,
 ) -> Result<(Account, Crawl), UpstreamError> {
     let mut account = run.full(hosts, Scores::new());
     let matching = matching(account.hosts.values(), devices);
-    account.extend([], falcon.find_scores(&matching).await?);
+    account.extend(Hosts::new(), falcon.find_scores(&matching).await?);
     let crawl = run.listed(choice, account.visible, matching, records);
     Ok((account, crawl))
 }
@@ -251,7 +251,7 @@ async fn filtered(
     };
     account.extend(run.seen(hosts), Scores::new());
     let aids = account.hosts.keys().cloned().collect();
-    account.extend([], falcon.find_scores(&aids).await?);
+    account.extend(Hosts::new(), falcon.find_scores(&aids).await?);
     Ok(account)
 }
 
@@ -307,7 +307,7 @@ async fn look_up(
     let mut sensors = Judged::new(run, settings, seen).doubts(seen).scores;
     sensors.extend(first.scores.iter().cloned());
     let scores = seen.clients.falcon.find_scores(&sensors).await?;
-    seen.falcon.extend([], scores);
+    seen.falcon.extend(Hosts::new(), scores);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use super::report::Report;
 use crate::clock::Deadline;
 use crate::command::SyncOne;
 use crate::domain::audit;
-use crate::domain::host::Host;
+use crate::domain::host::Hosts;
 use crate::domain::join::Joined;
 use crate::domain::lost::{self, Lost};
 use crate::domain::pause::{Pause, Present};
@@ -125,9 +125,12 @@ impl<'a> Run<'a> {
     }
 
     /// Hosts as they can have been seen by now.
-    pub(super) fn seen(&self, hosts: Vec<Host>) -> impl Iterator<Item = Host> {
+    pub(super) fn seen(&self, mut hosts: Hosts) -> Hosts {
         let now = self.world.clock.now();
-        hosts.into_iter().map(move |host| host.seen_by(now))
+        for host in hosts.values_mut() {
+            host.seen_by(now);
+        }
+        hosts
     }
 
     /// Since when a host must have been seen to count, if the integration says so.

@@ -21,8 +21,8 @@ use crate::bearer::{Answer, Bearer, Token};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::error::{Side, UpstreamError};
 use crate::http::{Http, Reply, Streamed, endpoint};
-use crate::json::decode;
 use crate::integration::Tailnet;
+use crate::json::decode;
 use crate::retry::{Budget, Operation};
 use crate::secrets::TailscaleCredentials;
 

@@ -70,7 +70,7 @@ fn calls(server: &Server) -> Vec<String> {
 }
 
 fn id(id: &str) -> NodeId {
-    NodeId(id.to_owned())
+    NodeId(id.into())
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn the_listing_is_decoded_as_it_comes() {
     assert_eq!(devices.len(), 5000);
     assert_eq!(
         devices[&id("n7CNTRL")].identity,
-        Identity::Serials(vec!["A1".to_owned()])
+        Identity::Serials(["A1".into()].into_iter().collect())
     );
 }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use smol_str::SmolStr;
 use tracing::warn;
 
-use crate::domain::device::{Device, Devices, Identity, NodeId};
-use crate::error::plain;
+use crate::domain::device::{Device, Devices, Identity, NodeId, Texts};
+use crate::error::name;
 use crate::json::{Frame, Nth};
 use crate::lenient::{OfText, Place, Scalar, Text};
 
@@ -22,7 +23,7 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 }
 
 /// The texts among the first things of a list; what is none is left out.
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
     let first = match Place::<Text<Reported>, SERIALS>::deserialize(deserializer)? {
         Place::Many { first, .. } => first,
         Place::Null | Place::Scalar | Place::One(_) => Vec::new(),
@@ -33,12 +34,12 @@ fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
 
 /// A serial as it came, but no longer than anything real. Control characters stay: they are a reason to refuse it.
 #[derive(Debug)]
-struct Reported(String);
+struct Reported(SmolStr);
 
 impl OfText for Reported {
     fn of_text(text: &str) -> Option<Self> {
         if text.len() <= TEXT_CHARS {
-            return Some(Self(text.to_owned()));
+            return Some(Self(text.into()));
         }
         Some(Self(text.chars().take(TEXT_CHARS).collect()))
     }
@@ -46,17 +47,17 @@ impl OfText for Reported {
 
 /// A name, fit to be shown.
 #[derive(Debug)]
-struct Name(String);
+struct Name(SmolStr);
 
 impl OfText for Name {
     fn of_text(text: &str) -> Option<Self> {
-        Some(Self(plain(text, TEXT_CHARS)))
+        Some(Self(name(text, TEXT_CHARS)))
     }
 }
 
 impl OfText for NodeId {
     fn of_text(text: &str) -> Option<Self> {
-        is_node_id(text).then(|| Self(text.to_owned()))
+        is_node_id(text).then(|| Self(text.into()))
     }
 }
 
@@ -89,13 +90,13 @@ struct PostureIdentity {
     #[serde(default, deserialize_with = "flag")]
     disabled: bool,
     #[serde(default, deserialize_with = "texts")]
-    serial_numbers: Vec<String>,
+    serial_numbers: Texts,
 }
 
 impl WireDevice {
     /// The device; nothing where it has no usable id.
     pub(super) fn device(self) -> Option<Device> {
-        let shown = |name: Text<Name>| name.0.map_or_else(String::new, |Name(name)| name);
+        let shown = |name: Text<Name>| name.0.map_or_else(SmolStr::default, |Name(name)| name);
         Some(Device {
             node_id: self.node_id.0.or(self.id.0)?,
             name: shown(self.name),
@@ -212,11 +213,8 @@ mod tests {
         .unwrap();
         assert_eq!(laptop.node_id.0, "n292kg92CNTRL");
         assert_eq!(laptop.hostname, "lap top");
-        let kept = vec![
-            " C02D91CNPV4M ".to_owned(),
-            "x".repeat(255),
-            "A\u{0}B".to_owned(),
-        ];
+        let kept = [" C02D91CNPV4M ", &"x".repeat(255), "A\u{0}B"];
+        let kept = kept.into_iter().map(Into::into).collect();
         assert_eq!(laptop.identity, Identity::Serials(kept));
     }
 
@@ -239,11 +237,11 @@ mod tests {
         );
         assert_eq!(
             identity(&json!({"disabled": false})),
-            Identity::Serials(Vec::new())
+            Identity::Serials(Texts::new())
         );
         assert_eq!(
             identity(&json!({"serialNumbers": null})),
-            Identity::Serials(Vec::new())
+            Identity::Serials(Texts::new())
         );
         assert_eq!(
             device(json!({"nodeId": "nA"})).unwrap().identity,

@@ -38,7 +38,7 @@ fn host() -> impl Strategy<Value = Host> {
         .prop_map(|(serial, hours, hostname)| Host {
             aid: Aid::from(""),
             serial: Serial::parse(&serial).ok(),
-            hostname,
+            hostname: hostname.map(Into::into),
             last_seen: hours.map(|hours| NOW - SignedDuration::from_hours(hours)),
         })
 }
@@ -62,7 +62,7 @@ fn account() -> impl Strategy<Value = Account> {
             });
             let mut account = Account::default();
             account.extend(
-                hosts,
+                hosts.map(|host| (host.aid.clone(), host)).collect(),
                 scores
                     .into_iter()
                     .map(|(aid, score)| (Aid::from(aid.as_str()), score))
@@ -74,18 +74,20 @@ fn account() -> impl Strategy<Value = Account> {
 
 fn devices() -> impl Strategy<Value = Devices> {
     let identity = prop_oneof![
-        8 => vec(serial_text(), 0..4).prop_map(Identity::Serials),
+        8 => vec(serial_text(), 0..4).prop_map(|texts| {
+            Identity::Serials(texts.into_iter().map(Into::into).collect())
+        }),
         1 => Just(Identity::Missing),
         1 => Just(Identity::Disabled),
     ];
     btree_map("n[1-8]", (identity, prop::bool::weighted(0.1)), 0..8).prop_map(|devices| {
         let device = |(id, (identity, is_external)): (String, _)| {
-            let node_id = NodeId(id);
+            let node_id = NodeId(id.into());
             let device = Device {
-                name: format!("{node_id}.ts.net"),
+                name: format!("{node_id}.ts.net").into(),
                 hostname: node_id.0.clone(),
-                user: String::new(),
-                os: String::new(),
+                user: "".into(),
+                os: "".into(),
                 node_id: node_id.clone(),
                 is_external,
                 identity,
@@ -112,12 +114,12 @@ fn records() -> impl Strategy<Value = Records> {
                 key: key(attribute),
                 score: Score::new(score).unwrap(),
                 aid: Aid::from("a"),
-                serial: "A1".to_owned(),
-                name: node.clone(),
+                serial: "A1".into(),
+                name: node.as_str().into(),
                 written_at: None,
-                run_id: "before".to_owned(),
+                run_id: "before".into(),
             };
-            (NodeId(node), written)
+            (NodeId(node.into()), written)
         };
         records.into_iter().map(record).collect()
     })
@@ -148,7 +150,7 @@ fn applied(plan: &Plan, records: &Records) -> Records {
                     serial: new.serial.clone(),
                     name: change.name.clone(),
                     written_at: None,
-                    run_id: "now".to_owned(),
+                    run_id: "now".into(),
                 };
                 records.insert(change.node_id.clone(), written);
             }
@@ -212,10 +214,10 @@ proptest! {
         hosts.rotate_left(middle);
         let mut other = Account::default();
         for host in hosts {
-            other.extend([host], BTreeMap::new());
+            other.extend([(host.aid.clone(), host)].into(), BTreeMap::new());
         }
         for (aid, score) in account.scores.iter().rev() {
-            other.extend([], BTreeMap::from([(aid.clone(), score.clone())]));
+            other.extend(BTreeMap::new(), BTreeMap::from([(aid.clone(), score.clone())]));
         }
         // Neither does the order in which a device reports its serials.
         let mut mirrored = devices.clone();

@@ -20,7 +20,7 @@ struct Case {
 }
 
 fn serials(texts: &[&str]) -> Identity {
-    Identity::Serials(texts.iter().map(|text| (*text).to_owned()).collect())
+    Identity::Serials(texts.iter().map(|text| (*text).into()).collect())
 }
 
 fn cases() -> Vec<Case> {
@@ -92,35 +92,38 @@ fn the_plan(on_missing: OnMissing) -> Plan {
     let (mut account, mut devices, mut records) =
         (Account::default(), Devices::new(), Records::new());
     for case in cases() {
-        let node_id = NodeId(case.node.to_owned());
+        let node_id = NodeId(case.node.into());
         for (aid, serial, score) in case.hosts {
             let aid = Aid::from(*aid);
             let host = Host {
                 aid: aid.clone(),
                 serial: Serial::parse(serial).ok(),
-                hostname: Some(format!("host-{aid}")),
+                hostname: Some(format!("host-{aid}").into()),
                 last_seen: Some(NOW),
             };
             let scores = score.map(|score| (aid, Assessment::Score(Score::new(score).unwrap())));
-            account.extend([host], scores.into_iter().collect());
+            account.extend(
+                [(host.aid.clone(), host)].into(),
+                scores.into_iter().collect(),
+            );
         }
         if let Some((key, score)) = case.written {
             let written = Written {
                 key: key.to_owned().try_into().unwrap(),
                 score: Score::new(score).unwrap(),
                 aid: Aid::from("0f"),
-                serial: "C02ZZZ".to_owned(),
-                name: case.node.to_owned(),
+                serial: "C02ZZZ".into(),
+                name: case.node.into(),
                 written_at: None,
-                run_id: "before".to_owned(),
+                run_id: "before".into(),
             };
             records.insert(node_id.clone(), written);
         }
         let device = Device {
-            name: format!("{}.ts.net", case.node),
-            hostname: case.node.to_owned(),
-            user: String::new(),
-            os: String::new(),
+            name: format!("{}.ts.net", case.node).into(),
+            hostname: case.node.into(),
+            user: "".into(),
+            os: "".into(),
             node_id: node_id.clone(),
             is_external: false,
             identity: case.identity,
@@ -128,7 +131,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
         devices.insert(node_id, device);
     }
     let departed = records.values().next().cloned().unwrap();
-    records.insert(NodeId("n99-departed".to_owned()), departed);
+    records.insert(NodeId("n99-departed".into()), departed);
     let key = "custom:ztaScore".to_owned().try_into().unwrap();
     plan(
         &join(&account, &devices, None),

@@ -1,6 +1,6 @@
 //! The rules in words: why a device has its score or none, and why a host counts or does not.
 
-use crate::domain::claims::{Claim, Standing};
+use crate::domain::claims::{Claim, Claimants, Standing};
 use crate::domain::host::Host;
 use crate::domain::join::{Evidence, Outcome};
 use crate::domain::serial::Serial;
@@ -116,7 +116,7 @@ impl Scene<'_> {
     /// Why a host counts or does not.
     pub(super) fn host_because(&self, claim: &Claim<'_>, asking: Asking<'_>) -> String {
         let rivals = claim.host.serial.as_ref();
-        let rivals = rivals.map_or_else(Vec::new, |serial| self.claims.with(serial));
+        let rivals = rivals.map_or_else(Claimants::new, |serial| self.claims.with(serial));
         match claim.standing {
             Standing::Lowest(_) => lowest(claim, &rivals, asking),
             Standing::Behind(score) => {

@@ -69,7 +69,7 @@ impl Wanted {
     fn of(text: &str) -> Self {
         let text = text.trim();
         Self {
-            node_id: NodeId(text.to_owned()),
+            node_id: NodeId(text.into()),
             // Made fit like the names that it is compared with.
             name: plain(text.trim_end_matches('.'), TEXT_CHARS)
                 .trim()
@@ -96,15 +96,15 @@ mod tests {
     use super::*;
 
     fn device(node_id: &str, name: &str, hostname: &str, serials: &[&str]) -> (NodeId, Device) {
-        let node_id = NodeId(node_id.to_owned());
+        let node_id = NodeId(node_id.into());
         let device = Device {
             node_id: node_id.clone(),
-            name: name.to_owned(),
-            hostname: hostname.to_owned(),
-            user: String::new(),
-            os: String::new(),
+            name: name.into(),
+            hostname: hostname.into(),
+            user: "".into(),
+            os: "".into(),
             is_external: false,
-            identity: Identity::Serials(serials.iter().map(|text| (*text).to_owned()).collect()),
+            identity: Identity::Serials(serials.iter().map(|text| (*text).into()).collect()),
         };
         (node_id, device)
     }
@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(found, expect, "{text:?}");
         }
         let mut devices = devices;
-        devices.remove(&NodeId("n3".to_owned()));
+        devices.remove(&NodeId("n3".into()));
         assert_eq!(find(&devices, "c02Abc\t").len(), 2);
     }
 }

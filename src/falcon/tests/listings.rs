@@ -14,7 +14,7 @@ async fn hosts_are_paged_by_next_whatever_scalar_it_is() {
     });
     let hosts = sign_in(&server).await.hosts().await.unwrap();
     let names: Vec<_> = hosts
-        .iter()
+        .values()
         .map(|host| (host.aid.to_string(), host.hostname.as_deref()))
         .collect();
     assert_eq!(
@@ -60,6 +60,7 @@ async fn odd_hosts_do_not_cost_the_others() {
     });
     let hosts = sign_in(&server).await.hosts().await.unwrap();
     assert_eq!(hosts.len(), 3);
+    let hosts: Vec<_> = hosts.into_values().collect();
     assert_eq!(hosts[0].aid, Aid::from(A));
     assert_eq!(hosts[0].serial.as_ref().unwrap().as_str(), "C02D91CNPV4M");
     assert_eq!(hosts[0].hostname.as_ref().unwrap().chars().count(), 256);

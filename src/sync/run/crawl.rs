@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Run;
 use crate::domain::crawl::{Choice, Crawl, Need, Pages, always_full, choose};
 use crate::domain::device::Devices;
-use crate::domain::host::{Account, Aid, Host, Scores};
+use crate::domain::host::{Account, Aid, Hosts, Scores};
 use crate::domain::join::spellings;
 use crate::domain::plan::Records;
 use crate::domain::ranges::{Range, divide, ranges};
@@ -78,7 +78,7 @@ impl Run<'_> {
     }
 
     /// The account by its listings.
-    pub(in crate::sync) fn full(&self, hosts: Vec<Host>, scores: Scores) -> Account {
+    pub(in crate::sync) fn full(&self, hosts: Hosts, scores: Scores) -> Account {
         let mut account = Account::default();
         account.extend(self.seen(hosts), scores);
         account

@@ -195,5 +195,8 @@ fn of_a_hundred_thousand_serials_the_first_are_looked_at() {
         .unwrap()
         .device()
         .unwrap();
-    assert_eq!(device.identity, Identity::Serials(serials[..32].to_vec()));
+    assert_eq!(
+        device.identity,
+        Identity::Serials(serials[..32].iter().map(Into::into).collect())
+    );
 }

@@ -21,7 +21,7 @@ fn account(world: &World) -> Account {
             .serial_number
             .as_deref()
             .and_then(|text| Serial::parse(text).ok()),
-        hostname: host.hostname.clone(),
+        hostname: host.hostname.as_deref().map(Into::into),
         last_seen: host.last_seen.as_deref().and_then(|time| time.parse().ok()),
     });
     let scores = world.scores.iter().filter_map(|(aid, score)| {
@@ -29,21 +29,24 @@ fn account(world: &World) -> Account {
         Some((Aid::from(aid.as_str()), Assessment::Score(score)))
     });
     let mut account = Account::default();
-    account.extend(hosts, scores.collect());
+    account.extend(
+        hosts.map(|host| (host.aid.clone(), host)).collect(),
+        scores.collect(),
+    );
     account
 }
 
 fn devices(world: &World) -> Devices {
     let devices = world.devices.iter().map(|device| Device {
-        node_id: NodeId(device.node_id.clone()),
-        name: device.name.clone(),
-        hostname: device.hostname.clone(),
-        user: device.user.clone(),
-        os: device.os.clone(),
+        node_id: NodeId(device.node_id.as_str().into()),
+        name: device.name.as_str().into(),
+        hostname: device.hostname.as_str().into(),
+        user: device.user.as_str().into(),
+        os: device.os.as_str().into(),
         is_external: false,
         identity: match &device.posture_identity {
             Some(PostureIdentity::Serials { serial_numbers }) => {
-                Identity::Serials(serial_numbers.clone())
+                Identity::Serials(serial_numbers.iter().map(Into::into).collect())
             }
             _ => Identity::Missing,
         },
@@ -70,9 +73,9 @@ fn records(joined: &Joined, key: &AttributeKey) -> Records {
                 key: key.clone(),
                 score: score.unwrap_or(evidence.score),
                 aid: evidence.aid.clone(),
-                serial: evidence.serial.to_string(),
-                name: node.to_string(),
-                run_id: "earlier".to_owned(),
+                serial: evidence.serial.to_string().into(),
+                name: node.to_string().into(),
+                run_id: "earlier".into(),
                 written_at: None,
             };
             (node.clone(), written)

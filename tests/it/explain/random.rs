@@ -223,7 +223,9 @@ async fn what_is_explained_is_what_the_oracle_says() {
         let scene = sight.scene(&look.integration.pending);
         for device in &devices {
             let node = &device.node_id;
-            let explanation = scene.explain(&NodeId(node.clone()), Vec::new()).unwrap();
+            let explanation = scene
+                .explain(&NodeId(node.as_str().into()), Vec::new())
+                .unwrap();
             let explanation = serde_json::to_value(explanation).unwrap();
             let reason = &reasons[node];
             let written = written.get(node).copied();
