@@ -69,6 +69,16 @@ impl Case {
     }
 }
 
+impl Sync {
+    /// How many times it is measured: what changes nothing can be repeated.
+    pub(crate) fn times(self) -> usize {
+        match self {
+            Self::Unchanged => 5,
+            Self::First | Self::Daily | Self::Changed => 1,
+        }
+    }
+}
+
 impl fmt::Display for Sync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -2,7 +2,7 @@
 //!
 //! The release binary runs as a process behind a minimal Lambda runtime API. Falcon and Tailscale are the simulators,
 //! whose answers leave a set time after their requests; AWS is an embedded DynamoDB and two stand-ins. Each case
-//! ([`cases`]) has its first sync in a fresh process, and then, in the same one, a sync with nothing changed and one
+//! ([`cases`]) has its first sync in a fresh process, and then, in the same one, syncs with nothing changed and one
 //! with one score in a hundred changed. What is measured is compared with the least that there could be ([`floor`]),
 //! priced ([`price`]), and held against what it must show ([`mod@bounds`]).
 //!
@@ -30,9 +30,11 @@ use flate2::write::DeflateEncoder;
 use serde_json::Value;
 
 use bounds::{Results, bounds};
+use cases::Sync;
+use lambda::Process;
 use options::Options;
 use report::Report;
-use stage::Stage;
+use stage::{Measured, Stage};
 
 /// Whatever ends a bench early.
 type Trouble = Box<dyn std::error::Error + Send + std::marker::Sync>;
@@ -84,7 +86,7 @@ async fn measure(options: &Options, function: &Path, memory_mb: u32) -> Result<R
         let stage = Stage::set(case, options.pace, memory_mb, function).await?;
         let mut process = stage.function(function, &BTreeMap::new()).await?;
         for &sync in case.syncs() {
-            let measured = stage.measure(&mut process, sync).await?;
+            let measured = measure_sync(&stage, &mut process, sync).await?;
             progress(&format!(
                 "  {sync}: {} ms, beside which the embedded DynamoDB worked for {} ms",
                 measured.wall.as_millis(),
@@ -110,6 +112,23 @@ async fn measure(options: &Options, function: &Path, memory_mb: u32) -> Result<R
         memory_mb,
         pace: options.pace,
     })
+}
+
+/// A sync as often as it can be repeated, and of these the one with the least CPU time: whatever else the machine does
+/// only adds to it.
+async fn measure_sync(
+    stage: &Stage,
+    process: &mut Process,
+    sync: Sync,
+) -> Result<Measured, Trouble> {
+    let mut least = stage.measure(process, sync).await?;
+    for _ in 1..sync.times() {
+        let again = stage.measure(process, sync).await?;
+        if again.cpu < least.cpu {
+            least = again;
+        }
+    }
+    Ok(least)
 }
 
 /// Progress goes beside the report.
