@@ -121,7 +121,7 @@ impl Host {
 /// Hosts by sensor.
 pub type Hosts = BTreeMap<Aid, Host>;
 
-/// An overall Zero Trust Assessment score: an integer from 0 (worst) to 100.
+/// An overall Zero Trust Assessment score: a whole number from 0 (worst) to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i64")]
 pub struct Score(u8);
@@ -136,6 +136,16 @@ impl Score {
             .ok()
             .filter(|v| *v <= Self::MAX)
             .map(Self)
+    }
+
+    /// Takes a whole number from 0 to 100, refuses anything else.
+    pub fn from_f64(value: f64) -> Option<Self> {
+        let is_score = (0.0..=f64::from(Self::MAX)).contains(&value) && value.fract() == 0.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a whole number from 0 to 100 fits"
+        )]
+        is_score.then_some(value as i64).and_then(Self::new)
     }
 
     /// The next lower score; none below 0.
@@ -165,7 +175,7 @@ impl fmt::Display for Score {
 
 /// The account's scores by sensor. A sensor without an assessment is not in it.
 ///
-/// An assessment whose score is no integer from 0 to 100 is kept as [`Assessment::Invalid`]: it counts as not
+/// An assessment whose score is not a whole number from 0 to 100 is kept as [`Assessment::Invalid`]: it counts as not
 /// assessed, and is reported.
 pub type Scores = BTreeMap<Aid, Assessment>;
 
@@ -174,7 +184,7 @@ pub type Scores = BTreeMap<Aid, Assessment>;
 pub enum Assessment {
     /// A score to carry over.
     Score(Score),
-    /// Something else than an integer from 0 to 100, as text (shortened).
+    /// Anything but a whole number from 0 to 100, as text (shortened).
     Invalid(String),
 }
 

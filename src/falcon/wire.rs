@@ -242,10 +242,13 @@ impl Record for ScoreRecord {
     }
 }
 
-/// Only a JSON integer from 0 to 100 is a score.
+/// A score is a whole number from 0 to 100 in any form that JSON has for it: Go and Python encoders write the same number
+/// as `71`, `71.0` or `7.1e1`.
 fn assess(value: &Scalar) -> Assessment {
-    let score = value.number().and_then(Number::as_i64);
-    score.and_then(Score::new).map_or_else(
+    let number = value.number();
+    let integer = number.and_then(Number::as_i64).and_then(Score::new);
+    let score = integer.or_else(|| number.and_then(Number::as_f64).and_then(Score::from_f64));
+    score.map_or_else(
         || Assessment::Invalid(plain(&value.to_string(), SCORE_CHARS)),
         Assessment::Score,
     )

@@ -242,7 +242,7 @@ async fn scores_that_are_none_are_told() {
             explanation["because"]
                 .as_str()
                 .unwrap()
-                .contains("no integer from 0 to 100")
+                .contains("not a whole number from 0 to 100")
         );
         assert!(
             explanation["remedy"]

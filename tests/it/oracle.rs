@@ -134,8 +134,11 @@ fn serial(text: &str) -> Option<String> {
 }
 
 fn score(host: &Claimant<'_>, scores: &BTreeMap<String, Value>) -> Option<i64> {
-    let score = scores.get(host.aid)?.as_i64()?;
-    (0..=100).contains(&score).then_some(score)
+    // `71`, `71.0` and `7.1e1` are one number.
+    let score = scores.get(host.aid)?.as_f64()?;
+    (0..=100)
+        .find(|whole| f64::from(*whole) == score)
+        .map(i64::from)
 }
 
 /// What a host is among those of its serial.

@@ -139,7 +139,7 @@ impl Scene<'_> {
             }
             Standing::Unassessed => "alive, but Falcon has not assessed it".to_owned(),
             Standing::Invalid(text) => format!(
-                "alive, but its score is {}, which is no integer from 0 to 100",
+                "alive, but its score is {}, which is not a whole number from 0 to 100",
                 fit(text)
             ),
             Standing::Superseded(newest) => format!(
@@ -179,14 +179,14 @@ fn unassessed(claims: &[Claim<'_>], alive: usize) -> String {
     match (alive, invalid) {
         (1, None) => "its Falcon host has no assessment, and a score is never guessed".to_owned(),
         (1, Some(text)) => format!(
-            "the score of its Falcon host is {}, which is no integer from 0 to 100, and a score is never guessed",
+            "the score of its Falcon host is {}, which is not a whole number from 0 to 100, and a score is never guessed",
             fit(text)
         ),
         (alive, None) => format!(
             "none of its {alive} live Falcon hosts has an assessment, and a score is never guessed"
         ),
         (alive, Some(text)) => format!(
-            "none of its {alive} live Falcon hosts has a usable assessment ({} is no integer from 0 to 100), and a score \
+            "none of its {alive} live Falcon hosts has a usable assessment ({} is not a whole number from 0 to 100), and a score \
              is never guessed",
             fit(text)
         ),

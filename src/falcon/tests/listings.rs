@@ -105,13 +105,20 @@ async fn scores_are_paged_by_after_or_next_and_the_lower_of_two_counts() {
 }
 
 #[tokio::test]
-async fn only_an_integer_from_0_to_100_is_a_score() {
+async fn only_a_whole_number_from_0_to_100_is_a_score() {
     for (value, expect) in [
         (json!(0), score(0)),
         (json!(100), score(100)),
         (json!(101), Assessment::Invalid("101".to_owned())),
         (json!(-1), Assessment::Invalid("-1".to_owned())),
-        (json!(55.0), Assessment::Invalid("55.0".to_owned())),
+        (json!(55.0), score(55)),
+        (json!(5.5e1), score(55)),
+        (json!(1e2), score(100)),
+        (json!(-0.0), score(0)),
+        (json!(55.5), Assessment::Invalid("55.5".to_owned())),
+        (json!(100.5), Assessment::Invalid("100.5".to_owned())),
+        (json!(-1.0), Assessment::Invalid("-1.0".to_owned())),
+        (json!(1e300), Assessment::Invalid("1e+300".to_owned())),
         (json!("55"), Assessment::Invalid("\"55\"".to_owned())),
         (json!(null), Assessment::Invalid("null".to_owned())),
         (json!(u64::MAX), Assessment::Invalid(u64::MAX.to_string())),

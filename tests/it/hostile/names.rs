@@ -167,7 +167,7 @@ impl<'a> Crowd<'a> {
             json!([]),
             json!({"overall": 70}),
             json!("1e400"),
-            json!(-0.0),
+            json!(-0.5),
             json!(1e300),
             json!(u64::MAX),
             json!("9".repeat(100_000)),
