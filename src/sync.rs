@@ -133,7 +133,7 @@ async fn decide(run: &Run<'_>) -> Result<Decided, Failure> {
     let Judged { joined, plan } = judged;
     let guarded = guard(
         plan.without(&confirmed.open),
-        seen.ground(),
+        seen.ground(&joined),
         settings.max_removals,
         run.wish.allow_mass_removal,
     );

@@ -23,7 +23,7 @@ pub struct Finding {
 pub enum FindingKind {
     /// Devices that had a score and report no serial number any more.
     LostIdentity,
-    /// Falcon or the tailnet shows nothing of what was there.
+    /// Falcon or the tailnet shows nothing of the recorded devices.
     SuspiciousObservation,
     /// Devices that report no posture identity.
     NoIdentity,
@@ -37,7 +37,7 @@ pub enum FindingKind {
     PlaceholderSerials,
     /// Serials that live hosts with different names share.
     SharedSerials,
-    /// Assessments whose score is no integer from 0 to 100.
+    /// Assessments whose score is not a whole number from 0 to 100.
     InvalidScores,
     /// Attributes that Tailscale refused to write.
     RefusedWrites,
@@ -91,16 +91,16 @@ impl FindingKind {
                  machines serials of their own."
             }
             Self::InvalidScores => {
-                "Falcon answered a score that is no integer from 0 to 100; it counts as no assessment. Report it to \
-                 CrowdStrike if it stays."
+                "Falcon answered a score that is not a whole number from 0 to 100; it counts as no assessment. Report it \
+                 to CrowdStrike if it stays."
             }
             Self::RefusedWrites => {
                 "Tailscale refused the attribute of these devices; the others are written. See the message, and \
                  whether the attribute key is in use with another type."
             }
             Self::HeldRemovals => {
-                "More attributes would be removed than maxRemovals allows. Look at why, then run a sync of the \
-                 integration with `\"allowMassRemoval\":true`."
+                "More attributes would be removed than may go without a person: maxRemovals, and never more than half. Look \
+                 at why, then run a sync of the integration with `\"allowMassRemoval\":true`."
             }
             Self::NativeIntegration => {
                 "Both work, and each writes its own key. Rules that name `falcon:ztaScore` go by Tailscale's own; move \

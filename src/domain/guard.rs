@@ -23,35 +23,39 @@ pub struct Held {
     pub findings: Vec<Finding>,
 }
 
-/// What a plan rests on.
+/// The facts that the guard judges a plan by.
 #[derive(Clone, Copy, Debug)]
 pub struct Ground<'a> {
     /// What Falcon shows.
     pub falcon: &'a Account,
-    /// The attributes that are written at present.
+    /// Recorded devices: those that have an attribute of ours.
     pub records: usize,
-    /// Those of them whose device is still in the tailnet.
+    /// Recorded devices that are in the tailnet.
     pub present: usize,
+    /// Recorded devices that a Falcon host matches.
+    pub matched: usize,
 }
 
-/// Holds back the removals of a plan that would remove too many attributes, or that rests on an observation that cannot
-/// well be: an account without any host or score, a tailnet without any of the devices. Scores are written in any case:
-/// a score that fell must arrive.
+/// Fewest recorded devices whose joint absence is suspicious. A single device can leave for a reason of its own.
+const MIN_SUSPICIOUS_RECORDS: usize = 2;
+
+/// Holds back the removals of a plan that would remove too many attributes, or that is based on an implausible
+/// observation: an account without any host or valid score, a tailnet without any of the recorded devices, an account
+/// whose hosts match none of them. Scores are written in any case: a score that fell must arrive.
 ///
 /// `allowed` lets the plan pass as it is.
 pub fn guard(plan: Plan, ground: Ground<'_>, max: MaxRemovals, allowed: bool) -> Guarded {
     if allowed {
         return Guarded { plan, held: None };
     }
-    let (removals, records) = (plan.removals().count(), ground.records);
-    let suspicion = ground.suspicion(max);
-    let reason = match &suspicion {
-        Some(suspicion) => suspicion.clone(),
-        None if exceeds(removals, records, max) => format!(
-            "{removals} of {records} attributes would be removed; maxRemovals allows {} % or {}",
-            max.percent, max.at_least
-        ),
-        None => return Guarded { plan, held: None },
+    let removals = plan.removals().count();
+    let takes_something = removals > 0 || !plan.departed.is_empty();
+    let suspicion = ground.suspicion(takes_something);
+    let Some(reason) = suspicion
+        .clone()
+        .or_else(|| exceeded_limit(removals, ground.records, max))
+    else {
+        return Guarded { plan, held: None };
     };
     let (waiting, changes): (Vec<Change>, Vec<Change>) =
         plan.changes.into_iter().partition(Change::is_removal);
@@ -87,9 +91,13 @@ pub fn guard(plan: Plan, ground: Ground<'_>, max: MaxRemovals, allowed: bool) ->
 }
 
 impl Ground<'_> {
-    /// What cannot well be, where there were some.
-    fn suspicion(&self, max: MaxRemovals) -> Option<String> {
+    /// Why the observation is implausible, at any number of devices but for a single one's own absence.
+    ///
+    /// A plan that takes nothing away (`onMissing: keep`) may rest on devices that match no host: they can stay so.
+    fn suspicion(&self, takes_something: bool) -> Option<String> {
         let records = self.records;
+        let are_several = records >= MIN_SUSPICIOUS_RECORDS;
+        let mut assessments = self.falcon.scores.values();
         if records == 0 {
             None
         } else if self.falcon.visible == 0 {
@@ -100,9 +108,17 @@ impl Ground<'_> {
             Some(format!(
                 "Falcon shows no score at all, although {records} devices have one"
             ))
-        } else if self.present == 0 && exceeds(records, records, max) {
+        } else if assessments.all(|assessment| assessment.score().is_none()) {
+            Some(format!(
+                "Falcon shows no valid score, although {records} devices have one"
+            ))
+        } else if self.present == 0 && are_several {
             Some(format!(
                 "the tailnet has none of the {records} devices that have a score"
+            ))
+        } else if self.matched == 0 && are_several && takes_something {
+            Some(format!(
+                "no Falcon host matches any of the {records} devices that have a score"
             ))
         } else {
             None
@@ -110,49 +126,65 @@ impl Ground<'_> {
     }
 }
 
-/// More than the share *and* more than the number.
-fn exceeds(removals: usize, records: usize, max: MaxRemovals) -> bool {
+/// The limit that a number of removals exceeds: the greater of the share and the number that the settings allow, and in
+/// any case half of the recorded devices. A single removal is exempt from the half.
+fn exceeded_limit(removals: usize, records: usize, max: MaxRemovals) -> Option<String> {
     let over_share =
         removals.saturating_mul(100) > records.saturating_mul(usize::from(max.percent));
     let over_number = u32::try_from(removals).unwrap_or(u32::MAX) > max.at_least;
-    over_share && over_number
+    let limit = if over_share && over_number {
+        format!("maxRemovals allows {} % or {}", max.percent, max.at_least)
+    } else if removals > 1 && removals.saturating_mul(2) > records {
+        "more than half never go without a person".to_owned()
+    } else {
+        return None;
+    };
+    Some(format!(
+        "{removals} of {records} attributes would be removed; {limit}"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn is_exceeded(removals: usize, records: usize, percent: u8, at_least: u32) -> bool {
+        exceeded_limit(removals, records, MaxRemovals { percent, at_least }).is_some()
+    }
+
     #[test]
-    fn both_bounds_must_be_passed() {
-        let max = MaxRemovals {
-            percent: 20,
-            at_least: 10,
+    fn the_greater_of_share_and_number_may_go() {
+        assert!(!is_exceeded(10, 20, 20, 10), "10 may go");
+        assert!(!is_exceeded(20, 100, 20, 10), "20 % may go");
+        assert!(is_exceeded(21, 100, 20, 10));
+        assert!(is_exceeded(11, 30, 20, 10));
+        assert!(is_exceeded(1, 1, 0, 0), "nothing may go");
+        assert!(!is_exceeded(50, 100, 100, 0), "all may go, half at a time");
+    }
+
+    #[test]
+    fn more_than_half_never_go_but_for_a_single_one() {
+        for records in 0..60 {
+            for removals in 0..=records {
+                let waits = is_exceeded(removals, records, 100, 1_000_000);
+                assert_eq!(
+                    waits,
+                    removals > 1 && 2 * removals > records,
+                    "{removals} of {records}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn by_default_a_small_company_loses_two_of_four_and_one_of_two() {
+        let MaxRemovals { percent, at_least } = MaxRemovals::default();
+        let most = |records: usize| {
+            (0..=records)
+                .rev()
+                .find(|removals| !is_exceeded(*removals, records, percent, at_least))
         };
-        assert!(!exceeds(10, 10, max), "10 may go in any case");
-        assert!(!exceeds(20, 100, max), "20 % may go");
-        assert!(exceeds(21, 100, max));
-        assert!(exceeds(11, 12, max));
-        assert!(
-            exceeds(
-                1,
-                1,
-                MaxRemovals {
-                    percent: 0,
-                    at_least: 0
-                }
-            ),
-            "nothing may go"
-        );
-        assert!(
-            !exceeds(
-                99,
-                99,
-                MaxRemovals {
-                    percent: 100,
-                    at_least: 0
-                }
-            ),
-            "all may go"
-        );
+        let of = [1, 2, 3, 4, 9, 20, 29, 30, 100];
+        assert_eq!(of.map(most), [1, 1, 1, 2, 2, 2, 2, 3, 10].map(Some));
     }
 }

@@ -35,8 +35,8 @@ fn what_is_left_out_has_a_default() {
     assert_eq!(
         settings.max_removals,
         MaxRemovals {
-            percent: 20,
-            at_least: 10
+            percent: 10,
+            at_least: 2
         }
     );
 }
@@ -169,7 +169,7 @@ fn a_change_is_merged_into_what_is_stored_and_checked_as_a_whole() {
             settings.max_removals.percent,
             settings.max_removals.at_least
         ),
-        (50, 10)
+        (50, 2)
     );
     let stored = settings.to_map();
     let names = |changes: Value| {

@@ -195,8 +195,8 @@ pub enum OnMissing {
     Keep,
 }
 
-/// The most attributes that one run may remove: a removal of more than `percent` of the written ones *and* of more than
-/// `at_least` waits for a person.
+/// Maximum attributes that one run may remove: the greater of `percent` of the recorded devices and `at_least`. More
+/// waits for a person. More than half of the recorded devices always waits (`domain::guard`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MaxRemovals {
@@ -211,8 +211,8 @@ pub struct MaxRemovals {
 impl Default for MaxRemovals {
     fn default() -> Self {
         Self {
-            percent: 20,
-            at_least: 10,
+            percent: 10,
+            at_least: 2,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::crawl::{Choice, Crawl, Way};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::domain::guard::Ground;
 use crate::domain::host::{Account, Hosts, Scores};
-use crate::domain::join::{matching, spellings};
+use crate::domain::join::{Joined, Outcome, matching, spellings};
 use crate::domain::plan::{Doubts, Records};
 use crate::domain::status::Native;
 use crate::error::{Side, UpstreamError};
@@ -328,13 +328,15 @@ pub(super) async fn look_for(
 }
 
 impl Seen {
-    /// What a plan rests on, for the guard.
-    pub(super) fn ground(&self) -> Ground<'_> {
+    /// The facts that the guard judges a plan by.
+    pub(super) fn ground(&self, joined: &Joined) -> Ground<'_> {
         let present = |node: &&NodeId| self.devices.contains_key(*node);
+        let matched = |node: &&NodeId| joined.outcomes.get(*node).is_some_and(Outcome::has_host);
         Ground {
             falcon: &self.falcon,
             records: self.records.len(),
             present: self.records.keys().filter(present).count(),
+            matched: self.records.keys().filter(matched).count(),
         }
     }
 }

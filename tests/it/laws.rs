@@ -315,26 +315,37 @@ proptest! {
         prop_assert_eq!(values(&settled), values(&tailnet));
     }
 
-    /// The guard takes nothing but removals from a plan, and all of them or none.
+    /// The guard takes nothing but removals from a plan, and all of them or none. It does so where more would go than the
+    /// greater of the two settings, or more than half (a single one excepted), and where the observation is implausible.
     #[test]
     fn the_guard_holds_removals_only(
         account in account(), devices in devices(), records in records(), percent in 0..=100_u8, at_least in 0..4_u32,
-        allowed: bool,
+        allowed: bool, on_missing in on_missing(),
     ) {
         let joined = join(&account, &devices, None);
-        let before = planned(&joined, &devices, &records, OnMissing::Delete);
+        let before = planned(&joined, &devices, &records, on_missing);
         let max = MaxRemovals { percent, at_least };
-        let present = records.keys().filter(|node| devices.contains_key(*node)).count();
-        let ground = Ground { falcon: &account, records: records.len(), present };
+        let count = |which: &dyn Fn(&NodeId) -> bool| records.keys().filter(|node| which(node)).count();
+        let present = count(&|node| devices.contains_key(node));
+        let matched = count(&|node| joined.outcomes.get(node).is_some_and(Outcome::has_host));
+        let ground = Ground { falcon: &account, records: records.len(), present, matched };
         let after = guard(before.clone(), ground, max, allowed);
         let kept: BTreeSet<&NodeId> = after.plan.changes.iter().map(|change| &change.node_id).collect();
         for change in &before.changes {
             prop_assert_eq!(kept.contains(&change.node_id), !change.is_removal() || after.held.is_none());
         }
-        prop_assert!(!(allowed && after.held.is_some()));
-        if after.held.is_none() && !allowed && !records.is_empty() {
-            prop_assert!(!account.hosts.is_empty() && !account.scores.is_empty());
-        }
+
+        let (removals, base) = (before.removals().count(), records.len());
+        let most = (base * usize::from(percent)).div_euclid(100).max(at_least as usize);
+        let too_many = removals > most || removals > 1 && removals > base - removals;
+        let no_valid_score = !account.scores.values().any(|one| matches!(one, Assessment::Score(_)));
+        let nothing_there = account.visible == 0 || no_valid_score;
+        let loses_something = removals > 0 || !before.departed.is_empty();
+        let none_of_several = base > 1 && (present == 0 || matched == 0 && loses_something);
+        let implausible = base > 0 && (nothing_there || none_of_several);
+        prop_assert_eq!(after.held.is_some(), !allowed && (too_many || implausible));
+        let forgets = after.plan.departed.len();
+        prop_assert_eq!(forgets, if implausible && !allowed { 0 } else { before.departed.len() });
     }
 
     /// A removal for want of a host or a score is always doubted before it is believed.

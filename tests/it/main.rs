@@ -20,6 +20,7 @@ mod deadlines;
 mod ends;
 mod explain;
 mod faults;
+mod guard;
 mod history;
 mod hostile;
 mod input;

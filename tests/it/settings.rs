@@ -39,7 +39,7 @@ async fn a_change_is_the_next_version_audited_and_announced() {
         (&corp["configVersion"], &corp["configUpdatedBy"]),
         (&json!(2), &json!("amelie"))
     );
-    assert_eq!(corp["maxRemovals"], json!({"percent": 50, "atLeast": 10}));
+    assert_eq!(corp["maxRemovals"], json!({"percent": 50, "atLeast": 2}));
     assert_eq!(corp["status"]["outcome"], "synced", "the rest stays");
     let record = history(&stage).await.pop().unwrap();
     assert_eq!(record["action"], "Update posture integration");

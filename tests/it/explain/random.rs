@@ -17,7 +17,7 @@ use crate::world::{KEY, Stage, TAILNET};
 struct Rules {
     max_host_age_days: Option<i64>,
     keeps: bool,
-    /// Whether any removal at all is held.
+    /// Whether the settings let no removal pass.
     holds: bool,
     /// The key that scores move to after the first sync.
     key: &'static str,
@@ -147,8 +147,24 @@ pub(super) async fn sight(stage: &Stage) -> (Look, Box<Sight>) {
     (look, sight)
 }
 
+/// Whether the next sync holds its removals: by the settings, or since more than half of the scores would go. A single one
+/// is exempt from the half.
+fn holds(
+    rules: &Rules,
+    reasons: &BTreeMap<String, Reason>,
+    written: &BTreeMap<String, i64>,
+) -> bool {
+    let is_removed = |node: &&String| {
+        reasons
+            .get(*node)
+            .is_some_and(|reason| reason.score.is_none())
+    };
+    let removals = written.keys().filter(is_removed).count();
+    rules.holds || !rules.keeps && removals > 1 && 2 * removals > written.len()
+}
+
 /// What the next sync is to do about a device that has this score now.
-fn action(rules: &Rules, reason: &Reason, written: Option<i64>) -> &'static str {
+fn action(rules: &Rules, holds: bool, reason: &Reason, written: Option<i64>) -> &'static str {
     let moves = rules.key != KEY;
     match (written, reason.score) {
         (None, Some(_)) => "set",
@@ -156,7 +172,7 @@ fn action(rules: &Rules, reason: &Reason, written: Option<i64>) -> &'static str 
         (Some(old), Some(new)) if old != new => "change",
         (Some(_), None) if rules.keeps && moves => "move",
         (Some(_), None) if rules.keeps => "nothing",
-        (Some(_), None) if rules.holds => "held",
+        (Some(_), None) if holds => "held",
         (Some(_), None) => "remove",
         (None, None) if reason.verdict == "external" => "notOurs",
         _ => "nothing",
@@ -219,6 +235,7 @@ async fn what_is_explained_is_what_the_oracle_says() {
             .map(|days| stage.world.clock.now() - SignedDuration::from_hours(24 * days));
         let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
         let reasons = in_world(&stage, &devices, limit);
+        let holds = holds(&rules, &reasons, &written);
         let (look, sight) = sight(&stage).await;
         let scene = sight.scene(&look.integration.pending);
         for device in &devices {
@@ -229,7 +246,7 @@ async fn what_is_explained_is_what_the_oracle_says() {
             let explanation = serde_json::to_value(explanation).unwrap();
             let reason = &reasons[node];
             let written = written.get(node).copied();
-            let action = action(&rules, reason, written);
+            let action = action(&rules, holds, reason, written);
             let expect = json!({
                 "verdict": reason.verdict,
                 "score": reason.score,
