@@ -31,6 +31,7 @@ pub use look::{Blind, Look, Sight, With, look};
 use observe::{Confirmed, Seen};
 use report::Report;
 use run::Run;
+use settle::{LeftOut, settle};
 
 /// Carries the scores of one integration over.
 ///
@@ -80,7 +81,7 @@ async fn preview(
     if let Some(pause) = run.paused().await {
         return run.answer(Report::paused(&pause));
     }
-    let report = match decide(&run).await {
+    let report = match decide(&run, LeftOut::new()).await {
         Ok(decided) => Report::planned(decided),
         Err(failure) => Report::failed(failure),
     };
@@ -107,8 +108,8 @@ async fn carry_over(run: &Run<'_>) -> Report {
 }
 
 async fn settle_and_decide(run: &Run<'_>) -> Result<Decided, Failure> {
-    settle::settle(run).await?;
-    decide(run).await
+    let left_out = settle(run).await?;
+    decide(run, left_out).await
 }
 
 /// What a run has seen, and what it means to do about it.
@@ -121,10 +122,10 @@ pub struct Decided {
     guarded: Guarded,
 }
 
-async fn decide(run: &Run<'_>) -> Result<Decided, Failure> {
+async fn decide(run: &Run<'_>, left_out: LeftOut) -> Result<Decided, Failure> {
     let settings: &Settings = run.settings()?;
     // Boxed: so many things side by side make a large future.
-    let mut seen = Box::pin(observe::observe(run, settings)).await?;
+    let mut seen = Box::pin(observe::observe(run, settings, left_out)).await?;
     let mut judged = Judged::new(run, settings, &seen);
     let confirmed = observe::confirm(run, settings, &mut seen, &judged).await;
     if confirmed.looked {
@@ -162,7 +163,8 @@ impl Judged {
             &seen.records,
             &settings.attribute_key,
             settings.on_missing,
-        );
+        )
+        .leaving_out(&seen.left_out);
         Self { joined, plan }
     }
 

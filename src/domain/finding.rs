@@ -39,6 +39,8 @@ pub enum FindingKind {
     SharedSerials,
     /// Assessments whose score is not a whole number from 0 to 100.
     InvalidScores,
+    /// Devices that Tailscale could not be asked about, so that the run left them out.
+    SkippedDevices,
     /// Attributes that Tailscale refused to write.
     RefusedWrites,
     /// Removals that the guard holds back.
@@ -93,6 +95,11 @@ impl FindingKind {
             Self::InvalidScores => {
                 "Falcon answered a score that is not a whole number from 0 to 100; it counts as no assessment. Report it \
                  to CrowdStrike if it stays."
+            }
+            Self::SkippedDevices => {
+                "An earlier run may have written to these devices, and Tailscale could not be asked what they hold, so they \
+                 were left out. The others are synced, and the next run asks again. If it stays, see whether the device \
+                 opens in the admin console, or remove it there."
             }
             Self::RefusedWrites => {
                 "Tailscale refused the attribute of these devices; the others are written. See the message, and \

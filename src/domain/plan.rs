@@ -110,6 +110,15 @@ impl Plan {
         self
     }
 
+    /// The plan without these devices: neither is their attribute changed nor their record forgotten.
+    #[must_use]
+    pub fn leaving_out<T>(mut self, nodes: &BTreeMap<NodeId, T>) -> Self {
+        self.changes
+            .retain(|change| !nodes.contains_key(&change.node_id));
+        self.departed.retain(|node| !nodes.contains_key(node));
+        self
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.departed.is_empty()

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::failure::Failure;
 use super::run::Run;
+use super::settle::LeftOut;
 use super::{Decided, decide};
 use crate::command::SyncOne;
 use crate::domain::claims::Claims;
@@ -148,7 +149,7 @@ async fn see(run: &Run<'_>, beside: With) -> Result<Sight, Failure> {
         confirmed,
         guarded,
         ..
-    } = decide(run).await?;
+    } = decide(run, LeftOut::new()).await?;
     let policy = match beside {
         With::Nothing => None,
         With::Policy => Some(seen.clients.tailscale.policy().await?),

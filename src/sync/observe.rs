@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::Judged;
 use super::failure::Failure;
 use super::run::Run;
+use super::settle::LeftOut;
 use crate::domain::crawl::{Choice, Crawl, Way};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::domain::guard::Ground;
@@ -39,6 +40,8 @@ pub(super) struct Seen {
     pub(super) crawl: Crawl,
     /// Whether Tailscale's own integration runs beside, if that is known.
     pub(super) native: Option<Native>,
+    /// Devices that recovery could not ask, and that the plan leaves out.
+    pub(super) left_out: LeftOut,
 }
 
 /// Both sides, with a token each.
@@ -94,7 +97,11 @@ pub(super) async fn sign_in_tailscale(
 /// Everything there is to see. Whatever is missing or cut short fails the whole observation.
 ///
 /// What can be asked of Falcon without knowing the devices is asked while they are listed; the rest follows.
-pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, Failure> {
+pub(super) async fn observe(
+    run: &Run<'_>,
+    settings: &Settings,
+    left_out: LeftOut,
+) -> Result<Seen, Failure> {
     let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
     let both = async {
         let clients = sign_in(run, settings).await?;
@@ -114,6 +121,7 @@ pub(super) async fn observe(run: &Run<'_>, settings: &Settings) -> Result<Seen, 
         clients,
         crawl,
         native,
+        left_out,
     })
 }
 

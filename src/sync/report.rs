@@ -8,6 +8,7 @@ use super::Decided;
 use super::answer::{Answer, PLANNED, PlannedChange};
 use super::apply::Applied;
 use super::failure::Failure;
+use super::settle::LeftOut;
 use crate::domain::crawl::Crawl;
 use crate::domain::device::NodeId;
 use crate::domain::finding::{Finding, FindingKind};
@@ -180,6 +181,29 @@ impl Report {
         }
     }
 
+    /// A removal does not end while devices may hold an attribute that it could not find out about.
+    #[must_use]
+    pub(super) fn waiting_for(mut self, left_out: &LeftOut) -> Self {
+        let Some(first) = left_out.values().next() else {
+            return self;
+        };
+        self.ends = false;
+        if self.trouble.is_none() {
+            self.outcome = RunOutcome::Failed;
+            self.error_kind = Some(ErrorKind::Unavailable);
+            self.trouble = Some(Trouble {
+                what: format!(
+                    "{} devices may hold an attribute that no record knows of, and cannot be asked, {first}",
+                    left_out.len()
+                ),
+                remedy: "the next run asks again; `\"attributes\":\"keep\"` ends it without them"
+                    .to_owned(),
+            });
+        }
+        self.findings.extend(skipped(left_out));
+        self
+    }
+
     /// The same, where another run had the last word.
     #[must_use]
     pub(super) fn overtaken(mut self) -> Self {
@@ -223,6 +247,7 @@ impl Report {
             unchanged: decided.guarded.plan.unchanged,
             findings: lost::finding(&decided.lost)
                 .into_iter()
+                .chain(skipped(&decided.seen.left_out))
                 .chain(decided.joined.findings.iter().cloned())
                 .chain(decided.seen.native.and_then(Native::finding))
                 .collect(),
@@ -342,6 +367,11 @@ impl Report {
             integration_removed: self.ends,
         })
     }
+}
+
+/// The devices that recovery could not ask.
+fn skipped(left_out: &LeftOut) -> Option<Finding> {
+    Finding::of(FindingKind::SkippedDevices, left_out.values().cloned())
 }
 
 fn refused_writes(what: String) -> Trouble {

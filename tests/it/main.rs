@@ -37,6 +37,7 @@ mod plans;
 mod preview;
 mod process;
 mod quota;
+mod recovery;
 mod removals;
 mod runs;
 mod schedules;

@@ -52,6 +52,18 @@ fn upstream(place: Place, kind: Kind) -> Came {
         | (Place::Patch(_), Kind::NotFound | Kind::Truncated | Kind::WrongJson | Kind::Empty) => {
             Came::Through("synced")
         }
+        // A device that cannot be asked is left out, and here nobody can be asked.
+        (
+            Place::Attributes,
+            Kind::Reset
+            | Kind::Stall
+            | Kind::NotFound
+            | Kind::Failing
+            | Kind::Html
+            | Kind::Truncated
+            | Kind::WrongJson
+            | Kind::Empty,
+        ) => Came::Through("unchanged"),
         (_, Kind::Unauthorized) | (Place::FalconToken | Place::TailscaleToken, Kind::Forbidden) => {
             paused("authentication")
         }
