@@ -38,9 +38,9 @@ use crate::events::Event;
 use crate::explain;
 use crate::handler::HandlerError;
 use crate::integration::IntegrationId;
-use crate::overview::Overview;
+use crate::overview::{Overview, load};
 use crate::retry::Budget;
-use crate::store::{Integration, Search, StoreError};
+use crate::store::{Search, StoreError};
 use crate::world::{Invocation, World};
 
 pub use call::Call;
@@ -152,30 +152,24 @@ impl Console<'_> {
 
     /// One integration, or all of them, by name.
     async fn overviews(&self, only: Option<&IntegrationId>) -> Result<Vec<Overview>, StoreError> {
-        let store = &self.world.store;
-        let mut integrations: Vec<Integration> = match only {
-            Some(id) => vec![store.integration(id).await?],
-            None => store.integrations().await?,
-        };
-        integrations.sort_by(|a, b| a.id.cmp(&b.id));
-        let of = |integration| Overview::of(integration, &self.world.config, self.frame.now);
-        Ok(integrations.into_iter().map(of).collect())
+        let World { store, config, .. } = self.world;
+        load(store, config, only, self.frame.now).await
     }
 
     /// Their newest changes. The trail is kept by integration, so each is searched.
     async fn records(&self, overviews: &[Overview]) -> Result<Vec<Record>, StoreError> {
         let search = |overview: &Overview| {
             let search = Search {
-                integration: Some(overview.id.clone()),
+                integration: Some(overview.id.to_string().try_into().ok()?),
                 device: None,
                 since: None,
                 until: None,
                 limit: RECORDS,
                 next: None,
             };
-            async move { self.world.store.search_audit(&search).await }
+            Some(async move { self.world.store.search_audit(&search).await })
         };
-        let searches: Vec<_> = overviews.iter().map(search).collect();
+        let searches: Vec<_> = overviews.iter().filter_map(search).collect();
         let pages: Vec<_> = stream::iter(searches)
             .buffered(SEARCHES)
             .try_collect()
@@ -199,10 +193,10 @@ impl Console<'_> {
             ));
         }
         let only = match overviews {
-            [one] => Some(&one.id),
+            [one] => one.id.to_string().try_into().ok(),
             _ => None,
         };
-        let Some(integration) = integration.or(only) else {
+        let Some(integration) = integration.or(only.as_ref()) else {
             return Ok(note("Choose an integration."));
         };
         let answer = Box::pin(explain::explain(
@@ -234,7 +228,7 @@ impl Console<'_> {
 
     async fn check(&self, id: &IntegrationId) -> Result<Vec<Check>, HandlerError> {
         let world = self.world;
-        let others = world.store.integrations().await?;
+        let others = world.store.integrations().await?.readable;
         let integration = world.store.integration(id).await?;
         let deadline = Deadline::new(world.clock.clone(), self.invocation.deadline);
         let budget = Budget::new(world.retries, world.clock.clone(), deadline);

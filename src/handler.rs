@@ -23,8 +23,7 @@ use crate::error::chain;
 use crate::events::{Event, EventError};
 use crate::integration::{IntegrationId, InvalidSettings, SecretName};
 use crate::metrics::{self, Line};
-use crate::overview::since_success;
-use crate::store::{Integration, StoreError};
+use crate::store::{Integration, Integrations, StoreError};
 use crate::sync::{self, Answer};
 use crate::world::{Invocation, World};
 use manage::Request;
@@ -116,11 +115,16 @@ async fn serve(
     }
     match command? {
         Command::SyncAll => {
-            let mut enabled = world.store.integrations().await?;
-            enabled.retain(Integration::wants_runs);
-            measure_tick(world, &enabled);
-            let enabled = enabled.into_iter().map(|integration| integration.id);
-            sync_each(world, enabled.collect(), "schedule", invocation).await
+            let mut all = world.store.integrations().await?;
+            all.readable.retain(Integration::wants_runs);
+            measure_tick(world, &all);
+            let enabled = all.readable.into_iter().map(|integration| integration.id);
+            let mut answer = sync_each(world, enabled.collect(), "schedule", invocation).await?;
+            if !all.unreadable.is_empty() {
+                let names = all.unreadable.iter().map(|item| item.id.as_str());
+                answer["unreadable"] = names.collect();
+            }
+            Ok(answer)
         }
         Command::Sync(wish) => sync_one(world, &wish, invocation).await,
         Command::SecretChanged { names } => secret_changed(world, &names, invocation).await,
@@ -164,14 +168,24 @@ async fn serve(
     }
 }
 
-/// A tick of the schedule as metrics. It tells of the integrations even where there is none, so that an alarm can go by
-/// the lack of ticks.
-fn measure_tick(world: &World, enabled: &[Integration]) {
+/// A tick of the schedule as metrics, emitted even with no integration, so that an alarm can detect missing ticks.
+/// `integrations` are the enabled ones; one that cannot be read counts as enabled and failing.
+fn measure_tick(world: &World, integrations: &Integrations) {
     let now = world.clock.now();
-    let longest = enabled
+    let Integrations {
+        readable: enabled,
+        unreadable,
+    } = integrations;
+    let staying = enabled
         .iter()
-        .filter(|integration| integration.removal.is_none())
-        .map(|integration| since_success(integration, integration.status.as_ref(), now))
+        .filter(|integration| integration.removal.is_none());
+    let longest = staying
+        .map(|integration| integration.seconds_since_success(integration.status.as_ref(), now))
+        .chain(
+            unreadable
+                .iter()
+                .map(|item| item.seconds_since_success(now)),
+        )
         .max();
     let paused = |one: &Integration| one.pause.as_ref().is_some_and(|pause| now < pause.until);
     let held = |one: &Integration| {
@@ -180,7 +194,8 @@ fn measure_tick(world: &World, enabled: &[Integration]) {
     };
     world.metrics.put(
         &Line::of_function(now)
-            .with(metrics::INTEGRATIONS, enabled.len())
+            .with(metrics::INTEGRATIONS, enabled.len() + unreadable.len())
+            .with(metrics::FAILED, unreadable.len())
             .with(metrics::PAUSED, u64::from(enabled.iter().any(paused)))
             .with(metrics::HELD, u64::from(enabled.iter().any(held)))
             .with(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
@@ -194,6 +209,7 @@ async fn of_integrations(
 ) -> Result<Vec<IntegrationId>, StoreError> {
     let all = world.store.integrations().await?;
     Ok(all
+        .readable
         .into_iter()
         .filter(wanted)
         .map(|integration| integration.id)

@@ -72,16 +72,16 @@ metrics! {
     PAUSED = "Paused", "Count";
     /// 1 while removals wait, else 0.
     HELD = "Held", "Count";
-    /// 1 of a run that failed, else 0.
+    /// 1 of a run that failed, else 0. Of a tick: the integrations whose item cannot be read.
     FAILED = "Failed", "Count";
     /// 1 of a run that did all that it should, else 0.
     SUCCESS = "Success", "Count";
     /// What is left of Falcon's quota of requests a minute, as its latest answer says.
     FALCON_QUOTA_REMAINING = "FalconQuotaRemaining", "Count";
     /// How long ago the last success was, or the last change of the settings, whichever was later. Of a tick: the longest
-    /// of all enabled integrations.
+    /// of all enabled integrations, those that cannot be read included.
     SECONDS_SINCE_SUCCESS = "SecondsSinceSuccess", "Seconds";
-    /// Enabled integrations, at each tick of the schedule.
+    /// Enabled integrations, at each tick of the schedule, those that cannot be read included.
     INTEGRATIONS = "Integrations", "Count";
 }
 

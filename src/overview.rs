@@ -6,14 +6,16 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use crate::config::Config;
 use crate::domain::pause::Pause;
 use crate::domain::removal::Removal;
 use crate::domain::state::SyncState;
 use crate::domain::status::Status;
+use crate::error::chain;
 use crate::integration::{IntegrationId, Settings};
-use crate::store::{Integration, Lease};
+use crate::store::{Integration, Integrations, Lease, Store, StoreError, UnreadableItem};
 
 pub use text::text;
 pub(crate) use text::{distance, moment};
@@ -25,8 +27,8 @@ pub struct Overview {
     /// Its settings, where they can be used.
     #[serde(flatten)]
     pub settings: Option<Settings>,
-    /// Its name.
-    pub id: IntegrationId,
+    /// Its name. Of an item that cannot be read it may be no valid one.
+    pub id: SmolStr,
     /// In one word.
     pub state: State,
     /// Counts the changes of its settings, from 1.
@@ -53,14 +55,9 @@ pub struct Overview {
     pub next_sync: Option<Timestamp>,
     /// Whether there was no attempt for two intervals.
     pub overdue: bool,
-}
-
-/// For how many seconds an integration has had no success: since the last one, or since its settings were changed, if that
-/// was later. `status` is the latest, which need not be stored yet.
-pub fn since_success(integration: &Integration, status: Option<&Status>, now: Timestamp) -> u64 {
-    let success = status.and_then(|status| status.last_success);
-    let since = success.max(integration.config_updated).unwrap_or(now);
-    u64::try_from(now.duration_since(since).as_secs()).unwrap_or(0)
+    /// What this version cannot read of its item, each with its path and the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
 }
 
 /// How an integration is, in one word; stable names.
@@ -102,7 +99,7 @@ impl Overview {
         let tried = integration.status.as_ref().map(|status| status.last_sync);
         let next = tried.map_or(now, |tried| after(tried, 1).max(now));
         Self {
-            id: integration.id,
+            id: integration.id.as_str().into(),
             state,
             config_version: integration.config_version,
             config_updated: integration.config_updated,
@@ -120,7 +117,49 @@ impl Overview {
             pause,
             removal: integration.removal,
             lease: integration.lease.filter(|lease| now < lease.until),
+            unreadable: integration.unreadable,
         }
+    }
+
+    /// An integration whose item cannot be read. Nothing syncs it, so it is failing.
+    pub fn of_unreadable(item: &UnreadableItem) -> Self {
+        Self {
+            settings: None,
+            id: item.id.clone(),
+            state: State::After(SyncState::Failing),
+            config_version: 0,
+            config_updated: None,
+            config_updated_by: None,
+            settings_error: None,
+            status: None,
+            pause: None,
+            lease: None,
+            removal: None,
+            next_sync: None,
+            overdue: false,
+            unreadable: vec![chain(item)],
+        }
+    }
+
+    /// All of these, by name.
+    pub fn of_all(integrations: Integrations, config: &Config, now: Timestamp) -> Vec<Self> {
+        let Integrations {
+            readable,
+            unreadable,
+        } = integrations;
+        let readable = readable
+            .into_iter()
+            .map(|integration| Self::of(integration, config, now));
+        let mut overviews: Vec<Self> = readable
+            .chain(unreadable.iter().map(Self::of_unreadable))
+            .collect();
+        overviews.sort_by(|a, b| a.id.cmp(&b.id));
+        overviews
+    }
+
+    /// Whether its item can be read, all in all.
+    pub fn is_readable(&self) -> bool {
+        self.settings.is_some() || self.settings_error.is_some()
     }
 }
 
@@ -131,12 +170,36 @@ impl State {
             Self::Removing
         } else if !integration.wants_runs() {
             Self::Disabled
+        } else if integration.status.is_none() && !integration.unreadable.is_empty() {
+            // Its status was dropped: until the next run nobody knows better.
+            Self::After(SyncState::Failing)
         } else {
             outcome
                 .and_then(SyncState::after)
                 .map_or(Self::New, Self::After)
         }
     }
+}
+
+/// One integration, or all of them, by name. One that cannot be read is among them, as failing.
+///
+/// # Errors
+/// [`StoreError::NoIntegration`], or DynamoDB's.
+pub async fn load(
+    store: &Store,
+    config: &Config,
+    id: Option<&IntegrationId>,
+    now: Timestamp,
+) -> Result<Vec<Overview>, StoreError> {
+    let Some(id) = id else {
+        let integrations = store.integrations().await?;
+        return Ok(Overview::of_all(integrations, config, now));
+    };
+    Ok(vec![match store.integration(id).await {
+        Ok(integration) => Overview::of(integration, config, now),
+        Err(StoreError::Unreadable(item)) => Overview::of_unreadable(&item),
+        Err(error) => return Err(error),
+    }])
 }
 
 /// All integrations in numbers.

@@ -56,7 +56,7 @@ pub async fn sync(
         let (report, finished) = if let Some(report) = run.at_rest().await {
             (report, run.leave().await?)
         } else {
-            let report = work(&run).await;
+            let report = work(&run).await.telling(&run.integration.unreadable);
             let finished = run.finish(&report).await?;
             (report, finished)
         };
@@ -85,7 +85,7 @@ async fn preview(
         Ok(decided) => Report::planned(decided),
         Err(failure) => Report::failed(failure),
     };
-    run.answer(report)
+    run.answer(report.telling(&run.integration.unreadable))
 }
 
 async fn work(run: &Run<'_>) -> Report {

@@ -31,7 +31,7 @@ pub(super) fn form(
                 label { "Integration"
                     select name="integration" {
                         @for one in overviews {
-                            option value=(one.id) selected[chosen == Some(&one.id)] { (one.id) }
+                            option value=(one.id) selected[chosen.is_some_and(|id| id.as_str() == one.id)] { (one.id) }
                         }
                     }
                 }

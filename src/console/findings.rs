@@ -49,9 +49,10 @@ pub(super) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
 
 fn mood(kind: FindingKind) -> Mood {
     match kind {
-        FindingKind::LostIdentity | FindingKind::RefusedWrites | FindingKind::SkippedDevices => {
-            Mood::Failing
-        }
+        FindingKind::LostIdentity
+        | FindingKind::RefusedWrites
+        | FindingKind::SkippedDevices
+        | FindingKind::UnreadableState => Mood::Failing,
         FindingKind::SuspiciousObservation | FindingKind::HeldRemovals => Mood::Held,
         _ => Mood::Off,
     }
@@ -68,6 +69,7 @@ fn title(kind: FindingKind) -> &'static str {
         FindingKind::PlaceholderSerials => "with a serial that is none",
         FindingKind::SharedSerials => "serials shared by live hosts",
         FindingKind::InvalidScores => "invalid scores",
+        FindingKind::UnreadableState => "of its state unreadable and dropped",
         FindingKind::SkippedDevices => "left out, since they cannot be asked",
         FindingKind::RefusedWrites => "refused writes",
         FindingKind::HeldRemovals => "held removals",

@@ -108,10 +108,10 @@ fn row(frame: &Frame<'_>, one: &Overview) -> Markup {
                 @if one.lease.is_some() { div.fps-m { "running now" } }
             }
             @if frame.buttons {
-                td.fps-row { div.fps-b {
+                td.fps-row { @if one.is_readable() { div.fps-b {
                     (frame.button("Sync now", "sync", &one.id, Some(&format!("Sync {} now?", one.id))))
                     (frame.button("Check", "check", &one.id, None))
-                } }
+                } } }
             }
         }
         @if !troubles.is_empty() {
@@ -125,6 +125,14 @@ fn row(frame: &Frame<'_>, one: &Overview) -> Markup {
 /// What is wrong, and until when.
 fn troubles(frame: &Frame<'_>, one: &Overview) -> Vec<(Mood, Markup)> {
     let mut troubles = Vec::new();
+    for unreadable in &one.unreadable {
+        let what = if one.is_readable() {
+            html! { "A part of its state cannot be read, and is dropped: " (cut(unreadable)) }
+        } else {
+            html! { (cut(unreadable)) }
+        };
+        troubles.push((Mood::Failing, what));
+    }
     if let Some(error) = &one.settings_error {
         troubles.push((
             Mood::Failing,

@@ -11,7 +11,6 @@ use super::call::Context;
 use crate::domain::state::SyncState;
 use crate::domain::status::RunOutcome;
 use crate::error::plain;
-use crate::integration::IntegrationId;
 use crate::overview::{State, distance};
 
 /// No text is shown longer than that; a hostile one could be.
@@ -96,7 +95,7 @@ impl Frame<'_> {
         &self,
         label: &str,
         action: &str,
-        integration: &IntegrationId,
+        integration: &str,
         confirmation: Option<&str>,
     ) -> Markup {
         let parameters = json!({ "action": action, "integration": integration }).to_string();

@@ -8,6 +8,7 @@ use super::call::Context;
 use super::*;
 use crate::config::Config;
 use crate::domain::explanation::Explanation;
+use crate::store::Integration;
 
 /// Every place in which a text of others is shown holds this one.
 fn everything(text: &str) -> [String; 6] {
@@ -31,7 +32,7 @@ fn everything(text: &str) -> [String; 6] {
         findings::view(&frame, &overviews),
         audit::view(&frame, &[record], true),
         explained::form(&frame, &overviews, None, Some(&device), Some(&answered)),
-        checks::view(&overviews[0].id, &checks),
+        checks::view(&"corp".to_owned().try_into().unwrap(), &checks),
         note(text),
     ]
     .map(|body| page::page(&frame, &body))
@@ -63,6 +64,7 @@ fn overview(text: &str, now: Timestamp) -> Overview {
         lease: None,
         removal: None,
         pending: crate::domain::pending::Pending::default(),
+        unreadable: vec![text.to_owned()],
     };
     Overview::of(integration, &Config::from_lookup(variables).unwrap(), now)
 }

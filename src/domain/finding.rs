@@ -39,6 +39,8 @@ pub enum FindingKind {
     SharedSerials,
     /// Assessments whose score is not a whole number from 0 to 100.
     InvalidScores,
+    /// Parts of the integration's state that this version cannot read.
+    UnreadableState,
     /// Devices that Tailscale could not be asked about, so that the run left them out.
     SkippedDevices,
     /// Attributes that Tailscale refused to write.
@@ -95,6 +97,10 @@ impl FindingKind {
             Self::InvalidScores => {
                 "Falcon answered a score that is not a whole number from 0 to 100; it counts as no assessment. Report it \
                  to CrowdStrike if it stays."
+            }
+            Self::UnreadableState => {
+                "Another version of the function wrote it, or somebody edited the item. It counts as absent; status and pause \
+                 are written anew by the run, the rest by the next `make update`."
             }
             Self::SkippedDevices => {
                 "An earlier run may have written to these devices, and Tailscale could not be asked what they hold, so they \

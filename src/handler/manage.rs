@@ -44,7 +44,7 @@ impl<'a> Request<'a> {
         check: bool,
     ) -> Result<Value, HandlerError> {
         self.world.config.accept(settings)?;
-        let others = self.world.store.integrations().await?;
+        let others = self.world.store.integrations().await?.readable;
         refuse_collision(settings, &others, "integration")?;
         let checks = if check {
             Some(self.connectable(settings, &others).await?)
@@ -120,7 +120,7 @@ impl<'a> Request<'a> {
                 "sync": "not requested: nothing differs from what is stored",
             }));
         }
-        let others = self.world.store.integrations().await?;
+        let others = self.world.store.integrations().await?.readable;
         refuse_collision(&settings, &others, "changes")?;
         let now = self.world.clock.now();
         let next = version + 1;
@@ -215,7 +215,7 @@ impl<'a> Request<'a> {
 
     /// Whether a stored integration can work. Writes nothing.
     pub(super) async fn check(&self, id: &IntegrationId) -> Result<Value, HandlerError> {
-        let others = self.world.store.integrations().await?;
+        let others = self.world.store.integrations().await?.readable;
         let integration = self.world.store.integration(id).await?;
         let checks = match &integration.settings {
             Ok(settings) => check::check(self.world, settings, &others, &self.budget()).await?,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::HandlerError;
 use crate::command::Format;
 use crate::integration::IntegrationId;
-use crate::overview::{Overview, Summary, text};
+use crate::overview::{self, Summary, text};
 use crate::world::World;
 
 /// One integration, or all of them with their numbers.
@@ -14,15 +14,8 @@ pub(super) async fn status(
     id: Option<&IntegrationId>,
     format: Format,
 ) -> Result<Value, HandlerError> {
-    let integrations = match id {
-        Some(id) => vec![world.store.integration(id).await?],
-        None => world.store.integrations().await?,
-    };
     let now = world.clock.now();
-    let mut overviews: Vec<Overview> = integrations
-        .into_iter()
-        .map(|integration| Overview::of(integration, &world.config, now))
-        .collect();
+    let mut overviews = overview::load(&world.store, &world.config, id, now).await?;
     if format == Format::Text {
         return Ok(text(&overviews, now).into());
     }

@@ -52,6 +52,12 @@ fn one(text: &mut String, overview: &Overview, now: Timestamp) -> fmt::Result {
         (None, Some(error)) => line(text, "settings", error)?,
         (None, None) => {}
     }
+    for unreadable in &overview.unreadable {
+        line(text, "unreadable", unreadable)?;
+    }
+    if !overview.is_readable() {
+        return line(text, "next sync", "never, until the item is mended");
+    }
     match &overview.status {
         Some(status) => runs(text, status, now)?,
         None => line(text, "last sync", "none yet")?,

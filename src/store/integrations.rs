@@ -1,22 +1,26 @@
 //! The integrations: their settings, each change of which comes with its audit record, and what runs leave behind.
 
 use std::collections::HashMap;
+use std::error::Error as StdError;
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValue, TransactWriteItem, Update};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_dynamo::{from_item, to_attribute_value, to_item};
 use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
+use smol_str::SmolStr;
 
 use super::lease::{Lease, still_at, unmet};
-use super::{Store, StoreError, Transacted, call, decode, listed, refused, settled};
+use super::{Store, StoreError, Transacted, call, decode, listed, refused, settled, unread};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
 use crate::domain::pending::Pending;
 use crate::domain::removal::Removal;
 use crate::domain::status::Status;
-use crate::error::chain;
+use crate::error::{chain, name, said};
 use crate::integration::{IntegrationId, InvalidSettings, Settings};
 
 /// An integration as it is stored.
@@ -45,6 +49,31 @@ pub struct Integration {
     pub removal: Option<Removal>,
     /// What runs were about to write and have not recorded.
     pub pending: Pending,
+    /// What this version could not read of the attributes that no decision rests on, each with its path and the reason. It
+    /// counts as absent; the next run writes the status anew.
+    pub unreadable: Vec<String>,
+}
+
+/// All integrations.
+#[derive(Debug, Default)]
+pub struct Integrations {
+    /// Those that can be read, by name.
+    pub readable: Vec<Integration>,
+    /// The others. Nothing syncs them until a person mends them.
+    pub unreadable: Vec<UnreadableItem>,
+}
+
+/// An item of the integrations table that this version cannot read: another version wrote it, or a person edited it.
+#[derive(Debug, thiserror::Error)]
+#[error("integration {id:?}: its item in the integrations table cannot be read")]
+pub struct UnreadableItem {
+    /// The item's key, cleaned for display. It may be no valid name.
+    pub id: SmolStr,
+    /// The last success, or the last change of the settings if that was later, as far as the item tells.
+    pub last_good: Option<Timestamp>,
+    /// The path and the reason.
+    #[source]
+    source: Box<dyn StdError + Send + Sync>,
 }
 
 /// New settings of an integration.
@@ -62,22 +91,23 @@ pub struct Rewrite<'a> {
     pub audit: &'a audit::Record,
 }
 
-/// The attributes of the item that are no settings.
+/// The attributes of the item that are no settings, and that decide what a run may do.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kept {
     id: IntegrationId,
     #[serde(default)]
     config_version: u64,
-    config_updated: Option<Timestamp>,
-    config_updated_by: Option<String>,
-    status: Option<Status>,
-    pause: Option<Pause>,
     lease: Option<Lease>,
     removal: Option<Removal>,
     #[serde(default)]
     pending: Pending,
 }
+
+/// Maximum characters of an item's key that are shown.
+const ID_CHARS: usize = 64;
+/// Maximum characters of the reason why something cannot be read.
+const REASON_CHARS: usize = 400;
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -98,25 +128,116 @@ impl Integration {
         self.removal.is_some() || self.settings.as_ref().map_or(true, |s| s.enabled)
     }
 
-    pub(super) fn from_item(item: Item, operation: &'static str) -> Result<Self, StoreError> {
-        let kept: Kept = from_item(item.clone()).map_err(decode(operation))?;
+    /// Reads an item. What no decision rests on (status, pause, who changed it and when) is dropped where it cannot be read.
+    pub(super) fn from_item(item: Item) -> Result<Self, UnreadableItem> {
+        let id = item.get("id").and_then(|id| id.as_s().ok());
+        let id = id.map_or_else(SmolStr::default, |id| name(id, ID_CHARS));
         // Through JSON, so that the message for a hand-edited setting is the one that `connect` gives.
-        let mut stored: Map<String, Value> = from_item(item).map_err(decode(operation))?;
+        let mut stored: Map<String, Value> = from_item(item).map_err(|error| UnreadableItem {
+            id: id.clone(),
+            last_good: None,
+            source: said(&error.to_string(), REASON_CHARS).into(),
+        })?;
+        let own = stored
+            .iter()
+            .filter(|(name, _)| *name == "id" || OWN_ATTRIBUTES.contains(&name.as_str()));
+        let mut own: Map<String, Value> =
+            own.map(|(n, value)| (n.clone(), value.clone())).collect();
         stored.retain(|name, _| !OWN_ATTRIBUTES.contains(&name.as_str()));
+        let last_good = last_good(&own);
+
+        let mut unreadable = Vec::new();
+        let status = take_optional(&mut own, "status", &mut unreadable);
+        let pause = take_optional(&mut own, "pause", &mut unreadable);
+        let config_updated = take_optional(&mut own, "configUpdated", &mut unreadable);
+        let config_updated_by = take_optional(&mut own, "configUpdatedBy", &mut unreadable);
+        let kept: Kept = serde_path_to_error::deserialize(Value::Object(own)).map_err(|error| {
+            UnreadableItem {
+                id: id.clone(),
+                last_good,
+                source: at_path("", &error).into(),
+            }
+        })?;
+        if !unreadable.is_empty() {
+            tracing::warn!(
+                integration = %kept.id,
+                unreadable = unreadable.join("; "),
+                "a part of the integration's state cannot be read and is dropped"
+            );
+        }
         Ok(Self {
             settings: Settings::parse(stored.clone().into(), "integration"),
             stored,
             id: kept.id,
             config_version: kept.config_version,
-            config_updated: kept.config_updated,
-            config_updated_by: kept.config_updated_by,
-            status: kept.status,
-            pause: kept.pause,
+            config_updated,
+            config_updated_by,
+            status,
+            pause,
             lease: kept.lease,
             removal: kept.removal,
             pending: kept.pending,
+            unreadable,
         })
     }
+
+    /// Seconds without a success: since the last one, or since the settings were changed, if that was later. `status` is
+    /// the latest, which need not be stored yet.
+    pub fn seconds_since_success(&self, status: Option<&Status>, now: Timestamp) -> u64 {
+        let success = status.and_then(|status| status.last_success);
+        seconds_since(success.max(self.config_updated).unwrap_or(now), now)
+    }
+}
+
+impl UnreadableItem {
+    /// Seconds without a success, as far as the item tells; of an item that tells nothing, all of them.
+    pub fn seconds_since_success(&self, now: Timestamp) -> u64 {
+        seconds_since(self.last_good.unwrap_or(Timestamp::UNIX_EPOCH), now)
+    }
+}
+
+fn seconds_since(time: Timestamp, now: Timestamp) -> u64 {
+    u64::try_from(now.duration_since(time).as_secs()).unwrap_or(0)
+}
+
+/// Takes an attribute that a run can do without. A field of it that cannot be read is dropped and told; if the rest cannot
+/// be read without that field, so is the attribute.
+fn take_optional<T: DeserializeOwned>(
+    item: &mut Map<String, Value>,
+    name: &str,
+    unreadable: &mut Vec<String>,
+) -> Option<T> {
+    let mut value = item.remove(name).filter(|value| !value.is_null())?;
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        unreadable.push(at_path(name, &error));
+        let Some(Segment::Map { key: field }) = error.path().iter().next() else {
+            return None;
+        };
+        value.as_object_mut()?.remove(field)?;
+    }
+}
+
+/// The latest time at which all was well, of an item that may be anything.
+fn last_good(item: &Map<String, Value>) -> Option<Timestamp> {
+    let success = item
+        .get("status")
+        .and_then(|status| status.get("lastSuccess"));
+    let times = success.into_iter().chain(item.get("configUpdated"));
+    times.filter_map(|time| time.as_str()?.parse().ok()).max()
+}
+
+/// An error with its path in the item. It quotes what is stored.
+fn at_path(attribute: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let path = match (attribute, error.path().to_string()) {
+        ("", path) => path,
+        (attribute, path) if path == "." => attribute.to_owned(),
+        (attribute, path) => format!("{attribute}.{path}"),
+    };
+    said(&format!("{path}: {}", error.inner()), REASON_CHARS)
 }
 
 impl Store {
@@ -138,15 +259,14 @@ impl Store {
         let item = answer.item.ok_or_else(|| StoreError::NoIntegration {
             integration: id.to_string(),
         })?;
-        Integration::from_item(item, OPERATION)
+        Ok(Integration::from_item(item)?)
     }
 
-    /// All integrations, by name. An item that somebody edited beyond recognition is reported in the log and left out:
-    /// it must not keep the others from running.
+    /// All integrations. An item that cannot be read does not keep the others from running; it is told of in the log.
     ///
     /// # Errors
     /// DynamoDB's.
-    pub async fn integrations(&self) -> Result<Vec<Integration>, StoreError> {
+    pub async fn integrations(&self) -> Result<Integrations, StoreError> {
         const OPERATION: &str = "list the integrations";
         let mut pages = self
             .client
@@ -155,22 +275,25 @@ impl Store {
             .consistent_read(true)
             .into_paginator()
             .send();
-        let mut all = Vec::new();
+        let mut all = Integrations::default();
         while let Some(page) = pages.next().await {
             let page = page.map_err(refused(OPERATION))?;
             for item in listed(page.items, OPERATION)? {
-                match Integration::from_item(item, OPERATION) {
-                    Ok(integration) => all.push(integration),
+                match Integration::from_item(item) {
+                    Ok(integration) => all.readable.push(integration),
                     Err(error) => {
                         tracing::error!(
+                            integration = %error.id,
                             error = chain(&error),
-                            "an item of the integrations table is left out"
+                            "an item of the integrations table cannot be read"
                         );
+                        all.unreadable.push(error);
                     }
                 }
             }
         }
-        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all.readable.sort_by(|a, b| a.id.cmp(&b.id));
+        all.unreadable.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
     }
 
@@ -324,7 +447,10 @@ impl Store {
             .expression_attribute_values(":one", number(1))
             .return_values(ReturnValue::AllNew);
         match settled(|| request.clone().send()).await {
-            Ok(answer) => Integration::from_item(answer.attributes.unwrap_or_default(), OPERATION),
+            Ok(answer) => {
+                let item = answer.attributes.ok_or_else(|| unread(OPERATION))?;
+                Ok(Integration::from_item(item)?)
+            }
             Err(error) => {
                 unmet(error, OPERATION)?;
                 Err(StoreError::NoIntegration {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_dynamo::to_attribute_value;
 
 use super::integrations::{Integration, Item};
-use super::{Store, StoreError, Transacted, call, decode, refused, settled};
+use super::{Store, StoreError, Transacted, call, decode, refused, settled, unread};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::pause::Pause;
@@ -94,14 +94,18 @@ impl Store {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match settled(|| request.clone().send()).await {
             Ok(answer) => {
-                let item = answer.attributes.unwrap_or_default();
-                Integration::from_item(item, OPERATION).map(Some)
+                let item = answer.attributes.ok_or_else(|| unread(OPERATION))?;
+                Ok(Some(Integration::from_item(item)?))
             }
             Err(error) => match unmet(error, OPERATION)? {
                 None => Err(StoreError::NoIntegration {
                     integration: id.to_string(),
                 }),
-                Some(_) => Ok(None),
+                Some(item) => {
+                    // A lease that cannot be read is nobody's, and does not end by itself.
+                    Integration::from_item(item)?;
+                    Ok(None)
+                }
             },
         }
     }
@@ -111,9 +115,8 @@ impl Store {
     /// # Errors
     /// DynamoDB's.
     pub async fn finish(&self, finish: &Finish<'_>) -> Result<Finished, StoreError> {
-        const OPERATION: &str = "record the run";
         let release = self.write_finish(finish, true).await?;
-        let finished = outcome(release, finish.owner, OPERATION);
+        let finished = outcome(release, finish.owner);
         if finished != Finished::SettingsChanged {
             return Ok(finished);
         }
@@ -205,7 +208,7 @@ impl Store {
             Ok(_) => Ok(()),
             Err(error) => Err(unmet(error, OPERATION)?),
         };
-        Ok(outcome(released, owner, OPERATION))
+        Ok(outcome(released, owner))
     }
 
     /// Ends a removal: the integration goes, lease and all, with the record of it, or neither.
@@ -279,12 +282,12 @@ pub(super) fn still_at(
 }
 
 /// What became of giving a lease back, by the item as it was where that did not come about.
-fn outcome(released: Result<(), Option<Item>>, owner: &str, operation: &'static str) -> Finished {
+fn outcome(released: Result<(), Option<Item>>, owner: &str) -> Finished {
     let Err(present) = released else {
         return Finished::Released;
     };
     let lease = present
-        .and_then(|item| Integration::from_item(item, operation).ok())
+        .and_then(|item| Integration::from_item(item).ok())
         .and_then(|integration| integration.lease);
     if lease.is_some_and(|lease| lease.owner == owner) {
         Finished::SettingsChanged

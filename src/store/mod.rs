@@ -26,7 +26,7 @@ use crate::integration::IntegrationId;
 use integrations::Item;
 
 pub use audit::{Page, Search};
-pub use integrations::{Integration, Rewrite};
+pub use integrations::{Integration, Integrations, Rewrite, UnreadableItem};
 pub use lease::{Finish, Finished, Lease};
 pub use nodes::MAX_CHANGES;
 pub use pending::Claim;
@@ -72,6 +72,9 @@ pub enum StoreError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// An integration's item cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableItem),
     /// An item is not what this program writes; somebody edited it.
     #[error("an item of {operation} does not decode")]
     Decode {
@@ -93,6 +96,10 @@ impl StoreError {
             Self::Overtaken { .. } => "the next run goes on",
             Self::Call { .. } => {
                 "the next run goes on; if it stays, see the AWS Health Dashboard and the function's role"
+            }
+            Self::Unreadable { .. } => {
+                "mend the item, or delete it and connect the integration again: another version of the function wrote it, or \
+                 somebody edited it"
             }
             Self::Decode { .. } => "mend or delete the item: somebody has edited it by hand",
         }

@@ -204,6 +204,15 @@ impl Report {
         self
     }
 
+    /// The same, of an integration of whose state this could not be read.
+    #[must_use]
+    pub(super) fn telling(mut self, unreadable: &[String]) -> Self {
+        let unreadable = unreadable.iter().cloned();
+        let finding = Finding::of(FindingKind::UnreadableState, unreadable);
+        self.findings.extend(finding);
+        self
+    }
+
     /// The same, where another run had the last word.
     #[must_use]
     pub(super) fn overtaken(mut self) -> Self {

@@ -45,8 +45,7 @@ pub(super) async fn settle(run: &Run<'_>) -> Result<LeftOut, Failure> {
         let mut is_settled = true;
         for changes in open.chunks(AT_ONCE) {
             if left_out.len() >= MAX_UNANSWERED {
-                let not_asked = changes.iter().map(|change| not_asked(change));
-                left_out.extend(not_asked);
+                left_out.extend(changes.iter().map(not_asked));
                 is_settled = false;
                 continue;
             }

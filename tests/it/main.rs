@@ -46,4 +46,5 @@ mod soak;
 mod status;
 mod transitions;
 mod trouble;
+mod unreadable;
 mod world;

@@ -366,24 +366,6 @@ async fn a_run_that_would_outlive_its_function_stops_in_time_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_item_edited_beyond_recognition_does_not_stop_the_others() {
-    use aws_sdk_dynamodb::types::AttributeValue;
-    let stage = Stage::synced().await;
-    for id in ["Not An Id", "wreck"] {
-        stage
-            .tables
-            .put_item()
-            .table_name("integrations")
-            .item("id", AttributeValue::S(id.to_owned()))
-            .item("configVersion", AttributeValue::S("seven".to_owned()))
-            .send()
-            .await
-            .unwrap();
-    }
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-}
-
-#[tokio::test]
 async fn a_lease_that_was_left_behind_ends_by_itself() {
     let stage = Stage::synced().await;
     let now = stage.world.clock.now();

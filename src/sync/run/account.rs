@@ -14,7 +14,6 @@ use crate::domain::status::{LastChange, RunOutcome, Status};
 use crate::error::{ErrorKind, Side, chain};
 use crate::events::Event;
 use crate::metrics;
-use crate::overview::since_success;
 use crate::store::StoreError;
 use crate::sync::answer::Answer;
 use crate::sync::report::Report;
@@ -165,7 +164,8 @@ impl Run<'_> {
             .with(metrics::SUCCESS, u64::from(report.outcome.is_success()))
             .with(
                 metrics::SECONDS_SINCE_SUCCESS,
-                since_success(&self.integration, Some(status), self.world.clock.now()),
+                self.integration
+                    .seconds_since_success(Some(status), self.world.clock.now()),
             );
         if let Some(counts) = report.counts {
             line = line
@@ -185,7 +185,8 @@ impl Run<'_> {
     /// A pause that was found in force, as metrics: so that an alarm lasts as long as it does.
     pub(super) fn measure_pause(&self) {
         let status = self.integration.status.as_ref();
-        let since = since_success(&self.integration, status, self.world.clock.now());
+        let now = self.world.clock.now();
+        let since = self.integration.seconds_since_success(status, now);
         let line = self.measured(RunOutcome::Paused);
         self.world.metrics.put(
             &line

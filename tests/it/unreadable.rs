@@ -1,0 +1,276 @@
+//! Items that another version of the function wrote, or that somebody edited: what cannot be read is told, and stops no
+//! more than it must.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use falcon_posture_sync::handler::HandlerError;
+use falcon_posture_sync::store::StoreError;
+use serde_json::{Value, json};
+
+use crate::runs::finding;
+use crate::world::{Stage, chain};
+
+const STRANGE: &str = "a word of the next version";
+
+fn strange() -> AttributeValue {
+    AttributeValue::S(STRANGE.to_owned())
+}
+
+/// Changes what stands at a path in the item of `corp`.
+async fn spoil(stage: &Stage, path: &[&str], value: AttributeValue) {
+    let names: Vec<String> = (0..path.len()).map(|n| format!("#p{n}")).collect();
+    let update = stage
+        .tables
+        .update_item()
+        .table_name("integrations")
+        .key("id", AttributeValue::S("corp".to_owned()))
+        .update_expression(format!("SET {} = :value", names.join(".")))
+        .expression_attribute_values(":value", value);
+    let names = names.into_iter().zip(path);
+    let update = names.fold(update, |update, (name, attribute)| {
+        update.expression_attribute_names(name, *attribute)
+    });
+    update.send().await.unwrap();
+}
+
+async fn status(stage: &Stage) -> Value {
+    stage
+        .ask(json!({"command": "status", "integration": "corp"}))
+        .await
+}
+
+fn tells(answer: &Value) -> Option<&Value> {
+    let findings = answer["findings"].as_array().unwrap();
+    findings
+        .iter()
+        .find(|finding| finding["kind"] == "unreadableState")
+}
+
+/// A sync that carries over a score which fell just before.
+async fn assert_synced(stage: &Stage, what: &str) -> Value {
+    let aid = stage.items("nodes").await[3]["aid"].clone();
+    let aid = aid.as_str().unwrap();
+    let score = stage.sims.falcon().scores("corp").unwrap()[aid]
+        .as_u64()
+        .unwrap();
+    let falcon = stage.sims.falcon();
+    falcon.set_score("corp", aid, (score + 50) % 101).unwrap();
+    let answer = stage.sync().await;
+    assert_eq!(
+        (&answer["outcome"], &answer["written"]),
+        (&json!("synced"), &json!(1)),
+        "{what}: {answer:#}"
+    );
+    assert_eq!(stage.scores(), stage.expected(), "{what}");
+    stage.assert_sound().await;
+    answer
+}
+
+/// Whichever field of the status it is: the field is dropped, what can do without it is kept, and the run goes on.
+#[tokio::test]
+async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
+    let stage = Stage::synced().await;
+    stage.sync().await;
+    let fields = stage.corp().await["status"].clone();
+    let mut told = 0;
+    for field in fields.as_object().unwrap().keys() {
+        let success = stage.corp().await["status"]["lastSuccess"].clone();
+        spoil(&stage, &["status", field], strange()).await;
+        let shown = status(&stage).await;
+        let kept = shown["status"]["lastSuccess"] == success;
+        let answer = assert_synced(&stage, field).await;
+        // These hold any text.
+        if ["runId", "error"].contains(&field.as_str()) {
+            assert!(tells(&answer).is_none(), "{field}");
+            continue;
+        }
+        told += 1;
+        let path = format!("status.{field}");
+        let unreadable = shown["unreadable"][0].as_str().unwrap_or_default();
+        assert!(unreadable.starts_with(&path), "{shown:#}");
+        assert_eq!(
+            shown["status"].is_null(),
+            shown["state"] == "failing",
+            "{shown:#}"
+        );
+        assert_eq!(
+            shown["status"].is_object() && field != "lastSuccess",
+            kept,
+            "{field}: {shown:#}"
+        );
+        let example = finding(&answer, "unreadableState")["examples"][0].clone();
+        assert!(example.as_str().unwrap().starts_with(&path), "{example}");
+        assert!(tells(&stage.sync().await).is_none(), "{field}: once");
+        assert!(status(&stage).await.get("unreadable").is_none());
+    }
+    assert!(told > 15, "{told}");
+}
+
+#[tokio::test]
+async fn words_of_another_version_cost_no_more_than_their_field() {
+    let stage = Stage::synced().await;
+    let finding = json!({"kind": STRANGE, "count": 1, "examples": [], "remedy": ""});
+    let last = stage.corp().await["status"]["history"][0].clone();
+    let mut run = last.clone();
+    run["outcome"] = STRANGE.into();
+    for (path, value) in [
+        ("findings", json!([finding])),
+        ("history", json!([run, last])),
+        ("announced", json!(STRANGE)),
+        ("crawl", json!({"way": STRANGE})),
+    ] {
+        let success = stage.corp().await["status"]["lastSuccess"].clone();
+        let value = serde_dynamo::to_attribute_value(value).unwrap();
+        spoil(&stage, &["status", path], value).await;
+        let shown = status(&stage).await;
+        assert_eq!(
+            (&shown["state"], &shown["status"]["lastSuccess"]),
+            (&json!("ok"), &success)
+        );
+        let text = stage
+            .ask(json!({"command": "status", "integration": "corp", "format": "text"}))
+            .await;
+        let line = format!("  unreadable    status.{path}");
+        assert!(text.as_str().unwrap().contains(&line), "{text}");
+        assert!(tells(&assert_synced(&stage, path).await).is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_whole_status_or_pause_that_cannot_be_read_is_none() {
+    let pause = json!({"since": "2026-01-15T12:00:00Z", "until": "2036-01-15T12:00:00Z", "side": STRANGE,
+        "error": "", "attempts": 1});
+    let pause: AttributeValue = serde_dynamo::to_attribute_value(pause).unwrap();
+    for (attribute, value) in [
+        ("status", strange()),
+        ("status", AttributeValue::L(vec![])),
+        ("pause", strange()),
+        ("pause", pause),
+        ("configUpdated", strange()),
+        ("configUpdatedBy", AttributeValue::Bool(true)),
+    ] {
+        let stage = Stage::synced().await;
+        spoil(&stage, &[attribute], value).await;
+        let answer = assert_synced(&stage, attribute).await;
+        let example = finding(&answer, "unreadableState")["examples"][0].clone();
+        assert!(
+            example.as_str().unwrap().starts_with(attribute),
+            "{example}"
+        );
+    }
+}
+
+/// An integration that nothing can sync is failing in every number, and the others are synced.
+#[tokio::test]
+async fn an_item_that_cannot_be_read_counts_as_failing() {
+    let far = AttributeValue::M(
+        [
+            ("owner".to_owned(), strange()),
+            ("until".to_owned(), strange()),
+        ]
+        .into(),
+    );
+    let note = AttributeValue::M([("run-9".to_owned(), strange())].into());
+    for (attribute, value, path) in [
+        ("lease", far, "lease.until"),
+        ("pending", note, "pending.run-9"),
+        ("removal", strange(), "removal"),
+        ("configVersion", strange(), "configVersion"),
+        ("tailnet", AttributeValue::B(Blob::new(b"odd")), ""),
+    ] {
+        let stage = Stage::synced().await;
+        let lab = json!({"id": "lab", "attributeKey": "custom:lab"});
+        stage.connect(lab).await;
+        let success = stage.world.clock.now();
+        spoil(&stage, &[attribute], value).await;
+        stage.world.clock.advance(Duration::from_hours(24));
+        stage.world.metrics.taken();
+
+        let answer = stage.sync().await;
+        assert_eq!(answer["integration"], "lab", "{answer:#}");
+        assert_eq!(answer["outcome"], "synced");
+        assert_eq!(answer["unreadable"], json!(["corp"]));
+        let lines = stage.world.metrics.taken();
+        let tick = lines
+            .iter()
+            .find(|line| line.get("integration").is_none())
+            .unwrap();
+        assert_eq!(
+            (&tick["Integrations"], &tick["Failed"]),
+            (&json!(2), &json!(1))
+        );
+        let seconds = tick["SecondsSinceSuccess"].as_i64().unwrap();
+        let since = stage.world.clock.now().duration_since(success).as_secs();
+        assert!(
+            seconds >= since,
+            "{attribute}: {seconds} s, and not {since}"
+        );
+
+        let shown = stage.ask(json!({"command": "status"})).await;
+        assert_eq!(shown["overall"]["failing"], 1, "{shown:#}");
+        assert_eq!(shown["overall"]["integrations"], 2);
+        let corp = status(&stage).await;
+        assert_eq!(corp, shown["integrations"][0]);
+        assert_eq!(
+            (&corp["id"], &corp["state"]),
+            (&json!("corp"), &json!("failing"))
+        );
+        assert_eq!(corp["nextSync"], Value::Null);
+        let unreadable = corp["unreadable"][0].as_str().unwrap();
+        assert!(unreadable.contains(path), "{unreadable}");
+        let text = stage
+            .ask(json!({"command": "status", "format": "text"}))
+            .await;
+        let text = text.as_str().unwrap();
+        assert!(
+            text.starts_with("2 integrations: 1 ok, 1 failing"),
+            "{text}"
+        );
+        assert!(text.contains("corp: failing\n  unreadable    "), "{text}");
+        let widget = json!({"widgetContext": {}, "view": "overview"});
+        let page = stage.ask(widget).await;
+        assert!(page.as_str().unwrap().contains("cannot be read"), "{page}");
+
+        // By name it is an error of the function's own, and writes nothing to Tailscale.
+        let one = json!({"command": "sync", "integration": "corp", "force": true});
+        let error = stage.try_ask(one).await.unwrap_err();
+        assert!(
+            matches!(error, HandlerError::Store(StoreError::Unreadable(_))),
+            "{error:?}"
+        );
+        assert!(chain(&error).contains(path), "{}", chain(&error));
+    }
+}
+
+/// Nobody knows since when it has been so.
+#[tokio::test]
+async fn an_item_that_tells_nothing_raises_the_alarm_at_once() {
+    let stage = Stage::synced().await;
+    for id in ["Not An Id\u{1b}[31m", "wreck"] {
+        let put = stage.tables.put_item().table_name("integrations");
+        let put = put.item("id", AttributeValue::S(id.to_owned()));
+        let put = put.item("configVersion", strange());
+        put.send().await.unwrap();
+    }
+    stage.world.metrics.taken();
+    let answer = stage.sync().await;
+    assert_eq!(answer["outcome"], "unchanged");
+    assert_eq!(answer["unreadable"].as_array().unwrap().len(), 2);
+    assert!(!answer.to_string().contains("\\u001b"), "{answer}");
+    let lines = stage.world.metrics.taken();
+    let tick = lines
+        .iter()
+        .find(|line| line.get("integration").is_none())
+        .unwrap();
+    assert_eq!(
+        (&tick["Integrations"], &tick["Failed"]),
+        (&json!(3), &json!(2))
+    );
+    let month = 30 * 86_400;
+    assert!(
+        tick["SecondsSinceSuccess"].as_i64().unwrap() > month,
+        "{tick}"
+    );
+}
