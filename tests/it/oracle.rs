@@ -135,9 +135,9 @@ fn serial(text: &str) -> Option<String> {
 
 fn score(host: &Claimant<'_>, scores: &BTreeMap<String, Value>) -> Option<i64> {
     // `71`, `71.0` and `7.1e1` are one number.
-    let score = scores.get(host.aid)?.as_f64()?;
+    let score = scores.get(host.aid)?.as_f64();
     (0..=100)
-        .find(|whole| f64::from(*whole) == score)
+        .find(|whole| Some(f64::from(*whole)) == score)
         .map(i64::from)
 }
 

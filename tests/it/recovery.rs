@@ -44,8 +44,8 @@ fn attributes_of(node: &str) -> Matcher {
 /// The nodes that the journal names.
 async fn journal(stage: &Stage) -> Vec<String> {
     let pending = stage.corp().await["pending"].clone();
-    let notes = pending.as_object().unwrap().values();
-    let nodes = notes.flat_map(|note| note.as_object().unwrap().keys().cloned());
+    let entries = pending.as_object().unwrap().values();
+    let nodes = entries.flat_map(|note| note.as_object().unwrap().keys().cloned());
     nodes.collect()
 }
 
@@ -95,7 +95,7 @@ async fn a_device_that_cannot_be_asked_is_left_out_and_the_others_are_synced() {
             let example = skipped["examples"][0].as_str().unwrap();
             assert!(example.contains(odd.as_str()), "{example}");
             assert_eq!(stage.scores(), expected);
-            assert_eq!(journal(&stage).await, [odd.clone()]);
+            assert_eq!(&journal(&stage).await, std::slice::from_ref(odd));
             assert_eq!(audited(&stage, odd).await, 1, "nothing is made up");
             assert_eq!(audited(&stage, &nodes[0]).await, 2);
             assert_eq!(stage.corp().await["lease"], Value::Null);
@@ -171,7 +171,7 @@ async fn a_removal_waits_for_a_device_that_cannot_be_asked() {
     let error = answer["error"].as_str().unwrap();
     assert!(error.contains(odd.as_str()), "{error}");
     let left: Vec<String> = stage.scores().into_keys().collect();
-    assert_eq!(&left, &[odd.clone()], "the others are gone");
+    assert_eq!(&left, std::slice::from_ref(odd), "the others are gone");
     let status = stage.corp().await["status"].clone();
     assert_eq!(finding(&status, "skippedDevices")["count"], 1);
 

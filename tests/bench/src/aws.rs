@@ -39,6 +39,9 @@ pub(crate) struct Counts {
     pub(crate) reads: f64,
     /// Write request units.
     pub(crate) writes: f64,
+    /// Those of them that each table's own items took, without its indexes. All items of an integration have one
+    /// partition key, so they are the load of one partition.
+    pub(crate) partition_writes: BTreeMap<String, f64>,
     /// Events put on the bus.
     pub(crate) events: u64,
     /// How long the embedded DynamoDB worked on its answers, all of them added up.
@@ -53,6 +56,11 @@ impl Counts {
             .iter()
             .filter(|(name, _)| name.starts_with(start));
         of.map(|(_, traffic)| traffic.requests).sum()
+    }
+
+    /// Write request units of the partition that takes most.
+    pub(crate) fn fullest_partition(&self) -> f64 {
+        self.partition_writes.values().copied().fold(0.0, f64::max)
     }
 
     /// Bytes of their answers.
@@ -287,16 +295,24 @@ impl Layer {
     fn count(&self, target: &str, request: &Value, body: &Bytes, took: Duration) {
         let operation = operation(target);
         let answer: Value = serde_json::from_slice(body).unwrap_or_default();
-        let units = match &answer["ConsumedCapacity"] {
-            Value::Array(tables) => tables.iter().map(units).sum(),
-            table => units(table),
+        let tables = match &answer["ConsumedCapacity"] {
+            Value::Array(tables) => tables.as_slice(),
+            table => std::slice::from_ref(table),
         };
+        let units = tables.iter().map(units).sum::<f64>();
         let mut counts = self.held.counts();
         match operation {
             "Query" | "Scan" | "GetItem" | "BatchGetItem" | "TransactGetItems" => {
                 counts.reads += units;
             }
-            _ => counts.writes += units,
+            _ => {
+                counts.writes += units;
+                for table in tables {
+                    let name = table["TableName"].as_str().unwrap_or_default();
+                    let of_partition = counts.partition_writes.entry(name.to_owned());
+                    *of_partition.or_default() += self::units(&table["Table"]);
+                }
+            }
         }
         counts.busy += took;
         let table = request["TableName"].as_str().unwrap_or("(several)");
@@ -390,6 +406,16 @@ mod tests {
             aws.settle().await.unwrap();
             let counts = aws.take();
             let units = (counts.reads, counts.writes);
+            let of_index = if operation == "TransactWriteItems" {
+                1.0
+            } else {
+                0.0
+            };
+            let of_partitions: f64 = counts.partition_writes.values().sum();
+            assert!(
+                (of_partitions - (writes - of_index)).abs() < 1e-9,
+                "{what}: {counts:?}"
+            );
             assert!(
                 (units.0 - reads).abs() < 1e-9 && (units.1 - writes).abs() < 1e-9,
                 "{what}: {units:?}"

@@ -12,37 +12,6 @@ use crate::starts::Starts;
 /// Two DynamoDB items for each change, and a hundred items in a transaction.
 const CHUNK: u64 = 50;
 
-/// The same job in Python (falconpy, boto3, pages of 10,000 and 1,000, batch writes, threads), measured once on a
-/// machine of two cores at 100 ms a call, for 10,000 hosts and 5,000 devices.
-const PYTHON: [(Sync, Python); 2] = [
-    (
-        Sync::First,
-        Python {
-            wall_s: 4.5,
-            cpu_s: 3.0,
-            peak_mib: 208.0,
-        },
-    ),
-    (
-        Sync::Unchanged,
-        Python {
-            wall_s: 1.8,
-            cpu_s: 0.6,
-            peak_mib: 239.0,
-        },
-    ),
-];
-/// From exec to ready.
-const PYTHON_START_S: f64 = 0.310;
-/// The time of an answer that those were measured with.
-const PYTHON_LATENCY: Duration = Duration::from_millis(100);
-
-struct Python {
-    wall_s: f64,
-    cpu_s: f64,
-    peak_mib: f64,
-}
-
 /// All that was measured.
 #[derive(Debug)]
 pub(crate) struct Results {
@@ -151,7 +120,6 @@ fn bound(what: impl Into<String>, most: f64, measured: Option<f64>, decimals: us
 pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
     let mut bounds = requests(results);
     bounds.extend(times(results));
-    bounds.extend(python(results));
     bounds.extend(starts(results));
     let price = results.of("2k", Sync::Changed);
     bounds.push(bound(
@@ -292,51 +260,6 @@ fn times(results: &Results) -> Vec<Bound> {
     bounds
 }
 
-fn python(results: &Results) -> Vec<Bound> {
-    // Other answer times, another comparison.
-    let comparable = results.pace.apis == PYTHON_LATENCY;
-    let mut bounds = Vec::new();
-    for (sync, python) in PYTHON {
-        let measured = results.of("10k", sync).filter(|_| comparable);
-        let of_python = |figure: fn(&Measured) -> f64, theirs: f64| {
-            measured.map(|measured| figure(measured) / theirs)
-        };
-        bounds.extend([
-            bound(
-                format!(
-                    "10,000 hosts, {sync}: time, of Python's {} s",
-                    python.wall_s
-                ),
-                1.0 / 3.0,
-                of_python(|measured| measured.wall.as_secs_f64(), python.wall_s),
-                2,
-            ),
-            bound(
-                format!(
-                    "10,000 hosts, {sync}: CPU time, of Python's {} s",
-                    python.cpu_s
-                ),
-                0.1,
-                of_python(|measured| measured.cpu.as_secs_f64(), python.cpu_s),
-                3,
-            ),
-            bound(
-                format!(
-                    "10,000 hosts, {sync}: memory, of Python's {} MiB",
-                    python.peak_mib
-                ),
-                0.2,
-                of_python(
-                    |measured| number(measured.peak_kib) / 1024.0,
-                    python.peak_mib,
-                ),
-                2,
-            ),
-        ]);
-    }
-    bounds
-}
-
 fn starts(results: &Results) -> Vec<Bound> {
     let figure = |figure: fn(&Starts) -> f64| results.starts.as_ref().map(figure);
     vec![
@@ -347,12 +270,6 @@ fn starts(results: &Results) -> Vec<Bound> {
             2,
         ),
         bound(
-            format!("Cold start, of Python's {PYTHON_START_S} s"),
-            1.0 / 3.0,
-            figure(|starts| starts.function.as_secs_f64() / PYTHON_START_S),
-            3,
-        ),
-        bound(
             "Start and first TLS handshake: ms of CPU time",
             20.0,
             figure(|starts| starts.to_handshake_cpu.as_secs_f64() * 1e3),
@@ -360,7 +277,7 @@ fn starts(results: &Results) -> Vec<Bound> {
         ),
         bound(
             "MB of the zip",
-            4.0,
+            4.5,
             Some(number(results.zip_bytes) / 1e6),
             2,
         ),

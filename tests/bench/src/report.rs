@@ -34,6 +34,7 @@ impl Display for Report<'_> {
             pace.aws.as_millis()
         )?;
         self.syncs(f)?;
+        self.partitions(f)?;
         self.months(f)?;
         self.memories(f)?;
         if let Some(starts) = starts {
@@ -126,6 +127,36 @@ impl Report<'_> {
             self.results.usage(measured, sync).month().total(),
         )?;
         Ok(row)
+    }
+
+    /// What AWS's limit of a partition would make of the syncs that write most. The embedded DynamoDB does not throttle.
+    fn partitions(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        /// DynamoDB's limit of one partition, on demand or not.
+        const MAX_WRITES_PER_SECOND: f64 = 1000.0;
+        writeln!(
+            f,
+            "The DynamoDB of this bench does not throttle. AWS's takes {MAX_WRITES_PER_SECOND} write units a second in one \
+             partition, and all records of an integration are in one of each table:\n\n\
+             | Hosts, devices | sync | ms here | WRU of the fullest partition | seconds on AWS, at least |\n\
+             | --- | --- | ---: | ---: | ---: |"
+        )?;
+        let firsts = self
+            .results
+            .syncs
+            .iter()
+            .filter(|(_, sync, _)| *sync == Sync::First);
+        for (case, sync, measured) in firsts {
+            let fullest = measured.aws.fullest_partition();
+            writeln!(
+                f,
+                "| {}, {} | {sync} | {} | {fullest} | {:.1} |",
+                case.hosts,
+                case.devices,
+                measured.wall.as_millis(),
+                fullest / MAX_WRITES_PER_SECOND
+            )?;
+        }
+        writeln!(f)
     }
 
     fn months(&self, f: &mut Formatter<'_>) -> fmt::Result {
