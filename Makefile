@@ -39,9 +39,16 @@ PYTHON ?= python3
 # What the commands below take. Each is used exactly as it was given: it goes through the environment, where a `$` means
 # nothing to make, and a quote nothing to the shell or to JSON.
 ARGUMENTS := INTEGRATION CLOUD TAILNET ATTRIBUTE_KEY CONFIG SIDE CHANGES ACTOR KEEP_ATTRIBUTES FORCE DRY_RUN \
-  ALLOW_MASS_REMOVAL DEVICE SINCE UNTIL LIMIT NEXT FORMAT MIN_SCORE POLICY
+  ALLOW_MASS_REMOVAL DEVICE SINCE UNTIL LIMIT NEXT FORMAT MIN_SCORE POLICY KEEP DELETE_DATA CONFIRM
 $(foreach name,$(ARGUMENTS),$(if $(filter undefined,$(origin $(name))),,\
   $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+
+# Switches are read in one way only: `1`, `true` and `yes` are yes; `0`, `false`, `no` and nothing are no; anything else is
+# refused by name. $(call is-on,NAME) is 1 for yes and empty for no.
+is-on = $(if $(filter-out 0 1,$(words $(value $(1)))),$(call refuse-switch,$(1)),$(strip $(if \
+  $(filter 1 true yes,$(value $(1))),1,$(if $(filter-out 0 false no,$(value $(1))),$(call refuse-switch,$(1))))))
+refuse-switch = $(error $(1): must be 1, true or yes, or 0, false, no or nothing; it is "$(value $(1))")
+true-or-false = $(if $(call is-on,$(1)),true,false)
 
 # REGION=eu-central-1 stands for the SDK's own variables; version 1 of the AWS CLI knows only the second of them.
 REGION ?= $(or $(AWS_REGION),$(AWS_DEFAULT_REGION))
@@ -143,7 +150,7 @@ bench: ## What a sync costs at every size, as Markdown (also target/bench.md): B
 
 .PHONY: demo
 demo: $(TOOLS)/local.stamp ## The whole thing on this machine, with simulated Falcon and Tailscale (KEEP=1 leaves it running)
-	@$(VENV)/bin/python tests/local/demo.py $(if $(KEEP),--keep)
+	@$(VENV)/bin/python tests/local/demo.py $(if $(call is-on,KEEP),--keep)
 
 .PHONY: build
 build: build-tools ## The function's binary for Lambda (ARCH=arm64 or x86_64)
@@ -171,12 +178,17 @@ state-outputs = $(AWS) cloudformation describe-stacks --stack-name $(STATE) \
   --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]' --output text
 output = $$(awk '$$1 == "$(1)" { print $$2 }' <<<"$$outputs")
 
+# Read before the build, which takes minutes.
+.PHONY: deploy-switches
+deploy-switches:
+	@: $(call is-on,DELETION_PROTECTION) $(call is-on,CONSOLE_BUTTONS)
+
 .PHONY: deploy
-deploy: build ## Create or update everything in AWS; safe to repeat
+deploy: deploy-switches build ## Create or update everything in AWS; safe to repeat
 	@echo "==> tables, role, log group, dead-letter queue ($(STATE))"
 	@$(call deploy-stack,$(STATE),infra/state.yaml) \
 	  FunctionName=$(FUNCTION) TablePrefix=$(TABLE_PREFIX) SecretPrefix=$(SECRET_PREFIX) EventBusName=$(EVENT_BUS) \
-	  LogRetentionDays=$(LOG_RETENTION_DAYS) DeletionProtection=$(DELETION_PROTECTION)
+	  LogRetentionDays=$(LOG_RETENTION_DAYS) DeletionProtection=$(call true-or-false,DELETION_PROTECTION)
 	@echo "==> function ($(FUNCTION))"
 	@outputs=$$($(state-outputs)); \
 	printf '%s="%s"\n' > $(ENV_FILE) \
@@ -186,7 +198,7 @@ deploy: build ## Create or update everything in AWS; safe to repeat
 	  EVENT_BUS_NAME "$(EVENT_BUS)" \
 	  AUDIT_RETENTION_DAYS "$(AUDIT_RETENTION_DAYS)" \
 	  SYNC_INTERVAL_MINUTES "$(SCHEDULE_MINUTES)" \
-	  CONSOLE_BUTTONS "$(CONSOLE_BUTTONS)" \
+	  CONSOLE_BUTTONS "$(call true-or-false,CONSOLE_BUTTONS)" \
 	  $(if $(TAILSCALE_API_URL),TAILSCALE_API_URL "$(TAILSCALE_API_URL)") \
 	  $(if $(FALCON_CLOUDS_EXTRA),FALCON_CLOUDS_EXTRA "$(FALCON_CLOUDS_EXTRA)"); \
 	for attempt in 1 2 3 4; do \
@@ -239,25 +251,28 @@ invoke = $(define-invoke); invoke
 ask = $(define-invoke); \
   ask() { local payload; payload=$$($(PYTHON) -c "$$PAYLOAD" "$$@") && invoke --data-ascii "$$payload"; }; ask
 
-# name=VARIABLE is a text from that variable of the environment, name:VARIABLE is JSON, and name?VARIABLE is true. What
-# is not set is left out; a.b is a field of a field.
+# name=VARIABLE is a text from that variable of the environment, and name:VARIABLE is JSON. What is not set is left out.
+# name? is true; a.b is a field of a field.
 define PAYLOAD
 import json, os, re, sys
 payload = {"command": sys.argv[1]}
 for field in sys.argv[2:]:
     path, kind, variable = re.split("([=:?])", field)
-    if value := os.environ.get(variable):
+    if value := kind == "?" or os.environ.get(variable):
         *parents, name = path.split(".")
         place = payload
         for parent in parents:
             place = place.setdefault(parent, {})
         try:
-            place[name] = value if kind == "=" else kind == "?" or json.loads(value)
+            place[name] = json.loads(value) if kind == ":" else value
         except ValueError as error:
             sys.exit(f"{variable} is not JSON: {error}")
 print(json.dumps(payload))
 endef
 export PAYLOAD
+
+# $(call flag,name,SWITCH) is a field that is true where the switch is on, and nothing where it is off.
+flag = $(if $(call is-on,$(2)),$(1)?)
 
 # Who the audit record names: by default whoever's AWS credentials are in use.
 as-actor = ACTOR=$${ACTOR:-$$($(AWS) sts get-caller-identity --query Arn --output text)}; export ACTOR
@@ -341,14 +356,15 @@ update: deploy-tools ## Change settings; a sync follows by itself: INTEGRATION=c
 .PHONY: remove
 remove: deploy-tools ## Disconnect INTEGRATION=corp, and delete the attributes it wrote unless KEEP_ATTRIBUTES=1
 	$(call require,INTEGRATION,<the name of a connected one>)
-	@$(as-actor); export ATTRIBUTES=$(if $(KEEP_ATTRIBUTES),keep,delete); \
+	@$(as-actor); export ATTRIBUTES=$(if $(call is-on,KEEP_ATTRIBUTES),keep,delete); \
 	answer=$$($(ask) remove integration=INTEGRATION attributes=ATTRIBUTES actor=ACTOR); \
 	printf '%s\n' "$$answer"; \
 	grep -Eq '"removed": ?true' <<<"$$answer"
 
 .PHONY: sync
 sync: deploy-tools ## Sync now, all or INTEGRATION=corp; FORCE=1 ends a pause, DRY_RUN=1 only answers the plan, ALLOW_MASS_REMOVAL=1 lets held removals pass
-	@answer=$$($(ask) sync integration=INTEGRATION force?FORCE dryRun?DRY_RUN allowMassRemoval?ALLOW_MASS_REMOVAL); \
+	@answer=$$($(ask) sync integration=INTEGRATION $(call flag,force,FORCE) $(call flag,dryRun,DRY_RUN) \
+	  $(call flag,allowMassRemoval,ALLOW_MASS_REMOVAL)); \
 	printf '%s\n' "$$answer"; \
 	: "What Falcon or Tailscale refused is an answer of the function, but not what was wanted here"; \
 	! grep -Eq '"outcome": ?"(failed|paused)"' <<<"$$answer"
@@ -366,8 +382,8 @@ explain: deploy-tools ## Why a device has its score, or none: INTEGRATION=corp D
 .PHONY: preview
 preview: deploy-tools ## Who would pass a posture, and who would lose access: INTEGRATION=corp MIN_SCORE=70, or POLICY=1 for those of the policy file [FORMAT=json]
 	$(call require,INTEGRATION,<the name of a connected one>)
-	$(if $(MIN_SCORE)$(POLICY),,$(error Say which: MIN_SCORE=70, or POLICY=1 for the postures of the tailnet policy file))
-	@$(tell); answer=$$($(ask) preview integration=INTEGRATION minScore:MIN_SCORE policy?POLICY format=FORMAT); \
+	$(if $(MIN_SCORE)$(call is-on,POLICY),,$(error Say which: MIN_SCORE=70, or POLICY=1 for the postures of the tailnet policy file))
+	@$(tell); answer=$$($(ask) preview integration=INTEGRATION minScore:MIN_SCORE $(call flag,policy,POLICY) format=FORMAT); \
 	tell <<<"$$answer"; \
 	: "Nothing was looked at where the answer says why"; \
 	! grep -Eq '"error": ?"|^"Nothing (was|could be) looked at' <<<"$$answer"
@@ -417,7 +433,9 @@ logs: deploy-tools ## The function's log of the last MINUTES=60
 	  --start-time $$(( ($$(date +%s) - $(MINUTES) * 60) * 1000 )) --query 'events[].[message]' --output text
 
 .PHONY: destroy
-destroy: deploy-tools ## Take it down but keep the tables, role and log; DELETE_DATA=1 deletes those too
+destroy: deploy-tools ## Take it down but keep the tables, role and log; DELETE_DATA=1 CONFIRM=<the stack's name> deletes those too
+	$(if $(call is-on,DELETE_DATA),$(if $(filter-out 1,$(words $(CONFIRM)))$(filter-out $(STACK),$(CONFIRM)),$(error \
+	  CONFIRM: must be $(STACK), the name of the stack whose tables and audit trail DELETE_DATA=1 deletes for good)))
 	@echo "==> dashboard, alarms ($(CONSOLE))"
 	@$(AWS) cloudformation delete-stack --stack-name $(CONSOLE)
 	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(CONSOLE)
@@ -427,20 +445,24 @@ destroy: deploy-tools ## Take it down but keep the tables, role and log; DELETE_
 	@echo "==> function ($(FUNCTION))"
 	@if ! log=$$($(AWS) lambda delete-function --function-name $(FUNCTION) 2>&1) && ! grep -q ResourceNotFound <<<"$$log"; then \
 	  printf '%s\n' "$$log" >&2; exit 1; fi
-ifdef DELETE_DATA
-	@echo "==> tables, role, log group, dead-letter queue ($(STATE))"
-	@: "The stack keeps the tables it leaves and DynamoDB protects them, so they are unprotected and deleted by name"; \
-	outputs=$$($(state-outputs)); \
-	$(AWS) cloudformation delete-stack --stack-name $(STATE); \
-	$(AWS) cloudformation wait stack-delete-complete --stack-name $(STATE); \
-	for table in $(call output,IntegrationsTableName) $(call output,NodesTableName) $(call output,AuditTableName); do \
-	  $(AWS) dynamodb update-table --table-name $$table --no-deletion-protection-enabled >/dev/null; \
-	  $(AWS) dynamodb wait table-exists --table-name $$table; \
-	  $(AWS) dynamodb delete-table --table-name $$table >/dev/null; \
-	  echo "deleted $$table"; \
-	done
-	@echo "The secrets under $(SECRET_PREFIX)/ are yours to delete."
-else
-	@echo "Kept: the stack $(STATE) (tables, role, log group, dead-letter queue); \`make deploy\` picks it up again."
-	@echo "To delete it with all its data: make destroy DELETE_DATA=1"
-endif
+	@$(if $(call is-on,DELETE_DATA),$(delete-data),$(keep-data))
+
+# The stack keeps the tables it leaves and DynamoDB protects them, so they are unprotected and deleted by name.
+define delete-data
+echo "==> tables, role, log group, dead-letter queue ($(STATE))"; \
+outputs=$$($(state-outputs)); \
+$(AWS) cloudformation delete-stack --stack-name $(STATE); \
+$(AWS) cloudformation wait stack-delete-complete --stack-name $(STATE); \
+for table in $(call output,IntegrationsTableName) $(call output,NodesTableName) $(call output,AuditTableName); do \
+  $(AWS) dynamodb update-table --table-name $$table --no-deletion-protection-enabled >/dev/null; \
+  $(AWS) dynamodb wait table-exists --table-name $$table; \
+  $(AWS) dynamodb delete-table --table-name $$table >/dev/null; \
+  echo "deleted $$table"; \
+done; \
+echo "The secrets under $(SECRET_PREFIX)/ are yours to delete."
+endef
+
+define keep-data
+echo "Kept: the stack $(STATE) (tables, role, log group, dead-letter queue); \`make deploy\` picks it up again."; \
+echo "To delete it with all its data: make destroy DELETE_DATA=1 CONFIRM=$(STACK)"
+endef
