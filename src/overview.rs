@@ -55,7 +55,7 @@ pub struct Overview {
     pub next_sync: Option<Timestamp>,
     /// Whether there was no attempt for two intervals.
     pub overdue: bool,
-    /// What this version cannot read of its item, each with its path and the reason.
+    /// Parts of its item that this version cannot read, each with its path and the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
 }
@@ -157,7 +157,7 @@ impl Overview {
         overviews
     }
 
-    /// Whether its item can be read, all in all.
+    /// True unless the item as a whole cannot be read.
     pub fn is_readable(&self) -> bool {
         self.settings.is_some() || self.settings_error.is_some()
     }
@@ -171,7 +171,7 @@ impl State {
         } else if !integration.wants_runs() {
             Self::Disabled
         } else if integration.status.is_none() && !integration.unreadable.is_empty() {
-            // Its status was dropped: until the next run nobody knows better.
+            // The status was dropped, so the state is unknown until the next run.
             Self::After(SyncState::Failing)
         } else {
             outcome

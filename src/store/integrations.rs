@@ -49,8 +49,8 @@ pub struct Integration {
     pub removal: Option<Removal>,
     /// What runs were about to write and have not recorded.
     pub pending: Pending,
-    /// What this version could not read of the attributes that no decision rests on, each with its path and the reason. It
-    /// counts as absent; the next run writes the status anew.
+    /// Parts that this version cannot read of attributes on which no decision rests, each with its path and the reason.
+    /// They count as absent; the next run writes status and pause anew.
     pub unreadable: Vec<String>,
 }
 
@@ -128,7 +128,8 @@ impl Integration {
         self.removal.is_some() || self.settings.as_ref().map_or(true, |s| s.enabled)
     }
 
-    /// Reads an item. What no decision rests on (status, pause, who changed it and when) is dropped where it cannot be read.
+    /// Reads an item. Attributes on which no decision rests (status, pause, who changed the settings and when) are dropped
+    /// where they cannot be read.
     pub(super) fn from_item(item: Item) -> Result<Self, UnreadableItem> {
         let id = item.get("id").and_then(|id| id.as_s().ok());
         let id = id.map_or_else(SmolStr::default, |id| name(id, ID_CHARS));
@@ -190,9 +191,11 @@ impl Integration {
 }
 
 impl UnreadableItem {
-    /// Seconds without a success, as far as the item tells; of an item that tells nothing, all of them.
+    /// Seconds without a success, as far as the item tells. Without a time that can be true they count from 1970, so that
+    /// the alarm is raised at once.
     pub fn seconds_since_success(&self, now: Timestamp) -> u64 {
-        seconds_since(self.last_good.unwrap_or(Timestamp::UNIX_EPOCH), now)
+        let last_good = self.last_good.filter(|time| *time <= now);
+        seconds_since(last_good.unwrap_or(Timestamp::UNIX_EPOCH), now)
     }
 }
 
@@ -200,8 +203,8 @@ fn seconds_since(time: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.duration_since(time).as_secs()).unwrap_or(0)
 }
 
-/// Takes an attribute that a run can do without. A field of it that cannot be read is dropped and told; if the rest cannot
-/// be read without that field, so is the attribute.
+/// Takes an attribute that a run can do without. A field of it that cannot be read is dropped and told. If the rest cannot
+/// be read without that field, the whole attribute is dropped.
 fn take_optional<T: DeserializeOwned>(
     item: &mut Map<String, Value>,
     name: &str,
@@ -221,7 +224,7 @@ fn take_optional<T: DeserializeOwned>(
     }
 }
 
-/// The latest time at which all was well, of an item that may be anything.
+/// The latest success or change of the settings, read from an item in any condition.
 fn last_good(item: &Map<String, Value>) -> Option<Timestamp> {
     let success = item
         .get("status")

@@ -204,7 +204,7 @@ impl Report {
         self
     }
 
-    /// The same, of an integration of whose state this could not be read.
+    /// Adds the finding about parts of the integration's state that could not be read.
     #[must_use]
     pub(super) fn telling(mut self, unreadable: &[String]) -> Self {
         let unreadable = unreadable.iter().cloned();

@@ -131,7 +131,7 @@ async fn ask(tailscale: &Tailscale, changes: &[Change]) -> Answers {
     answers
 }
 
-/// Whether a failure can be the one device's. An outage looks the same; then the device listing fails, too.
+/// True for failures that can be one device's own. An outage looks the same; then the device listing fails, too.
 fn is_devices_own(error: &UpstreamError) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Protocol)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::runs::finding;
 use crate::world::{Stage, TAILNET};
 
-/// So many devices with a score, in an account that has five more hosts.
+/// A tailnet of devices with a score, in an account that has five more hosts.
 async fn company(devices: usize) -> Stage {
     let stage = Stage::of(&GeneratorSpec::plain(devices + 5, devices)).await;
     assert_eq!(stage.sync().await["written"], devices);
@@ -39,9 +39,8 @@ async fn assert_held(stage: &Stage, why: &str) {
     stage.assert_sound().await;
 }
 
-/// The greater of two and a tenth of the devices may go, and never more than half but for a single one.
 #[tokio::test]
-async fn so_many_of_so_many_may_go() {
+async fn the_greater_of_two_and_a_tenth_may_go_and_never_more_than_half() {
     for devices in [1, 2, 3, 4, 5, 9] {
         let stage = company(devices).await;
         let aids = aids(&stage).await;

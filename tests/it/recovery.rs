@@ -115,7 +115,7 @@ async fn a_device_that_cannot_be_asked_is_left_out_and_the_others_are_synced() {
     }
 }
 
-/// What is the credential's or the rate limit's trouble is told as such, after the others were recorded.
+/// A refused credential and a rate limit are told as such, after the others were recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_single_devices_trouble_ends_the_run() {
     for (status, outcome, kind) in [

@@ -129,7 +129,7 @@ impl Report<'_> {
         Ok(row)
     }
 
-    /// What AWS's limit of a partition would make of the syncs that write most. The embedded DynamoDB does not throttle.
+    /// Least time of the first syncs under AWS's limit of a partition. The embedded DynamoDB does not throttle.
     fn partitions(&self, f: &mut Formatter<'_>) -> fmt::Result {
         /// DynamoDB's limit of one partition, on demand or not.
         const MAX_WRITES_PER_SECOND: f64 = 1000.0;

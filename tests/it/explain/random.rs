@@ -17,7 +17,7 @@ use crate::world::{KEY, Stage, TAILNET};
 struct Rules {
     max_host_age_days: Option<i64>,
     keeps: bool,
-    /// Whether the settings let no removal pass.
+    /// True if the settings let no removal pass.
     holds: bool,
     /// The key that scores move to after the first sync.
     key: &'static str,
@@ -147,8 +147,8 @@ pub(super) async fn sight(stage: &Stage) -> (Look, Box<Sight>) {
     (look, sight)
 }
 
-/// Whether the next sync holds its removals: by the settings, or since more than half of the scores would go. A single one
-/// is exempt from the half.
+/// True if the next sync holds its removals: by the settings, or since more than half of the scores would go. A single
+/// one is exempt from the half.
 fn holds(
     rules: &Rules,
     reasons: &BTreeMap<String, Reason>,
