@@ -38,7 +38,7 @@ use crate::events::Event;
 use crate::explain;
 use crate::handler::HandlerError;
 use crate::integration::IntegrationId;
-use crate::overview::{Overview, load};
+use crate::overview::{Overview, load_overviews};
 use crate::retry::Budget;
 use crate::store::{Search, StoreError};
 use crate::world::{Invocation, World};
@@ -153,14 +153,14 @@ impl Console<'_> {
     /// One integration, or all of them, by name.
     async fn overviews(&self, only: Option<&IntegrationId>) -> Result<Vec<Overview>, StoreError> {
         let World { store, config, .. } = self.world;
-        load(store, config, only, self.frame.now).await
+        load_overviews(store, config, only, self.frame.now).await
     }
 
     /// Their newest changes. The trail is kept by integration, so each is searched.
     async fn records(&self, overviews: &[Overview]) -> Result<Vec<Record>, StoreError> {
         let search = |overview: &Overview| {
             let search = Search {
-                integration: Some(overview.id.to_string().try_into().ok()?),
+                integration: Some(overview.integration_id()?),
                 device: None,
                 since: None,
                 until: None,
@@ -193,7 +193,7 @@ impl Console<'_> {
             ));
         }
         let only = match overviews {
-            [one] => one.id.to_string().try_into().ok(),
+            [one] => one.integration_id(),
             _ => None,
         };
         let Some(integration) = integration.or(only.as_ref()) else {

@@ -157,6 +157,11 @@ impl Overview {
         overviews
     }
 
+    /// Its name where that is a valid one.
+    pub fn integration_id(&self) -> Option<IntegrationId> {
+        self.id.to_string().try_into().ok()
+    }
+
     /// True unless the item as a whole cannot be read.
     pub fn is_readable(&self) -> bool {
         self.settings.is_some() || self.settings_error.is_some()
@@ -185,7 +190,7 @@ impl State {
 ///
 /// # Errors
 /// [`StoreError::NoIntegration`], or DynamoDB's.
-pub async fn load(
+pub async fn load_overviews(
     store: &Store,
     config: &Config,
     id: Option<&IntegrationId>,

@@ -31,7 +31,7 @@ pub use look::{Blind, Look, Sight, With, look};
 use observe::{Confirmed, Seen};
 use report::Report;
 use run::Run;
-use settle::{LeftOut, settle};
+use settle::{SkippedDevices, settle};
 
 /// Carries the scores of one integration over.
 ///
@@ -56,7 +56,9 @@ pub async fn sync(
         let (report, finished) = if let Some(report) = run.at_rest().await {
             (report, run.leave().await?)
         } else {
-            let report = work(&run).await.telling(&run.integration.unreadable);
+            let report = work(&run)
+                .await
+                .with_unreadable_state(&run.integration.unreadable);
             let finished = run.finish(&report).await?;
             (report, finished)
         };
@@ -81,11 +83,11 @@ async fn preview(
     if let Some(pause) = run.paused().await {
         return run.answer(Report::paused(&pause));
     }
-    let report = match decide(&run, LeftOut::new()).await {
+    let report = match decide(&run, SkippedDevices::new()).await {
         Ok(decided) => Report::planned(decided),
         Err(failure) => Report::failed(failure),
     };
-    run.answer(report.telling(&run.integration.unreadable))
+    run.answer(report.with_unreadable_state(&run.integration.unreadable))
 }
 
 async fn work(run: &Run<'_>) -> Report {
@@ -108,8 +110,8 @@ async fn carry_over(run: &Run<'_>) -> Report {
 }
 
 async fn settle_and_decide(run: &Run<'_>) -> Result<Decided, Failure> {
-    let left_out = settle(run).await?;
-    decide(run, left_out).await
+    let skipped = settle(run).await?;
+    decide(run, skipped).await
 }
 
 /// What a run has seen, and what it means to do about it.
@@ -122,10 +124,10 @@ pub struct Decided {
     guarded: Guarded,
 }
 
-async fn decide(run: &Run<'_>, left_out: LeftOut) -> Result<Decided, Failure> {
+async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decided, Failure> {
     let settings: &Settings = run.settings()?;
     // Boxed: so many things side by side make a large future.
-    let mut seen = Box::pin(observe::observe(run, settings, left_out)).await?;
+    let mut seen = Box::pin(observe::observe(run, settings, skipped)).await?;
     let mut judged = Judged::new(run, settings, &seen);
     let confirmed = observe::confirm(run, settings, &mut seen, &judged).await;
     if confirmed.looked {
@@ -164,7 +166,7 @@ impl Judged {
             &settings.attribute_key,
             settings.on_missing,
         )
-        .leaving_out(&seen.left_out);
+        .without_devices(&seen.skipped);
         Self { joined, plan }
     }
 

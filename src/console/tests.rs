@@ -32,7 +32,7 @@ fn everything(text: &str) -> [String; 6] {
         findings::view(&frame, &overviews),
         audit::view(&frame, &[record], true),
         explained::form(&frame, &overviews, None, Some(&device), Some(&answered)),
-        checks::view(&"corp".to_owned().try_into().unwrap(), &checks),
+        checks::view(&overviews[0].integration_id().unwrap(), &checks),
         note(text),
     ]
     .map(|body| page::page(&frame, &body))

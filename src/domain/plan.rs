@@ -112,7 +112,7 @@ impl Plan {
 
     /// The plan without these devices: neither is their attribute changed nor their record forgotten.
     #[must_use]
-    pub fn leaving_out<T>(mut self, nodes: &BTreeMap<NodeId, T>) -> Self {
+    pub fn without_devices<T>(mut self, nodes: &BTreeMap<NodeId, T>) -> Self {
         self.changes
             .retain(|change| !nodes.contains_key(&change.node_id));
         self.departed.retain(|node| !nodes.contains_key(node));

@@ -245,10 +245,8 @@ impl Record for ScoreRecord {
 /// A score is a whole number from 0 to 100 in any form that JSON has for it: Go and Python encoders write the same number
 /// as `71`, `71.0` or `7.1e1`.
 fn assess(value: &Scalar) -> Assessment {
-    let number = value.number();
-    let integer = number.and_then(Number::as_i64).and_then(Score::new);
-    let score = integer.or_else(|| number.and_then(Number::as_f64).and_then(Score::from_f64));
-    score.map_or_else(
+    let number = value.number().and_then(Number::as_f64);
+    number.and_then(Score::from_f64).map_or_else(
         || Assessment::Invalid(plain(&value.to_string(), SCORE_CHARS)),
         Assessment::Score,
     )

@@ -15,7 +15,7 @@ pub(super) async fn status(
     format: Format,
 ) -> Result<Value, HandlerError> {
     let now = world.clock.now();
-    let mut overviews = overview::load(&world.store, &world.config, id, now).await?;
+    let mut overviews = overview::load_overviews(&world.store, &world.config, id, now).await?;
     if format == Format::Text {
         return Ok(text(&overviews, now).into());
     }

@@ -8,10 +8,9 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_dynamo::to_attribute_value;
 
-use super::integrations::{Integration, Item};
+use super::item::{Integration, Item};
 use super::{Store, StoreError, Transacted, call, decode, refused, settled, unread};
 use crate::clock::rfc3339;
 use crate::domain::audit;
@@ -19,15 +18,6 @@ use crate::domain::pause::Pause;
 use crate::domain::pending::NoteName;
 use crate::domain::status::Status;
 use crate::integration::IntegrationId;
-
-/// The right to work on an integration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// The run that has it.
-    pub owner: String,
-    /// When it ends by itself.
-    pub until: Timestamp,
-}
 
 /// What a run leaves behind.
 #[derive(Clone, Debug)]
@@ -95,7 +85,16 @@ impl Store {
         match settled(|| request.clone().send()).await {
             Ok(answer) => {
                 let item = answer.attributes.ok_or_else(|| unread(OPERATION))?;
-                Ok(Some(Integration::from_item(item)?))
+                let integration = Integration::from_item(item)?;
+                if !integration.unreadable.is_empty() {
+                    tracing::warn!(
+                        integration = %id,
+                        run_id = owner,
+                        unreadable = integration.unreadable.join("; "),
+                        "a part of the integration's state cannot be read and is dropped"
+                    );
+                }
+                Ok(Some(integration))
             }
             Err(error) => match unmet(error, OPERATION)? {
                 None => Err(StoreError::NoIntegration {

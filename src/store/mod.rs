@@ -5,6 +5,7 @@
 
 mod audit;
 mod integrations;
+mod item;
 mod lease;
 mod nodes;
 mod pending;
@@ -23,11 +24,12 @@ use crate::config::Config;
 use crate::error::{of_aws, said};
 use crate::integration::IntegrationId;
 
-use integrations::Item;
+use item::Item;
 
 pub use audit::{Page, Search};
-pub use integrations::{Integration, Integrations, Rewrite, UnreadableItem};
-pub use lease::{Finish, Finished, Lease};
+pub use integrations::Rewrite;
+pub use item::{Integration, Integrations, Lease, UnreadableItem};
+pub use lease::{Finish, Finished};
 pub use nodes::MAX_CHANGES;
 pub use pending::Claim;
 

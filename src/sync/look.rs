@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::failure::Failure;
 use super::run::Run;
-use super::settle::LeftOut;
+use super::settle::SkippedDevices;
 use super::{Decided, decide};
 use crate::command::SyncOne;
 use crate::domain::claims::Claims;
@@ -149,7 +149,7 @@ async fn see(run: &Run<'_>, beside: With) -> Result<Sight, Failure> {
         confirmed,
         guarded,
         ..
-    } = decide(run, LeftOut::new()).await?;
+    } = decide(run, SkippedDevices::new()).await?;
     let policy = match beside {
         With::Nothing => None,
         With::Policy => Some(seen.clients.tailscale.policy().await?),

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Judged;
 use super::failure::Failure;
 use super::run::Run;
-use super::settle::LeftOut;
+use super::settle::SkippedDevices;
 use crate::domain::crawl::{Choice, Crawl, Way};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::domain::guard::Ground;
@@ -41,7 +41,7 @@ pub(super) struct Seen {
     /// Whether Tailscale's own integration runs beside, if that is known.
     pub(super) native: Option<Native>,
     /// Devices that recovery could not ask, and that the plan leaves out.
-    pub(super) left_out: LeftOut,
+    pub(super) skipped: SkippedDevices,
 }
 
 /// Both sides, with a token each.
@@ -100,7 +100,7 @@ pub(super) async fn sign_in_tailscale(
 pub(super) async fn observe(
     run: &Run<'_>,
     settings: &Settings,
-    left_out: LeftOut,
+    skipped: SkippedDevices,
 ) -> Result<Seen, Failure> {
     let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
     let both = async {
@@ -121,7 +121,7 @@ pub(super) async fn observe(
         clients,
         crawl,
         native,
-        left_out,
+        skipped,
     })
 }
 

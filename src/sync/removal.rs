@@ -21,10 +21,10 @@ pub(super) async fn carry_out(run: &Run<'_>, removal: &Removal) -> Report {
 }
 
 async fn delete(run: &Run<'_>) -> Result<Report, Failure> {
-    let left_out = settle(run).await?;
+    let skipped = settle(run).await?;
     let records = run.world.store.records(&run.integration.id).await?;
     if records.is_empty() {
-        return Ok(Report::taken_away(0).waiting_for(&left_out));
+        return Ok(Report::taken_away(0).with_skipped_devices(&skipped));
     }
     let settings = run.settings()?;
     let tailscale = sign_in_tailscale(run, settings).await?;
@@ -35,9 +35,9 @@ async fn delete(run: &Run<'_>) -> Result<Report, Failure> {
         .cloned()
         .collect();
     devices.extend(look_for(&tailscale, missing.iter()).await?);
-    let plan = take_away(&records, &devices).leaving_out(&left_out);
+    let plan = take_away(&records, &devices).without_devices(&skipped);
     let applied = apply::apply(run, &plan, &tailscale.writer()).await;
-    Ok(Report::after(&plan, applied).waiting_for(&left_out))
+    Ok(Report::after(&plan, applied).with_skipped_devices(&skipped))
 }
 
 async fn keep(run: &Run<'_>) -> Result<Report, Failure> {

@@ -8,7 +8,7 @@ use super::Decided;
 use super::answer::{Answer, PLANNED, PlannedChange};
 use super::apply::Applied;
 use super::failure::Failure;
-use super::settle::LeftOut;
+use super::settle::SkippedDevices;
 use crate::domain::crawl::Crawl;
 use crate::domain::device::NodeId;
 use crate::domain::finding::{Finding, FindingKind};
@@ -181,10 +181,10 @@ impl Report {
         }
     }
 
-    /// A removal does not end while devices may hold an attribute that it could not find out about.
+    /// Adds the devices that recovery skipped. A removal does not end while one of them may hold an attribute.
     #[must_use]
-    pub(super) fn waiting_for(mut self, left_out: &LeftOut) -> Self {
-        let Some(first) = left_out.values().next() else {
+    pub(super) fn with_skipped_devices(mut self, skipped: &SkippedDevices) -> Self {
+        let Some(first) = skipped.values().next() else {
             return self;
         };
         self.ends = false;
@@ -193,20 +193,20 @@ impl Report {
             self.error_kind = Some(ErrorKind::Unavailable);
             self.trouble = Some(Trouble {
                 what: format!(
-                    "{} devices may hold an attribute that no record knows of, and cannot be asked, {first}",
-                    left_out.len()
+                    "what an earlier run wrote to {} devices cannot be found out: {first}",
+                    skipped.len()
                 ),
                 remedy: "the next run asks again; `\"attributes\":\"keep\"` ends it without them"
                     .to_owned(),
             });
         }
-        self.findings.extend(skipped(left_out));
+        self.findings.extend(skipped_finding(skipped));
         self
     }
 
     /// Adds the finding about parts of the integration's state that could not be read.
     #[must_use]
-    pub(super) fn telling(mut self, unreadable: &[String]) -> Self {
+    pub(super) fn with_unreadable_state(mut self, unreadable: &[String]) -> Self {
         let unreadable = unreadable.iter().cloned();
         let finding = Finding::of(FindingKind::UnreadableState, unreadable);
         self.findings.extend(finding);
@@ -256,7 +256,7 @@ impl Report {
             unchanged: decided.guarded.plan.unchanged,
             findings: lost::finding(&decided.lost)
                 .into_iter()
-                .chain(skipped(&decided.seen.left_out))
+                .chain(skipped_finding(&decided.seen.skipped))
                 .chain(decided.joined.findings.iter().cloned())
                 .chain(decided.seen.native.and_then(Native::finding))
                 .collect(),
@@ -378,9 +378,9 @@ impl Report {
     }
 }
 
-/// The devices that recovery could not ask.
-fn skipped(left_out: &LeftOut) -> Option<Finding> {
-    Finding::of(FindingKind::SkippedDevices, left_out.values().cloned())
+/// The finding about devices that recovery could not ask.
+fn skipped_finding(skipped: &SkippedDevices) -> Option<Finding> {
+    Finding::of(FindingKind::SkippedDevices, skipped.values().cloned())
 }
 
 fn refused_writes(what: String) -> Trouble {

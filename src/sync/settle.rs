@@ -23,17 +23,17 @@ const MAX_UNANSWERED: usize = 16;
 
 /// Devices that could not be asked what they hold, each with its name and the reason. Their journal entries stay, and the
 /// run leaves them out: what it planned for them would rest on a record that may be wrong.
-pub(super) type LeftOut = BTreeMap<NodeId, String>;
+pub(super) type SkippedDevices = BTreeMap<NodeId, String>;
 
 /// Asks the devices in the journal of earlier runs what they hold, and records what was accepted, in the name of the run
 /// that wrote it. Then the plan can rest on the records again, but for the devices that are returned.
 ///
 /// # Errors
 /// A failure that is not one device's own: a refused credential, a rate limit, the deadline, DynamoDB.
-pub(super) async fn settle(run: &Run<'_>) -> Result<LeftOut, Failure> {
+pub(super) async fn settle(run: &Run<'_>) -> Result<SkippedDevices, Failure> {
     let (store, id) = (&run.world.store, &run.integration.id);
     let (mut tailscale, mut known) = (None, None);
-    let mut left_out = LeftOut::new();
+    let mut skipped = SkippedDevices::new();
     for (note, intents) in &run.integration.pending {
         let earlier = run_of(note);
         // The notes of one run are about different devices, so what is recorded by one leaves the others as they are.
@@ -42,11 +42,9 @@ pub(super) async fn settle(run: &Run<'_>) -> Result<LeftOut, Failure> {
             _ => store.records(id).await?,
         };
         let open = unrecorded(earlier, intents, &records);
-        let mut is_settled = true;
         for changes in open.chunks(AT_ONCE) {
-            if left_out.len() >= MAX_UNANSWERED {
-                left_out.extend(changes.iter().map(not_asked));
-                is_settled = false;
+            if skipped.len() >= MAX_UNANSWERED {
+                skipped.extend(changes.iter().map(not_asked));
                 continue;
             }
             let tailscale = match &tailscale {
@@ -68,26 +66,28 @@ pub(super) async fn settle(run: &Run<'_>) -> Result<LeftOut, Failure> {
                 let nodes = answers.settled.iter();
                 store.strike_out(id, run.id(), note, nodes).await?;
             }
-            is_settled &= answers.left_out.is_empty();
-            left_out.extend(answers.left_out);
+            skipped.extend(answers.skipped);
             if let Some(error) = answers.failure {
                 return Err(error.into());
             }
         }
-        if is_settled {
+        if !open
+            .iter()
+            .any(|change| skipped.contains_key(&change.node_id))
+        {
             store.strike_out_all(id, run.id(), note).await?;
         }
         known = Some((earlier, records));
     }
-    if !left_out.is_empty() {
+    if !skipped.is_empty() {
         tracing::warn!(
             integration = %id,
             run_id = run.id(),
-            devices = left_out.len(),
-            "leaving out devices that Tailscale could not be asked about"
+            devices = skipped.len(),
+            "skipping devices that Tailscale could not be asked about"
         );
     }
-    Ok(left_out)
+    Ok(skipped)
 }
 
 /// The answers of some devices.
@@ -98,7 +98,7 @@ struct Answers {
     /// Devices that answered, or are gone.
     settled: Vec<NodeId>,
     /// Devices that did not answer for a reason of their own.
-    left_out: LeftOut,
+    skipped: SkippedDevices,
     /// The first failure that is not one device's own.
     failure: Option<UpstreamError>,
 }
@@ -121,7 +121,7 @@ async fn ask(tailscale: &Tailscale, changes: &[Change]) -> Answers {
             Ok(None) => answers.settled.push(node),
             Err(error) if is_devices_own(&error) => {
                 let example = format!("{} ({node}): {}", change.name, chain(&error));
-                answers.left_out.insert(node, example);
+                answers.skipped.insert(node, example);
             }
             Err(error) => {
                 answers.failure.get_or_insert(error);

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::runs::finding;
 use crate::world::{Stage, chain};
 
-const STRANGE: &str = "a word of the next version";
+const UNKNOWN_WORD: &str = "a word of the next version";
 
-fn strange() -> AttributeValue {
-    AttributeValue::S(STRANGE.to_owned())
+fn unknown_word() -> AttributeValue {
+    AttributeValue::S(UNKNOWN_WORD.to_owned())
 }
 
 /// Changes what stands at a path in the item of `corp`.
-async fn spoil(stage: &Stage, path: &[&str], value: AttributeValue) {
+async fn overwrite(stage: &Stage, path: &[&str], value: AttributeValue) {
     let names: Vec<String> = (0..path.len()).map(|n| format!("#p{n}")).collect();
     let update = stage
         .tables
@@ -41,7 +41,7 @@ async fn status(stage: &Stage) -> Value {
         .await
 }
 
-fn tells(answer: &Value) -> bool {
+fn has_finding(answer: &Value) -> bool {
     let findings = answer["findings"].as_array().unwrap();
     findings
         .iter()
@@ -84,13 +84,13 @@ async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
     let mut told = 0;
     for field in fields.as_object().unwrap().keys() {
         let success = stage.corp().await["status"]["lastSuccess"].clone();
-        spoil(&stage, &["status", field], strange()).await;
+        overwrite(&stage, &["status", field], unknown_word()).await;
         let shown = status(&stage).await;
         let kept = shown["status"]["lastSuccess"] == success;
         let answer = assert_synced(&stage, field).await;
         // These hold any text.
         if ["runId", "error"].contains(&field.as_str()) {
-            assert!(!tells(&answer), "{field}");
+            assert!(!has_finding(&answer), "{field}");
             continue;
         }
         told += 1;
@@ -109,7 +109,7 @@ async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
         );
         let example = finding(&answer, "unreadableState")["examples"][0].clone();
         assert!(example.as_str().unwrap().starts_with(&path), "{example}");
-        assert!(!tells(&stage.sync().await), "{field}: once");
+        assert!(!has_finding(&stage.sync().await), "{field}: once");
         assert!(status(&stage).await.get("unreadable").is_none());
     }
     assert!(told > 15, "{told}");
@@ -118,19 +118,19 @@ async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
 #[tokio::test]
 async fn words_of_another_version_cost_no_more_than_their_field() {
     let stage = Stage::synced().await;
-    let finding = json!({"kind": STRANGE, "count": 1, "examples": [], "remedy": ""});
+    let finding = json!({"kind": UNKNOWN_WORD, "count": 1, "examples": [], "remedy": ""});
     let last = stage.corp().await["status"]["history"][0].clone();
     let mut run = last.clone();
-    run["outcome"] = STRANGE.into();
+    run["outcome"] = UNKNOWN_WORD.into();
     for (path, value) in [
         ("findings", json!([finding])),
         ("history", json!([run, last])),
-        ("announced", json!(STRANGE)),
-        ("crawl", json!({"way": STRANGE})),
+        ("announced", json!(UNKNOWN_WORD)),
+        ("crawl", json!({"way": UNKNOWN_WORD})),
     ] {
         let success = stage.corp().await["status"]["lastSuccess"].clone();
         let value = serde_dynamo::to_attribute_value(value).unwrap();
-        spoil(&stage, &["status", path], value).await;
+        overwrite(&stage, &["status", path], value).await;
         let shown = status(&stage).await;
         assert_eq!(
             (&shown["state"], &shown["status"]["lastSuccess"]),
@@ -141,25 +141,25 @@ async fn words_of_another_version_cost_no_more_than_their_field() {
             .await;
         let line = format!("  unreadable    status.{path}");
         assert!(text.as_str().unwrap().contains(&line), "{text}");
-        assert!(tells(&assert_synced(&stage, path).await));
+        assert!(has_finding(&assert_synced(&stage, path).await));
     }
 }
 
 #[tokio::test]
 async fn a_whole_status_or_pause_that_cannot_be_read_is_none() {
-    let pause = json!({"since": "2026-01-15T12:00:00Z", "until": "2036-01-15T12:00:00Z", "side": STRANGE,
+    let pause = json!({"since": "2026-01-15T12:00:00Z", "until": "2036-01-15T12:00:00Z", "side": UNKNOWN_WORD,
         "error": "", "attempts": 1});
     let pause: AttributeValue = serde_dynamo::to_attribute_value(pause).unwrap();
     for (attribute, value) in [
-        ("status", strange()),
+        ("status", unknown_word()),
         ("status", AttributeValue::L(vec![])),
-        ("pause", strange()),
+        ("pause", unknown_word()),
         ("pause", pause),
-        ("configUpdated", strange()),
+        ("configUpdated", unknown_word()),
         ("configUpdatedBy", AttributeValue::Bool(true)),
     ] {
         let stage = Stage::synced().await;
-        spoil(&stage, &[attribute], value).await;
+        overwrite(&stage, &[attribute], value).await;
         let answer = assert_synced(&stage, attribute).await;
         let example = finding(&answer, "unreadableState")["examples"][0].clone();
         assert!(
@@ -174,24 +174,24 @@ async fn a_whole_status_or_pause_that_cannot_be_read_is_none() {
 async fn an_item_that_cannot_be_read_counts_as_failing() {
     let far = AttributeValue::M(
         [
-            ("owner".to_owned(), strange()),
-            ("until".to_owned(), strange()),
+            ("owner".to_owned(), unknown_word()),
+            ("until".to_owned(), unknown_word()),
         ]
         .into(),
     );
-    let note = AttributeValue::M([("run-9".to_owned(), strange())].into());
+    let note = AttributeValue::M([("run-9".to_owned(), unknown_word())].into());
     for (attribute, value, path) in [
         ("lease", far, "lease.until"),
         ("pending", note, "pending.run-9"),
-        ("removal", strange(), "removal"),
-        ("configVersion", strange(), "configVersion"),
+        ("removal", unknown_word(), "removal"),
+        ("configVersion", unknown_word(), "configVersion"),
         ("tailnet", AttributeValue::B(Blob::new(b"odd")), ""),
     ] {
         let stage = Stage::synced().await;
         let lab = json!({"id": "lab", "attributeKey": "custom:lab"});
         stage.connect(lab).await;
         let success = stage.world.clock.now();
-        spoil(&stage, &[attribute], value).await;
+        overwrite(&stage, &[attribute], value).await;
         stage.world.clock.advance(Duration::from_hours(24));
         stage.world.metrics.taken();
 
@@ -254,7 +254,7 @@ async fn an_item_that_tells_nothing_raises_the_alarm_at_once() {
     for id in ["Not An Id\u{1b}[31m", "wreck"] {
         let put = stage.tables.put_item().table_name("integrations");
         let put = put.item("id", AttributeValue::S(id.to_owned()));
-        let put = put.item("configVersion", strange());
+        let put = put.item("configVersion", unknown_word());
         // A time that cannot be true tells as little as none.
         let future = AttributeValue::S("2999-01-01T00:00:00Z".to_owned());
         let put = put.item("configUpdated", future);
