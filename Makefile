@@ -26,6 +26,8 @@ FALCON_CLOUDS_EXTRA ?=
 # The dashboard: its threshold in the histogram of scores, and whether its buttons may ask for a sync or a check.
 CONSOLE_MIN_SCORE ?= 70
 CONSOLE_BUTTONS ?= false
+# Whether a local AWS gets the function as it is built for AWS; otherwise as it is built for the tests, which takes seconds.
+AS_DEPLOYED ?=
 # Alarms: an SNS topic to tell (none: they are only shown), and after how long without a successful sync.
 ALARM_TOPIC_ARN ?=
 NO_SUCCESS_MINUTES ?= $(shell echo $$(( $(SCHEDULE_MINUTES) > 30 ? 2 * $(SCHEDULE_MINUTES) : 60 )))
@@ -59,6 +61,9 @@ endif
 # No `less` in the middle of a deployment.
 export AWS_PAGER :=
 
+# Where cargo builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
 # --- Tools ------------------------------------------------------------------------------------------------------------
 
 TOOLS := .tools
@@ -86,7 +91,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed (PYTHON=...), this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 
-pip-install = @echo "installing $< into $(TOOLS)/" >&2 && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
+# `say` is nothing where something else tells of the progress.
+say = echo
+pip-install = @$(say) "installing $< into $(TOOLS)/" >&2 && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
 
 $(TOOLS)/deploy.stamp: infra/requirements.txt | $(VENV)/bin/python
 	$(pip-install)
@@ -100,8 +107,10 @@ $(TOOLS)/local.stamp: tests/local/requirements.txt $(TOOLS)/deploy.stamp | $(VEN
 $(TOOLS)/console.stamp: tests/console/requirements.txt | $(VENV)/bin/python
 	$(pip-install)
 
-# Compiled once, in a few minutes.
+# Compiled once, and without optimisation: it runs for two seconds.
 $(CARGO_DENY)/bin/cargo-deny:
+	@$(say) "installing cargo-deny into $(TOOLS)/" >&2
+	@MAKEFLAGS= CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	cargo install --quiet --locked cargo-deny@$(patsubst $(TOOLS)/cargo-deny-%,%,$(CARGO_DENY)) --root $(CARGO_DENY)
 
 # --- Working on it ----------------------------------------------------------------------------------------------------
@@ -111,7 +120,8 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: check
-check: $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny ## Format, lints, docs, dependencies, templates; changes nothing
+check: ## Format, lints, docs, dependencies, templates; changes nothing
+	@$(MAKE) -j2 $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny
 	cargo fmt --all --check
 	CLIPPY_CONF_DIR="$(CURDIR)/infra" cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
@@ -124,14 +134,30 @@ check: $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny ## Format, lints, docs,
 advisories: $(CARGO_DENY)/bin/cargo-deny ## Known vulnerabilities of the dependencies, from RustSec's database, which it fetches
 	$(CARGO_DENY)/bin/cargo-deny --locked --config infra/deny.toml check advisories
 
+# Tests wait for most of their time, so there are more of them at a time than cores, and the two kinds run side by side. What
+# the one on the local AWS prints comes in one piece. (MAKEFLAGS is emptied where cargo would take it for a job server.)
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 .PHONY: test
-test: $(TOOLS)/local.stamp ## All tests; the last ones deploy to a local AWS and run there
-	cargo test --locked --workspace
-	$(VENV)/bin/python -m pytest -p no:cacheprovider tests/local
+test: ## All tests, also those that deploy to a local AWS and run there (AS_DEPLOYED=1: with the function built as for AWS)
+	@: $(call is-on,AS_DEPLOYED)
+	@$(MAKE) -j2 $(TOOLS)/local.stamp test-build
+	@$(if $(call is-on,AS_DEPLOYED),$(MAKE) build COMPILER=cargo)
+	@$(MAKE) -j2 test-rust test-local
+
+.PHONY: test-build test-rust test-local
+test-build:
+	@MAKEFLAGS= cargo test --locked --workspace --no-run
+test-rust:
+	@MAKEFLAGS= cargo test --locked --workspace
+test-local: LOCAL_LOG := $(TARGET)/test-local.log
+test-local: $(TOOLS)/local.stamp
+	@$(VENV)/bin/python -m pytest -p no:cacheprovider tests/local >$(LOCAL_LOG) 2>&1 || failed=1; \
+	cat $(LOCAL_LOG); [ -z "$${failed:-}" ]
 
 .PHONY: console-pages
 console-pages: $(TOOLS)/console.stamp
-	cargo test --locked --test it console::pages
+	cargo test --locked --workspace --test it console::pages
 
 .PHONY: console
 console: console-pages ## The dashboard's widgets in a real browser (CHROMIUM=...) and an HTML validator (JAVA=...)
@@ -146,17 +172,31 @@ screenshots: console-pages ## The README's pictures of the dashboard, into infra
 bench: ## What a sync costs at every size, as Markdown (also target/bench.md): BENCH='--quick', '--only 10k', '--strict', ...
 	cargo build --locked --release --bin falcon-posture-sync
 	cargo build --locked --profile bench --package posture-bench
-	@$(or $(CARGO_TARGET_DIR),target)/release/posture-bench $(BENCH)
+	@$(TARGET)/release/posture-bench $(BENCH)
 
 .PHONY: demo
-demo: $(TOOLS)/local.stamp ## The whole thing on this machine, with simulated Falcon and Tailscale (KEEP=1 leaves it running)
+demo: ## The whole thing on this machine, with simulated Falcon and Tailscale (KEEP=1 leaves it running)
+	@: $(call is-on,KEEP) $(call is-on,AS_DEPLOYED)
+	@echo "installing into $(TOOLS)/, building the function and the simulators (minutes, the first time)"
+	@$(MAKE) -j2 say=: $(TOOLS)/local.stamp local-build
 	@$(VENV)/bin/python tests/local/demo.py $(if $(call is-on,KEEP),--keep)
 
+.PHONY: local-build
+local-build:
+	@MAKEFLAGS= $(PYTHON) tests/local/build.py
+
+# A local AWS gets the binary that the tests use, unless AS_DEPLOYED=1.
 .PHONY: build
 build: build-tools ## The function's binary for Lambda (ARCH=arm64 or x86_64)
+ifeq ($(COMPILER)$(call is-on,AS_DEPLOYED),cargo)
+	@$(MAKE) local-build
+	@mkdir -p $(LAMBDA_DIR)/falcon-posture-sync
+	@cp $(TARGET)/debug/falcon-posture-sync $(LAMBDA_DIR)/falcon-posture-sync/bootstrap
+else
 	@CARGO_ZIGBUILD_PYTHON_PATH="$$([ -e $(TOOLS)/cross.stamp ] && echo "$(CURDIR)/$(VENV)/bin/python" || echo $(PYTHON))" \
 	$(CARGO_LAMBDA) build --locked --release --bin falcon-posture-sync --compiler $(COMPILER) \
 	  $(if $(filter cargo,$(COMPILER)),,$(if $(filter arm64,$(ARCH)),--arm64,--x86-64))
+endif
 
 .PHONY: clean
 clean: ## Remove what was built and the tools
@@ -165,7 +205,7 @@ clean: ## Remove what was built and the tools
 # --- Running it in AWS ------------------------------------------------------------------------------------------------
 
 # Where `cargo lambda build` leaves the binary, and the function's environment beside it.
-LAMBDA_DIR := $(or $(CARGO_TARGET_DIR),target)/lambda
+LAMBDA_DIR := $(TARGET)/lambda
 ENV_FILE := $(LAMBDA_DIR)/$(FUNCTION).env
 
 STATE := $(STACK)-state

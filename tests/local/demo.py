@@ -277,14 +277,6 @@ class Demo:
         expect(len(audited) == len(changes), f"{name}: {len(changes)} changes, {len(audited)} audit records")
 
 
-def prepare(aws: LocalAws, log: IO[bytes]) -> None:
-    """Build the function, in its release form, and the simulators."""
-    with progress("building the function and the simulators (minutes, the first time)"):
-        aws.make("build", log=log)
-        build = ["cargo", "build", "--locked", "--package", "posture-simulators"]
-        subprocess.run(build, cwd=REPOSITORY, stdout=log, stderr=log, check=True)
-
-
 def poke(aws: LocalAws, sims: Simulators, demo: Demo) -> None:
     """Say how to look into what runs."""
     record = aws.nodes("corp")[demo.node]
@@ -312,21 +304,19 @@ Ctrl-C stops it.""")
 
 def run(log: IO[bytes], *, keep: bool) -> None:
     """Start everything, tell the story, stop everything."""
-    with local_aws(auth=True) as aws:
-        prepare(aws, log)
-        with simulators([cloud for cloud, _ in INTEGRATIONS.values()]) as sims:
-            with progress("`make deploy`: the real templates to a local AWS, a schedule of one minute"):
-                aws.make("deploy", log=log, SCHEDULE_MINUTES=1, **sims.settings)
-            demo = Demo(aws, sims)
-            try:
-                demo.tell()
-                if keep:
-                    poke(aws, sims, demo)
-                    with suppress(KeyboardInterrupt):
-                        threading.Event().wait()
-            finally:
-                with suppress(Exception):  # whatever ended the demo is what matters
-                    log.write("\n".join(["", "The function's log:", *aws.function_log(), ""]).encode())
+    with local_aws(auth=True) as aws, simulators([cloud for cloud, _ in INTEGRATIONS.values()]) as sims:
+        with progress("`make deploy`: the real templates to a local AWS, a schedule of one minute"):
+            aws.make("deploy", log=log, SCHEDULE_MINUTES=1, **sims.settings)
+        demo = Demo(aws, sims)
+        try:
+            demo.tell()
+            if keep:
+                poke(aws, sims, demo)
+                with suppress(KeyboardInterrupt):
+                    threading.Event().wait()
+        finally:
+            with suppress(Exception):  # whatever ended the demo is what matters
+                log.write("\n".join(["", "The function's log:", *aws.function_log(), ""]).encode())
 
 
 def main() -> int:

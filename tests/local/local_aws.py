@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
+import build
 from botocore.config import Config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import IO
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = build.REPOSITORY
 EVENTS = REPOSITORY / "events"
 TOOLS = Path(sys.executable).parent
 
@@ -39,6 +40,9 @@ ROOT_KEY = "test"
 
 T = TypeVar("T")
 Json = Any
+
+# Whether the function is built as it is for AWS, and not as the tests are.
+AS_DEPLOYED = os.environ.get("AS_DEPLOYED", "")
 
 # The user's own AWS and make settings must not reach a deployment that is meant for the local AWS.
 _MAKEFILE = (REPOSITORY / "Makefile").read_text().replace("\\\n", "")
@@ -132,7 +136,7 @@ class LocalAws:
 
         Returns what it printed, unless it prints to `log`.
         """
-        settings = {"REGION": REGION, "FUNCTION": self.function, "ARCH": ARCH} | variables
+        settings = {"REGION": REGION, "FUNCTION": self.function, "ARCH": ARCH, "AS_DEPLOYED": AS_DEPLOYED} | variables
         done = subprocess.run(
             ["make", target, *(f"{name}={value}" for name, value in settings.items())],
             cwd=REPOSITORY,
@@ -362,12 +366,11 @@ class Simulators:
 @contextlib.contextmanager
 def simulators(regions: Sequence[str] = ("us-1", "us-2")) -> Iterator[Simulators]:
     """Build and run the simulators."""
-    cargo = ["cargo", "run", "--quiet", "--locked", "--package", "posture-simulators"]
+    subprocess.run([*build.COMMAND, "--quiet"], cwd=REPOSITORY, check=True)
+    command = [build.BINARIES / "posture-simulators", "--regions", ",".join(regions)]
     with (
         tempfile.TemporaryFile() as log,
-        server(
-            [*cargo, "--", "--regions", ",".join(regions)], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=log
-        ) as child,
+        server(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=log) as child,
     ):
         line = child.stdout.readline() if child.stdout else b""
         if not line:

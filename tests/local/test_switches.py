@@ -37,7 +37,7 @@ class Make:
         (self.target / "lambda").mkdir(parents=True)
         programs = directory / "bin"
         programs.mkdir()
-        for name in ("aws", "cargo", "zig"):
+        for name in ("aws", "cargo", "cargo-lambda", "zig"):
             (programs / name).write_text(RECORDER)
             (programs / name).chmod(0o755)
         self.environment = os.environ | {
@@ -145,6 +145,25 @@ def test_a_switch_of_a_deployment(make: Make) -> None:
             for calls, complaint in make.switched("deploy", switch, value):
                 assert not calls, "nothing is built or deployed"
                 assert f"{switch}: must be" in complaint
+
+
+def test_the_function_is_built_as_for_aws_by_a_yes(make: Make) -> None:
+    local = ["AWS_ENDPOINT_URL=http://127.0.0.1:1", f"VENV={make.target.parent}"]
+    binary = make.target / "debug/falcon-posture-sync"
+    binary.parent.mkdir()
+    binary.write_text("built as for the tests")
+    deployed = make.target / "lambda/falcon-posture-sync/bootstrap"
+    for values, release in ((YES, True), (NO, False)):
+        for value in values:
+            for calls, complaint in make.switched("build", "AS_DEPLOYED", value, *local):
+                assert complaint == ""
+                assert [("--release" in call) for call in calls if " build " in call] == [release]
+            assert deployed.exists() is not release
+            deployed.unlink(missing_ok=True)
+    for value in NEITHER:
+        for calls, complaint in make.switched("build", "AS_DEPLOYED", value):
+            assert not calls
+            assert "AS_DEPLOYED: must be" in complaint
 
 
 def test_the_demo_is_kept_by_a_yes(make: Make) -> None:
