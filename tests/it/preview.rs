@@ -31,7 +31,7 @@ fn company(seed: u64) -> GeneratorSpec {
     }
 }
 
-fn policy(stage: &Stage, policy: &str) {
+pub(crate) fn set_policy(stage: &Stage, policy: &str) {
     let change = |tailnet: &mut Tailnet| policy.clone_into(&mut tailnet.policy);
     stage.sims.tailscale().configure(TAILNET, change).unwrap();
 }
@@ -186,7 +186,7 @@ async fn the_postures_of_the_policy_are_judged_with_a_credential_that_only_reads
     for seed in [11, 12, 13] {
         let stage = Stage::of(&company(seed)).await;
         stage.sync().await;
-        policy(&stage, POLICY);
+        set_policy(&stage, POLICY);
         read_only(&stage);
         let tables = async || {
             let mut tables = Vec::new();
@@ -297,7 +297,7 @@ async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
         ),
         ("{}", 0),
     ] {
-        policy(&stage, text);
+        set_policy(&stage, text);
         let answer = preview(&stage, json!({"policy": true})).await;
         assert_eq!(answer["error"], Value::Null, "{text}: {answer:#}");
         assert_eq!(
@@ -312,7 +312,7 @@ async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
             "{readable:?}"
         );
     }
-    policy(
+    set_policy(
         &stage,
         r#"{"postures": {"posture:a": ["custom:ztaScore => 70"]}}"#,
     );
@@ -321,7 +321,7 @@ async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
         answer["previews"][0]["problems"][0]["condition"],
         "custom:ztaScore => 70"
     );
-    policy(&stage, r#"["no", "policy"]"#);
+    set_policy(&stage, r#"["no", "policy"]"#);
     let answer = preview(&stage, json!({"policy": true})).await;
     assert!(
         answer["error"]
@@ -360,7 +360,7 @@ async fn a_person_reads_how_many_then_who_and_why() {
         ..GeneratorSpec::default()
     };
     let stage = Stage::of(&spec).await;
-    policy(&stage, POLICY);
+    set_policy(&stage, POLICY);
     let told = async |fields: Value| preview(&stage, fields).await.as_str().unwrap().to_owned();
     insta::assert_snapshot!(
         "preview_of_a_threshold",
@@ -370,7 +370,7 @@ async fn a_person_reads_how_many_then_who_and_why() {
         "preview_of_the_policy",
         told(json!({"policy": true, "format": "text"})).await
     );
-    policy(&stage, "{}");
+    set_policy(&stage, "{}");
     assert_eq!(
         told(json!({"policy": true, "format": "text"})).await,
         "No posture of the policy file mentions custom:ztaScore. To try a threshold: MIN_SCORE=70.\n"

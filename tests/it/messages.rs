@@ -1,0 +1,70 @@
+//! Every text of the code that a person may read, in one file: errors, findings, remedies, checks, log lines, pages.
+//!
+//! They are the literals of `src/` with at least two words, without those of tests. The file is in the order of the texts,
+//! so that code which moves changes nothing in it, and a text that changes is one line of a diff.
+
+use std::collections::BTreeSet;
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::{Item, Lit};
+
+use crate::contract::{files, text};
+
+/// Whether an item is compiled only for tests.
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute
+                .parse_args::<syn::Path>()
+                .is_ok_and(|path| path.is_ident("test"))
+    })
+}
+
+/// Adds the texts among these tokens. A doc comment is an attribute `#[doc = "..."]` among them, and is left out.
+fn collect(tokens: TokenStream, texts: &mut BTreeSet<String>) {
+    let mut doc = false;
+    for token in tokens {
+        match token {
+            TokenTree::Ident(name) => doc = name == "doc",
+            TokenTree::Group(group) => {
+                collect(group.stream(), texts);
+                doc = false;
+            }
+            TokenTree::Literal(literal) => {
+                if let Lit::Str(literal) = Lit::new(literal) {
+                    let text = literal.value();
+                    if !doc && text.trim().contains(' ') {
+                        texts.insert(format!("{text:?}"));
+                    }
+                }
+            }
+            TokenTree::Punct(_) => {}
+        }
+    }
+}
+
+#[test]
+fn messages() {
+    let mut texts = BTreeSet::new();
+    for file in files("src", "rs") {
+        let parsed = syn::parse_file(&text(&file)).unwrap();
+        if file.ends_with("tests.rs") || file.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        for item in parsed.items {
+            let attributes = match &item {
+                Item::Mod(module) => &module.attrs[..],
+                Item::Fn(function) => &function.attrs[..],
+                Item::Impl(implementation) => &implementation.attrs[..],
+                Item::Use(import) => &import.attrs[..],
+                _ => &[],
+            };
+            if !is_test(attributes) {
+                collect(quote::ToTokens::into_token_stream(item), &mut texts);
+            }
+        }
+    }
+    assert!(texts.len() > 100);
+    let texts: Vec<String> = texts.into_iter().collect();
+    insta::assert_snapshot!(texts.join("\n"));
+}

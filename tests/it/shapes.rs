@@ -1,0 +1,249 @@
+//! Everything that leaves the process, as it is serialized: answers, items, events, metric lines, log lines. Users and tools
+//! outside rely on these names, so a snapshot that changes here is a change of the contract.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
+use serde_json::{Map, Value, json};
+
+use crate::preview::set_policy;
+use crate::process::Process;
+use crate::world::Stage;
+
+/// A small company with one of every trap, synced twice; between the syncs one score fell.
+async fn company() -> Stage {
+    let stage = Stage::of(&GeneratorSpec {
+        seed: 3,
+        hosts: 40,
+        devices: 24,
+        duplicate_serial: 0.2,
+        placeholder_serial: 0.1,
+        unassessed: 0.1,
+        no_identity: 0.1,
+        external: 0.1,
+        ..GeneratorSpec::default()
+    })
+    .await;
+    stage.sync().await;
+    stage.lower_a_score().await;
+    stage.sync().await;
+    stage
+}
+
+/// Replaces measured times, and sentences: `messages.rs` has these, and they may be worded anew.
+fn pinned(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| match name.as_str() {
+                "durationMs" | "DurationMs" => (name, json!("<measured>")),
+                "action" | "detail-type" => (name, value),
+                _ => (name, pinned(value)),
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(pinned).collect(),
+        Value::String(text) if text.split(' ').count() > 2 => json!("<sentence>"),
+        other => other,
+    }
+}
+
+/// Names each value's kind in its place: what is logged of a real run has other values each time.
+fn kinds(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), kinds(value)))
+            .collect(),
+        Value::Array(items) => items.first().map(kinds).into_iter().collect(),
+        Value::String(_) => json!("text"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) => json!("boolean"),
+        Value::Null => Value::Null,
+    }
+}
+
+fn command(name: &str, fields: Value) -> Value {
+    let mut payload = json!({"command": name, "integration": "corp"});
+    let Value::Object(fields) = fields else {
+        panic!("fields are an object");
+    };
+    payload.as_object_mut().unwrap().extend(fields);
+    payload
+}
+
+/// One node of each finding that names a device, and one with a score.
+async fn devices(stage: &Stage, answer: &Value) -> BTreeSet<String> {
+    let mut devices = BTreeSet::new();
+    for finding in answer["findings"].as_array().unwrap() {
+        let example = finding["examples"][0].as_str().unwrap();
+        if example.ends_with(".ts.net") {
+            devices.insert(example.to_owned());
+        }
+    }
+    let records = stage.items("nodes").await;
+    devices.insert(records[3]["nodeId"].as_str().unwrap().to_owned());
+    devices
+}
+
+#[tokio::test]
+async fn answers() {
+    let stage = company().await;
+    let synced = stage.force().await;
+    let mut answers = Map::new();
+    let mut explained = Vec::new();
+    for device in devices(&stage, &synced).await {
+        explained.push(
+            stage
+                .ask(command("explain", json!({"device": device})))
+                .await,
+        );
+    }
+    answers.insert("explain".to_owned(), json!(explained));
+    answers.insert("sync".to_owned(), synced);
+    for (name, payload) in [
+        ("check", command("check", json!({}))),
+        ("status", command("status", json!({}))),
+        ("status of all", json!({"command": "status"})),
+        ("preview", command("preview", json!({"minScore": 70}))),
+        ("audit", command("audit", json!({"limit": 2}))),
+        (
+            "audit, exported",
+            command("audit", json!({"limit": 2, "format": "tailscale"})),
+        ),
+    ] {
+        answers.insert(name.to_owned(), stage.ask(payload).await);
+    }
+    // Nothing but the new score is to be written: as a plan, and then as what became of it.
+    stage.lower_a_score().await;
+    stage.world.clock.advance(Duration::from_mins(15));
+    let dry = command("sync", json!({"dryRun": true}));
+    answers.insert("sync, dry".to_owned(), stage.ask(dry).await);
+    let changes = json!({"maxHostAgeDays": 30});
+    answers.insert("update".to_owned(), stage.update(changes).await);
+    answers.insert(
+        "remove".to_owned(),
+        stage
+            .ask(command("remove", json!({"actor": "amelie"})))
+            .await,
+    );
+    answers.insert(
+        "connect".to_owned(),
+        stage.connect(json!({"maxHostAgeDays": 30})).await,
+    );
+    insta::assert_json_snapshot!(pinned(answers.into()));
+}
+
+#[tokio::test]
+async fn a_policy_that_is_previewed() {
+    let stage = company().await;
+    let policy = json!({"postures": {
+        "posture:trusted": ["custom:ztaScore >= 70"], "posture:other": ["node:os IN ['macos']", "custom:ztaScore > 20"]
+    }});
+    set_policy(&stage, &policy.to_string());
+    let answer = stage.ask(command("preview", json!({"policy": true}))).await;
+    insta::assert_json_snapshot!(pinned(answer));
+}
+
+/// The items of an integration in each of its states, with the record of a node and the audit records of each kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn items() {
+    let stage = company().await;
+    let mut items = Map::new();
+    let mut keep = |name: &str, item: Value| items.insert(name.to_owned(), pinned(item));
+    keep("integration, synced", stage.corp().await);
+    let records = stage.items("nodes").await;
+    keep("node record", records[3].clone());
+    let changed = &records[3]["nodeId"];
+    let audit = stage.node_audit().await;
+    let of_node = audit
+        .into_iter()
+        .filter(|record| record["target"]["id"] == *changed);
+    keep("audit records of a node", of_node.collect());
+
+    // More than half of the devices would lose their scores.
+    for record in &records[..records.len() * 2 / 3] {
+        let aid = record["aid"].as_str().unwrap();
+        stage.sims.falcon().remove_score("corp", aid).unwrap();
+    }
+    assert_eq!(stage.sync().await["outcome"], "held");
+    keep("integration, held", stage.corp().await);
+
+    // Tailscale accepts a score, and the transaction that records it is refused.
+    let aid = records.last().unwrap()["aid"].as_str().unwrap();
+    stage.sims.falcon().set_score("corp", aid, 5).unwrap();
+    let taken = stage.take_record(records.last().unwrap()["nodeId"].as_str().unwrap());
+    let patch = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/device-attributes");
+    stage.amid(patch, taken);
+    stage.try_ask(json!({"command": "sync"})).await.unwrap_err();
+    keep("integration, with a journal", stage.corp().await);
+
+    // The credential is refused: a pause.
+    stage.services.put_secret(
+        "corp/falcon",
+        json!({"clientId": "x", "clientSecret": "wrong"}),
+    );
+    stage.force().await;
+    keep("integration, paused", stage.corp().await);
+
+    // It is removed, and its attributes cannot be deleted yet.
+    let down = Fault::new(Matcher::side(Side::Tailscale), FaultKind::Reset).always();
+    stage.sims.faults().add(down);
+    stage.update(json!({"maxHostAgeDays": 30})).await;
+    let answer = stage
+        .ask(command("remove", json!({"actor": "amelie"})))
+        .await;
+    assert_eq!(answer["removed"], false, "{answer:#}");
+    keep("integration, being removed", stage.corp().await);
+    let mut audit = stage.items("audit").await;
+    audit.retain(|record| record["target"]["type"] != "Node");
+    keep("audit records of the integration", json!(audit));
+    insta::assert_json_snapshot!(items);
+}
+
+#[tokio::test]
+async fn events_and_metric_lines() {
+    let stage = company().await;
+    stage.update(json!({"maxHostAgeDays": 30})).await;
+    stage.services.held().events.clear();
+    stage.world.metrics.taken();
+    stage.update(json!({"maxHostAgeDays": 60})).await;
+    let labs = json!({"id": "labs", "attributeKey": "custom:labs"});
+    stage.connect(labs).await;
+    stage.sync().await;
+    stage
+        .ask(command("sync", json!({"integration": "corp"})))
+        .await;
+    stage.services.put_secret(
+        "corp/falcon",
+        json!({"clientId": "x", "clientSecret": "wrong"}),
+    );
+    stage.force().await;
+    let events = pinned(json!(stage.services.held().events));
+    let metrics = pinned(json!(stage.world.metrics.taken()));
+    insta::assert_json_snapshot!(json!({"events": events, "metrics": metrics}));
+}
+
+/// The lines of a run that repeats a call, and of one that fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines() {
+    let stage = Stage::live(GeneratorSpec::plain(20, 10)).await;
+    let hosts = || Matcher::side(Side::Falcon).path("/devices");
+    stage.sims.faults().add(Fault::status(hosts(), 503));
+    let function = Process::start(&stage, &[]).await;
+    function.ask("run-a", &json!({"command": "sync"})).await;
+    stage.services.put_secret(
+        "corp/falcon",
+        json!({"clientId": "x", "clientSecret": "wrong"}),
+    );
+    function.ask("run-b", &json!({"command": "sync"})).await;
+    let printed = function.end();
+    let lines = printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let logged: Vec<Value> = lines
+        .filter(|line: &Value| line.get("_aws").is_none())
+        .map(|line| kinds(&line))
+        .collect();
+    insta::assert_json_snapshot!(logged);
+}
