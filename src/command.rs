@@ -4,6 +4,7 @@ mod fields;
 mod secret_event;
 #[cfg(test)]
 mod tests;
+pub(crate) mod widget;
 
 use std::collections::BTreeSet;
 
@@ -11,17 +12,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::clock::rfc3339;
-use crate::console::Call;
-use crate::domain::host::Score;
 use crate::domain::removal::Attributes;
 use crate::error::{plain, said};
 use crate::events::{Event, SOURCE};
 use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
+use crate::preview::PreviewTarget;
 use crate::store::Search;
+use crate::sync::{SyncRequest, Trigger};
 use fields::{
     AuditFields, CheckFields, ConnectFields, ExplainFields, MinScore, Next, PreviewFields,
     RemoveFields, StatusFields, SyncFields, UpdateFields,
 };
+pub use widget::WidgetRequest;
 
 /// A request that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum Command {
     /// Every enabled integration: what the schedule sends.
     SyncAll,
     /// One integration.
-    Sync(SyncOne),
+    Sync(SyncRequest),
     /// A new integration.
     Connect {
         /// Its settings.
@@ -89,13 +91,13 @@ pub enum Command {
     Preview {
         /// Of this integration.
         integration: IntegrationId,
-        /// By which posture.
-        rule: Rule,
+        /// The postures to evaluate.
+        target: PreviewTarget,
         /// For a program or a person.
         format: Format,
     },
     /// A dashboard's widget, or what is done in one.
-    Widget(Call),
+    Widget(WidgetRequest),
     /// How things are.
     Status {
         /// Of one integration, or of all.
@@ -103,43 +105,6 @@ pub enum Command {
         /// For a program or a person.
         format: Format,
     },
-}
-
-/// What a preview goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// A score of at least so much.
-    MinScore(Score),
-    /// The postures of the tailnet's policy file that are about our attribute.
-    Policy,
-}
-
-/// A sync of one integration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SyncOne {
-    /// Which.
-    pub integration: IntegrationId,
-    /// Runs in spite of a pause.
-    pub force: bool,
-    /// Answers the plan and writes nothing.
-    pub dry_run: bool,
-    /// Lets a mass removal pass.
-    pub allow_mass_removal: bool,
-    /// Who asks.
-    pub asked_by: AskedBy,
-}
-
-impl SyncOne {
-    /// What the schedule or an event asks for: no more than a sync.
-    pub fn by_event(integration: IntegrationId) -> Self {
-        Self {
-            integration,
-            force: false,
-            dry_run: false,
-            allow_mass_removal: false,
-            asked_by: AskedBy::Event,
-        }
-    }
 }
 
 /// The shapes of audit records.
@@ -162,15 +127,6 @@ pub enum Format {
     Json,
     /// A person at a terminal: text, some lines of 100 characters at most but for names.
     Text,
-}
-
-/// Who asks for a sync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AskedBy {
-    /// A person, by a command.
-    Person,
-    /// The schedule or an event: the integration may be gone by now, and that is no fault.
-    Event,
 }
 
 /// How much of an actor's name is kept.
@@ -233,8 +189,8 @@ impl Command {
             return Err(BadPayload::Shape(kind_of(&payload)));
         };
         // Before all else: nothing that a dashboard adds makes its call a command.
-        if Call::is_one(object) {
-            return Ok(Self::Widget(Call::parse(object)));
+        if WidgetRequest::matches(object) {
+            return Ok(Self::Widget(WidgetRequest::parse(object)));
         }
         match (object.get("command"), object.get("detail-type")) {
             (Some(Value::String(command)), _) => match command.as_str() {
@@ -275,12 +231,12 @@ impl Command {
 
     fn sync(fields: SyncFields) -> Result<Self, BadPayload> {
         if let Some(integration) = fields.integration {
-            return Ok(Self::Sync(SyncOne {
+            return Ok(Self::Sync(SyncRequest {
                 integration,
                 force: fields.force,
                 dry_run: fields.dry_run,
                 allow_mass_removal: fields.allow_mass_removal,
-                asked_by: AskedBy::Person,
+                trigger: Trigger::Manual,
             }));
         }
         for (set, name) in [
@@ -307,9 +263,9 @@ impl Command {
     }
 
     fn preview(fields: PreviewFields) -> Result<Self, BadPayload> {
-        let rule = match (fields.min_score, fields.policy) {
-            (Some(MinScore(score)), false) => Rule::MinScore(score),
-            (None, true) => Rule::Policy,
+        let target = match (fields.min_score, fields.policy) {
+            (Some(MinScore(score)), false) => PreviewTarget::MinScore(score),
+            (None, true) => PreviewTarget::Policy,
             _ => {
                 return Err(BadPayload::Field {
                     at: "minScore".to_owned(),
@@ -320,7 +276,7 @@ impl Command {
         };
         Ok(Self::Preview {
             integration: fields.integration,
-            rule,
+            target,
             format: fields.format,
         })
     }
@@ -396,7 +352,7 @@ impl Command {
                 said(&event.source, 60)
             )));
         }
-        Ok(Self::Sync(SyncOne::by_event(event.detail.integration)))
+        Ok(Self::Sync(SyncRequest::automatic(event.detail.integration)))
     }
 }
 

@@ -16,7 +16,6 @@
 //! No element has an `id`: several widgets share a page.
 
 mod audit;
-mod call;
 mod checks;
 mod explained;
 mod findings;
@@ -33,18 +32,17 @@ use serde_json::Value;
 
 use crate::check::{self, Check};
 use crate::clock::Deadline;
+use crate::command::widget::{WidgetAction, WidgetRequest, WidgetView};
 use crate::domain::audit::Record;
 use crate::events::Event;
 use crate::explain;
-use crate::handler::HandlerError;
+use crate::handler::error::HandlerError;
 use crate::integration::IntegrationId;
 use crate::overview::{Overview, load_overviews};
 use crate::retry::Budget;
 use crate::store::{Search, StoreError};
 use crate::world::{Invocation, World};
 
-pub use call::Call;
-use call::{Ask, View};
 use page::{Frame, note};
 
 /// What is answered to `{"describe":true}`.
@@ -63,7 +61,7 @@ const SEARCHES: usize = 8;
 /// Only for faults of our own.
 pub async fn answer(
     world: &World,
-    call: &Call,
+    call: &WidgetRequest,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     let frame = Frame {
@@ -77,8 +75,8 @@ pub async fn answer(
         invocation,
         frame,
     };
-    let body = match &call.ask {
-        Ok(Ask::Describe) => return Ok(DESCRIPTION.into()),
+    let body = match &call.action {
+        Ok(WidgetAction::Describe) => return Ok(DESCRIPTION.into()),
         Ok(ask) => match console.serve(ask).await {
             Err(HandlerError::Store(StoreError::NoIntegration { integration })) => {
                 note(&format!("There is no integration {integration}."))
@@ -98,31 +96,31 @@ struct Console<'a> {
 }
 
 impl Console<'_> {
-    async fn serve(&self, ask: &Ask) -> Result<Markup, HandlerError> {
+    async fn serve(&self, ask: &WidgetAction) -> Result<Markup, HandlerError> {
         let frame = &self.frame;
         match ask {
-            Ask::Describe => Ok(html! {}),
-            Ask::Show {
+            WidgetAction::Describe => Ok(html! {}),
+            WidgetAction::Show {
                 view,
                 integration,
                 min_score,
             } => {
                 let overviews = self.overviews(integration.as_ref()).await?;
                 Ok(match view {
-                    View::Overview => overview::view(frame, &overviews),
-                    View::Scores => scores::view(&overviews, *min_score),
-                    View::History => history::view(frame, &overviews),
-                    View::Findings => findings::view(frame, &overviews),
-                    View::Audit => {
+                    WidgetView::Overview => overview::view(frame, &overviews),
+                    WidgetView::Scores => scores::view(&overviews, *min_score),
+                    WidgetView::History => history::view(frame, &overviews),
+                    WidgetView::Findings => findings::view(frame, &overviews),
+                    WidgetView::Audit => {
                         let records = self.records(&overviews).await?;
                         audit::view(frame, &records, overviews.len() > 1)
                     }
-                    View::Explain => {
+                    WidgetView::Explain => {
                         explained::form(frame, &overviews, integration.as_ref(), None, None)
                     }
                 })
             }
-            Ask::Explain {
+            WidgetAction::Explain {
                 integration,
                 device,
                 only,
@@ -140,11 +138,11 @@ impl Console<'_> {
                     Some(&shown),
                 ))
             }
-            Ask::Sync(_) | Ask::Check(_) if !frame.buttons => Ok(note(
+            WidgetAction::Sync(_) | WidgetAction::Check(_) if !frame.buttons => Ok(note(
                 "This dashboard only shows. Whoever deploys the function can allow its buttons (CONSOLE_BUTTONS=true).",
             )),
-            Ask::Sync(integration) => self.sync(integration).await,
-            Ask::Check(integration) => {
+            WidgetAction::Sync(integration) => self.sync(integration).await,
+            WidgetAction::Check(integration) => {
                 Ok(checks::view(integration, &self.check(integration).await?))
             }
         }

@@ -4,7 +4,7 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde_json::json;
 
-use crate::domain::state::Transition;
+use crate::domain::status::outcome::Transition;
 use crate::error::of_aws;
 use crate::integration::IntegrationId;
 

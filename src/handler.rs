@@ -1,89 +1,29 @@
 //! Payload in, answer out.
 
+pub(crate) mod error;
 mod explain;
 mod history;
 mod manage;
 mod preview;
 mod status;
 
-/// The alias by which dashboards reach the function. Who may invoke no more than that sees widgets, and commands nothing.
-const CONSOLE_ALIAS: &str = "console";
-
 use std::collections::BTreeSet;
 
-use lambda_runtime::Diagnostic;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use crate::check::{Check, failures};
-use crate::command::{AskedBy, BadPayload, Command, SyncOne};
+use crate::command::Command;
 use crate::console;
 use crate::domain::status::RunOutcome;
-use crate::error::chain;
-use crate::events::{Event, EventError};
-use crate::integration::{IntegrationId, InvalidSettings, SecretName};
+use crate::events::Event;
+use crate::integration::{IntegrationId, SecretName};
 use crate::metrics::{self, Line};
 use crate::store::{Integration, Integrations, StoreError};
-use crate::sync::{self, Answer};
+use crate::sync::{self, Answer, SyncRequest, Trigger};
 use crate::world::{Invocation, World};
+use error::CONSOLE_ALIAS;
+pub use error::HandlerError;
 use manage::Request;
-
-/// A request that could not be served. What an upstream refused in a sync is no such thing, but an answer.
-#[derive(Debug, thiserror::Error)]
-pub enum HandlerError {
-    /// The payload is none of ours.
-    #[error(transparent)]
-    Payload(#[from] BadPayload),
-    /// The settings cannot work in this deployment.
-    #[error(transparent)]
-    Settings(#[from] InvalidSettings),
-    /// A new integration could not work yet; nothing was stored.
-    #[error(
-        "the integration {integration} is not connected, since {}",
-        failures(checks)
-    )]
-    Check {
-        /// The integration.
-        integration: IntegrationId,
-        /// What was found, good and bad.
-        checks: Vec<Check>,
-    },
-    /// The way in for dashboards was used for something else.
-    #[error(
-        "the alias {CONSOLE_ALIAS} of the function serves dashboard widgets only; invoke the function itself"
-    )]
-    NotAllowed,
-    /// Our own tables.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The event bus.
-    #[error(transparent)]
-    Events(#[from] EventError),
-    /// An answer that does not encode: a bug.
-    #[error("the answer does not encode")]
-    Encode(#[from] serde_json::Error),
-}
-
-impl From<HandlerError> for Diagnostic {
-    /// `errorType` is stable; `errorMessage` has the causes.
-    fn from(error: HandlerError) -> Self {
-        let error_type = match &error {
-            HandlerError::Payload(_) | HandlerError::Settings(_) => "BadInput",
-            HandlerError::Check { .. } => "CheckFailed",
-            HandlerError::Store(StoreError::NoIntegration { .. }) => "NoIntegration",
-            HandlerError::Store(StoreError::IntegrationExists { .. }) => "IntegrationExists",
-            HandlerError::Store(StoreError::Conflict { .. }) => "Conflict",
-            HandlerError::NotAllowed => "NotAllowed",
-            HandlerError::Store(_) => "Storage",
-            HandlerError::Events(_) => "Events",
-            HandlerError::Encode(_) => "Bug",
-        };
-        Self {
-            error_type: error_type.to_owned(),
-            error_message: chain(&error),
-        }
-    }
-}
 
 /// Serves one payload. Every line of the log that is written meanwhile carries the run's id.
 ///
@@ -126,7 +66,7 @@ async fn serve(
             }
             Ok(answer)
         }
-        Command::Sync(wish) => sync_one(world, &wish, invocation).await,
+        Command::Sync(request) => sync_one(world, &request, invocation).await,
         Command::SecretChanged { names } => secret_changed(world, &names, invocation).await,
         Command::Connect {
             settings,
@@ -151,9 +91,9 @@ async fn serve(
         Command::Check { integration } => by(None).check(&integration).await,
         Command::Preview {
             integration,
-            rule,
+            target,
             format,
-        } => preview::preview(world, &integration, rule, format, invocation).await,
+        } => preview::preview(world, &integration, target, format, invocation).await,
         Command::Widget(call) => Box::pin(console::answer(world, &call, invocation)).await,
         Command::Explain {
             integration,
@@ -242,8 +182,8 @@ async fn sync_each(
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     if let [integration] = integrations.as_slice() {
-        let wish = SyncOne::by_event(integration.clone());
-        return sync_one(world, &wish, invocation).await;
+        let request = SyncRequest::automatic(integration.clone());
+        return sync_one(world, &request, invocation).await;
     }
     let requests: Vec<Event> = integrations
         .iter()
@@ -269,14 +209,14 @@ async fn sync_each(
 
 async fn sync_one(
     world: &World,
-    wish: &SyncOne,
+    request: &SyncRequest,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     // Boxed: the future of a whole run is too deep a type to be laid out in place.
-    let answer = match Box::pin(sync::sync(world, wish, invocation)).await {
+    let answer = match Box::pin(sync::sync(world, request, invocation)).await {
         // An event may arrive after the integration's end.
-        Err(StoreError::NoIntegration { .. }) if wish.asked_by == AskedBy::Event => {
-            Answer::skipped(wish, invocation, "there is no such integration any more")
+        Err(StoreError::NoIntegration { .. }) if request.trigger == Trigger::Automatic => {
+            Answer::skipped(request, invocation, "there is no such integration any more")
         }
         answer => answer?,
     };

@@ -5,7 +5,7 @@ mod text;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::command::Rule;
+use crate::domain::host::Score;
 use crate::domain::posture::Posture;
 use crate::domain::preview::{Preview, preview, subjects};
 use crate::integration::{AttributeKey, IntegrationId};
@@ -37,6 +37,15 @@ pub struct Answer {
     pub previews: Vec<Preview>,
 }
 
+/// The postures that a preview evaluates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreviewTarget {
+    /// A posture that requires at least this score.
+    MinScore(Score),
+    /// The postures of the tailnet's policy file that mention our attribute.
+    Policy,
+}
+
 /// Previews a threshold, or the postures of the policy file.
 ///
 /// # Errors
@@ -44,12 +53,12 @@ pub struct Answer {
 pub async fn answer(
     world: &World,
     integration: &IntegrationId,
-    rule: Rule,
+    target: PreviewTarget,
     invocation: &Invocation,
 ) -> Result<Answer, StoreError> {
-    let with = match rule {
-        Rule::MinScore(_) => With::Nothing,
-        Rule::Policy => With::Policy,
+    let with = match target {
+        PreviewTarget::MinScore(_) => With::Nothing,
+        PreviewTarget::Policy => With::Policy,
     };
     let look = look(world, integration, with, invocation).await?;
     let mut answer = Answer {
@@ -62,7 +71,7 @@ pub async fn answer(
     };
     match look.sight {
         Ok(sight) => {
-            answer.previews = previews(&sight, rule);
+            answer.previews = previews(&sight, target);
             answer.held = sight.held.map(|held| held.why);
             answer.attribute_key = Some(sight.settings.attribute_key);
         }
@@ -72,12 +81,12 @@ pub async fn answer(
     Ok(answer)
 }
 
-fn previews(sight: &Sight, rule: Rule) -> Vec<Preview> {
+fn previews(sight: &Sight, target: PreviewTarget) -> Vec<Preview> {
     let key = &sight.settings.attribute_key;
-    let postures = match (rule, &sight.policy) {
-        (Rule::MinScore(score), _) => vec![Posture::at_least(key, score.get())],
-        (Rule::Policy, Some(policy)) => postures(policy, key),
-        (Rule::Policy, None) => Vec::new(),
+    let postures = match (target, &sight.policy) {
+        (PreviewTarget::MinScore(score), _) => vec![Posture::at_least(key, score.get())],
+        (PreviewTarget::Policy, Some(policy)) => postures(policy, key),
+        (PreviewTarget::Policy, None) => Vec::new(),
     };
     let subjects = subjects(&sight.devices, &sight.joined, &sight.records, &sight.plan);
     postures

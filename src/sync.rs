@@ -11,10 +11,10 @@ mod look;
 mod observe;
 mod removal;
 mod report;
+mod request;
 mod run;
 mod settle;
 
-use crate::command::SyncOne;
 use crate::domain::guard::{Guarded, guard};
 use crate::domain::join::{Joined, join};
 use crate::domain::lost::Lost;
@@ -24,9 +24,9 @@ use crate::store::{Finished, StoreError};
 use crate::world::{Invocation, World};
 
 pub use answer::{Answer, PlannedChange};
-pub use apply::Pace;
 pub use failure::Failure;
 pub use look::{Blind, Look, Sight, With, look};
+pub use request::{SyncRequest, Trigger};
 
 use observe::{Confirmed, Seen};
 use report::Report;
@@ -39,16 +39,16 @@ use settle::{SkippedDevices, settle};
 /// Only for faults of our own, and for an integration that does not exist. What an upstream refuses is an answer.
 pub async fn sync(
     world: &World,
-    wish: &SyncOne,
+    request: &SyncRequest,
     invocation: &Invocation,
 ) -> Result<Answer, StoreError> {
-    if wish.dry_run {
-        return preview(world, wish, invocation).await;
+    if request.dry_run {
+        return preview(world, request, invocation).await;
     }
     loop {
-        let Some(mut run) = Run::begin(world, wish, invocation).await? else {
+        let Some(mut run) = Run::begin(world, request, invocation).await? else {
             return Ok(Answer::skipped(
-                wish,
+                request,
                 invocation,
                 "another run of it is under way",
             ));
@@ -73,12 +73,12 @@ pub async fn sync(
 /// What a sync would do. It never takes the lease and is given nothing that could write.
 async fn preview(
     world: &World,
-    wish: &SyncOne,
+    request: &SyncRequest,
     invocation: &Invocation,
 ) -> Result<Answer, StoreError> {
-    let mut run = Run::look(world, wish, invocation).await?;
+    let mut run = Run::look(world, request, invocation).await?;
     if run.integration.removal.is_some() {
-        return Ok(Answer::skipped(wish, invocation, "it is being removed"));
+        return Ok(Answer::skipped(request, invocation, "it is being removed"));
     }
     if let Some(pause) = run.paused().await {
         return run.answer(Report::paused(&pause));
@@ -138,7 +138,7 @@ async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decided, Failu
         plan.without(&confirmed.open),
         seen.ground(&joined),
         settings.max_removals,
-        run.wish.allow_mass_removal,
+        run.request.allow_mass_removal,
     );
     let lost = run.lost(&seen, &joined);
     Ok(Decided {

@@ -16,8 +16,7 @@ use crate::metrics::Metrics;
 use crate::retry::{Budget, Operation, Policy};
 use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials};
 use crate::store::Store;
-use crate::sync::Pace;
-use crate::tailscale::Tailscale;
+use crate::tailscale::{Tailscale, WriteLimits};
 
 /// The deployment's settings, the clock, and the way to each service.
 #[derive(Debug)]
@@ -31,8 +30,8 @@ pub struct World {
     pub http: OnceCell<Http>,
     /// How their failures are retried.
     pub retries: Policy,
-    /// How large the steps are in which a plan is carried out.
-    pub pace: Pace,
+    /// Limits of the writes to Tailscale.
+    pub write_limits: WriteLimits,
     /// The credentials.
     pub secrets: Secrets,
     /// The tables.
@@ -54,7 +53,7 @@ impl World {
             clock: Clock::system(),
             http: OnceCell::new(),
             retries: Policy::default(),
-            pace: Pace::default(),
+            write_limits: WriteLimits::default(),
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(&secrets_manager)),
             store: Store::new(aws_sdk_dynamodb::Client::new(&dynamodb), &config),
             events: EventBus::new(

@@ -84,8 +84,8 @@ fn events_of_others_are_refused() {
             SOURCE,
             json!({"integration": "corp", "reason": "schedule"})
         )),
-        Ok(Command::Sync(SyncOne {
-            asked_by: AskedBy::Event,
+        Ok(Command::Sync(SyncRequest {
+            trigger: Trigger::Automatic,
             force: false,
             ..
         }))

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
 use super::page::{Frame, Mood, count, note};
-use crate::domain::history::Stretch;
 use crate::domain::status::RunOutcome;
+use crate::domain::status::history::Stretch;
 use crate::overview::Overview;
 
 /// So many rows are shown.

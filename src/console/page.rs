@@ -7,9 +7,9 @@ use jiff::tz::Offset;
 use maud::{Markup, PreEscaped, html};
 use serde_json::json;
 
-use super::call::Context;
-use crate::domain::state::SyncState;
+use crate::command::widget::DisplayContext;
 use crate::domain::status::RunOutcome;
+use crate::domain::status::outcome::SyncState;
 use crate::error::plain;
 use crate::overview::{State, distance};
 
@@ -20,7 +20,7 @@ const TEXT_CHARS: usize = 1_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame<'a> {
     /// How the dashboard wants it.
-    pub(super) context: Context,
+    pub(super) context: DisplayContext,
     /// The time.
     pub(super) now: Timestamp,
     /// The ARN that the widget's call came by, and its buttons' calls shall.

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::call::Context;
 use super::*;
+use crate::command::widget::DisplayContext;
 use crate::config::Config;
 use crate::domain::explanation::Explanation;
 use crate::store::Integration;
@@ -13,7 +13,7 @@ use crate::store::Integration;
 /// Every place in which a text of others is shown holds this one.
 fn everything(text: &str) -> [String; 6] {
     let frame = Frame {
-        context: Context::default(),
+        context: DisplayContext::default(),
         now: "2026-11-22T09:30:00Z".parse().unwrap(),
         endpoint: "arn:aws:lambda:us-east-1:123456789012:function:f:console",
         buttons: true,

@@ -1,5 +1,8 @@
 //! How the latest run of an integration went, as it is stored and shown.
 
+pub mod history;
+pub mod outcome;
+
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,31 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::crawl::Crawl;
 use crate::domain::finding::{Finding, FindingKind};
-use crate::domain::history::Stretch;
 use crate::domain::lost::Lost;
 use crate::domain::scores::Distribution;
-use crate::domain::state::SyncState;
 use crate::error::ErrorKind;
-
-/// What a run came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum RunOutcome {
-    /// Something was written.
-    Synced,
-    /// Everything was right already.
-    Unchanged,
-    /// A dry run: nothing was written, whatever there is to do.
-    Planned,
-    /// A credential is refused; the next tries are further apart.
-    Paused,
-    /// Another run of the integration was under way, or it is disabled.
-    Skipped,
-    /// Removals wait for a person.
-    Held,
-    /// Something went wrong; see the error.
-    Failed,
-}
+use history::Stretch;
+pub use outcome::RunOutcome;
+use outcome::SyncState;
 
 /// The `status` of an integration: of the latest attempt, and what is known from the ones before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,27 +123,6 @@ pub struct LastChange {
     pub written: usize,
     /// Attributes that it took away.
     pub removed: usize,
-}
-
-impl fmt::Display for RunOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Synced => "synced",
-            Self::Unchanged => "unchanged",
-            Self::Planned => "planned",
-            Self::Paused => "paused",
-            Self::Skipped => "skipped",
-            Self::Held => "held",
-            Self::Failed => "failed",
-        })
-    }
-}
-
-impl RunOutcome {
-    /// Whether the run did all that it should.
-    pub fn is_success(self) -> bool {
-        matches!(self, Self::Synced | Self::Unchanged)
-    }
 }
 
 /// What went wrong and what to do: two halves of what a colleague would say.

@@ -3,9 +3,9 @@
 //! A run lists all hosts and all scores, two listings instead of one look-up a device (12 requests for 10,000 hosts), or
 //! looks up what a few devices need. What a listing lacks is looked up directly before it is believed to be gone.
 
+mod errors;
 mod paging;
 mod probe;
-mod refusal;
 mod scores;
 #[cfg(test)]
 mod tests;
@@ -277,10 +277,10 @@ impl Falcon {
             .send(request, operation, PAGE_CAP, &self.budget)
             .await?;
         drop(turn);
-        if let Some((limit, remaining)) = refusal::quota(&reply) {
+        if let Some((limit, remaining)) = errors::quota(&reply) {
             self.budget.note_quota(limit, remaining);
         }
-        if let Some(error) = refusal::bad_bearer(operation, &reply) {
+        if let Some(error) = errors::token_rejected(operation, &reply) {
             return Ok(Answer::BadBearer(error));
         }
         read(operation, &reply).map(Answer::Good)

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use crate::bearer::Token;
 use crate::error::{Side, UpstreamError};
-use crate::falcon::refusal;
+use crate::falcon::errors;
 use crate::http::{Http, Reply, endpoint};
 use crate::integration::CloudId;
 use crate::retry::{Budget, Operation, retry};
@@ -41,11 +41,11 @@ pub(super) async fn sign_in(
 ) -> Result<SignedIn, UpstreamError> {
     let base = clouds
         .get(cloud)
-        .ok_or_else(|| refusal::unknown_cloud(TOKEN, cloud))?;
+        .ok_or_else(|| errors::unknown_cloud(TOKEN, cloud))?;
     let reply = ask(http, base, credentials, budget).await?;
     let (cloud, base, reply) = if reply.status == StatusCode::PERMANENT_REDIRECT {
         let (cloud, base) =
-            redirected(clouds, &reply).ok_or_else(|| refusal::elsewhere(TOKEN, &reply))?;
+            redirected(clouds, &reply).ok_or_else(|| errors::wrong_cloud(TOKEN, &reply))?;
         (cloud, base, ask(http, base, credentials, budget).await?)
     } else {
         (cloud, base, reply)
@@ -88,7 +88,7 @@ async fn ask(
         if reply.status.is_success() || reply.status == StatusCode::PERMANENT_REDIRECT {
             Ok(reply)
         } else {
-            Err(refusal::classify_token(TOKEN, &reply))
+            Err(errors::classify_token(TOKEN, &reply))
         }
     })
     .await
@@ -98,7 +98,7 @@ fn read(reply: &Reply, budget: &Budget) -> Result<Token, UpstreamError> {
     if reply.status.is_success() {
         Token::from_reply(TOKEN, reply, budget.now())
     } else {
-        Err(refusal::classify_token(TOKEN, reply))
+        Err(errors::classify_token(TOKEN, reply))
     }
 }
 

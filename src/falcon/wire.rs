@@ -15,11 +15,11 @@ use smol_str::SmolStr;
 use crate::domain::host::{Aid, Assessment, Host, Score, Scores};
 use crate::domain::serial::Serial;
 use crate::error::{UpstreamError, name, plain};
+use crate::falcon::errors::{self, FalconApiError};
 use crate::falcon::paging::{Page, Record};
-use crate::falcon::refusal;
 use crate::http::Reply;
 use crate::json::decode;
-use crate::lenient::{List, Object, OfText, Place, Scalar, Text};
+use crate::lenient::{List, Object, OfText, Scalar, Text};
 use crate::retry::Operation;
 
 /// How much of a host name is kept.
@@ -28,8 +28,6 @@ const HOSTNAME_CHARS: usize = 255;
 const SCORE_CHARS: usize = 39;
 /// Records in one answer: the largest page that is ever asked for.
 const RECORDS: usize = 10_000;
-/// Errors in one answer that are looked at: more than ids in a look-up.
-const PROBLEMS: usize = 200;
 /// Recorded cursors have some 250 characters. A URL takes 64 kB, and encoding may make three of each byte.
 const CURSOR_BYTES: usize = 16 << 10;
 
@@ -60,64 +58,6 @@ struct Meta {
     pagination: Pagination,
 }
 
-/// An entry of `errors`. Its code can differ from the HTTP status.
-#[derive(Debug, Default)]
-pub(super) struct Problem {
-    pub(super) code: Option<u16>,
-    pub(super) message: String,
-}
-
-impl From<Object<WireProblem>> for Problem {
-    fn from(Object(wire): Object<WireProblem>) -> Self {
-        let WireProblem { code, message } = wire.unwrap_or_default();
-        let code = code.number().and_then(Number::as_u64);
-        Self {
-            code: code.and_then(|code| u16::try_from(code).ok()),
-            message: message.text().unwrap_or_default(),
-        }
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WireProblem {
-    code: Scalar,
-    message: Scalar,
-}
-
-#[derive(Default, Deserialize)]
-struct Reported {
-    #[serde(default, deserialize_with = "errors")]
-    errors: Vec<Problem>,
-}
-
-/// No list of errors is none; anything else in its place is one. Of a very long list, the rest counts as one.
-fn errors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Problem>, D::Error> {
-    Ok(
-        match Place::<Object<WireProblem>, PROBLEMS>::deserialize(deserializer)? {
-            Place::Null => Vec::new(),
-            Place::Scalar => vec![Problem::default()],
-            Place::One(problem) => vec![problem.into()],
-            Place::Many { first, more } => first
-                .into_iter()
-                .map(Problem::from)
-                .chain(more.then(Problem::default))
-                .collect(),
-        },
-    )
-}
-
-/// The errors of an answer that may be anything: empty, HTML, or JSON.
-pub(super) fn problems(body: &[u8]) -> Vec<Problem> {
-    let reported: Reported = serde_json::from_slice(body).unwrap_or_default();
-    reported.errors
-}
-
-/// The errors of a success, which must be an answer that can be read.
-fn reported(operation: Operation, reply: &Reply) -> Result<Vec<Problem>, UpstreamError> {
-    decode::<Reported>(operation, &reply.body).map(|reported| reported.errors)
-}
-
 /// Reads a page of a listing.
 pub(super) fn page<R: Record + DeserializeOwned>(
     operation: Operation,
@@ -126,20 +66,20 @@ pub(super) fn page<R: Record + DeserializeOwned>(
     #[derive(Deserialize)]
     #[serde(bound = "R: DeserializeOwned")]
     struct Envelope<R> {
-        #[serde(default, deserialize_with = "errors")]
-        errors: Vec<Problem>,
+        #[serde(default, deserialize_with = "errors::list")]
+        errors: Vec<FalconApiError>,
         meta: Meta,
         resources: Option<List<Option<R>, RECORDS>>,
     }
-    refusal::success(operation, reply)?;
+    errors::check_status(operation, reply)?;
     let envelope = decode::<Envelope<R>>(operation, &reply.body);
     // Looked at first: an answer that reports errors may lack what a page must have.
     let problems = match &envelope {
         Ok(envelope) => &envelope.errors,
-        Err(_) => &reported(operation, reply)?,
+        Err(_) => &errors::in_success(operation, reply)?,
     };
     if let Some(problem) = problems.first() {
-        return Err(refusal::partial(operation, reply, problem));
+        return Err(errors::error_in_success(operation, reply, problem));
     }
     let envelope = envelope?;
     let Pagination { total, after, next } = envelope.meta.pagination;
@@ -271,13 +211,13 @@ pub(super) fn assessments(operation: Operation, reply: &Reply) -> Result<Scores,
         #[serde(default)]
         overall: Scalar,
     }
-    let not_found = reply.status == 404 && is_about_unknown_ids(&problems(&reply.body));
+    let not_found = reply.status == 404 && is_about_unknown_ids(&errors::in_body(&reply.body));
     if !not_found {
-        refusal::success(operation, reply)?;
+        errors::check_status(operation, reply)?;
     }
-    let problems = reported(operation, reply)?;
+    let problems = errors::in_success(operation, reply)?;
     if let Some(problem) = problems.iter().find(|problem| !is_unknown_id(problem)) {
-        return Err(refusal::partial(operation, reply, problem));
+        return Err(errors::error_in_success(operation, reply, problem));
     }
     let envelope: Envelope = decode(operation, &reply.body)?;
     // A missing list is no news of anyone, except in the 404.
@@ -297,13 +237,13 @@ pub(super) fn assessments(operation: Operation, reply: &Reply) -> Result<Scores,
     Ok(scores)
 }
 
-fn is_about_unknown_ids(problems: &[Problem]) -> bool {
+fn is_about_unknown_ids(problems: &[FalconApiError]) -> bool {
     !problems.is_empty() && problems.iter().all(is_unknown_id)
 }
 
 /// "One or more of the specified agent IDs is not found", "Assessment not found": words for a sensor, and not for a
 /// path that does not exist.
-fn is_unknown_id(problem: &Problem) -> bool {
+fn is_unknown_id(problem: &FalconApiError) -> bool {
     let text = problem.message.to_lowercase();
     text.contains("not found") && (text.contains("agent id") || text.contains("assessment"))
 }

@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use super::HandlerError;
 use crate::check::{self, Check, Outcome};
 use crate::clock::Deadline;
-use crate::command::SyncOne;
 use crate::domain::audit;
 use crate::domain::removal::{Attributes, Removal};
 use crate::error::chain;
@@ -13,7 +12,7 @@ use crate::events::Event;
 use crate::integration::{IntegrationId, InvalidSettings, Settings};
 use crate::retry::Budget;
 use crate::store::{Integration, Rewrite, StoreError};
-use crate::sync::{self, Answer};
+use crate::sync::{self, Answer, SyncRequest};
 use crate::world::{Invocation, World};
 
 /// A person's request, and in whose name it is recorded.
@@ -155,11 +154,11 @@ impl<'a> Request<'a> {
         attributes: Attributes,
     ) -> Result<Value, HandlerError> {
         let integration = self.marked(id, attributes).await?;
-        let wish = SyncOne {
+        let request = SyncRequest {
             force: true,
-            ..SyncOne::by_event(id.clone())
+            ..SyncRequest::automatic(id.clone())
         };
-        let run = Box::pin(sync::sync(self.world, &wish, self.invocation)).await;
+        let run = Box::pin(sync::sync(self.world, &request, self.invocation)).await;
         let sync = self
             .announce(id, "removed", integration.config_version)
             .await;
@@ -167,7 +166,7 @@ impl<'a> Request<'a> {
             // Another run has just finished the job.
             Err(StoreError::NoIntegration { .. }) => Answer {
                 integration_removed: true,
-                ..Answer::skipped(&wish, self.invocation, "removed by another run")
+                ..Answer::skipped(&request, self.invocation, "removed by another run")
             },
             run => run?,
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::command::SyncOne;
+use super::request::SyncRequest;
 use crate::domain::finding::Finding;
 use crate::domain::plan::Change;
 use crate::domain::status::RunOutcome;
@@ -109,9 +109,9 @@ impl From<&Change> for PlannedChange {
 
 impl Answer {
     /// The answer where nothing was done.
-    pub fn skipped(wish: &SyncOne, invocation: &Invocation, reason: &str) -> Self {
+    pub fn skipped(request: &SyncRequest, invocation: &Invocation, reason: &str) -> Self {
         Self {
-            integration: wish.integration.clone(),
+            integration: request.integration.clone(),
             run_id: invocation.id.clone(),
             outcome: RunOutcome::Skipped,
             provider_host_count: 0,

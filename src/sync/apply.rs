@@ -13,35 +13,14 @@ use crate::domain::device::NodeId;
 use crate::domain::pending::parts;
 use crate::domain::plan::{Change, Plan};
 use crate::store::MAX_CHANGES;
-use crate::tailscale::{AttributeWrite, TailscaleWriter};
+use crate::tailscale::{AttributeWrite, TailscaleWriter, WriteLimits};
 
-/// How large the steps are in which a plan is carried out. Tailscale publishes no limits, so these are modest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Devices in one call at most.
-    pub devices: usize,
-    /// So many calls are under way at once.
-    pub at_once: usize,
-}
-
-impl Default for Pace {
-    /// Five hundred devices are some 30 kB.
-    fn default() -> Self {
-        Self {
-            devices: 500,
-            at_once: 5,
-        }
-    }
-}
-
-impl Pace {
-    /// Devices in one call, of so many changes: as few as one transaction records, unless there are more than calls at
-    /// once.
-    fn chunk(self, changes: usize) -> usize {
-        changes
-            .div_ceil(self.at_once)
-            .clamp(MAX_CHANGES, self.devices.max(MAX_CHANGES))
-    }
+/// Returns how many devices to write per call: as few as one transaction records, unless that makes more calls than may run
+/// at once.
+fn batch_size_for(limits: WriteLimits, changes: usize) -> usize {
+    changes
+        .div_ceil(limits.concurrency)
+        .clamp(MAX_CHANGES, limits.batch_size.max(MAX_CHANGES))
 }
 
 /// So many transactions are under way at once. They take turns, so that the next call goes out as soon as the records of
@@ -63,23 +42,27 @@ pub(super) struct Applied {
 
 /// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
-    let (pace, stopped) = (run.world.pace, &AtomicBool::new(false));
+    let (limits, stopped) = (run.world.write_limits, &AtomicBool::new(false));
     let turns = &Semaphore::new(RECORDS_AT_ONCE);
-    let chunks = parts(&plan.changes, pace.chunk(plan.changes.len()), pace.at_once);
+    let chunks = parts(
+        &plan.changes,
+        batch_size_for(limits, plan.changes.len()),
+        limits.concurrency,
+    );
     let mut applied = stream::iter(chunks.enumerate())
         .map(|(n, chunk)| async move {
             if stopped.load(Ordering::Relaxed) {
                 return Applied::default();
             }
             // The chunk that had this note before has come to its end: they end in their order.
-            let note = n % pace.at_once;
+            let note = n % limits.concurrency;
             let applied = apply_chunk(run, writer, turns, note, chunk).await;
             if applied.failure.is_some() {
                 stopped.store(true, Ordering::Relaxed);
             }
             applied
         })
-        .buffered(pace.at_once)
+        .buffered(limits.concurrency)
         .fold(Applied::default(), |sum, chunk| async { sum.and(chunk) })
         .await;
     if applied.failure.is_none() {

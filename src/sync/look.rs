@@ -4,10 +4,10 @@
 use jiff::Timestamp;
 
 use super::failure::Failure;
+use super::request::SyncRequest;
 use super::run::Run;
 use super::settle::SkippedDevices;
 use super::{Decided, decide};
-use crate::command::SyncOne;
 use crate::domain::claims::Claims;
 use crate::domain::device::Devices;
 use crate::domain::explain::Scene;
@@ -122,11 +122,11 @@ pub async fn look(
     beside: With,
     invocation: &Invocation,
 ) -> Result<Look, StoreError> {
-    let wish = SyncOne {
+    let request = SyncRequest {
         dry_run: true,
-        ..SyncOne::by_event(integration.clone())
+        ..SyncRequest::automatic(integration.clone())
     };
-    let mut run = Run::look(world, &wish, invocation).await?;
+    let mut run = Run::look(world, &request, invocation).await?;
     let sight = if run.integration.removal.is_some() {
         Err(Blind::Removed)
     } else if let Some(pause) = run.paused().await {

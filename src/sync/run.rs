@@ -13,8 +13,8 @@ mod native;
 use super::failure::Failure;
 use super::observe::Seen;
 use super::report::Report;
+use super::request::SyncRequest;
 use crate::clock::Deadline;
-use crate::command::SyncOne;
 use crate::domain::audit;
 use crate::domain::host::Hosts;
 use crate::domain::join::Joined;
@@ -51,7 +51,7 @@ type Open = BTreeMap<NoteName, Option<Intents>>;
 #[derive(Debug)]
 pub(super) struct Run<'a> {
     pub(super) world: &'a World,
-    pub(super) wish: &'a SyncOne,
+    pub(super) request: &'a SyncRequest,
     pub(super) integration: Integration,
     pub(super) budget: Budget,
     invocation: &'a Invocation,
@@ -66,31 +66,36 @@ impl<'a> Run<'a> {
     /// Takes the lease. None if another run has it.
     pub(super) async fn begin(
         world: &'a World,
-        wish: &'a SyncOne,
+        request: &'a SyncRequest,
         invocation: &'a Invocation,
     ) -> Result<Option<Self>, StoreError> {
         let now = world.clock.now();
         let integration = world
             .store
-            .acquire(&wish.integration, &invocation.id, now, invocation.deadline)
+            .acquire(
+                &request.integration,
+                &invocation.id,
+                now,
+                invocation.deadline,
+            )
             .await?;
-        Ok(integration.map(|integration| Self::of(world, wish, invocation, integration, now)))
+        Ok(integration.map(|integration| Self::of(world, request, invocation, integration, now)))
     }
 
     /// Looks on, without the lease.
     pub(super) async fn look(
         world: &'a World,
-        wish: &'a SyncOne,
+        request: &'a SyncRequest,
         invocation: &'a Invocation,
     ) -> Result<Self, StoreError> {
         let now = world.clock.now();
-        let integration = world.store.integration(&wish.integration).await?;
-        Ok(Self::of(world, wish, invocation, integration, now))
+        let integration = world.store.integration(&request.integration).await?;
+        Ok(Self::of(world, request, invocation, integration, now))
     }
 
     fn of(
         world: &'a World,
-        wish: &'a SyncOne,
+        request: &'a SyncRequest,
         invocation: &'a Invocation,
         integration: Integration,
         started: Timestamp,
@@ -99,7 +104,7 @@ impl<'a> Run<'a> {
         let reserve = RESERVE.min(deadline.left() / 4);
         Self {
             world,
-            wish,
+            request,
             row: integration.pause.clone(),
             integration,
             budget: Budget::new(world.retries, world.clock.clone(), deadline.less(reserve)),
@@ -163,7 +168,7 @@ impl<'a> Run<'a> {
 
     fn is_idle(&self) -> bool {
         let disabled = self.integration.settings.as_ref().is_ok_and(|s| !s.enabled);
-        disabled && !self.wish.force && self.integration.removal.is_none()
+        disabled && !self.request.force && self.integration.removal.is_none()
     }
 
     /// The pause that keeps this run from working, if one is in force. Looking for a new version of the secret costs
@@ -194,7 +199,7 @@ impl<'a> Run<'a> {
             now: self.world.clock.now(),
             secret_version: None,
             config_changed: worked_by != Some(self.integration.config_version),
-            force: self.wish.force,
+            force: self.request.force,
         }
     }
 

@@ -3,9 +3,9 @@
 //! Reading and writing are two types. A preview is given [`Tailscale`] and never asks it for its writer, so there is no
 //! write that it could make by mistake.
 
+mod errors;
 mod policy;
 mod prerequisites;
-mod refusal;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -27,7 +27,7 @@ use crate::retry::{Budget, Operation};
 use crate::secrets::TailscaleCredentials;
 
 pub use crate::tailscale::policy::Policy;
-pub use crate::tailscale::writer::{AttributeWrite, TailscaleWriter, Written};
+pub use crate::tailscale::writer::{AttributeWrite, TailscaleWriter, WriteLimits, Written};
 
 const DEVICE_LISTING: Operation = operation("the device listing", "devices:core:read");
 const DEVICE_LOOK_UP: Operation = operation("the device look-up", "devices:core:read");
@@ -101,7 +101,7 @@ impl Tailscale {
         url.set_query(Some("fields=all"));
         let attempt = |token: Token| session.list(token, url.clone());
         let devices = session.authorized(DEVICE_LISTING, attempt).await;
-        devices.map_err(|error| refusal::no_tailnet(DEVICE_LISTING, error))
+        devices.map_err(|error| errors::no_tailnet(DEVICE_LISTING, error))
     }
 
     /// One device; nothing where the tailnet does not have it (any more).
@@ -117,7 +117,7 @@ impl Tailscale {
         let request = || self.session.http.request(Method::GET, url.clone());
         let reply = self
             .session
-            .call(DEVICE_LOOK_UP, request, refusal::is_not_found)
+            .call(DEVICE_LOOK_UP, request, errors::is_not_found)
             .await?;
         if reply.status == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -195,7 +195,7 @@ impl Session {
 
 /// Sorts a refused token from all other refusals.
 fn unsuccessful<T>(operation: Operation, reply: &Reply) -> Result<Answer<T>, UpstreamError> {
-    let error = refusal::classify(operation, reply);
+    let error = errors::classify(operation, reply);
     if reply.status == StatusCode::UNAUTHORIZED {
         Ok(Answer::BadBearer(error))
     } else {

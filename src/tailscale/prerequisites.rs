@@ -12,7 +12,7 @@ use crate::error::{UpstreamError, plain};
 use crate::http::Reply;
 use crate::json::decode;
 use crate::retry::Operation;
-use crate::tailscale::{Tailscale, operation, refusal, wire};
+use crate::tailscale::{Tailscale, errors, operation, wire};
 
 const SETTINGS: Operation = operation("the look-up of the settings", "feature_settings:read");
 const INTEGRATIONS: Operation = operation(
@@ -109,7 +109,7 @@ impl Tailscale {
             return Ok(None);
         }
         let url = self.session.url(["device", &node.0, "attributes"]);
-        let reply = self.get(ATTRIBUTES, &url, refusal::is_not_found).await?;
+        let reply = self.get(ATTRIBUTES, &url, errors::is_not_found).await?;
         if reply.status == StatusCode::NOT_FOUND {
             // That a device is gone must not be believed while it is there: what it holds would be taken for nothing.
             return match self.device(node).await? {

@@ -8,7 +8,7 @@ use crate::error::{Side, UpstreamError};
 use crate::http::{Http, endpoint};
 use crate::retry::{Budget, Operation, retry};
 use crate::secrets::TailscaleCredentials;
-use crate::tailscale::refusal;
+use crate::tailscale::errors;
 
 const TOKEN: Operation = Operation {
     side: Side::Tailscale,
@@ -46,7 +46,7 @@ pub(super) async fn mint(
         if reply.status.is_success() {
             Token::from_reply(TOKEN, &reply, budget.now())
         } else {
-            Err(refusal::classify_token(TOKEN, &reply))
+            Err(errors::classify_token(TOKEN, &reply))
         }
     })
     .await

@@ -17,7 +17,7 @@ use crate::http::Reply;
 use crate::integration::AttributeKey;
 use crate::retry::Operation;
 use crate::tailscale::wire::{Attribute, Batch, Patch, Single};
-use crate::tailscale::{Session, operation, refusal};
+use crate::tailscale::{Session, errors, operation};
 
 const UPDATE: Operation = operation("the attribute update", "devices:posture_attributes");
 
@@ -31,6 +31,24 @@ const SINGLED_OUT: usize = 50;
 const COARSE: usize = 50;
 /// The API takes 200 characters; with the ellipsis these are as many.
 const COMMENT_CHARS: usize = 199;
+
+/// Limits of the writes to Tailscale, which documents none: these are modest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteLimits {
+    /// Maximum devices per call.
+    pub batch_size: usize,
+    /// Maximum calls in flight.
+    pub concurrency: usize,
+}
+
+impl Default for WriteLimits {
+    fn default() -> Self {
+        Self {
+            batch_size: BATCH,
+            concurrency: 5,
+        }
+    }
+}
 
 /// What to write to one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +168,7 @@ impl TailscaleWriter {
         if let Some(key) = &change.delete {
             // What is not there need not be deleted; nor at a device that is not there.
             self.single(Method::DELETE, &change.node_id, key, None, |reply| {
-                refusal::is_not_found(reply)
+                errors::is_not_found(reply)
             })
             .await?;
         }
@@ -272,7 +290,7 @@ fn refused(error: UpstreamError) -> Result<String, UpstreamError> {
 fn is_no_such_call(reply: &Reply) -> bool {
     match reply.status {
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
-        StatusCode::NOT_FOUND => !refusal::is_not_found(reply),
+        StatusCode::NOT_FOUND => !errors::is_not_found(reply),
         _ => false,
     }
 }

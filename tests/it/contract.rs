@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use falcon_posture_sync::command::{AskedBy, Command};
+use falcon_posture_sync::command::Command;
+use falcon_posture_sync::sync::Trigger;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -41,7 +42,7 @@ fn every_payload_file_is_understood() {
             Command::parse(payload).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         kinds.insert(match command {
             Command::SyncAll => "sync all",
-            Command::Sync(wish) if wish.asked_by == AskedBy::Event => "event",
+            Command::Sync(request) if request.trigger == Trigger::Automatic => "event",
             Command::Sync(_) => "sync one",
             Command::Connect { .. } => "connect",
             Command::Update { .. } => "update",

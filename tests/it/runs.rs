@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use falcon_posture_sync::sync::Pace;
+use falcon_posture_sync::tailscale::WriteLimits;
 use posture_simulators::tailscale::BatchEndpoint;
 use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet};
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ async fn a_large_account_is_read_page_by_page_and_written_chunk_by_chunk() {
 async fn many_changes_take_few_calls_and_few_ones_are_spread_over_those_at_once() {
     for (devices, calls) in [(40, 1), (150, 3), (500, 5), (1_000, 5), (2_600, 7)] {
         let mut stage = Stage::of(&GeneratorSpec::plain(devices, devices)).await;
-        stage.world.pace = Pace::default();
+        stage.world.write_limits = WriteLimits::default();
         stage.requests();
         assert_eq!(stage.sync().await["written"], devices);
         let patches = stage.requests()["PATCH /api/v2/tailnet/-/device-attributes"];

@@ -17,7 +17,7 @@ use falcon_posture_sync::metrics::Metrics;
 use falcon_posture_sync::retry::Policy;
 use falcon_posture_sync::secrets::Secrets;
 use falcon_posture_sync::store::Store;
-use falcon_posture_sync::sync::Pace;
+use falcon_posture_sync::tailscale::WriteLimits;
 use falcon_posture_sync::world::{Invocation, World};
 use jiff::SignedDuration;
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
@@ -394,9 +394,9 @@ pub(crate) fn world(
             ..Policy::default()
         },
         // Small steps, so that small worlds take many.
-        pace: Pace {
-            devices: 50,
-            ..Pace::default()
+        write_limits: WriteLimits {
+            batch_size: 50,
+            ..WriteLimits::default()
         },
         secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(others)),
         store: Store::new(Client::new(dynamodb), &config),

@@ -203,12 +203,12 @@ proptest! {
         status in prop_oneof![status(), 100..1000_u16], headers in headers(), body in body(),
     ) {
         let reply = Reply { status: StatusCode::from_u16(status).unwrap(), headers, received: Timestamp::UNIX_EPOCH, body };
-        assert_error(&refusal::classify(HOST_LISTING, &reply));
-        let error = refusal::classify_token(token::TOKEN, &reply);
+        assert_error(&errors::classify(HOST_LISTING, &reply));
+        let error = errors::classify_token(token::TOKEN, &reply);
         assert_error(&error);
         prop_assert!(!chain(&error).contains(MARK));
-        refusal::bad_bearer(HOST_LISTING, &reply);
-        if let Some((limit, remaining)) = refusal::quota(&reply) {
+        errors::token_rejected(HOST_LISTING, &reply);
+        if let Some((limit, remaining)) = errors::quota(&reply) {
             budget().note_quota(limit, remaining);
         }
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Run;
-use crate::domain::history::{self, Stretch};
 use crate::domain::join::Counts;
 use crate::domain::lost;
 use crate::domain::scores::Distribution;
-use crate::domain::state::{SyncState, transition};
+use crate::domain::status::history::{self, Stretch};
+use crate::domain::status::outcome::{SyncState, transition};
 use crate::domain::status::{LastChange, RunOutcome, Status};
 use crate::error::{ErrorKind, Side, chain};
 use crate::events::Event;

@@ -1,4 +1,4 @@
-//! A widget's call, parsed at the edge.
+//! Parses the call of a dashboard's widget.
 
 use serde_json::{Map, Value};
 
@@ -6,52 +6,53 @@ use crate::domain::host::Score;
 use crate::error::plain;
 use crate::integration::IntegrationId;
 
-/// How much of what was sent is repeated.
+/// Maximum characters of a bad value in a message.
 const SAID_CHARS: usize = 60;
 
-/// How much of a device's name is looked for, like in the command `explain`.
+/// Maximum length of a device query, as in the command `explain`.
 const DEVICE_BYTES: usize = 255;
 
-/// A widget's call that was understood, or not: then it is told why, where the widget would be.
+/// The call of a widget.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// What is asked for.
-    pub(super) ask: Result<Ask, String>,
-    /// How it is shown.
-    pub(super) context: Context,
+pub struct WidgetRequest {
+    /// The action, or a message that is shown in the widget's place.
+    pub(crate) action: Result<WidgetAction, String>,
+    /// How the dashboard displays widgets.
+    pub(crate) context: DisplayContext,
 }
 
-/// What a widget can ask for.
+/// An action of a widget.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
-    /// What its parameters are.
+pub(crate) enum WidgetAction {
+    /// Describe the widget's parameters.
     Describe,
-    /// A view.
+    /// Show a view.
     Show {
-        view: View,
-        /// Only this integration.
+        /// The view to show.
+        view: WidgetView,
+        /// Show only this integration.
         integration: Option<IntegrationId>,
-        /// A threshold of scores.
+        /// Lower bound of the scores that are highlighted.
         min_score: Option<Score>,
     },
-    /// Why a device has its score: the form was sent.
+    /// Explain a device: the form was submitted.
     Explain {
-        /// Which one was chosen.
+        /// The integration that was chosen in the form.
         integration: Option<IntegrationId>,
-        /// What was written into the form.
+        /// The device query that was entered in the form.
         device: String,
-        /// The integration that the widget is about.
+        /// The integration that the widget is limited to.
         only: Option<IntegrationId>,
     },
-    /// The button for a sync.
+    /// Sync an integration.
     Sync(IntegrationId),
-    /// The button for a check.
+    /// Check an integration.
     Check(IntegrationId),
 }
 
-/// What a widget can show.
+/// A view that a widget can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum View {
+pub(crate) enum WidgetView {
     Overview,
     Scores,
     History,
@@ -60,28 +61,28 @@ pub(super) enum View {
     Explain,
 }
 
-/// How a dashboard wants things shown.
+/// How the dashboard displays widgets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Context {
-    /// Light on dark.
-    pub(super) dark: bool,
-    /// Its time zone: so many minutes east of UTC.
-    pub(super) offset_minutes: i32,
+pub(crate) struct DisplayContext {
+    /// Dark theme.
+    pub(crate) dark: bool,
+    /// Offset of its time zone, in minutes east of UTC.
+    pub(crate) offset_minutes: i32,
 }
 
-impl Call {
-    /// Whether a payload is a widget's call, good or bad.
-    pub fn is_one(payload: &Map<String, Value>) -> bool {
+impl WidgetRequest {
+    /// Returns whether a payload is the call of a widget, valid or not.
+    pub fn matches(payload: &Map<String, Value>) -> bool {
         let describes = payload.get("describe") == Some(&Value::Bool(true));
         payload.contains_key("widgetContext") || (describes && !payload.contains_key("command"))
     }
 
-    /// Understands it.
+    /// Parses the call of a widget.
     pub fn parse(payload: &Map<String, Value>) -> Self {
         let context = payload.get("widgetContext").unwrap_or(&Value::Null);
         Self {
-            ask: ask(payload, context),
-            context: Context {
+            action: action(payload, context),
+            context: DisplayContext {
                 dark: context["theme"] == "dark",
                 offset_minutes: offset(&context["timezone"]),
             },
@@ -89,20 +90,20 @@ impl Call {
     }
 }
 
-fn ask(payload: &Map<String, Value>, context: &Value) -> Result<Ask, String> {
+fn action(payload: &Map<String, Value>, context: &Value) -> Result<WidgetAction, String> {
     if payload.get("describe") == Some(&Value::Bool(true)) {
-        return Ok(Ask::Describe);
+        return Ok(WidgetAction::Describe);
     }
     let integration = integration(payload.get("integration"))?;
     match payload.get("action").map(Value::as_str) {
-        None => Ok(Ask::Show {
+        None => Ok(WidgetAction::Show {
             view: view(payload.get("view"))?,
             integration,
             min_score: min_score(payload.get("minScore"))?,
         }),
         Some(Some("explain")) => {
             let form = &context["forms"]["all"];
-            Ok(Ask::Explain {
+            Ok(WidgetAction::Explain {
                 integration: match &integration {
                     Some(only) => Some(only.clone()),
                     None => self::integration(form.get("integration"))?,
@@ -114,26 +115,26 @@ fn ask(payload: &Map<String, Value>, context: &Value) -> Result<Ask, String> {
         Some(action @ Some("sync" | "check")) => {
             let id = integration.ok_or("The button names no integration.")?;
             Ok(if action == Some("sync") {
-                Ask::Sync(id)
+                WidgetAction::Sync(id)
             } else {
-                Ask::Check(id)
+                WidgetAction::Check(id)
             })
         }
         Some(_) => Err("There is no such button.".to_owned()),
     }
 }
 
-fn view(view: Option<&Value>) -> Result<View, String> {
+fn view(view: Option<&Value>) -> Result<WidgetView, String> {
     let Some(view) = view else {
-        return Ok(View::Overview);
+        return Ok(WidgetView::Overview);
     };
     match view.as_str() {
-        Some("overview") => Ok(View::Overview),
-        Some("scores") => Ok(View::Scores),
-        Some("history") => Ok(View::History),
-        Some("findings") => Ok(View::Findings),
-        Some("audit") => Ok(View::Audit),
-        Some("explain") => Ok(View::Explain),
+        Some("overview") => Ok(WidgetView::Overview),
+        Some("scores") => Ok(WidgetView::Scores),
+        Some("history") => Ok(WidgetView::History),
+        Some("findings") => Ok(WidgetView::Findings),
+        Some("audit") => Ok(WidgetView::Audit),
+        Some("explain") => Ok(WidgetView::Explain),
         _ => Err(format!(
             "There is no view {}. The parameter view of a widget is overview, scores, history, findings, audit or explain.",
             told(view)
@@ -141,7 +142,7 @@ fn view(view: Option<&Value>) -> Result<View, String> {
     }
 }
 
-/// An empty choice is none.
+/// Parses an integration's id; an empty choice is none.
 fn integration(value: Option<&Value>) -> Result<Option<IntegrationId>, String> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -162,7 +163,7 @@ fn integration(value: Option<&Value>) -> Result<Option<IntegrationId>, String> {
     }
 }
 
-/// A number, or one in words, as forms and YAML send it.
+/// Parses a score from a number, or from a text, as forms and YAML send it.
 fn min_score(value: Option<&Value>) -> Result<Option<Score>, String> {
     let number = match value {
         None | Some(Value::Null) => return Ok(None),
@@ -185,7 +186,7 @@ fn device(value: Option<&Value>) -> Result<String, String> {
     Ok(device.to_owned())
 }
 
-/// Minutes east of UTC. The sign of `offsetInMinutes` is written nowhere, that of `+05:30` is clear.
+/// Returns the minutes east of UTC. `offsetISO` goes first, because the sign of `offsetInMinutes` is not documented.
 fn offset(timezone: &Value) -> i32 {
     let iso = timezone["offsetISO"].as_str().and_then(|iso| {
         let (sign, rest) = match iso.split_at_checked(1)? {
@@ -199,7 +200,7 @@ fn offset(timezone: &Value) -> i32 {
     });
     let minutes = timezone["offsetInMinutes"].as_i64();
     let minutes = iso.or_else(|| minutes.and_then(|minutes| minutes.try_into().ok()));
-    // From UTC-12 to UTC+14, as there are.
+    // Time zones range from UTC-12 to UTC+14.
     minutes
         .filter(|minutes| (-720..=840).contains(minutes))
         .unwrap_or(0)

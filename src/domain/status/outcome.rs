@@ -1,27 +1,66 @@
-//! In which state the runs leave an integration: what people are told of when it changes.
+//! The outcome of a run, and the state in which it leaves its integration.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::status::RunOutcome;
+/// The outcome of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RunOutcome {
+    /// At least one attribute was written.
+    Synced,
+    /// Everything was right already.
+    Unchanged,
+    /// Dry run: nothing was written, whatever there is to do.
+    Planned,
+    /// A credential was rejected. The next attempts are further apart.
+    Paused,
+    /// Another run of the integration was in progress, or the integration is disabled.
+    Skipped,
+    /// Removals wait for a person.
+    Held,
+    /// The run failed; see the error.
+    Failed,
+}
 
-/// The states between which an integration moves; stable names.
+impl RunOutcome {
+    /// Returns whether the run did all that it should.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Synced | Self::Unchanged)
+    }
+}
+
+impl fmt::Display for RunOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Synced => "synced",
+            Self::Unchanged => "unchanged",
+            Self::Planned => "planned",
+            Self::Paused => "paused",
+            Self::Skipped => "skipped",
+            Self::Held => "held",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// The state of an integration after its runs; people are told when it changes. The names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SyncState {
-    /// Scores are carried over.
+    /// Scores are synced.
     Ok,
-    /// They are not, and the next run tries again.
+    /// Scores are not synced; the next run tries again.
     Failing,
-    /// They are not, since a credential is refused.
+    /// Scores are not synced, because a credential is rejected.
     Paused,
-    /// Scores are carried over, removals wait for a person.
+    /// Scores are synced; removals wait for a person.
     Held,
 }
 
 impl SyncState {
-    /// The state that a run with this outcome leaves; none where it did no work.
+    /// Returns the state after a run with this outcome; `None` if the run did no work.
     pub fn after(outcome: RunOutcome) -> Option<Self> {
         match outcome {
             RunOutcome::Synced | RunOutcome::Unchanged => Some(Self::Ok),
@@ -33,17 +72,17 @@ impl SyncState {
     }
 }
 
-/// A change of state that people are to be told of.
+/// A change of state to announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// The state that they know of; none where they were told nothing yet.
+    /// The state that was announced last, if any.
     pub from: Option<SyncState>,
-    /// The state that it is.
+    /// The present state.
     pub to: SyncState,
 }
 
-/// What a run with this outcome is to tell people who know of the state `announced`. Of an integration of which they were
-/// told nothing yet, they expect that all is well.
+/// Returns the change to announce after a run with this outcome. Without an announcement so far, people assume
+/// [`SyncState::Ok`].
 pub fn transition(announced: Option<SyncState>, outcome: RunOutcome) -> Option<Transition> {
     let to = SyncState::after(outcome)?;
     (announced.unwrap_or(SyncState::Ok) != to).then_some(Transition {

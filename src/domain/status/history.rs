@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::status::RunOutcome;
+use crate::domain::status::outcome::RunOutcome;
 use crate::error::ErrorKind;
 
 /// So many lines are kept.

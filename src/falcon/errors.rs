@@ -1,11 +1,14 @@
-//! What Falcon's statuses and texts mean.
+//! Classifies Falcon's error responses.
 
 use reqwest::StatusCode;
+use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 
 use crate::error::{UpstreamError, said};
-use crate::falcon::wire::{self, Problem};
 use crate::http::Reply;
 use crate::integration::CloudId;
+use crate::json::decode;
+use crate::lenient::{Object, Place, Scalar};
 use crate::retry::Operation;
 
 /// Requests whose token is missing, malformed or expired are counted apart: 15 a minute for each IP address.
@@ -14,7 +17,10 @@ const BAD_BEARER_LIMIT: u64 = 15;
 /// No cloud's name is longer.
 const CLOUD_CHARS: usize = 10;
 
-/// How much of an upstream message is kept.
+/// Maximum errors that are read from one response: more than the ids of a look-up.
+const MAX_ERRORS: usize = 200;
+
+/// Maximum characters of an upstream message.
 const MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check clientId and clientSecret, that the API client still exists, and that cloudId is its cloud";
@@ -33,8 +39,74 @@ const CLOUD: &str = "correct cloudId; a cloud that this deployment does not know
 /// The exact words for an address off the allow-list, at the token call (gofalcon's cloud discovery knows them).
 const OFF_THE_LIST: &str = "access denied, authorization failed";
 
-/// Takes a success, and makes an error of anything else.
-pub(super) fn success(operation: Operation, reply: &Reply) -> Result<(), UpstreamError> {
+/// An entry of `errors` in a response. Its code can differ from the HTTP status.
+#[derive(Debug, Default)]
+pub(super) struct FalconApiError {
+    pub(super) code: Option<u16>,
+    pub(super) message: String,
+}
+
+impl From<Object<WireError>> for FalconApiError {
+    fn from(Object(wire): Object<WireError>) -> Self {
+        let WireError { code, message } = wire.unwrap_or_default();
+        let code = code.number().and_then(Number::as_u64);
+        Self {
+            code: code.and_then(|code| u16::try_from(code).ok()),
+            message: message.text().unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireError {
+    code: Scalar,
+    message: Scalar,
+}
+
+#[derive(Default, Deserialize)]
+struct Reported {
+    #[serde(default, deserialize_with = "list")]
+    errors: Vec<FalconApiError>,
+}
+
+/// Reads the list of errors. Any other value in its place counts as one error, and so does the rest of a very long list.
+pub(super) fn list<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<FalconApiError>, D::Error> {
+    Ok(
+        match Place::<Object<WireError>, MAX_ERRORS>::deserialize(deserializer)? {
+            Place::Null => Vec::new(),
+            Place::Scalar => vec![FalconApiError::default()],
+            Place::One(error) => vec![error.into()],
+            Place::Many { first, more } => first
+                .into_iter()
+                .map(FalconApiError::from)
+                .chain(more.then(FalconApiError::default))
+                .collect(),
+        },
+    )
+}
+
+/// Returns the errors in a body that may be anything: empty, HTML, or JSON.
+pub(super) fn in_body(body: &[u8]) -> Vec<FalconApiError> {
+    let reported: Reported = serde_json::from_slice(body).unwrap_or_default();
+    reported.errors
+}
+
+/// Returns the errors in a successful response.
+///
+/// # Errors
+/// If the response does not decode.
+pub(super) fn in_success(
+    operation: Operation,
+    reply: &Reply,
+) -> Result<Vec<FalconApiError>, UpstreamError> {
+    decode::<Reported>(operation, &reply.body).map(|reported| reported.errors)
+}
+
+/// Returns an error unless the response is a success.
+pub(super) fn check_status(operation: Operation, reply: &Reply) -> Result<(), UpstreamError> {
     if reply.status.is_success() {
         Ok(())
     } else {
@@ -42,11 +114,11 @@ pub(super) fn success(operation: Operation, reply: &Reply) -> Result<(), Upstrea
     }
 }
 
-/// What an unsuccessful answer to an API call means.
+/// Classifies an unsuccessful response to an API call.
 pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
-        300..=399 => elsewhere(operation, reply),
+        300..=399 => wrong_cloud(operation, reply),
         401 => operation.refused(status, TOKEN),
         403 => forbidden(operation, reply),
         408 | 500.. => operation.failing(status),
@@ -55,7 +127,7 @@ pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
     }
 }
 
-/// What an unsuccessful answer to the token call means. Its text is not taken along: it may echo the client id.
+/// Classifies an unsuccessful response to the token call. Its message is dropped, because it may echo the client id.
 pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
@@ -69,22 +141,22 @@ pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamErr
             text if text.contains("customer id") => operation.refused(status, MEMBER_CID),
             _ => operation.refused(status, CREDENTIAL),
         },
-        300..=399 => elsewhere(operation, reply),
+        300..=399 => wrong_cloud(operation, reply),
         408 | 500.. => operation.failing(status),
         429 => operation.rate_limited(reply.wait_until()),
         _ => operation.rejected(status, String::new()),
     }
 }
 
-/// The error of an answer that does not accept the token, if it is one: 401, or a 429 from the bucket of bad tokens.
-pub(super) fn bad_bearer(operation: Operation, reply: &Reply) -> Option<UpstreamError> {
+/// Returns the error if the token was rejected: 401, or a 429 from the rate limit of bad tokens.
+pub(super) fn token_rejected(operation: Operation, reply: &Reply) -> Option<UpstreamError> {
     let bad = reply.status == StatusCode::UNAUTHORIZED
         || (reply.status == StatusCode::TOO_MANY_REQUESTS
             && number(reply, "x-ratelimit-limit").is_some_and(|limit| limit <= BAD_BEARER_LIMIT));
     bad.then(|| operation.refused(reply.status.as_u16(), TOKEN))
 }
 
-/// What the answer says of the account's quota. The buckets of the token call (300) and of bad tokens are other ones.
+/// Returns the account's quota (limit, remaining). The token call (300) and bad tokens have rate limits of their own.
 pub(super) fn quota(reply: &Reply) -> Option<(u64, u64)> {
     let limit = number(reply, "x-ratelimit-limit").filter(|limit| *limit > 300)?;
     Some((limit, number(reply, "x-ratelimit-remaining")?))
@@ -102,9 +174,9 @@ fn forbidden(operation: Operation, reply: &Reply) -> UpstreamError {
     }
 }
 
-/// A redirect that is not followed. Recorded: every call to the wrong cloud is answered with a 308 that names the right
+/// Returns the error of a redirect, which is not followed. Recorded: every call to the wrong cloud is answered with a 308 that names the right
 /// one.
-pub(super) fn elsewhere(operation: Operation, reply: &Reply) -> UpstreamError {
+pub(super) fn wrong_cloud(operation: Operation, reply: &Reply) -> UpstreamError {
     let mut problem = "the account lives in another CrowdStrike cloud".to_owned();
     let region = reply
         .header("x-cs-region")
@@ -116,16 +188,16 @@ pub(super) fn elsewhere(operation: Operation, reply: &Reply) -> UpstreamError {
     operation.misconfigured(Some(reply.status.as_u16()), problem, CLOUD)
 }
 
-/// There is no address for a cloud.
+/// Returns the error for a cloud without a known address.
 pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamError {
     let problem = format!("this deployment knows no CrowdStrike cloud named {cloud}");
     operation.misconfigured(None, problem, CLOUD)
 }
 
 fn message(reply: &Reply) -> String {
-    wire::problems(&reply.body)
+    in_body(&reply.body)
         .first()
-        .map(|problem| said(&problem.message, MESSAGE_CHARS))
+        .map(|error| said(&error.message, MESSAGE_CHARS))
         .unwrap_or_default()
 }
 
@@ -133,10 +205,14 @@ fn number(reply: &Reply, header: &str) -> Option<u64> {
     reply.header(header)?.trim().parse().ok()
 }
 
-/// The error that a 2xx answer carries: what came with it is no whole observation.
-pub(super) fn partial(operation: Operation, reply: &Reply, problem: &Problem) -> UpstreamError {
-    let text = said(&problem.message, MESSAGE_CHARS);
-    match problem.code {
+/// Returns the error in a 2xx response, whose data is incomplete.
+pub(super) fn error_in_success(
+    operation: Operation,
+    reply: &Reply,
+    error: &FalconApiError,
+) -> UpstreamError {
+    let text = said(&error.message, MESSAGE_CHARS);
+    match error.code {
         Some(429) => operation.rate_limited(reply.wait_until()),
         Some(500..) => operation.unreachable(text),
         _ => operation.protocol(PartialAnswer(text)),

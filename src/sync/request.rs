@@ -1,0 +1,40 @@
+//! A request for a sync of one integration.
+
+use crate::integration::IntegrationId;
+
+/// A request for a sync of one integration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncRequest {
+    /// The integration to sync.
+    pub integration: IntegrationId,
+    /// Sync although the integration is paused or disabled.
+    pub force: bool,
+    /// Return the plan and write nothing.
+    pub dry_run: bool,
+    /// Apply a plan that the guard would hold.
+    pub allow_mass_removal: bool,
+    /// Who requests the sync.
+    pub trigger: Trigger,
+}
+
+/// Who requests a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// A person, by a command.
+    Manual,
+    /// The schedule or an event. The integration may have been removed since, which is not an error.
+    Automatic,
+}
+
+impl SyncRequest {
+    /// Creates the request of the schedule or of an event, without any option.
+    pub fn automatic(integration: IntegrationId) -> Self {
+        Self {
+            integration,
+            force: false,
+            dry_run: false,
+            allow_mass_removal: false,
+            trigger: Trigger::Automatic,
+        }
+    }
+}
