@@ -1,7 +1,5 @@
 //! Why a device has the score it has, or none: what `explain` answers and the dashboard shows. Reads only.
 
-mod text;
-
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -18,8 +16,6 @@ use crate::integration::IntegrationId;
 use crate::store::{Search, StoreError};
 use crate::sync::{Blind, Failure, Look, With, look};
 use crate::world::{Invocation, World};
-
-pub use text::text;
 
 /// So many devices are explained: who means one of more than that can name it better.
 const DEVICES: usize = 10;

@@ -1,24 +1,25 @@
 //! Payload in, answer out.
 
-pub(crate) mod error;
-mod explain;
-mod history;
+mod console;
+mod error;
 mod manage;
-mod preview;
-mod status;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use crate::command::Command;
-use crate::console;
+use crate::command::{AuditFormat, Command, Format};
+use crate::domain::audit::export::Entry;
 use crate::domain::status::RunOutcome;
 use crate::events::Event;
+use crate::explain;
 use crate::integration::{IntegrationId, SecretName};
 use crate::metrics::{self, Line};
-use crate::store::{Integration, Integrations, StoreError};
+use crate::overview::{self, Summary};
+use crate::preview::{self, PreviewTarget};
+use crate::render::text;
+use crate::store::{Integration, Integrations, Search, StoreError};
 use crate::sync::{self, Answer, SyncRequest, Trigger};
 use crate::world::{Invocation, World};
 use error::CONSOLE_ALIAS;
@@ -93,18 +94,18 @@ async fn serve(
             integration,
             target,
             format,
-        } => preview::preview(world, &integration, target, format, invocation).await,
+        } => preview(world, &integration, target, format, invocation).await,
         Command::Widget(call) => Box::pin(console::answer(world, &call, invocation)).await,
         Command::Explain {
             integration,
             device,
             format,
-        } => explain::explain(world, &integration, &device, format, invocation).await,
+        } => explain(world, &integration, &device, format, invocation).await,
         Command::Status {
             integration,
             format,
-        } => status::status(world, integration.as_ref(), format).await,
-        Command::Audit { search, format } => history::audit(world, &search, format).await,
+        } => status(world, integration.as_ref(), format).await,
+        Command::Audit { search, format } => audit(world, &search, format).await,
     }
 }
 
@@ -221,4 +222,76 @@ async fn sync_one(
         answer => answer?,
     };
     Ok(serde_json::to_value(answer)?)
+}
+
+/// Returns the status of one integration, or of all with their totals.
+async fn status(
+    world: &World,
+    id: Option<&IntegrationId>,
+    format: Format,
+) -> Result<Value, HandlerError> {
+    let now = world.clock.now();
+    let mut overviews = overview::load_overviews(&world.store, &world.config, id, now).await?;
+    if format == Format::Text {
+        return Ok(text::status(&overviews, now).into());
+    }
+    match (id, overviews.pop()) {
+        (Some(_), Some(one)) => Ok(serde_json::to_value(one)?),
+        (_, last) => {
+            overviews.extend(last);
+            let overall = Summary::of(&overviews);
+            Ok(json!({ "overall": overall, "integrations": overviews }))
+        }
+    }
+}
+
+/// Explains the scores of the devices that match a query.
+async fn explain(
+    world: &World,
+    integration: &IntegrationId,
+    device: &str,
+    format: Format,
+    invocation: &Invocation,
+) -> Result<Value, HandlerError> {
+    // Boxed: the future holds a whole observation and is large.
+    let answer = Box::pin(explain::explain(world, integration, device, invocation)).await?;
+    Ok(match format {
+        Format::Json => serde_json::to_value(answer)?,
+        Format::Text => text::explain(&answer).into(),
+    })
+}
+
+/// Previews a threshold, or the postures of the policy file.
+async fn preview(
+    world: &World,
+    integration: &IntegrationId,
+    target: PreviewTarget,
+    format: Format,
+    invocation: &Invocation,
+) -> Result<Value, HandlerError> {
+    // Boxed: the future holds a whole observation and is large.
+    let answer = Box::pin(preview::answer(world, integration, target, invocation)).await?;
+    Ok(match format {
+        Format::Json => serde_json::to_value(answer)?,
+        Format::Text => text::preview(&answer).into(),
+    })
+}
+
+/// Returns audit records, newest first, and the cursor of the next page if there is one.
+async fn audit(world: &World, search: &Search, format: AuditFormat) -> Result<Value, HandlerError> {
+    let page = world.store.search_audit(search).await?;
+    let records = match format {
+        AuditFormat::Stored => serde_json::to_value(page.records)?,
+        AuditFormat::Tailscale => serde_json::to_value(
+            page.records
+                .into_iter()
+                .map(Entry::from)
+                .collect::<Vec<_>>(),
+        )?,
+    };
+    let mut answer = json!({ "records": records });
+    if let Some(next) = page.next {
+        answer["next"] = next.into();
+    }
+    Ok(answer)
 }

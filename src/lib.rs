@@ -10,7 +10,7 @@
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
 //! | [`check`], [`overview`], [`explain`], [`preview`] | whether an integration can work; how the integrations are; why a device has its score; what a posture would do |
-//! | [`console`] | the same for a dashboard, as HTML |
+//! | [`render`] | their answers as text for a terminal, and as HTML for a dashboard |
 //! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`], [`metrics`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log, to CloudWatch's metrics |
 //! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
 //!
@@ -51,7 +51,6 @@ pub mod check;
 pub mod clock;
 pub mod command;
 pub mod config;
-pub mod console;
 pub mod domain;
 pub mod error;
 pub mod events;
@@ -67,6 +66,7 @@ mod lenient;
 pub mod metrics;
 pub mod overview;
 pub mod preview;
+pub mod render;
 pub mod retry;
 pub mod secrets;
 pub mod store;

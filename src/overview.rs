@@ -1,7 +1,5 @@
 //! How the integrations are: what `status` answers and the dashboard shows.
 
-mod text;
-
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,9 +14,6 @@ use crate::domain::status::outcome::SyncState;
 use crate::error::chain;
 use crate::integration::{IntegrationId, Settings};
 use crate::store::{Integration, Integrations, Lease, Store, StoreError, UnreadableItem};
-
-pub use text::text;
-pub(crate) use text::{distance, moment};
 
 /// An integration as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -252,5 +247,30 @@ impl Summary {
             summary.overdue += usize::from(overview.overdue);
         }
         summary
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = [
+            (self.ok, "ok"),
+            (self.failing, "failing"),
+            (self.paused, "paused"),
+            (self.held, "held"),
+            (self.new, "new"),
+            (self.disabled, "disabled"),
+            (self.removing, "removing"),
+            (self.overdue, "overdue"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+        write!(
+            f,
+            "{} integrations: {}",
+            self.integrations,
+            parts.join(", ")
+        )
     }
 }

@@ -1,7 +1,5 @@
 //! Who would pass a posture, and who would lose access: what `preview` answers. Reads only.
 
-mod text;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -13,8 +11,6 @@ use crate::store::StoreError;
 use crate::sync::{Blind, Failure, Sight, With, look};
 use crate::tailscale::Policy;
 use crate::world::{Invocation, World};
-
-pub use text::text;
 
 /// The answer to whoever asks what a posture would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]

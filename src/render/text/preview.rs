@@ -2,16 +2,16 @@
 
 use std::fmt::{self, Write};
 
-use super::Answer;
 use crate::domain::explanation::Verdict;
 use crate::domain::preview::{Counts, Group, Loser, Preview};
+use crate::preview::Answer;
 
 /// So many devices, and so many of the largest groups, are named here. The JSON has more.
 const DEVICES: usize = 20;
 const GROUPS: usize = 8;
 
 /// The answer, to read.
-pub fn text(answer: &Answer) -> String {
+pub fn preview(answer: &Answer) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, answer);

@@ -22,7 +22,7 @@ struct Column {
 }
 
 /// The view: of one integration, or of all together.
-pub(super) fn view(overviews: &[Overview], min_score: Option<Score>) -> Markup {
+pub(crate) fn view(overviews: &[Overview], min_score: Option<Score>) -> Markup {
     let statuses = overviews.iter().filter_map(|one| one.status.as_ref());
     let possible: usize = statuses
         .clone()

@@ -14,7 +14,7 @@ use crate::integration::IntegrationId;
 use crate::overview::Overview;
 
 /// The form with what was chosen and written, and the answer where there is one.
-pub(super) fn form(
+pub(crate) fn form(
     frame: &Frame<'_>,
     overviews: &[Overview],
     chosen: Option<&IntegrationId>,
@@ -51,7 +51,7 @@ pub(super) fn form(
 }
 
 /// What came of it.
-pub(super) fn result(frame: &Frame<'_>, answer: &Answer) -> Markup {
+pub(crate) fn result(frame: &Frame<'_>, answer: &Answer) -> Markup {
     html! {
         @for text in answer.error.iter().chain(&answer.note) { (note(text)) }
         @for explanation in &answer.explanations { (device(frame, explanation)) }

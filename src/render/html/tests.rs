@@ -4,10 +4,15 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::page::{Frame, note};
 use super::*;
+use crate::check::Check;
 use crate::command::widget::DisplayContext;
 use crate::config::Config;
+use crate::domain::audit::Record;
 use crate::domain::explanation::Explanation;
+use crate::integration::IntegrationId;
+use crate::overview::Overview;
 use crate::store::Integration;
 
 /// Every place in which a text of others is shown holds this one.
@@ -26,13 +31,13 @@ fn everything(text: &str) -> [String; 6] {
         problem: text.to_owned(),
     })];
     let device = text.to_owned();
-    let answered = explained::result(&frame, &answer);
+    let answered = super::explain::result(&frame, &answer);
     [
-        overview::view(&frame, &overviews),
+        status::view(&frame, &overviews),
         findings::view(&frame, &overviews),
         audit::view(&frame, &[record], true),
-        explained::form(&frame, &overviews, None, Some(&device), Some(&answered)),
-        checks::view(&overviews[0].integration_id().unwrap(), &checks),
+        super::explain::form(&frame, &overviews, None, Some(&device), Some(&answered)),
+        check::view(&overviews[0].integration_id().unwrap(), &checks),
         note(text),
     ]
     .map(|body| page::page(&frame, &body))
@@ -78,7 +83,7 @@ fn record(text: &str) -> Record {
     .unwrap()
 }
 
-fn explanation(text: &str, record: &Record) -> explain::Answer {
+fn explanation(text: &str, record: &Record) -> crate::explain::Answer {
     use crate::domain::device::NodeId;
     use crate::domain::explanation::{Candidate, NextAction, Place, ReportedSerial, Verdict};
     use crate::domain::host::Aid;
@@ -116,7 +121,7 @@ fn explanation(text: &str, record: &Record) -> explain::Answer {
         next_action: NextAction::Nothing,
         history: vec![record.clone()],
     };
-    explain::Answer {
+    crate::explain::Answer {
         integration: IntegrationId::try_from("corp".to_owned()).unwrap(),
         device: owned(),
         at: Timestamp::UNIX_EPOCH,
@@ -126,7 +131,7 @@ fn explanation(text: &str, record: &Record) -> explain::Answer {
         omitted: 0,
         hosts,
         hosts_omitted: 0,
-        traces: vec![explain::Trace {
+        traces: vec![crate::explain::Trace {
             node_id: NodeId(owned().into()),
             name: format!("x{text}"),
             written: None,

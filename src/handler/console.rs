@@ -1,52 +1,23 @@
-//! The console: what a CloudWatch dashboard's custom widgets show, and the little that can be done there.
-//!
-//! The dashboard calls the function with a widget's parameters at the top level and a `widgetContext` beside them, and
-//! shows the HTML that comes back. What is relied on here, and where it is written:
-//!
-//! - The shape of `widgetContext` (`theme`, `timezone`, `forms.all`): *Details about custom widgets in CloudWatch*. A
-//!   single element of the class `cwdb-no-default-styles` switches the dashboard's own styles off; `<style>` may be used.
-//! - `<cwdb-action>` acts on the element right before it, and holds the parameters of the next call as JSON:
-//!   *Interactivity in the custom widget in CloudWatch*.
-//! - Scripts, `<iframe>` and `<use>` are taken out of what is answered: *Security and JavaScript for custom widgets*.
-//! - `{"describe":true}` asks for the widget's documentation, as Markdown; inputs stand in a `<form>`, the button that sends
-//!   them after it: aws-samples/cloudwatch-custom-widgets-samples.
-//! - Not written anywhere: the sign of `timezone.offsetInMinutes`, so `offsetISO` goes before it; how long a dashboard
-//!   waits, so only `explain` and `check` call Falcon and Tailscale.
-//!
-//! No element has an `id`: several widgets share a page.
-
-mod audit;
-mod checks;
-mod explained;
-mod findings;
-mod history;
-mod overview;
-mod page;
-mod scores;
-#[cfg(test)]
-mod tests;
+//! Serves the widgets of a dashboard: loads what a view shows, and performs the actions of its buttons.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use maud::{Markup, html};
+use maud::Markup;
 use serde_json::Value;
 
+use super::HandlerError;
 use crate::check::{self, Check};
 use crate::clock::Deadline;
 use crate::command::widget::{WidgetAction, WidgetRequest, WidgetView};
 use crate::domain::audit::Record;
 use crate::events::Event;
 use crate::explain;
-use crate::handler::error::HandlerError;
 use crate::integration::IntegrationId;
 use crate::overview::{Overview, load_overviews};
+use crate::render::html::page::{self, Frame, note};
+use crate::render::html::{self, DESCRIPTION};
 use crate::retry::Budget;
 use crate::store::{Search, StoreError};
 use crate::world::{Invocation, World};
-
-use page::{Frame, note};
-
-/// What is answered to `{"describe":true}`.
-const DESCRIPTION: &str = include_str!("console/describe.md");
 
 /// So many changes are shown.
 const RECORDS: usize = 25;
@@ -59,7 +30,7 @@ const SEARCHES: usize = 8;
 ///
 /// # Errors
 /// Only for faults of our own.
-pub async fn answer(
+pub(super) async fn answer(
     world: &World,
     call: &WidgetRequest,
     invocation: &Invocation,
@@ -99,7 +70,7 @@ impl Console<'_> {
     async fn serve(&self, ask: &WidgetAction) -> Result<Markup, HandlerError> {
         let frame = &self.frame;
         match ask {
-            WidgetAction::Describe => Ok(html! {}),
+            WidgetAction::Describe => Ok(maud::html! {}),
             WidgetAction::Show {
                 view,
                 integration,
@@ -107,16 +78,16 @@ impl Console<'_> {
             } => {
                 let overviews = self.overviews(integration.as_ref()).await?;
                 Ok(match view {
-                    WidgetView::Overview => overview::view(frame, &overviews),
-                    WidgetView::Scores => scores::view(&overviews, *min_score),
-                    WidgetView::History => history::view(frame, &overviews),
-                    WidgetView::Findings => findings::view(frame, &overviews),
+                    WidgetView::Overview => html::status::view(frame, &overviews),
+                    WidgetView::Scores => html::scores::view(&overviews, *min_score),
+                    WidgetView::History => html::history::view(frame, &overviews),
+                    WidgetView::Findings => html::findings::view(frame, &overviews),
                     WidgetView::Audit => {
                         let records = self.records(&overviews).await?;
-                        audit::view(frame, &records, overviews.len() > 1)
+                        html::audit::view(frame, &records, overviews.len() > 1)
                     }
                     WidgetView::Explain => {
-                        explained::form(frame, &overviews, integration.as_ref(), None, None)
+                        html::explain::form(frame, &overviews, integration.as_ref(), None, None)
                     }
                 })
             }
@@ -130,7 +101,7 @@ impl Console<'_> {
                     .explain(&overviews, integration.as_ref(), device)
                     .await?;
                 let integration = integration.as_ref();
-                Ok(explained::form(
+                Ok(html::explain::form(
                     frame,
                     &overviews,
                     integration,
@@ -142,9 +113,10 @@ impl Console<'_> {
                 "This dashboard only shows. Whoever deploys the function can allow its buttons (CONSOLE_BUTTONS=true).",
             )),
             WidgetAction::Sync(integration) => self.sync(integration).await,
-            WidgetAction::Check(integration) => {
-                Ok(checks::view(integration, &self.check(integration).await?))
-            }
+            WidgetAction::Check(integration) => Ok(html::check::view(
+                integration,
+                &self.check(integration).await?,
+            )),
         }
     }
 
@@ -204,7 +176,7 @@ impl Console<'_> {
             self.invocation,
         ))
         .await?;
-        Ok(explained::result(&self.frame, &answer))
+        Ok(html::explain::result(&self.frame, &answer))
     }
 
     /// Asks for a run of its own: it has its own time, and this call answers at once.

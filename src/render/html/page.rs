@@ -11,26 +11,27 @@ use crate::command::widget::DisplayContext;
 use crate::domain::status::RunOutcome;
 use crate::domain::status::outcome::SyncState;
 use crate::error::plain;
-use crate::overview::{State, distance};
+use crate::overview::State;
+use crate::render::text::distance;
 
 /// No text is shown longer than that; a hostile one could be.
 const TEXT_CHARS: usize = 1_000;
 
 /// One widget's circumstances.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// How the dashboard wants it.
-    pub(super) context: DisplayContext,
+    pub(crate) context: DisplayContext,
     /// The time.
-    pub(super) now: Timestamp,
+    pub(crate) now: Timestamp,
     /// The ARN that the widget's call came by, and its buttons' calls shall.
-    pub(super) endpoint: &'a str,
+    pub(crate) endpoint: &'a str,
     /// Whether there are buttons that do something.
-    pub(super) buttons: bool,
+    pub(crate) buttons: bool,
 }
 
 /// The whole answer. Characters that do not show are none of it, wherever they came from.
-pub(super) fn page(frame: &Frame<'_>, body: &Markup) -> String {
+pub(crate) fn page(frame: &Frame<'_>, body: &Markup) -> String {
     let theme = if frame.context.dark {
         "fps fps-dark"
     } else {
@@ -45,22 +46,22 @@ pub(super) fn page(frame: &Frame<'_>, body: &Markup) -> String {
 }
 
 /// A remark in the place of what was asked for.
-pub(super) fn note(text: &str) -> Markup {
+pub(crate) fn note(text: &str) -> Markup {
     html! { p.fps-note { (cut(text)) } }
 }
 
 /// Somebody else's text: set apart from the direction of what is around it, and not without end.
-pub(super) fn named(text: &str) -> Markup {
+pub(crate) fn named(text: &str) -> Markup {
     html! { bdi { (cut(text)) } }
 }
 
 /// A text that is not without end.
-pub(super) fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     plain(text, TEXT_CHARS)
 }
 
 /// `1 device`, `2 devices`.
-pub(super) fn count(count: usize, thing: &str) -> String {
+pub(crate) fn count(count: usize, thing: &str) -> String {
     match count {
         1 => format!("1 {thing}"),
         count => format!("{count} {thing}s"),
@@ -69,12 +70,12 @@ pub(super) fn count(count: usize, thing: &str) -> String {
 
 impl Frame<'_> {
     /// How far a time is from now; the time itself in both zones for who asks.
-    pub(super) fn ago(&self, time: Timestamp) -> Markup {
+    pub(crate) fn ago(&self, time: Timestamp) -> Markup {
         self.time(time, distance(time, self.now))
     }
 
     /// A time in the dashboard's zone.
-    pub(super) fn at(&self, time: Timestamp) -> Markup {
+    pub(crate) fn at(&self, time: Timestamp) -> Markup {
         self.time(time, self.local(time, "%-d %b %H:%M"))
     }
 
@@ -91,7 +92,7 @@ impl Frame<'_> {
     }
 
     /// A button whose call is answered in a window of its own.
-    pub(super) fn button(
+    pub(crate) fn button(
         &self,
         label: &str,
         action: &str,
@@ -108,7 +109,7 @@ impl Frame<'_> {
 
 /// How good or bad something is: a colour, a shape, and never without a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Mood {
+pub(crate) enum Mood {
     Failing,
     Paused,
     Held,
@@ -118,7 +119,7 @@ pub(super) enum Mood {
 
 impl Mood {
     /// Of an integration.
-    pub(super) fn of(state: State) -> Self {
+    pub(crate) fn of(state: State) -> Self {
         match state {
             State::After(SyncState::Failing) => Self::Failing,
             State::After(SyncState::Paused) => Self::Paused,
@@ -129,7 +130,7 @@ impl Mood {
     }
 
     /// Of a run.
-    pub(super) fn after(outcome: RunOutcome) -> Self {
+    pub(crate) fn after(outcome: RunOutcome) -> Self {
         match outcome {
             RunOutcome::Synced | RunOutcome::Unchanged => Self::Ok,
             RunOutcome::Paused => Self::Paused,
@@ -140,7 +141,7 @@ impl Mood {
     }
 
     /// The class with its colour.
-    pub(super) const fn class(self) -> &'static str {
+    pub(crate) const fn class(self) -> &'static str {
         match self {
             Self::Ok => "fps-ok",
             Self::Failing => "fps-failing",
@@ -162,7 +163,7 @@ impl Mood {
     }
 
     /// The word with its shape and colour.
-    pub(super) fn badge(self, word: impl Display) -> Markup {
+    pub(crate) fn badge(self, word: impl Display) -> Markup {
         html! {
             span class={ "fps-s " (self.class()) } {
                 svg viewBox="0 0 16 16" aria-hidden="true" { path d=(self.shape()) {} }

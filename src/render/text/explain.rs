@@ -5,12 +5,12 @@ use std::fmt::{self, Write};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Answer, Trace};
+use super::moment;
 use crate::domain::audit::Record;
 use crate::domain::explanation::{Candidate, Explanation, ReportedSerial};
 use crate::domain::plan::Written;
 use crate::error::plain;
-use crate::overview::moment;
+use crate::explain::{Answer, Trace};
 
 /// Lines are broken here, but for words that are longer.
 const WIDTH: usize = 100;
@@ -23,7 +23,7 @@ const MORE: usize = 17;
 const VALUE_CHARS: usize = 3_000;
 
 /// The answer, to read.
-pub fn text(answer: &Answer) -> String {
+pub fn explain(answer: &Answer) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, answer);

@@ -21,7 +21,7 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const STEPS: i64 = 1_440;
 
 /// The view.
-pub(super) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
+pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
     let of = |one| stretches(one).iter().map(move |stretch| (one, stretch));
     let mut rows: Vec<(&Overview, &Stretch)> = overviews.iter().flat_map(of).collect();
     if rows.is_empty() {

@@ -9,7 +9,7 @@ use super::page::{Frame, cut, named, note};
 use crate::domain::audit::{Action, Record};
 
 /// The view; `several` if the records may be of more than one integration.
-pub(super) fn view(frame: &Frame<'_>, records: &[Record], several: bool) -> Markup {
+pub(crate) fn view(frame: &Frame<'_>, records: &[Record], several: bool) -> Markup {
     if records.is_empty() {
         return note("No change is recorded.");
     }
@@ -52,7 +52,7 @@ fn row(frame: &Frame<'_>, record: &Record, several: bool) -> Markup {
 }
 
 /// When a record was made.
-pub(super) fn when(frame: &Frame<'_>, record: &Record) -> Markup {
+pub(crate) fn when(frame: &Frame<'_>, record: &Record) -> Markup {
     let time = record.event_time.parse().map(|time| frame.at(time));
     time.unwrap_or_else(|_| html! { (cut(&record.event_time)) })
 }
@@ -86,7 +86,7 @@ fn action_name(action: Action) -> &'static str {
 }
 
 /// What there was, or is. Of an attribute the value counts; settings are told by how many they are.
-pub(super) fn value(value: &Value) -> Markup {
+pub(crate) fn value(value: &Value) -> Markup {
     match value {
         Value::Object(fields) if fields.values().all(Value::is_number) => html! {
             @for (key, value) in fields { span title=(cut(key)) { (value) } " " }

@@ -7,7 +7,7 @@ use crate::check::{Check, Outcome, Subject, failures, passes};
 use crate::integration::IntegrationId;
 
 /// The answer to the button.
-pub(super) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
+pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
     html! {
         div.fps-chips {
             @if passes(checks) {

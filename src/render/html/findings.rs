@@ -10,7 +10,7 @@ use crate::overview::Overview;
 const SHOWN: usize = 60;
 
 /// The view. What takes access away, or may, comes first.
-pub(super) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
+pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
     let mut all: Vec<(&Overview, &Finding)> = Vec::new();
     for one in overviews {
         let findings = one.status.iter().flat_map(|status| &status.findings);

@@ -6,7 +6,7 @@ use super::page::{Frame, Mood, count, cut, note};
 use crate::overview::{Overview, State, Summary};
 
 /// The view. What needs a person comes first.
-pub(super) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
+pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
     if overviews.is_empty() {
         return note(
             "No integration is connected yet. `make connect` connects a Falcon account to a tailnet.",

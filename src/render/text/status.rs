@@ -1,18 +1,19 @@
-//! The overview as a person reads it at a terminal.
+//! The status of the integrations as text.
 
 use std::fmt::{self, Write};
 
 use jiff::Timestamp;
 
-use super::{Overview, Summary};
+use super::moment;
 use crate::domain::finding::Finding;
 use crate::domain::status::Status;
+use crate::overview::{Overview, Summary};
 
 /// So many of a finding's examples fit a line.
 const EXAMPLES: usize = 3;
 
 /// The integrations one after the other, and where there are several, a line about all of them first.
-pub fn text(overviews: &[Overview], now: Timestamp) -> String {
+pub fn status(overviews: &[Overview], now: Timestamp) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, overviews, now);
@@ -155,77 +156,5 @@ fn times(count: u32) -> String {
     match count {
         1 => "once".to_owned(),
         count => format!("{count} times"),
-    }
-}
-
-/// A time, and how far it is from now: `2026-11-22T09:30:00Z (4 min ago)`.
-pub(crate) fn moment(time: Timestamp, now: Timestamp) -> String {
-    format!("{time:.0} ({})", distance(time, now))
-}
-
-/// How far a time is from now, in the unit that a person would use.
-pub(crate) fn distance(time: Timestamp, now: Timestamp) -> String {
-    let seconds = time.as_second() - now.as_second();
-    let length = match seconds.unsigned_abs() {
-        0..60 => return "now".to_owned(),
-        seconds @ 60..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
-    };
-    if seconds < 0 {
-        format!("{length} ago")
-    } else {
-        format!("in {length}")
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = [
-            (self.ok, "ok"),
-            (self.failing, "failing"),
-            (self.paused, "paused"),
-            (self.held, "held"),
-            (self.new, "new"),
-            (self.disabled, "disabled"),
-            (self.removing, "removing"),
-            (self.overdue, "overdue"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, name)| format!("{count} {name}"))
-        .collect();
-        write!(
-            f,
-            "{} integrations: {}",
-            self.integrations,
-            parts.join(", ")
-        )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances_are_told_in_the_unit_of_their_size() {
-        let now = Timestamp::from_second(1_763_800_000).unwrap();
-        let told = |seconds: i64| {
-            let time = Timestamp::from_second(1_763_800_000 + seconds).unwrap();
-            distance(time, now)
-        };
-        for (seconds, expect) in [
-            (0, "now"),
-            (-59, "now"),
-            (-60, "1 min ago"),
-            (840, "in 14 min"),
-            (-7199, "119 min ago"),
-            (7200, "in 2 h"),
-            (-86_400, "24 h ago"),
-            (-172_800, "2 days ago"),
-        ] {
-            assert_eq!(told(seconds), expect);
-        }
     }
 }

@@ -1,0 +1,58 @@
+//! Renders answers as text: lines of at most 100 characters, except for names.
+
+mod explain;
+mod preview;
+mod status;
+
+use jiff::Timestamp;
+
+pub use explain::explain;
+pub use preview::preview;
+pub use status::status;
+
+/// Formats a time with its distance from now: `2026-11-22T09:30:00Z (4 min ago)`.
+pub(crate) fn moment(time: Timestamp, now: Timestamp) -> String {
+    format!("{time:.0} ({})", distance(time, now))
+}
+
+/// Formats the distance of a time from now, in the unit that fits its size.
+pub(crate) fn distance(time: Timestamp, now: Timestamp) -> String {
+    let seconds = time.as_second() - now.as_second();
+    let length = match seconds.unsigned_abs() {
+        0..60 => return "now".to_owned(),
+        seconds @ 60..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    };
+    if seconds < 0 {
+        format!("{length} ago")
+    } else {
+        format!("in {length}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_told_in_the_unit_of_their_size() {
+        let now = Timestamp::from_second(1_763_800_000).unwrap();
+        let told = |seconds: i64| {
+            let time = Timestamp::from_second(1_763_800_000 + seconds).unwrap();
+            distance(time, now)
+        };
+        for (seconds, expect) in [
+            (0, "now"),
+            (-59, "now"),
+            (-60, "1 min ago"),
+            (840, "in 14 min"),
+            (-7199, "119 min ago"),
+            (7200, "in 2 h"),
+            (-86_400, "24 h ago"),
+            (-172_800, "2 days ago"),
+        ] {
+            assert_eq!(told(seconds), expect);
+        }
+    }
+}
