@@ -5,11 +5,11 @@ mod upstream;
 
 use serde::Serialize;
 
-use crate::error::chain;
 use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
-use crate::retry::Budget;
 use crate::secrets::{SecretError, Versioned};
 use crate::store::{Integration, StoreError};
+use crate::text::error_chain;
+use crate::upstream::retry::Budget;
 use crate::world::World;
 
 /// What was tried, and what came of it.
@@ -199,7 +199,7 @@ fn secret<T>(
             Some(secret.value),
         ),
         Err(error) => (
-            Check::failed(subject, chain(&error)).remedy(error.remedy()),
+            Check::failed(subject, error_chain(&error)).remedy(error.remedy()),
             None,
         ),
     }

@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 
 use crate::clock::rfc3339;
 use crate::domain::removal::Attributes;
-use crate::error::{plain, said};
 use crate::events::{Event, SOURCE};
 use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::preview::PreviewTarget;
 use crate::store::Search;
 use crate::sync::{SyncRequest, Trigger};
+use crate::text::{redact, sanitize};
 use fields::{
     AuditFields, CheckFields, ConnectFields, ExplainFields, MinScore, Next, PreviewFields,
     RemoveFields, StatusFields, SyncFields, UpdateFields,
@@ -200,7 +200,7 @@ impl Command {
                 "remove" => fields(payload).map(|fields: RemoveFields| Self::Remove {
                     integration: fields.integration,
                     attributes: fields.attributes,
-                    actor: fields.actor.map(|actor| plain(&actor, ACTOR_CHARS)),
+                    actor: fields.actor.map(|actor| sanitize(&actor, ACTOR_CHARS)),
                 }),
                 "check" => fields(payload)
                     .map(|CheckFields { integration, .. }| Self::Check { integration }),
@@ -215,14 +215,14 @@ impl Command {
                     integration: fields.integration,
                     format: fields.format,
                 }),
-                other => Err(BadPayload::UnknownCommand(said(other, 60))),
+                other => Err(BadPayload::UnknownCommand(redact(other, 60))),
             },
             (Some(_), _) => Err(BadPayload::Field {
                 at: "command".to_owned(),
                 problem: "accepted is the name of a command, as text".to_owned(),
             }),
             (None, Some(Value::String(kind))) => {
-                let kind = said(kind, 60);
+                let kind = redact(kind, 60);
                 Self::event(&kind, payload)
             }
             (None, _) => Err(BadPayload::Shape("neither a command nor an event")),
@@ -257,7 +257,7 @@ impl Command {
     fn connect(fields: ConnectFields) -> Result<Self, BadPayload> {
         Ok(Self::Connect {
             settings: Box::new(Settings::parse(fields.integration, "integration")?),
-            actor: fields.actor.map(|actor| plain(&actor, ACTOR_CHARS)),
+            actor: fields.actor.map(|actor| sanitize(&actor, ACTOR_CHARS)),
             check: fields.check,
         })
     }
@@ -291,7 +291,7 @@ impl Command {
         Ok(Self::Update {
             integration: fields.integration,
             changes,
-            actor: fields.actor.map(|actor| plain(&actor, ACTOR_CHARS)),
+            actor: fields.actor.map(|actor| sanitize(&actor, ACTOR_CHARS)),
             config_version: fields.config_version,
         })
     }
@@ -349,7 +349,7 @@ impl Command {
         if event.source != SOURCE {
             return Err(BadPayload::UnknownEvent(format!(
                 "{kind} from {}",
-                said(&event.source, 60)
+                redact(&event.source, 60)
             )));
         }
         Ok(Self::Sync(SyncRequest::automatic(event.detail.integration)))
@@ -374,10 +374,10 @@ fn fields<T: for<'de> Deserialize<'de>>(payload: Value) -> Result<T, BadPayload>
             at: if at == "." {
                 "payload".to_owned()
             } else {
-                said(&at, PATH_CHARS)
+                redact(&at, PATH_CHARS)
             },
             // It quotes what was sent.
-            problem: said(&error.into_inner().to_string(), PROBLEM_CHARS),
+            problem: redact(&error.into_inner().to_string(), PROBLEM_CHARS),
         }
     })
 }

@@ -4,8 +4,8 @@ use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde_json::json;
 
+use crate::aws::aws_error;
 use crate::domain::status::outcome::Transition;
-use crate::error::of_aws;
 use crate::integration::IntegrationId;
 
 /// The `source` of every event of ours; rules and the role's policy name it.
@@ -149,7 +149,7 @@ impl EventBus {
             .await
             .map_err(|error| EventError::Call {
                 bus: self.name.clone(),
-                source: of_aws(&error),
+                source: aws_error(&error),
             })?;
         let codes: Vec<String> = answer
             .entries

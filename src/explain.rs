@@ -11,10 +11,10 @@ use crate::domain::explain::{Scene, TEXT_CHARS, find, recorded};
 use crate::domain::explanation::{Candidate, Explanation, is_zero};
 use crate::domain::plan::{Records, Written};
 use crate::domain::serial::Serial;
-use crate::error::plain;
 use crate::integration::IntegrationId;
 use crate::store::{Search, StoreError};
 use crate::sync::{Blind, Failure, Look, With, look};
+use crate::text::sanitize;
 use crate::world::{Invocation, World};
 
 /// So many devices are explained: who means one of more than that can name it better.
@@ -91,7 +91,7 @@ pub async fn explain(
     };
     let answer = Answer {
         integration: integration.clone(),
-        device: plain(device, TEXT_CHARS),
+        device: sanitize(device, TEXT_CHARS),
         at,
         error: None,
         note: None,
@@ -239,7 +239,7 @@ impl Archive<'_> {
             let name = written.map(|written| written.name.as_str());
             let name = name.or_else(|| history.first().map(|record| record.target.name.as_str()));
             traces.push(Trace {
-                name: plain(name.unwrap_or_default(), TEXT_CHARS),
+                name: sanitize(name.unwrap_or_default(), TEXT_CHARS),
                 written: written.cloned(),
                 history,
                 node_id,

@@ -10,7 +10,7 @@ mod values;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::said;
+use crate::text::redact;
 
 pub use values::{
     AttributeKey, CloudId, IntegrationId, MaxRemovals, OnMissing, Planned, Provider, SecretName,
@@ -128,10 +128,10 @@ impl Settings {
                 path: if at == "." {
                     root.to_owned()
                 } else {
-                    format!("{root}.{}", said(&at, PATH_CHARS))
+                    format!("{root}.{}", redact(&at, PATH_CHARS))
                 },
                 // It quotes what was sent.
-                problem: said(&error.into_inner().to_string(), PROBLEM_CHARS),
+                problem: redact(&error.into_inner().to_string(), PROBLEM_CHARS),
             }
         })
     }
@@ -148,7 +148,7 @@ impl Settings {
         const ROOT: &str = "changes";
         for (name, change) in changes {
             let refuse = |problem: String| InvalidSettings {
-                path: format!("{ROOT}.{}", said(name, PATH_CHARS)),
+                path: format!("{ROOT}.{}", redact(name, PATH_CHARS)),
                 problem,
             };
             // A field that somebody added to the item by hand can be taken away again.

@@ -6,8 +6,9 @@ mod records;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Deserializer;
 
-use crate::error::{UpstreamError, said};
-use crate::retry::Operation;
+use crate::text::redact;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
 
 #[cfg(test)]
 pub(crate) use records::tests::Things;
@@ -71,7 +72,7 @@ impl Undecodable {
     fn within(self, list: &str, n: usize) -> Self {
         match self {
             Self::Malformed(Malformed { path, line, column }) => Self::Malformed(Malformed {
-                path: said(&within(list, n, &path), PATH_CHARS),
+                path: redact(&within(list, n, &path), PATH_CHARS),
                 line,
                 column,
             }),
@@ -86,7 +87,7 @@ impl Undecodable {
         }
         let (line, column) = (error.line(), error.column());
         // The error's own text quotes the content; and the keys are the sender's words, too.
-        let path = said(&place::path(text, line, column), PATH_CHARS);
+        let path = redact(&place::path(text, line, column), PATH_CHARS);
         Self::Malformed(Malformed { path, line, column })
     }
 }

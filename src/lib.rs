@@ -11,8 +11,9 @@
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
 //! | [`check`], [`overview`], [`explain`], [`preview`] | whether an integration can work; how the integrations are; why a device has its score; what a posture would do |
 //! | [`render`] | their answers as text for a terminal, and as HTML for a dashboard |
-//! | [`http`], [`retry`], [`clock`], [`config`], [`telemetry`], [`metrics`] | one door each: to HTTP, to trying again, to the time, to the environment, to the log, to CloudWatch's metrics |
-//! | [`integration`], [`error`] | the vocabulary: settings that cannot be bad, failures that know their class |
+//! | [`upstream`] | shared by both clients: HTTP, tokens, retries, errors |
+//! | [`clock`], [`config`], [`telemetry`], [`metrics`] | the only access to the time, the environment, the log, and CloudWatch's metrics |
+//! | [`integration`], [`text`] | settings, which are valid by construction; text from outside, made fit to print |
 //!
 //! Imports run one way: `main` → `handler` → `sync` → `domain`. The adapters know `domain`; it knows none of them.
 //!
@@ -46,20 +47,15 @@
 //! - No log line, record, event or answer holds a secret, a token, a header or a body.
 
 mod aws;
-mod bearer;
 pub mod check;
 pub mod clock;
 pub mod command;
 pub mod config;
 pub mod domain;
-pub mod error;
 pub mod events;
 pub mod explain;
 pub mod falcon;
 pub mod handler;
-#[cfg(test)]
-mod hostile;
-pub mod http;
 pub mod integration;
 mod json;
 mod lenient;
@@ -67,10 +63,13 @@ pub mod metrics;
 pub mod overview;
 pub mod preview;
 pub mod render;
-pub mod retry;
 pub mod secrets;
 pub mod store;
 pub mod sync;
 pub mod tailscale;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
+pub mod text;
+pub mod upstream;
 pub mod world;

@@ -11,9 +11,9 @@ use crate::domain::pause::Pause;
 use crate::domain::removal::Removal;
 use crate::domain::status::Status;
 use crate::domain::status::outcome::SyncState;
-use crate::error::chain;
 use crate::integration::{IntegrationId, Settings};
 use crate::store::{Integration, Integrations, Lease, Store, StoreError, UnreadableItem};
+use crate::text::error_chain;
 
 /// An integration as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -132,7 +132,7 @@ impl Overview {
             removal: None,
             next_sync: None,
             overdue: false,
-            unreadable: vec![chain(item)],
+            unreadable: vec![error_chain(item)],
         }
     }
 

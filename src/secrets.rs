@@ -11,7 +11,8 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::error::{ErrorKind, Side, of_aws};
+use crate::aws::aws_error;
+use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::integration::SecretName;
 use crate::lenient::Object;
 
@@ -132,7 +133,7 @@ impl Secrets {
         name: &SecretName,
     ) -> Result<Versioned<FalconCredentials>, SecretError> {
         let text = self.text(name).await?;
-        decode(name, &text, Side::Falcon, falcon_credentials)
+        decode(name, &text, Service::Falcon, falcon_credentials)
     }
 
     /// The Tailscale credential that a secret holds.
@@ -144,7 +145,7 @@ impl Secrets {
         name: &SecretName,
     ) -> Result<Versioned<TailscaleCredentials>, SecretError> {
         let text = self.text(name).await?;
-        decode(name, &text, Side::Tailscale, tailscale_credentials)
+        decode(name, &text, Service::Tailscale, tailscale_credentials)
     }
 
     /// The id of a secret's current version, by one call that does not fetch the secret. None if there is no such
@@ -253,7 +254,7 @@ where
         },
         _ => SecretError::Unavailable {
             name: name.clone(),
-            source: of_aws(error),
+            source: aws_error(error),
         },
     }
 }
@@ -261,7 +262,7 @@ where
 fn decode<T>(
     name: &SecretName,
     text: &Versioned<SecretString>,
-    side: Side,
+    side: Service,
     read: fn(&str) -> Result<T, String>,
 ) -> Result<Versioned<T>, SecretError> {
     match read(text.value.expose_secret()) {
@@ -274,10 +275,10 @@ fn decode<T>(
             version: text.version.clone(),
             problem,
             expected: match side {
-                Side::Falcon => {
+                Service::Falcon => {
                     r#"{"clientId":"…","clientSecret":"…"}, and "memberCid" if it acts for a child account"#
                 }
-                Side::Tailscale | Side::Secrets => {
+                Service::Tailscale | Service::Secrets => {
                     r#"{"clientId":"…","clientSecret":"…"} of an OAuth client, or {"apiKey":"…"}"#
                 }
             },

@@ -7,16 +7,19 @@ use crate::aws::sdk;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::audit;
-use crate::error::{Side, UpstreamError, chain};
+use crate::domain::status::error_kind::Service;
 use crate::events::EventBus;
 use crate::falcon::Falcon;
-use crate::http::Http;
 use crate::integration::{IntegrationId, Settings};
 use crate::metrics::Metrics;
-use crate::retry::{Budget, Operation, Policy};
 use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials};
 use crate::store::Store;
 use crate::tailscale::{Tailscale, WriteLimits};
+use crate::text::error_chain;
+use crate::upstream::client::Http;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
+use crate::upstream::retry::{Budget, Policy};
 
 /// The deployment's settings, the clock, and the way to each service.
 #[derive(Debug)]
@@ -69,20 +72,20 @@ impl World {
     ///
     /// # Errors
     /// If there is no TLS to be had.
-    pub async fn http(&self, side: Side) -> Result<Http, UpstreamError> {
+    pub async fn http(&self, side: Service) -> Result<Http, UpstreamError> {
         let http = self.http.get_or_try_init(async || Http::new()).await;
         http.cloned().map_err(|error| no_tls(side, &error))
     }
 }
 
 /// Without any roots, the SDK would not even have started; but the two libraries read them each in its own way.
-fn no_tls(side: Side, error: &reqwest::Error) -> UpstreamError {
+fn no_tls(side: Service, error: &reqwest::Error) -> UpstreamError {
     let client = Operation {
         side,
         name: "the HTTP client",
         scope: "",
     };
-    let problem = format!("it cannot be built: {}", chain(error));
+    let problem = format!("it cannot be built: {}", error_chain(error));
     client.misconfigured(
         None,
         problem,
@@ -117,7 +120,7 @@ impl World {
         budget: &Budget,
     ) -> Result<Falcon, UpstreamError> {
         Falcon::sign_in(
-            self.http(Side::Falcon).await?,
+            self.http(Service::Falcon).await?,
             &self.config.clouds,
             &settings.cloud_id,
             credentials,
@@ -137,7 +140,7 @@ impl World {
         budget: &Budget,
     ) -> Result<Tailscale, UpstreamError> {
         Tailscale::sign_in(
-            self.http(Side::Tailscale).await?,
+            self.http(Service::Tailscale).await?,
             &self.config.tailscale_api,
             &settings.tailnet,
             credentials,

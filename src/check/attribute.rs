@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::upstream::of_error;
 use super::{Check, Subject};
 use crate::domain::device::{Device, Devices, NodeId};
-use crate::error::{UpstreamError, plain};
 use crate::integration::{AttributeKey, Settings};
 use crate::store::{Integration, StoreError};
 use crate::tailscale::Tailscale;
+use crate::text::sanitize;
+use crate::upstream::error::UpstreamError;
 use crate::world::World;
 
 /// A tailnet as it is being checked.
@@ -101,12 +102,12 @@ fn fits(
     let same = attributes
         .into_iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(key.as_str()));
-    let device = plain(&device.name, 100);
+    let device = sanitize(&device.name, 100);
     match same {
         None => Ok(false),
         Some((name, _)) if name != key.as_str() => Err(format!(
             "{device} has an attribute {}, which Tailscale takes for the same key as {key}",
-            plain(&name, 140)
+            sanitize(&name, 140)
         )),
         Some((_, Value::Number(number))) if number.is_i64() || number.is_u64() => Ok(true),
         Some(_) => Err(format!(

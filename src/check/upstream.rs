@@ -4,11 +4,12 @@ use super::attribute::{self, Tailnet};
 use super::{Check, Subject, secret};
 use crate::domain::device::{Device, Devices, Identity};
 use crate::domain::serial::Serial;
-use crate::error::{UpstreamError, chain};
 use crate::falcon::Falcon;
 use crate::integration::Settings;
-use crate::retry::Budget;
 use crate::store::{Integration, StoreError};
+use crate::text::error_chain;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::retry::Budget;
 use crate::world::World;
 
 /// The Falcon side.
@@ -212,7 +213,7 @@ fn native_beside(native: Result<bool, UpstreamError>) -> Check {
         .remedy("let access rules ask for one of the two keys, and switch the other off when you are done moving"),
         Err(error) => Check::skipped(
             subject,
-            format!("not to be found out: {}", chain(&error)),
+            format!("not to be found out: {}", error_chain(&error)),
         )
         .remedy("optional: add the scope feature_settings:read to the credential"),
     }
@@ -220,5 +221,5 @@ fn native_beside(native: Result<bool, UpstreamError>) -> Check {
 
 /// A call that failed: what happened apart from what to do.
 pub(super) fn of_error(subject: Subject, error: &UpstreamError) -> Check {
-    Check::failed(subject, chain(error)).remedy(error.remedy())
+    Check::failed(subject, error_chain(error)).remedy(error.remedy())
 }

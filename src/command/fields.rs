@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::{AuditFormat, Format};
 use crate::domain::host::Score;
 use crate::domain::removal::Attributes;
-use crate::error::plain;
 use crate::integration::IntegrationId;
+use crate::text::sanitize;
 
 /// Of a `sync`.
 #[derive(Deserialize)]
@@ -189,7 +189,7 @@ impl<'de> Deserialize<'de> for Time {
                 de::Error::custom(format!(
                     "{:?} is not accepted; accepted is a time such as \"2026-11-22T09:30:00Z\" or a day such as \
                      \"2026-11-22\"",
-                    plain(&text, 60)
+                    sanitize(&text, 60)
                 ))
             })
     }

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::domain::host::Score;
-use crate::error::plain;
 use crate::integration::IntegrationId;
+use crate::text::sanitize;
 
 /// Maximum characters of a bad value in a message.
 const SAID_CHARS: usize = 60;
@@ -208,8 +208,8 @@ fn offset(timezone: &Value) -> i32 {
 
 fn told(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{:?}", plain(text, SAID_CHARS)),
-        other => plain(&other.to_string(), SAID_CHARS),
+        Value::String(text) => format!("{:?}", sanitize(text, SAID_CHARS)),
+        other => sanitize(&other.to_string(), SAID_CHARS),
     }
 }
 

@@ -20,8 +20,8 @@ use crate::domain::join::{Joined, Outcome, serials};
 use crate::domain::pending::Pending;
 use crate::domain::plan::{Doubts, Plan, Records};
 use crate::domain::serial::Serial;
-use crate::error::plain;
 use crate::integration::Settings;
+use crate::text::sanitize;
 
 pub use find::{find, recorded};
 
@@ -148,7 +148,7 @@ impl Scene<'_> {
 
 /// Text from outside, fit to be shown.
 fn fit(text: &str) -> String {
-    plain(text, TEXT_CHARS)
+    sanitize(text, TEXT_CHARS)
 }
 
 fn told_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {

@@ -12,7 +12,7 @@ use crate::domain::device::{Devices, NodeId};
 use crate::domain::finding::{Finding, FindingKind};
 use crate::domain::join::{Joined, Outcome};
 use crate::domain::plan::Records;
-use crate::error::plain;
+use crate::text::sanitize;
 
 /// So many are remembered: an item holds 400 kB. As long as the guard holds a greater loss, the records tell the rest.
 const REMEMBERED: usize = 200;
@@ -57,7 +57,7 @@ pub fn lost(
         }
         Some(Lost {
             node_id: node.to_string(),
-            name: plain(&devices.get(node)?.name, NAME_CHARS),
+            name: sanitize(&devices.get(node)?.name, NAME_CHARS),
             since: known.map_or(now, |lost| lost.since),
         })
     };

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Side;
+use crate::domain::status::error_kind::Service;
 
 /// Hours until the next try, by the number of refusals in a row; the last one repeats.
 const HOURS: [i64; 6] = [1, 2, 4, 8, 16, 24];
@@ -17,7 +17,7 @@ pub struct Pause {
     /// The next try, unless something ends the pause before.
     pub until: Timestamp,
     /// Who refused.
-    pub side: Side,
+    pub side: Service,
     /// What it said.
     pub error: String,
     /// The version of that side's secret, where it was known.
@@ -60,7 +60,7 @@ impl Pause {
     /// something had been changed, and stays where a person forced a try.
     pub fn after(
         previous: Option<&Self>,
-        side: Side,
+        side: Service,
         error: String,
         secret_version: Option<String>,
         present: Present<'_>,
@@ -113,7 +113,7 @@ mod tests {
     fn refuse(previous: Option<&Pause>, present: Present<'_>) -> Pause {
         Pause::after(
             previous,
-            Side::Falcon,
+            Service::Falcon,
             "refused".to_owned(),
             Some("v1".to_owned()),
             present,
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!((forced.attempts, forced.until), (2, second.until));
         let anew = Pause::after(
             Some(&second),
-            Side::Falcon,
+            Service::Falcon,
             "refused".to_owned(),
             Some("v2".to_owned()),
             present(2),

@@ -17,8 +17,8 @@ use smol_str::SmolStr;
 use crate::domain::device::NodeId;
 use crate::domain::host::{Aid, Score};
 use crate::domain::plan::{Change, Records, Target};
-use crate::error::plain;
 use crate::integration::AttributeKey;
+use crate::text::sanitize;
 
 /// How much of a name is noted: names are the devices' own words.
 const NAME_CHARS: usize = 100;
@@ -152,7 +152,7 @@ pub fn intents(changes: &[Change]) -> Intents {
                 key: new.key.clone(),
                 score: new.score,
                 aid: new.aid.clone(),
-                serial: plain(&new.serial, SERIAL_CHARS).into(),
+                serial: sanitize(&new.serial, SERIAL_CHARS).into(),
             }),
         }
     };
@@ -164,8 +164,8 @@ pub fn intents(changes: &[Change]) -> Intents {
 
 fn names(change: &Change) -> (SmolStr, SmolStr) {
     (
-        plain(&change.name, NAME_CHARS).into(),
-        plain(&change.hostname, NAME_CHARS).into(),
+        sanitize(&change.name, NAME_CHARS).into(),
+        sanitize(&change.hostname, NAME_CHARS).into(),
     )
 }
 

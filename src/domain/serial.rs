@@ -4,7 +4,7 @@ use std::fmt;
 
 use smol_str::{SmolStr, StrExt as _};
 
-use crate::error::is_invisible;
+use crate::text::is_unprintable;
 
 /// A serial number in its normal form: trimmed, upper case, and not one of the texts that vendors ship instead of one.
 ///
@@ -67,7 +67,7 @@ impl Serial {
     pub fn parse(text: &str) -> Result<Self, NoSerial> {
         let text = text.trim();
         let printed = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        if is_too_long(text) || (!printed && text.chars().any(is_invisible)) {
+        if is_too_long(text) || (!printed && text.chars().any(is_unprintable)) {
             return Err(NoSerial::Malformed);
         }
         let normal = if !printed {
@@ -132,7 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hostile::{assert_fit, cases, text};
+    use crate::testing::hostile::{assert_fit, cases, text};
 
     fn check(text: &str, expect: Result<&str, NoSerial>) {
         assert_eq!(

@@ -1,5 +1,6 @@
 //! How the latest run of an integration went, as it is stored and shown.
 
+pub mod error_kind;
 pub mod history;
 pub mod outcome;
 
@@ -12,7 +13,7 @@ use crate::domain::crawl::Crawl;
 use crate::domain::finding::{Finding, FindingKind};
 use crate::domain::lost::Lost;
 use crate::domain::scores::Distribution;
-use crate::error::ErrorKind;
+use crate::domain::status::error_kind::ErrorKind;
 use history::Stretch;
 pub use outcome::RunOutcome;
 use outcome::SyncState;

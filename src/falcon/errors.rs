@@ -4,12 +4,13 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
-use crate::error::{UpstreamError, said};
-use crate::http::Reply;
 use crate::integration::CloudId;
 use crate::json::decode;
 use crate::lenient::{Object, Place, Scalar};
-use crate::retry::Operation;
+use crate::text::redact;
+use crate::upstream::client::Reply;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
 
 /// Requests whose token is missing, malformed or expired are counted apart: 15 a minute for each IP address.
 const BAD_BEARER_LIMIT: u64 = 15;
@@ -197,7 +198,7 @@ pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamEr
 fn message(reply: &Reply) -> String {
     in_body(&reply.body)
         .first()
-        .map(|error| said(&error.message, MESSAGE_CHARS))
+        .map(|error| redact(&error.message, MESSAGE_CHARS))
         .unwrap_or_default()
 }
 
@@ -211,7 +212,7 @@ pub(super) fn error_in_success(
     reply: &Reply,
     error: &FalconApiError,
 ) -> UpstreamError {
-    let text = said(&error.message, MESSAGE_CHARS);
+    let text = redact(&error.message, MESSAGE_CHARS);
     match error.code {
         Some(429) => operation.rate_limited(reply.wait_until()),
         Some(500..) => operation.unreachable(text),

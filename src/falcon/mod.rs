@@ -19,15 +19,18 @@ use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use crate::bearer::{Answer, Bearer, Token};
 use crate::domain::host::{Aid, Hosts, Scores};
-use crate::error::{Side, UpstreamError, chain};
+use crate::domain::status::error_kind::Service;
 use crate::falcon::paging::{Crawl, Page, Record, Step};
 use crate::falcon::wire::HostRecord;
-use crate::http::{Http, Reply, endpoint};
 use crate::integration::CloudId;
-use crate::retry::{Budget, Operation};
 use crate::secrets::FalconCredentials;
+use crate::text::error_chain;
+use crate::upstream::auth::{Answer, Bearer, Token};
+use crate::upstream::client::{Http, Reply, endpoint};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
+use crate::upstream::retry::Budget;
 
 pub use crate::falcon::scores::FirstScores;
 
@@ -60,7 +63,7 @@ const PAGE_CAP: usize = 32 << 20;
 
 const fn operation(name: &'static str, scope: &'static str) -> Operation {
     Operation {
-        side: Side::Falcon,
+        side: Service::Falcon,
         name,
         scope,
     }
@@ -203,7 +206,7 @@ impl Falcon {
         match self.crawl_once::<R>(listing, first).await {
             Err(error @ UpstreamError::Incomplete { .. }) => {
                 warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "a listing was not whole and is read again"
                 );
                 self.crawl_once::<R>(listing, None).await

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::domain::host::Aid;
-use crate::error::{Progress, UpstreamError};
-use crate::retry::Operation;
+use crate::upstream::error::{Progress, UpstreamError};
+use crate::upstream::operation::Operation;
 
 /// A listed thing that belongs to a sensor.
 pub(super) trait Record {

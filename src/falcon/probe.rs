@@ -2,11 +2,11 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::error::UpstreamError;
 use crate::falcon::paging::{Page, Record};
 use crate::falcon::scores::{EVERY_SCORE, scores};
 use crate::falcon::wire::{self, HostRecord, ScoreRecord};
 use crate::falcon::{Falcon, HOST_LISTING, Listing, hosts};
+use crate::upstream::error::UpstreamError;
 
 /// Records in the page.
 const ONE: usize = 1;

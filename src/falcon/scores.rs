@@ -15,8 +15,8 @@ use super::wire::{self, ScoreRecord};
 use super::{Falcon, Listing, SCORE_LISTING, SCORES, SCORES_A_PAGE};
 use crate::domain::host::{Aid, Assessment, Scores};
 use crate::domain::ranges::{Range, evenly};
-use crate::error::UpstreamError;
 use crate::falcon::paging::Record;
+use crate::upstream::error::UpstreamError;
 
 /// A filter is mandatory, and this one excludes nothing.
 pub(super) const EVERY_SCORE: &str = "score:>=0";

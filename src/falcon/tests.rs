@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::host::{Assessment, Score};
 use crate::domain::ranges::ranges;
-use crate::error::ErrorKind;
-use crate::http::scripted::{Asked, Server, answer};
-use crate::retry::tests::budget;
+use crate::domain::status::error_kind::ErrorKind;
+use crate::testing::server::{Asked, Server, answer};
+use crate::upstream::retry::tests::budget;
 
 const A: &str = "4a027b0c95404062be4148c989dcf4c1";
 const B: &str = "4a027b0c95404062be4148c989dcf4c2";
@@ -112,7 +112,7 @@ async fn crawl(
     let result = sign_in(&server).await.scores(&ranges(&[])).await;
     let result = result
         .map(|scores| scores.len())
-        .map_err(|error| chain(&error));
+        .map_err(|error| error_chain(&error));
     (calls(&server).len(), result)
 }
 
@@ -169,9 +169,9 @@ async fn an_unknown_cloud_is_named() {
     let server = server(|_, _| Vec::new());
     let error = sign_in_to(&[("eu-1", &server)]).await.unwrap_err();
     assert!(
-        chain(&error).contains("no CrowdStrike cloud named us-1"),
+        error_chain(&error).contains("no CrowdStrike cloud named us-1"),
         "{}",
-        chain(&error)
+        error_chain(&error)
     );
 }
 
@@ -196,7 +196,7 @@ async fn a_refused_token_call_gives_advice_and_repeats_nothing() {
     ] {
         let server = Server::new(move |_, _| failure(status, &[], message));
         let error = sign_in_to(&[("us-1", &server)]).await.unwrap_err();
-        let text = format!("{}; {}", chain(&error), error.remedy());
+        let text = format!("{}; {}", error_chain(&error), error.remedy());
         assert!(error.kind().pauses() && text.contains(advice), "{text}");
         assert!(!text.contains("0123456789abcdef"), "{text}");
         assert_eq!(server.asked().len(), 1);
@@ -221,7 +221,11 @@ async fn what_only_looks_like_a_refused_credential_is_told_apart() {
     ] {
         let error = sign_in_to(&[("us-1", &server)]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(chain(&error).contains(problem), "{}", chain(&error));
+        assert!(
+            error_chain(&error).contains(problem),
+            "{}",
+            error_chain(&error)
+        );
         assert!(error.remedy().contains(advice), "{}", error.remedy());
         assert_eq!(server.asked().len(), 1);
     }

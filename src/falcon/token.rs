@@ -6,16 +6,18 @@ use reqwest::header::LOCATION;
 use reqwest::{Method, StatusCode, Url};
 use secrecy::ExposeSecret;
 
-use crate::bearer::Token;
-use crate::error::{Side, UpstreamError};
+use crate::domain::status::error_kind::Service;
 use crate::falcon::errors;
-use crate::http::{Http, Reply, endpoint};
 use crate::integration::CloudId;
-use crate::retry::{Budget, Operation, retry};
 use crate::secrets::FalconCredentials;
+use crate::upstream::auth::Token;
+use crate::upstream::client::{Http, Reply, endpoint};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
+use crate::upstream::retry::{Budget, retry};
 
 pub(super) const TOKEN: Operation = Operation {
-    side: Side::Falcon,
+    side: Service::Falcon,
     name: "the token call",
     scope: "",
 };

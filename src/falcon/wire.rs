@@ -14,13 +14,14 @@ use smol_str::SmolStr;
 
 use crate::domain::host::{Aid, Assessment, Host, Score, Scores};
 use crate::domain::serial::Serial;
-use crate::error::{UpstreamError, name, plain};
 use crate::falcon::errors::{self, FalconApiError};
 use crate::falcon::paging::{Page, Record};
-use crate::http::Reply;
 use crate::json::decode;
 use crate::lenient::{List, Object, OfText, Scalar, Text};
-use crate::retry::Operation;
+use crate::text::{sanitize, sanitize_smol};
+use crate::upstream::client::Reply;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
 
 /// How much of a host name is kept.
 const HOSTNAME_CHARS: usize = 255;
@@ -120,7 +121,7 @@ struct Hostname(SmolStr);
 
 impl OfText for Hostname {
     fn of_text(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self(name(text, HOSTNAME_CHARS)))
+        (!text.is_empty()).then(|| Self(sanitize_smol(text, HOSTNAME_CHARS)))
     }
 }
 
@@ -187,7 +188,7 @@ impl Record for ScoreRecord {
 fn assess(value: &Scalar) -> Assessment {
     let number = value.number().and_then(Number::as_f64);
     number.and_then(Score::from_f64).map_or_else(
-        || Assessment::Invalid(plain(&value.to_string(), SCORE_CHARS)),
+        || Assessment::Invalid(sanitize(&value.to_string(), SCORE_CHARS)),
         Assessment::Score,
     )
 }

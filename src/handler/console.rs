@@ -15,8 +15,8 @@ use crate::integration::IntegrationId;
 use crate::overview::{Overview, load_overviews};
 use crate::render::html::page::{self, Frame, note};
 use crate::render::html::{self, DESCRIPTION};
-use crate::retry::Budget;
 use crate::store::{Search, StoreError};
+use crate::upstream::retry::Budget;
 use crate::world::{Invocation, World};
 
 /// So many changes are shown.

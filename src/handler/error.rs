@@ -4,10 +4,10 @@ use lambda_runtime::Diagnostic;
 
 use crate::check::{Check, failures};
 use crate::command::BadPayload;
-use crate::error::chain;
 use crate::events::EventError;
 use crate::integration::{IntegrationId, InvalidSettings};
 use crate::store::StoreError;
+use crate::text::error_chain;
 
 /// The alias that dashboards invoke. Invocations through it may only render widgets.
 pub(super) const CONSOLE_ALIAS: &str = "console";
@@ -64,7 +64,7 @@ impl From<HandlerError> for Diagnostic {
         };
         Self {
             error_type: error_type.to_owned(),
-            error_message: chain(&error),
+            error_message: error_chain(&error),
         }
     }
 }

@@ -7,12 +7,12 @@ use crate::check::{self, Check, Outcome};
 use crate::clock::Deadline;
 use crate::domain::audit;
 use crate::domain::removal::{Attributes, Removal};
-use crate::error::chain;
 use crate::events::Event;
 use crate::integration::{IntegrationId, InvalidSettings, Settings};
-use crate::retry::Budget;
 use crate::store::{Integration, Rewrite, StoreError};
 use crate::sync::{self, Answer, SyncRequest};
+use crate::text::error_chain;
+use crate::upstream::retry::Budget;
 use crate::world::{Invocation, World};
 
 /// A person's request, and in whose name it is recorded.
@@ -255,7 +255,7 @@ impl<'a> Request<'a> {
             Ok(()) => "requested: it starts within seconds".to_owned(),
             Err(error) => format!(
                 "not requested ({}); the next scheduled run does it",
-                chain(&error)
+                error_chain(&error)
             ),
         }
     }

@@ -30,7 +30,7 @@ macro_rules! text_newtype {
                 } else {
                     Err(format!(
                         "{:?} is not accepted; accepted is {}",
-                        crate::error::plain(&text, 60),
+                        crate::text::sanitize(&text, 60),
                         $accepts
                     ))
                 }

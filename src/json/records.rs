@@ -203,7 +203,7 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::hostile::{bytes, cases};
+    use crate::testing::hostile::{bytes, cases};
 
     /// `{"list":[…]}`
     #[derive(Deserialize)]

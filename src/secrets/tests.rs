@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::hostile::{MARK, assert_fit, bytes, cases};
+use crate::testing::hostile::{MARK, assert_fit, bytes, cases};
 
 fn problem<T>(read: fn(&str) -> Result<T, String>, text: &str) -> String {
     match read(text) {

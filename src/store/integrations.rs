@@ -12,8 +12,8 @@ use super::{Store, StoreError, Transacted, call, decode, listed, refused, settle
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::removal::Removal;
-use crate::error::chain;
 use crate::integration::{IntegrationId, Settings};
+use crate::text::error_chain;
 
 /// New settings of an integration.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ impl Store {
                     Err(error) => {
                         tracing::error!(
                             integration = %error.id,
-                            error = chain(&error),
+                            error = error_chain(&error),
                             "an item of the integrations table cannot be read"
                         );
                         all.unreadable.push(error);

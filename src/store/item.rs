@@ -16,8 +16,8 @@ use crate::domain::pause::Pause;
 use crate::domain::pending::Pending;
 use crate::domain::removal::Removal;
 use crate::domain::status::Status;
-use crate::error::{name, said};
 use crate::integration::{IntegrationId, InvalidSettings, Settings};
+use crate::text::{redact, sanitize_smol};
 
 /// An integration as it is stored.
 #[derive(Clone, Debug)]
@@ -122,12 +122,12 @@ impl Integration {
     /// where they cannot be read.
     pub(super) fn from_item(item: Item) -> Result<Self, UnreadableItem> {
         let id = item.get("id").and_then(|id| id.as_s().ok());
-        let id = id.map_or_else(SmolStr::default, |id| name(id, ID_CHARS));
+        let id = id.map_or_else(SmolStr::default, |id| sanitize_smol(id, ID_CHARS));
         // Through JSON, so that the message for a hand-edited setting is the one that `connect` gives.
         let all: Map<String, Value> = from_item(item).map_err(|error| UnreadableItem {
             id: id.clone(),
             last_good: None,
-            source: said(&error.to_string(), REASON_CHARS).into(),
+            source: redact(&error.to_string(), REASON_CHARS).into(),
         })?;
         let (mut own, stored): (Map<String, Value>, Map<String, Value>) = all
             .into_iter()
@@ -221,5 +221,5 @@ fn at_path(attribute: &str, error: &serde_path_to_error::Error<serde_json::Error
         (attribute, path) if path == "." => attribute.to_owned(),
         (attribute, path) => format!("{attribute}.{path}"),
     };
-    said(&format!("{path}: {}", error.inner()), REASON_CHARS)
+    redact(&format!("{path}: {}", error.inner()), REASON_CHARS)
 }

@@ -20,9 +20,10 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use backon::{ExponentialBuilder, Retryable};
 
+use crate::aws::aws_error;
 use crate::config::Config;
-use crate::error::{of_aws, said};
 use crate::integration::IntegrationId;
+use crate::text::redact;
 
 use item::Item;
 
@@ -219,7 +220,7 @@ where
 {
     move |error| StoreError::Call {
         operation,
-        source: of_aws(&error),
+        source: aws_error(&error),
     }
 }
 
@@ -237,7 +238,7 @@ fn call<E: StdError + Send + Sync + 'static>(
 fn decode<E: StdError>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Decode {
         operation,
-        source: said(&source.to_string(), 400).into(),
+        source: redact(&source.to_string(), 400).into(),
     }
 }
 

@@ -243,8 +243,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::error::chain;
-    use crate::http::scripted::{Server, answer};
+    use crate::testing::server::{Server, answer};
+    use crate::text::error_chain;
 
     /// A record of a device, as DynamoDB sends it.
     fn item(node: &str) -> Value {
@@ -324,7 +324,7 @@ mod tests {
             let mut edited = item("nB");
             edited[attribute] = value;
             let server = Server::new(move |_, _| page(&[item("nA"), edited.clone()], None));
-            let text = chain(&read(&server).await.unwrap_err());
+            let text = error_chain(&read(&server).await.unwrap_err());
             assert!(
                 text.contains(&format!("the record of \"nB\" has no usable `{attribute}`")),
                 "{text}"
@@ -362,7 +362,7 @@ mod tests {
             0 => answer(200, &[], "{}"),
             _ => answer(500, &[], ""),
         });
-        let text = chain(&read(&server).await.unwrap_err());
+        let text = error_chain(&read(&server).await.unwrap_err());
         assert!(
             text.contains("DynamoDB did not read the node records"),
             "{text}"
@@ -370,14 +370,14 @@ mod tests {
         assert_eq!(server.asked().len(), 3);
 
         let server = Server::new(|_, _| answer(200, &[], r#"{"Items":[{"nodeId":{"S":s3cret}}]}"#));
-        let text = chain(&read(&server).await.unwrap_err());
+        let text = error_chain(&read(&server).await.unwrap_err());
         assert!(text.contains("the answer does not decode"), "{text}");
         assert!(!text.contains("s3cret"), "{text}");
         assert_eq!(server.asked().len(), 3);
 
         let denied = r#"{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"no dynamodb:Query"}"#;
         let server = Server::new(move |_, _| answer(400, &[], denied));
-        let text = chain(&read(&server).await.unwrap_err());
+        let text = error_chain(&read(&server).await.unwrap_err());
         assert!(text.contains("AccessDenied"), "{text}");
         assert_eq!(server.asked().len(), 1);
     }

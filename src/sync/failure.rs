@@ -1,10 +1,12 @@
 //! What can end a run, in its classes.
 
 use crate::domain::status::Trouble;
-use crate::error::{ErrorKind, Side, UpstreamError, chain};
+use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::integration::InvalidSettings;
 use crate::secrets::SecretError;
 use crate::store::StoreError;
+use crate::text::error_chain;
+use crate::upstream::error::UpstreamError;
 
 /// What ended a run before its end.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +29,7 @@ impl Failure {
     /// What happened and what to do, in people's words.
     pub fn trouble(&self) -> Trouble {
         Trouble {
-            what: chain(self),
+            what: error_chain(self),
             remedy: self.remedy(),
         }
     }
@@ -53,11 +55,11 @@ impl Failure {
     }
 
     /// Whose refusal of a credential it is, if it is one.
-    pub fn refused_by(&self) -> Option<Side> {
+    pub fn refused_by(&self) -> Option<Service> {
         match self {
             _ if !self.kind().pauses() => None,
             Self::Upstream(error) => Some(error.side()),
-            Self::Secret(_) => Some(Side::Secrets),
+            Self::Secret(_) => Some(Service::Secrets),
             Self::Settings(_) | Self::Store(_) => None,
         }
     }

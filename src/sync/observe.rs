@@ -18,10 +18,11 @@ use crate::domain::host::{Account, Hosts, Scores};
 use crate::domain::join::{Joined, Outcome, matching, spellings};
 use crate::domain::plan::{Doubts, Records};
 use crate::domain::status::Native;
-use crate::error::{Side, UpstreamError};
+use crate::domain::status::error_kind::Service;
 use crate::falcon::{Falcon, FirstHosts, FirstScores};
 use crate::integration::Settings;
 use crate::tailscale::Tailscale;
+use crate::upstream::error::UpstreamError;
 
 /// So many departed devices are looked up in one run, and so many at a time; the next run goes on.
 const DEPARTED: usize = 100;
@@ -72,7 +73,7 @@ async fn sign_in(run: &Run<'_>, settings: &Settings) -> Result<SignIn, Failure> 
         world.secrets.tailscale(&settings.tailscale_secret),
     );
     // While the secrets are on their way, there is time to build it.
-    let (secrets, _) = future::join(secrets, world.http(Side::Falcon)).await;
+    let (secrets, _) = future::join(secrets, world.http(Service::Falcon)).await;
     let (falcon, tailscale) = secrets?;
     run.note_secrets(falcon.version, tailscale.version);
     let (falcon, tailscale) = try_join(

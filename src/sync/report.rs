@@ -18,8 +18,8 @@ use crate::domain::lost::{self, Lost};
 use crate::domain::pause::Pause;
 use crate::domain::plan::{Doubts, Plan};
 use crate::domain::scores::Distribution;
+use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::{Native, RunOutcome, Trouble};
-use crate::error::{ErrorKind, Side};
 use crate::integration::IntegrationId;
 use crate::store::StoreError;
 
@@ -33,7 +33,7 @@ pub(super) struct Report {
     pub(super) trouble: Option<Trouble>,
     pub(super) error_kind: Option<ErrorKind>,
     /// Who refused a credential, if that is what happened.
-    pub(super) refused_by: Option<Side>,
+    pub(super) refused_by: Option<Service>,
     /// Of a run that came so far as to count.
     pub(super) counts: Option<Counts>,
     pub(super) written: usize,

@@ -24,10 +24,10 @@ use crate::domain::pending::{Intents, NoteName, intents};
 use crate::domain::plan::Change;
 use crate::domain::removal::{Attributes, Removal};
 use crate::domain::status::RunOutcome;
-use crate::error::Side;
+use crate::domain::status::error_kind::Service;
 use crate::integration::{InvalidSettings, Settings};
-use crate::retry::Budget;
 use crate::store::{Claim, Finish, Finished, Integration, StoreError};
+use crate::upstream::retry::Budget;
 use crate::world::{Invocation, World};
 
 /// Left of a run's time for recording what it did: work stops this much before the end, or at three quarters of a very
@@ -210,19 +210,19 @@ impl<'a> Run<'a> {
 
     /// The present version of the secret that a refusal by this side is about. Where Secrets Manager refuses, it may be
     /// either of the two, so both count.
-    async fn secret_version(&self, side: Side) -> Option<String> {
+    async fn secret_version(&self, side: Service) -> Option<String> {
         let settings = self.integration.settings.as_ref().ok()?;
         let secrets = &self.world.secrets;
         match side {
-            Side::Falcon => secrets
+            Service::Falcon => secrets
                 .current_version(&settings.falcon_secret)
                 .await
                 .ok()?,
-            Side::Tailscale => secrets
+            Service::Tailscale => secrets
                 .current_version(&settings.tailscale_secret)
                 .await
                 .ok()?,
-            Side::Secrets => {
+            Service::Secrets => {
                 let (falcon, tailscale) = futures::future::try_join(
                     secrets.current_version(&settings.falcon_secret),
                     secrets.current_version(&settings.tailscale_secret),
@@ -237,14 +237,14 @@ impl<'a> Run<'a> {
     }
 
     /// The version that was refused.
-    async fn refused_version(&self, side: Side) -> Option<String> {
-        if side == Side::Secrets {
+    async fn refused_version(&self, side: Service) -> Option<String> {
+        if side == Service::Secrets {
             return self.secret_version(side).await;
         }
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         match side {
-            Side::Falcon => versions.falcon.clone(),
-            Side::Tailscale | Side::Secrets => versions.tailscale.clone(),
+            Service::Falcon => versions.falcon.clone(),
+            Service::Tailscale | Service::Secrets => versions.tailscale.clone(),
         }
     }
 

@@ -10,8 +10,10 @@ use super::run::Run;
 use crate::domain::device::NodeId;
 use crate::domain::pending::{is_made, run_of, unrecorded};
 use crate::domain::plan::Change;
-use crate::error::{ErrorKind, UpstreamError, chain};
+use crate::domain::status::error_kind::ErrorKind;
 use crate::tailscale::Tailscale;
+use crate::text::error_chain;
+use crate::upstream::error::UpstreamError;
 
 /// Devices that are asked at once. Their answers are recorded before the next ones are asked: where there is little time,
 /// each run comes a little further.
@@ -120,7 +122,7 @@ async fn ask(tailscale: &Tailscale, changes: &[Change]) -> Answers {
             // With a device that is gone, its attribute is gone as well, which nobody needs to record.
             Ok(None) => answers.settled.push(node),
             Err(error) if is_devices_own(&error) => {
-                let example = format!("{} ({node}): {}", change.name, chain(&error));
+                let example = format!("{} ({node}): {}", change.name, error_chain(&error));
                 answers.skipped.insert(node, example);
             }
             Err(error) => {

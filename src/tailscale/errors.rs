@@ -3,9 +3,10 @@
 use serde::Deserialize;
 use tracing::warn;
 
-use crate::error::{UpstreamError, said};
-use crate::http::Reply;
-use crate::retry::Operation;
+use crate::text::redact;
+use crate::upstream::client::Reply;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
 
 /// How much of an upstream message is kept.
 const MESSAGE_CHARS: usize = 200;
@@ -85,7 +86,7 @@ fn message(reply: &Reply) -> Option<String> {
         message: String,
     }
     let Wire { message } = serde_json::from_slice(&reply.body).ok()?;
-    Some(said(&message, MESSAGE_CHARS))
+    Some(redact(&message, MESSAGE_CHARS))
 }
 
 #[cfg(test)]
@@ -95,10 +96,10 @@ mod tests {
     use reqwest::header::HeaderMap;
 
     use super::*;
-    use crate::error::{ErrorKind, Side};
+    use crate::domain::status::error_kind::{ErrorKind, Service};
 
     const PROBE: Operation = Operation {
-        side: Side::Tailscale,
+        side: Service::Tailscale,
         name: "a probe",
         scope: "devices:core:read",
     };

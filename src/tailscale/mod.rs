@@ -17,14 +17,16 @@ use std::sync::Arc;
 
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 
-use crate::bearer::{Answer, Bearer, Token};
 use crate::domain::device::{Device, Devices, NodeId};
-use crate::error::{Side, UpstreamError};
-use crate::http::{Http, Reply, Streamed, endpoint};
+use crate::domain::status::error_kind::Service;
 use crate::integration::Tailnet;
 use crate::json::decode;
-use crate::retry::{Budget, Operation};
 use crate::secrets::TailscaleCredentials;
+use crate::upstream::auth::{Answer, Bearer, Token};
+use crate::upstream::client::{Http, Reply, Streamed, endpoint};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
+use crate::upstream::retry::Budget;
 
 pub use crate::tailscale::policy::Policy;
 pub use crate::tailscale::writer::{AttributeWrite, TailscaleWriter, WriteLimits, Written};
@@ -39,7 +41,7 @@ const REPLY_CAP: usize = 1 << 20;
 
 const fn operation(name: &'static str, scope: &'static str) -> Operation {
     Operation {
-        side: Side::Tailscale,
+        side: Service::Tailscale,
         name,
         scope,
     }

@@ -6,11 +6,12 @@ use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
-use crate::error::{UpstreamError, plain};
 use crate::json::decode;
 use crate::lenient::{List, Object, Place, Scalar};
-use crate::retry::Operation;
 use crate::tailscale::{Tailscale, operation};
+use crate::text::sanitize;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
 
 const POLICY: Operation = operation("the look-up of the policy file", "policy_file:read");
 
@@ -50,7 +51,9 @@ impl<'de> Deserialize<'de> for Texts {
             Place::Null | Place::Scalar | Place::One(_) => Vec::new(),
         };
         let texts = first.into_iter().filter_map(Scalar::text);
-        Ok(Self(texts.map(|text| plain(&text, TEXT_CHARS)).collect()))
+        Ok(Self(
+            texts.map(|text| sanitize(&text, TEXT_CHARS)).collect(),
+        ))
     }
 }
 
@@ -109,7 +112,7 @@ impl From<Wire> for Policy {
         let postures = wire.postures.into_iter().take(RULES);
         Self {
             postures: postures
-                .map(|(name, Texts(conditions))| (plain(&name, TEXT_CHARS), conditions))
+                .map(|(name, Texts(conditions))| (sanitize(&name, TEXT_CHARS), conditions))
                 .collect(),
             used_in,
         }

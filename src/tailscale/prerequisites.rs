@@ -8,11 +8,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::domain::device::NodeId;
-use crate::error::{UpstreamError, plain};
-use crate::http::Reply;
 use crate::json::decode;
-use crate::retry::Operation;
 use crate::tailscale::{Tailscale, errors, operation, wire};
+use crate::text::sanitize;
+use crate::upstream::client::Reply;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
 
 const SETTINGS: Operation = operation("the look-up of the settings", "feature_settings:read");
 const INTEGRATIONS: Operation = operation(
@@ -142,7 +143,7 @@ impl Tailscale {
 pub(super) fn granted(scope: &str) -> Option<BTreeSet<String>> {
     let scopes: BTreeSet<String> = scope
         .split_whitespace()
-        .map(|scope| plain(scope, SCOPE_CHARS))
+        .map(|scope| sanitize(scope, SCOPE_CHARS))
         .collect();
     (!scopes.is_empty()).then_some(scopes)
 }

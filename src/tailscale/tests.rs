@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::device::Identity;
-use crate::http::scripted::{Asked, Server, answer};
-use crate::retry::tests::budget;
+use crate::testing::server::{Asked, Server, answer};
+use crate::upstream::retry::tests::budget;
 
 use writes::write;
 

@@ -3,15 +3,17 @@
 use reqwest::{Method, Url};
 use secrecy::ExposeSecret;
 
-use crate::bearer::Token;
-use crate::error::{Side, UpstreamError};
-use crate::http::{Http, endpoint};
-use crate::retry::{Budget, Operation, retry};
+use crate::domain::status::error_kind::Service;
 use crate::secrets::TailscaleCredentials;
 use crate::tailscale::errors;
+use crate::upstream::auth::Token;
+use crate::upstream::client::{Http, endpoint};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
+use crate::upstream::retry::{Budget, retry};
 
 const TOKEN: Operation = Operation {
-    side: Side::Tailscale,
+    side: Service::Tailscale,
     name: "the token call",
     scope: "",
 };

@@ -7,9 +7,9 @@ use smol_str::SmolStr;
 use tracing::warn;
 
 use crate::domain::device::{Device, Devices, Identity, NodeId, Texts};
-use crate::error::name;
 use crate::json::{Frame, Nth};
 use crate::lenient::{OfText, Place, Scalar, Text};
+use crate::text::sanitize_smol;
 
 /// How much of a name or a serial is kept.
 const TEXT_CHARS: usize = 255;
@@ -51,7 +51,7 @@ struct Name(SmolStr);
 
 impl OfText for Name {
     fn of_text(text: &str) -> Option<Self> {
-        Some(Self(name(text, TEXT_CHARS)))
+        Some(Self(sanitize_smol(text, TEXT_CHARS)))
     }
 }
 

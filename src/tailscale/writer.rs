@@ -12,12 +12,13 @@ use reqwest::{Method, StatusCode};
 use tracing::{info, warn};
 
 use crate::domain::device::NodeId;
-use crate::error::{UpstreamError, plain};
-use crate::http::Reply;
 use crate::integration::AttributeKey;
-use crate::retry::Operation;
 use crate::tailscale::wire::{Attribute, Batch, Patch, Single};
 use crate::tailscale::{Session, errors, operation};
+use crate::text::sanitize;
+use crate::upstream::client::Reply;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
 
 const UPDATE: Operation = operation("the attribute update", "devices:posture_attributes");
 
@@ -106,7 +107,7 @@ impl TailscaleWriter {
     /// What was accepted is accepted even when an error ended the rest, so record it either way.
     pub async fn write(&self, changes: &[AttributeWrite], comment: &str) -> Written {
         let mut written = Written::default();
-        let comment = plain(comment, COMMENT_CHARS);
+        let comment = sanitize(comment, COMMENT_CHARS);
         // The first to do is the last of the list.
         let size = self.largest.load(Ordering::Relaxed);
         let mut parts: Vec<&[AttributeWrite]> = changes.chunks(size).rev().collect();
@@ -156,7 +157,7 @@ impl TailscaleWriter {
         change: &AttributeWrite,
         comment: &str,
     ) -> Result<(), UpstreamError> {
-        let comment = plain(comment, COMMENT_CHARS);
+        let comment = sanitize(comment, COMMENT_CHARS);
         if let Some((key, score)) = &change.set {
             let body = Single {
                 value: *score,

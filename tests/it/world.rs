@@ -14,10 +14,10 @@ use falcon_posture_sync::config::Config;
 use falcon_posture_sync::events::EventBus;
 use falcon_posture_sync::handler::{self, HandlerError};
 use falcon_posture_sync::metrics::Metrics;
-use falcon_posture_sync::retry::Policy;
 use falcon_posture_sync::secrets::Secrets;
 use falcon_posture_sync::store::Store;
 use falcon_posture_sync::tailscale::WriteLimits;
+use falcon_posture_sync::upstream::retry::Policy;
 use falcon_posture_sync::world::{Invocation, World};
 use jiff::SignedDuration;
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
@@ -435,7 +435,7 @@ fn count<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
 }
 
 pub(crate) fn chain(error: &HandlerError) -> String {
-    falcon_posture_sync::error::chain(error)
+    falcon_posture_sync::text::error_chain(error)
 }
 
 pub(crate) fn falcon_secret(account: &str) -> Value {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::hostile::{MARK, assert_message, bytes, cases};
+use crate::testing::hostile::{MARK, assert_message, bytes, cases};
 
 /// One payload of each kind.
 fn documents() -> Vec<Value> {

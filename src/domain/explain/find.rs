@@ -3,7 +3,7 @@
 use crate::domain::device::{Device, Devices, Identity, NodeId};
 use crate::domain::plan::Records;
 use crate::domain::serial::Serial;
-use crate::error::plain;
+use crate::text::sanitize;
 
 use super::TEXT_CHARS;
 
@@ -71,7 +71,7 @@ impl Wanted {
         Self {
             node_id: NodeId(text.into()),
             // Made fit like the names that it is compared with.
-            name: plain(text.trim_end_matches('.'), TEXT_CHARS)
+            name: sanitize(text.trim_end_matches('.'), TEXT_CHARS)
                 .trim()
                 .to_lowercase(),
             serial: Serial::parse(text).ok(),

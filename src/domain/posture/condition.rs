@@ -239,7 +239,7 @@ fn value(text: &str) -> Result<(Value, &str), NoCondition> {
 }
 
 fn stuck(at: &str) -> NoCondition {
-    NoCondition(crate::error::plain(at, 40))
+    NoCondition(crate::text::sanitize(at, 40))
 }
 
 /// The value that `node:os` has on a device of this operating system.

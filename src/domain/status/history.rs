@@ -6,8 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::status::error_kind::ErrorKind;
 use crate::domain::status::outcome::RunOutcome;
-use crate::error::ErrorKind;
 
 /// So many lines are kept.
 const KEPT: usize = 24;

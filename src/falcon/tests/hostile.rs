@@ -11,7 +11,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
 use crate::domain::serial::Serial;
-use crate::hostile::{MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text};
+use crate::testing::hostile::{
+    MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text,
+};
 
 /// What each of the calls answers when all is well.
 fn documents() -> Vec<Value> {
@@ -161,7 +163,7 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
         let signing_in = Falcon::sign_in(http.clone(), &clouds, &here, credentials(), budget());
         if let Err(error) = runtime.block_on(signing_in) {
             assert_error(&error);
-            let text = chain(&error);
+            let text = error_chain(&error);
             prop_assert!(!text.contains(MARK) && !text.contains("s3cret"), "{text}");
         }
         prop_assert!(script.asked() <= 8, "{} requests", script.asked());
@@ -206,7 +208,7 @@ proptest! {
         assert_error(&errors::classify(HOST_LISTING, &reply));
         let error = errors::classify_token(token::TOKEN, &reply);
         assert_error(&error);
-        prop_assert!(!chain(&error).contains(MARK));
+        prop_assert!(!error_chain(&error).contains(MARK));
         errors::token_rejected(HOST_LISTING, &reply);
         if let Some((limit, remaining)) = errors::quota(&reply) {
             budget().note_quota(limit, remaining);
@@ -273,7 +275,7 @@ fn a_page_of_more_records_than_were_asked_for_is_refused() {
         wire::page::<HostRecord>(HOST_LISTING, &reply(&body)).map(|page| page.records.len())
     };
     assert_eq!(page(10_000).unwrap(), 10_000);
-    let text = chain(&page(10_001).unwrap_err());
+    let text = error_chain(&page(10_001).unwrap_err());
     assert!(text.contains("not what is expected at resources"), "{text}");
 }
 
@@ -290,7 +292,7 @@ fn a_cursor_that_no_url_holds_is_refused() {
     let url = hosts(HOST_LISTING, HOSTS_A_PAGE, None)
         .url(&"http://127.0.0.1/".parse().unwrap(), Some(&cursor));
     assert!(url.as_str().len() < 65_000);
-    let text = chain(&page((16 << 10) + 2).unwrap_err());
+    let text = error_chain(&page((16 << 10) + 2).unwrap_err());
     assert!(text.contains("at meta.pagination"), "{text}");
 }
 

@@ -306,7 +306,10 @@ async fn unknown(
     let falcon = sign_in(&server).await;
     let first = falcon.first_scores().await.unwrap();
     let scores = falcon.scores_after(first).await;
-    (calls(&server).len(), scores.map_err(|error| chain(&error)))
+    (
+        calls(&server).len(),
+        scores.map_err(|error| error_chain(&error)),
+    )
 }
 
 #[tokio::test]

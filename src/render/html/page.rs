@@ -10,9 +10,9 @@ use serde_json::json;
 use crate::command::widget::DisplayContext;
 use crate::domain::status::RunOutcome;
 use crate::domain::status::outcome::SyncState;
-use crate::error::plain;
 use crate::overview::State;
 use crate::render::text::distance;
+use crate::text::sanitize;
 
 /// No text is shown longer than that; a hostile one could be.
 const TEXT_CHARS: usize = 1_000;
@@ -42,7 +42,7 @@ pub(crate) fn page(frame: &Frame<'_>, body: &Markup) -> String {
         div.cwdb-no-default-styles {}
         div class=(theme) lang="en" { (body) }
     };
-    plain(&page.into_string(), usize::MAX)
+    sanitize(&page.into_string(), usize::MAX)
 }
 
 /// A remark in the place of what was asked for.
@@ -57,7 +57,7 @@ pub(crate) fn named(text: &str) -> Markup {
 
 /// A text that is not without end.
 pub(crate) fn cut(text: &str) -> String {
-    plain(text, TEXT_CHARS)
+    sanitize(text, TEXT_CHARS)
 }
 
 /// `1 device`, `2 devices`.

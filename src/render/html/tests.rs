@@ -163,7 +163,7 @@ fn assert_is_text(text: &str) {
     for (hostile, harmless) in everything(text).iter().zip(&everything("name")) {
         assert_eq!(tags(hostile), tags(harmless), "{text:?}");
         assert!(
-            !hostile.contains(crate::error::is_invisible),
+            !hostile.contains(crate::text::is_unprintable),
             "{text:?} stays visible"
         );
     }

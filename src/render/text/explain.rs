@@ -9,8 +9,8 @@ use super::moment;
 use crate::domain::audit::Record;
 use crate::domain::explanation::{Candidate, Explanation, ReportedSerial};
 use crate::domain::plan::Written;
-use crate::error::plain;
 use crate::explain::{Answer, Trace};
+use crate::text::sanitize;
 
 /// Lines are broken here, but for words that are longer.
 const WIDTH: usize = 100;
@@ -231,7 +231,7 @@ fn block(text: &mut String, name: &str, value: &str) -> fmt::Result {
 
 /// One value in lines of [`WIDTH`], of which all but the first are indented. Nothing in it can begin a line by itself.
 fn wrap(text: &mut String, start: &str, indent: usize, value: &str) -> fmt::Result {
-    let value = plain(value, VALUE_CHARS);
+    let value = sanitize(value, VALUE_CHARS);
     let mut line = start.to_owned();
     let mut used = line.chars().count();
     let mut fresh = true;

@@ -8,15 +8,16 @@ use super::Run;
 use crate::domain::join::Counts;
 use crate::domain::lost;
 use crate::domain::scores::Distribution;
+use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::history::{self, Stretch};
 use crate::domain::status::outcome::{SyncState, transition};
 use crate::domain::status::{LastChange, RunOutcome, Status};
-use crate::error::{ErrorKind, Side, chain};
 use crate::events::Event;
 use crate::metrics;
 use crate::store::StoreError;
 use crate::sync::answer::Answer;
 use crate::sync::report::Report;
+use crate::text::error_chain;
 
 /// Of the time that is reserved for recording how a run went, the bus gets this much.
 const BUS_PATIENCE: Duration = Duration::from_secs(2);
@@ -125,7 +126,7 @@ impl Run<'_> {
         let put = self.world.events.put(&event);
         let error = match tokio::time::timeout(BUS_PATIENCE, put).await {
             Ok(Ok(())) => return Some(transition.to),
-            Ok(Err(error)) => chain(&error),
+            Ok(Err(error)) => error_chain(&error),
             Err(_) => "the event bus did not answer in time".to_owned(),
         };
         tracing::warn!(
@@ -144,15 +145,21 @@ impl Run<'_> {
         let mut line = self
             .measured(report.outcome)
             .with(metrics::DURATION, status.duration_ms)
-            .with(metrics::FALCON_REQUESTS, self.budget.requests(Side::Falcon))
+            .with(
+                metrics::FALCON_REQUESTS,
+                self.budget.requests(Service::Falcon),
+            )
             .with(
                 metrics::TAILSCALE_REQUESTS,
-                self.budget.requests(Side::Tailscale),
+                self.budget.requests(Service::Tailscale),
             )
-            .with(metrics::FALCON_RETRIES, self.budget.retries(Side::Falcon))
+            .with(
+                metrics::FALCON_RETRIES,
+                self.budget.retries(Service::Falcon),
+            )
             .with(
                 metrics::TAILSCALE_RETRIES,
-                self.budget.retries(Side::Tailscale),
+                self.budget.retries(Service::Tailscale),
             )
             .with(metrics::WRITTEN, report.written)
             .with(metrics::REMOVED, report.removed)
@@ -260,12 +267,12 @@ impl Run<'_> {
                     state = status.announced.map(|state| state.to_string()),
                     consecutive_failures = status.consecutive_failures,
                     config_version = status.config_version,
-                    falcon_requests = self.budget.requests(Side::Falcon),
-                    falcon_retries = self.budget.retries(Side::Falcon),
+                    falcon_requests = self.budget.requests(Service::Falcon),
+                    falcon_retries = self.budget.retries(Service::Falcon),
                     falcon_quota_remaining = self.budget.quota_remaining(),
                     crawl = status.crawl.as_ref().map(|crawl| crawl.way.to_string()),
-                    tailscale_requests = self.budget.requests(Side::Tailscale),
-                    tailscale_retries = self.budget.retries(Side::Tailscale),
+                    tailscale_requests = self.budget.requests(Service::Tailscale),
+                    tailscale_retries = self.budget.retries(Service::Tailscale),
                     duration_ms = status.duration_ms,
                     "{integration} is {outcome}: {} written, {} removed, {} unchanged",
                     report.written,

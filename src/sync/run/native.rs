@@ -2,8 +2,8 @@
 
 use super::Run;
 use crate::domain::status::Native;
-use crate::error::chain;
 use crate::tailscale::Tailscale;
+use crate::text::error_chain;
 
 /// The scopes that let a credential see the tailnet's integrations.
 const SEEING: [&str; 4] = [
@@ -32,7 +32,7 @@ impl Run<'_> {
             }),
             Err(error) => {
                 tracing::debug!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "whether Tailscale's own integration runs beside could not be found out"
                 );
                 known.filter(|native| native.is_worth_telling(self.started))

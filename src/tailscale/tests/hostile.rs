@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::hostile::{MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text};
 use crate::integration::AttributeKey;
+use crate::testing::hostile::{
+    MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text,
+};
 
 /// What each of the calls answers when all is well.
 fn documents() -> Vec<Value> {
@@ -161,7 +163,7 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
             }
             Err(error) => {
                 assert_error(&error);
-                let text = crate::error::chain(&error);
+                let text = crate::text::error_chain(&error);
                 prop_assert!(!text.contains(MARK) && !text.contains("s3cret"), "{text}");
             }
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use falcon_posture_sync::handler::HandlerError;
-use falcon_posture_sync::retry::Policy;
 use falcon_posture_sync::secrets::Secrets;
+use falcon_posture_sync::upstream::retry::Policy;
 use lambda_runtime::Diagnostic;
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};

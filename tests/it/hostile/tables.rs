@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use falcon_posture_sync::error::chain;
 use falcon_posture_sync::integration::IntegrationId;
 use falcon_posture_sync::store::{Search, StoreError};
+use falcon_posture_sync::text::error_chain;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -132,7 +132,7 @@ async fn put(
 
 #[track_caller]
 fn assert_error_fit(error: &StoreError) {
-    super::assert_text_fit(&chain(error));
+    super::assert_text_fit(&error_chain(error));
 }
 
 /// All that reads the tables.
@@ -196,7 +196,7 @@ fn whatever_is_in_an_item_it_is_a_value_or_an_error_of_one_line() {
                 json!({"command": "sync", "integration": "corp", "dryRun": true}),
             ] {
                 if let Err(error) = stage.try_ask(payload).await {
-                    super::assert_text_fit(&chain(&error));
+                    super::assert_text_fit(&error_chain(&error));
                 }
             }
         });

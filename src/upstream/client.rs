@@ -1,13 +1,10 @@
-//! The one door for HTTP: one client, one way to send, limits on what comes back.
+//! HTTP: the only client, one way to send a request, limits on the size and the time of a response.
 //!
-//! What passes here is neither logged nor kept: no header, no body. What a status means is the side's own affair
-//! (`falcon/refusal.rs`, `tailscale/refusal.rs`).
+//! No header and no body is logged or kept. The meaning of a status is in `falcon/errors.rs` and `tailscale/errors.rs`.
 
-#[cfg(test)]
-pub(crate) mod scripted;
+mod retry_after;
 #[cfg(test)]
 mod tests;
-mod wait;
 
 use std::fmt;
 use std::time::Duration;
@@ -17,9 +14,10 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect, retry, tls};
 use tracing::debug;
 
-use crate::error::UpstreamError;
 use crate::json::{Frame, Partial};
-use crate::retry::{Budget, Operation};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
+use crate::upstream::retry::Budget;
 
 /// A connection that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,7 +87,7 @@ impl Http {
             .user_agent(USER_AGENT)
             // A redirect would carry the secret of a form to wherever it says.
             .redirect(redirect::Policy::none())
-            // One layer retries, and it is ours (`retry.rs`).
+            // Only `retry.rs` retries.
             .retry(retry::never())
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE)

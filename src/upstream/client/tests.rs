@@ -2,16 +2,17 @@ use std::io::Read;
 
 use serde_json::Value;
 
-use super::scripted::{Server, answer};
 use super::*;
 use crate::clock::{Clock, Deadline};
-use crate::error::{Side, chain};
+use crate::domain::status::error_kind::Service;
 use crate::json::{Things, decode};
-use crate::retry::Policy;
-use crate::retry::tests::budget;
+use crate::testing::server::{Server, answer};
+use crate::text::error_chain;
+use crate::upstream::retry::Policy;
+use crate::upstream::retry::tests::budget;
 
 const PROBE: Operation = Operation {
-    side: Side::Tailscale,
+    side: Service::Tailscale,
     name: "a probe",
     scope: "",
 };
@@ -55,8 +56,8 @@ async fn requests_are_counted_by_side() {
     }
     assert_eq!(
         (
-            budget.requests(Side::Tailscale),
-            budget.requests(Side::Falcon)
+            budget.requests(Service::Tailscale),
+            budget.requests(Service::Falcon)
         ),
         (2, 0)
     );
@@ -78,9 +79,9 @@ async fn a_body_past_the_cap_is_refused_whole_or_streamed() {
     ] {
         assert!(matches!(error, UpstreamError::Protocol { .. }), "{error:?}");
         assert!(
-            chain(&error).ends_with("it is larger than 10 bytes"),
+            error_chain(&error).ends_with("it is larger than 10 bytes"),
             "{}",
-            chain(&error)
+            error_chain(&error)
         );
     }
     assert!(get(&server, 11).await.is_ok());
@@ -94,7 +95,7 @@ async fn the_cap_counts_what_is_unpacked() {
     let server = Server::new(|_, _| answer(200, &["content-encoding: gzip"], PACKED));
     assert_eq!(get(&server, 2002).await.unwrap().body.len(), 2002);
     assert!(get(&server, 2001).await.is_err());
-    let streamed = async |cap| chain(&stream(&server, cap).await.unwrap_err());
+    let streamed = async |cap| error_chain(&stream(&server, cap).await.unwrap_err());
     assert!(streamed(2002).await.contains("not what is expected"));
     assert!(streamed(2001).await.contains("larger than 2001 bytes"));
 }
@@ -111,7 +112,11 @@ async fn what_does_not_arrive_is_unavailable_and_the_url_is_not_told() {
         stream(&early, 99).await.unwrap_err(),
     ] {
         assert!(error.is_transient(), "{error:?}");
-        assert!(!chain(&error).contains("127.0.0.1"), "{}", chain(&error));
+        assert!(
+            !error_chain(&error).contains("127.0.0.1"),
+            "{}",
+            error_chain(&error)
+        );
     }
 }
 
@@ -141,12 +146,12 @@ async fn a_stream_that_is_no_success_comes_as_a_reply() {
 fn a_decoding_error_names_the_place_and_not_the_content() {
     let error =
         decode::<std::collections::BTreeMap<String, u8>>(PROBE, br#"{"a": "s3cret"}"#).unwrap_err();
-    let text = chain(&error);
+    let text = error_chain(&error);
     assert!(
         text.ends_with("not what is expected at a (line 1, column 14)"),
         "{text}"
     );
-    let text = chain(&decode::<Value>(PROBE, b"{} s3cret").unwrap_err());
+    let text = error_chain(&decode::<Value>(PROBE, b"{} s3cret").unwrap_err());
     assert!(
         text.ends_with("not what is expected at the top (line 1, column 4)"),
         "{text}"
@@ -160,11 +165,11 @@ fn a_decoding_error_names_no_key_that_is_not_fit_to_be_shown() {
         "x\u{1b}[31m\n".repeat(1_000),
     ] {
         let body = format!("{{{}: nul}}", Value::from(key));
-        let text = chain(
+        let text = error_chain(
             &decode::<std::collections::BTreeMap<String, u8>>(PROBE, body.as_bytes()).unwrap_err(),
         );
         assert!(!text.contains("s3cret"), "{text:?}");
-        crate::hostile::assert_fit(&text, 1_000);
+        crate::testing::hostile::assert_fit(&text, 1_000);
     }
 }
 

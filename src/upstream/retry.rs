@@ -3,8 +3,6 @@
 //! A run's clients share one [`Budget`]: its time, its tries, and the count of its requests. Only failures that are
 //! transient by their own variant are tried again; everything else is an answer.
 
-mod operation;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,9 +13,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::warn;
 
 use crate::clock::{Clock, Deadline};
-use crate::error::{Side, UpstreamError, chain};
+use crate::domain::status::error_kind::Service;
+use crate::text::error_chain;
+use crate::upstream::error::UpstreamError;
 
-pub use operation::Operation;
+use crate::upstream::operation::Operation;
 
 /// How often a call is made, and the waits between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,13 +107,13 @@ impl Budget {
     }
 
     /// How many HTTP requests were sent to a side so far, repeated ones included.
-    pub fn requests(&self, side: Side) -> u64 {
+    pub fn requests(&self, side: Service) -> u64 {
         self.counts(side)
             .map_or(0, |counts| counts.requests.load(Ordering::Relaxed))
     }
 
     /// How many of them repeated a failed one.
-    pub fn retries(&self, side: Side) -> u64 {
+    pub fn retries(&self, side: Service) -> u64 {
         self.counts(side)
             .map_or(0, |counts| counts.retries.load(Ordering::Relaxed))
     }
@@ -133,24 +133,24 @@ impl Budget {
         self.deadline.left()
     }
 
-    pub(crate) fn count(&self, side: Side) {
+    pub(crate) fn count(&self, side: Service) {
         if let Some(counts) = self.counts(side) {
             counts.requests.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn count_retry(&self, side: Side) {
+    fn count_retry(&self, side: Service) {
         if let Some(counts) = self.counts(side) {
             counts.retries.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn counts(&self, side: Side) -> Option<&Counts> {
+    fn counts(&self, side: Service) -> Option<&Counts> {
         match side {
-            Side::Falcon => Some(&self.shared.falcon),
-            Side::Tailscale => Some(&self.shared.tailscale),
+            Service::Falcon => Some(&self.shared.falcon),
+            Service::Tailscale => Some(&self.shared.tailscale),
             // Its calls are the AWS SDK's.
-            Side::Secrets => None,
+            Service::Secrets => None,
         }
     }
 
@@ -258,7 +258,7 @@ where
                 operation = operation.name,
                 attempt,
                 wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                error = chain(error),
+                error = error_chain(error),
                 "a call failed and is made again",
             );
             attempt += 1;
@@ -293,7 +293,7 @@ pub(crate) mod tests {
     }
 
     const PROBE: Operation = Operation {
-        side: Side::Falcon,
+        side: Service::Falcon,
         name: "a probe",
         scope: "",
     };

@@ -8,8 +8,8 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::FileFailurePersistence;
 use serde_json::Value;
 
-use crate::error::UpstreamError;
-use crate::http::scripted::answer;
+use crate::testing::server::answer;
+use crate::upstream::error::UpstreamError;
 
 /// In many of the texts: what must not be repeated is looked for by it.
 pub(crate) const MARK: &str = "m4rk3d";
@@ -41,7 +41,7 @@ pub(crate) fn assert_fit(text: &str, max: usize) {
 /// That an error is fit to be logged, and quotes nothing but an upstream's own words for it.
 #[track_caller]
 pub(crate) fn assert_error(error: &UpstreamError) {
-    let text = crate::error::chain(error);
+    let text = crate::text::error_chain(error);
     assert_fit(&text, ERROR_CHARS);
     let quotes = matches!(error, UpstreamError::Rejected { .. })
         || text.contains("a success that reports an error")

@@ -4,13 +4,14 @@ use std::error::Error as StdError;
 
 use jiff::Timestamp;
 
-use crate::error::{Side, UpstreamError};
+use crate::domain::status::error_kind::Service;
+use crate::upstream::error::UpstreamError;
 
 /// A kind of call: whose it is, how people name it, and the scope that it needs. It makes the errors of that call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// Whose call.
-    pub side: Side,
+    pub side: Service,
     /// In people's words, such as "the host listing".
     pub name: &'static str,
     /// The scope that the credential needs for it, in the side's own words.

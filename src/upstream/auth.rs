@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::error::UpstreamError;
-use crate::http::Reply;
 use crate::json::decode;
-use crate::retry::{Budget, Operation, retry};
+use crate::upstream::client::Reply;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::operation::Operation;
+use crate::upstream::retry::{Budget, retry};
 
 /// A token with less time left than this is replaced before a call: the call and its repetitions take time.
 const MARGIN: SignedDuration = SignedDuration::from_secs(120);
@@ -159,11 +160,11 @@ mod tests {
     use std::future::ready;
 
     use super::*;
-    use crate::error::Side;
-    use crate::retry::tests::budget;
+    use crate::domain::status::error_kind::Service;
+    use crate::upstream::retry::tests::budget;
 
     const PROBE: Operation = Operation {
-        side: Side::Falcon,
+        side: Service::Falcon,
         name: "a probe",
         scope: "",
     };
