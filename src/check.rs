@@ -9,6 +9,7 @@ use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::secrets::{SecretError, Versioned};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
+use crate::upstream::error::UpstreamError;
 use crate::upstream::retry::Budget;
 use crate::world::World;
 
@@ -87,6 +88,11 @@ pub enum Outcome {
 }
 
 impl Check {
+    /// Creates the failed check of a call that failed.
+    fn from_error(subject: Subject, error: &UpstreamError) -> Self {
+        Self::failed(subject, error_chain(error)).remedy(error.remedy())
+    }
+
     fn new(check: Subject, result: Outcome, found: impl Into<String>) -> Self {
         Self {
             check,

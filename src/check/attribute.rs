@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::upstream::of_error;
 use super::{Check, Subject};
 use crate::domain::device::{Device, Devices, NodeId};
 use crate::integration::{AttributeKey, Settings};
@@ -61,7 +60,7 @@ pub(super) async fn writable(tailnet: &Tailnet<'_>) -> Result<Check, StoreError>
                 let found = "the credential may not even read posture attributes";
                 return Ok(Check::failed(subject, found).remedy(ADD_SCOPE));
             }
-            Err(error) => return Ok(of_error(subject, &error)),
+            Err(error) => return Ok(Check::from_error(subject, &error)),
         }
     }
     let right = if scopes.is_some() {

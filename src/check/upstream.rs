@@ -25,7 +25,7 @@ pub(super) async fn falcon(world: &World, settings: &Settings, budget: &Budget) 
         Some(credentials) => world
             .falcon(settings, credentials, budget)
             .await
-            .map_err(|error| of_error(Subject::FalconToken, &error)),
+            .map_err(|error| Check::from_error(Subject::FalconToken, &error)),
         None => Err(not_tried(Subject::FalconToken)),
     };
     let falcon = match falcon {
@@ -67,7 +67,7 @@ fn count(subject: Subject, counted: Result<usize, UpstreamError>, what: &str) ->
         Ok(0) => Check::warning(subject, format!("no {what}"))
             .remedy("see in the Falcon console whether this is the right account"),
         Ok(count) => Check::passed(subject, format!("{count} {what}")),
-        Err(error) => of_error(subject, &error),
+        Err(error) => Check::from_error(subject, &error),
     }
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn tailscale(
         Some(credentials) => world
             .tailscale(settings, credentials, budget)
             .await
-            .map_err(|error| of_error(Subject::TailscaleToken, &error)),
+            .map_err(|error| Check::from_error(Subject::TailscaleToken, &error)),
         None => Err(not_tried(Subject::TailscaleToken)),
     };
     let tailscale = match tailscale {
@@ -111,14 +111,14 @@ pub(super) async fn tailscale(
         Ok(devices) => devices,
         // With an API key, the first read is what tells whether it is good.
         Err(error) if error.is_refused() => {
-            checks.push(of_error(Subject::TailscaleToken, &error));
+            checks.push(Check::from_error(Subject::TailscaleToken, &error));
             checks.push(not_tried(Subject::DeviceListing));
             checks.extend(OF_DEVICES.map(not_tried));
             return Ok(checks);
         }
         Err(error) => {
             checks.push(token());
-            checks.push(of_error(Subject::DeviceListing, &error));
+            checks.push(Check::from_error(Subject::DeviceListing, &error));
             checks.extend(OF_DEVICES.map(not_tried));
             return Ok(checks);
         }
@@ -217,9 +217,4 @@ fn native_beside(native: Result<bool, UpstreamError>) -> Check {
         )
         .remedy("optional: add the scope feature_settings:read to the credential"),
     }
-}
-
-/// A call that failed: what happened apart from what to do.
-pub(super) fn of_error(subject: Subject, error: &UpstreamError) -> Check {
-    Check::failed(subject, error_chain(error)).remedy(error.remedy())
 }
