@@ -121,7 +121,7 @@ help: ## This list
 
 .PHONY: check
 check: ## Format, lints, docs, dependencies, templates; changes nothing
-	@$(MAKE) -j2 $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny
+	@$(MAKE) -s -j2 $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny
 	cargo fmt --all --check
 	CLIPPY_CONF_DIR="$(CURDIR)/infra" cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
@@ -141,7 +141,7 @@ export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 .PHONY: test
 test: ## All tests, also those that deploy to a local AWS and run there (AS_DEPLOYED=1: with the function built as for AWS)
 	@: $(call is-on,AS_DEPLOYED)
-	@$(MAKE) -j2 $(TOOLS)/local.stamp test-build
+	@$(MAKE) -s -j2 $(TOOLS)/local.stamp test-build
 	@$(if $(call is-on,AS_DEPLOYED),$(MAKE) build COMPILER=cargo)
 	@$(MAKE) -j2 test-rust test-local
 
@@ -178,7 +178,7 @@ bench: ## What a sync costs at every size, as Markdown (also target/bench.md): B
 demo: ## The whole thing on this machine, with simulated Falcon and Tailscale (KEEP=1 leaves it running)
 	@: $(call is-on,KEEP) $(call is-on,AS_DEPLOYED)
 	@echo "installing into $(TOOLS)/, building the function and the simulators (minutes, the first time)"
-	@$(MAKE) -j2 say=: $(TOOLS)/local.stamp local-build
+	@$(MAKE) -s -j2 say=: $(TOOLS)/local.stamp local-build
 	@$(VENV)/bin/python tests/local/demo.py $(if $(call is-on,KEEP),--keep)
 
 .PHONY: local-build

@@ -59,7 +59,7 @@ def main() -> int:
         for line in cargo.stderr or ():  # a carriage return ends a line, too
             if progress := PROGRESS.search(line):
                 done, of, now = progress.groups()
-                bar.show(int(done), int(of), now or "")
+                bar.show(int(done), int(of), (now or "").strip())
             elif line.strip():
                 told.append(line)
     if cargo.returncode:
