@@ -26,7 +26,7 @@ FALCON_CLOUDS_EXTRA ?=
 # The dashboard: its threshold in the histogram of scores, and whether its buttons may ask for a sync or a check.
 CONSOLE_MIN_SCORE ?= 70
 CONSOLE_BUTTONS ?= false
-# Whether a local AWS gets the function as it is built for AWS; otherwise as it is built for the tests, which takes seconds.
+# 1 builds the function for a local AWS with the release profile, as for AWS; otherwise it has the profile of the tests.
 AS_DEPLOYED ?=
 # Alarms: an SNS topic to tell (none: they are only shown), and after how long without a successful sync.
 ALARM_TOPIC_ARN ?=
@@ -91,7 +91,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed (PYTHON=...), this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 
-# `say` is nothing where something else tells of the progress.
+# Prints a line; `make demo` silences it, because the build shows a bar meanwhile.
 say = echo
 pip-install = @$(say) "installing $< into $(TOOLS)/" >&2 && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
 

@@ -6,6 +6,7 @@ mod manage;
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
@@ -255,10 +256,7 @@ async fn explain(
 ) -> Result<Value, HandlerError> {
     // Boxed: the future holds a whole observation and is large.
     let answer = Box::pin(explain::explain(world, integration, device, invocation)).await?;
-    Ok(match format {
-        Format::Json => serde_json::to_value(answer)?,
-        Format::Text => text::explain(&answer).into(),
-    })
+    encode(&answer, format, text::explain)
 }
 
 /// Previews a threshold, or the postures of the policy file.
@@ -271,9 +269,18 @@ async fn preview(
 ) -> Result<Value, HandlerError> {
     // Boxed: the future holds a whole observation and is large.
     let answer = Box::pin(preview::answer(world, integration, target, invocation)).await?;
+    encode(&answer, format, text::preview)
+}
+
+/// Encodes an answer in the requested format.
+fn encode<T: Serialize>(
+    answer: &T,
+    format: Format,
+    text: fn(&T) -> String,
+) -> Result<Value, HandlerError> {
     Ok(match format {
         Format::Json => serde_json::to_value(answer)?,
-        Format::Text => text::preview(&answer).into(),
+        Format::Text => text(answer).into(),
     })
 }
 

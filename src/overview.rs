@@ -249,28 +249,3 @@ impl Summary {
         summary
     }
 }
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = [
-            (self.ok, "ok"),
-            (self.failing, "failing"),
-            (self.paused, "paused"),
-            (self.held, "held"),
-            (self.new, "new"),
-            (self.disabled, "disabled"),
-            (self.removing, "removing"),
-            (self.overdue, "overdue"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, name)| format!("{count} {name}"))
-        .collect();
-        write!(
-            f,
-            "{} integrations: {}",
-            self.integrations,
-            parts.join(", ")
-        )
-    }
-}

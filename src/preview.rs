@@ -29,7 +29,7 @@ pub struct Answer {
     /// Why removals of attributes wait, if they do: their scores count here as long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
-    /// What each posture would do.
+    /// The effect of each posture.
     pub previews: Vec<Preview>,
 }
 

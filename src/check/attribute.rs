@@ -1,4 +1,4 @@
-//! Whether the attribute is ours to write: scope, type, and nobody else.
+//! Checks that the attribute can be written: scope, type, and no other writer.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub(super) struct Tailnet<'a> {
     pub(super) devices: &'a Devices,
 }
 
-/// So many devices are looked at: attributes come one device a call.
+/// Maximum devices in the sample: reading attributes takes one call a device.
 const SAMPLE: usize = 5;
 
 /// The scope that writing needs, and those that include it.

@@ -1,4 +1,4 @@
-//! What Falcon and Tailscale let the credentials do.
+//! Checks the permissions of the credentials at Falcon and Tailscale.
 
 use super::attribute::{self, Tailnet};
 use super::{Check, Subject, secret};
@@ -143,7 +143,7 @@ fn token() -> Check {
     Check::passed(Subject::TailscaleToken, "Tailscale accepts the credential")
 }
 
-/// What rests on the listing of the devices.
+/// Returns the checks that need the device listing.
 const OF_DEVICES: [Subject; 4] = [
     Subject::IdentityCollection,
     Subject::Attribute,

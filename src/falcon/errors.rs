@@ -175,8 +175,8 @@ fn forbidden(operation: Operation, reply: &Reply) -> UpstreamError {
     }
 }
 
-/// Returns the error of a redirect, which is not followed. Recorded: every call to the wrong cloud is answered with a 308 that names the right
-/// one.
+/// Returns the error of a redirect, which is not followed. The wrong cloud answers every call with a 308 that names the
+/// right one (recorded).
 pub(super) fn wrong_cloud(operation: Operation, reply: &Reply) -> UpstreamError {
     let mut problem = "the account lives in another CrowdStrike cloud".to_owned();
     let region = reply

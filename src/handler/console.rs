@@ -19,17 +19,17 @@ use crate::store::{Search, StoreError};
 use crate::upstream::retry::Budget;
 use crate::world::{Invocation, World};
 
-/// So many changes are shown.
+/// Maximum audit records in a view.
 const RECORDS: usize = 25;
 
-/// So many integrations' audit trails are searched at once.
+/// Maximum concurrent searches of audit trails.
 const SEARCHES: usize = 8;
 
-/// Serves a widget: HTML, and Markdown where the widget is asked to describe itself. What a person can have got wrong is
-/// said in the HTML.
+/// Serves a widget: returns HTML, or Markdown if the widget is asked to describe itself. Bad input of a person is explained in
+/// the HTML.
 ///
 /// # Errors
-/// Only for faults of our own.
+/// If DynamoDB or EventBridge fails.
 pub(super) async fn answer(
     world: &World,
     call: &WidgetRequest,

@@ -1,4 +1,4 @@
-//! Why a request could not be served.
+//! The error of a request that could not be served.
 
 use lambda_runtime::Diagnostic;
 
@@ -12,16 +12,16 @@ use crate::text::error_chain;
 /// The alias that dashboards invoke. Invocations through it may only render widgets.
 pub(super) const CONSOLE_ALIAS: &str = "console";
 
-/// A request that could not be served. What an upstream refused in a sync is no such thing, but an answer.
+/// The error of a request that could not be served. A failure of Falcon or Tailscale in a sync is a regular response.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
-    /// The payload is none of ours.
+    /// The payload is not supported.
     #[error(transparent)]
     Payload(#[from] BadPayload),
     /// The settings cannot work in this deployment.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
-    /// A new integration could not work yet; nothing was stored.
+    /// A check of a new integration failed; nothing was stored.
     #[error(
         "the integration {integration} is not connected, since {}",
         failures(checks)
@@ -29,27 +29,27 @@ pub enum HandlerError {
     Check {
         /// The integration.
         integration: IntegrationId,
-        /// What was found, good and bad.
+        /// The results of all checks, passed and failed.
         checks: Vec<Check>,
     },
-    /// The way in for dashboards was used for something else.
+    /// The dashboards' alias was invoked for something other than a widget.
     #[error(
         "the alias {CONSOLE_ALIAS} of the function serves dashboard widgets only; invoke the function itself"
     )]
     NotAllowed,
-    /// Our own tables.
+    /// DynamoDB failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The event bus.
+    /// EventBridge failed.
     #[error(transparent)]
     Events(#[from] EventError),
-    /// An answer that does not encode: a bug.
+    /// The response does not encode: a bug.
     #[error("the answer does not encode")]
     Encode(#[from] serde_json::Error),
 }
 
 impl From<HandlerError> for Diagnostic {
-    /// `errorType` is stable; `errorMessage` has the causes.
+    /// Maps the error to a stable `errorType`; `errorMessage` holds the causes.
     fn from(error: HandlerError) -> Self {
         let error_type = match &error {
             HandlerError::Payload(_) | HandlerError::Settings(_) => "BadInput",

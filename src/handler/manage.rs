@@ -212,7 +212,7 @@ impl<'a> Request<'a> {
         self.world.store.mark_for_removal(id, &removal).await
     }
 
-    /// Whether a stored integration can work. Writes nothing.
+    /// Checks whether a stored integration can work. Writes nothing.
     pub(super) async fn check(&self, id: &IntegrationId) -> Result<Value, HandlerError> {
         let others = self.world.store.integrations().await?.readable;
         let integration = self.world.store.integration(id).await?;

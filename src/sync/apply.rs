@@ -27,7 +27,7 @@ fn batch_size_for(limits: WriteLimits, changes: usize) -> usize {
 /// one are made, while those of the others are.
 const RECORDS_AT_ONCE: usize = 8;
 
-/// What came of a plan.
+/// The result of applying a plan.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// Attributes that were set or changed, and recorded.
@@ -36,7 +36,7 @@ pub(super) struct Applied {
     pub(super) removed: usize,
     /// Devices whose change Tailscale refused, with its words.
     pub(super) refused: Vec<(NodeId, String)>,
-    /// What stopped it before the end.
+    /// The failure that stopped it early.
     pub(super) failure: Option<Failure>,
 }
 

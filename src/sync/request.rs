@@ -1,4 +1,4 @@
-//! A request for a sync of one integration.
+//! The request for a sync.
 
 use crate::integration::IntegrationId;
 
@@ -13,11 +13,11 @@ pub struct SyncRequest {
     pub dry_run: bool,
     /// Apply a plan that the guard would hold.
     pub allow_mass_removal: bool,
-    /// Who requests the sync.
+    /// The origin of the request.
     pub trigger: Trigger,
 }
 
-/// Who requests a sync.
+/// The origin of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// A person, by a command.

@@ -1,4 +1,4 @@
-//! What Tailscale's statuses and texts mean.
+//! Classifies Tailscale's error responses.
 
 use serde::Deserialize;
 use tracing::warn;
@@ -19,7 +19,7 @@ const REDIRECT: &str = "check TAILSCALE_API_URL: redirects are not followed with
 const TAILNET: &str =
     "correct `tailnet`, or use a credential that belongs to it; `-` is the credential's own";
 
-/// What an unsuccessful answer to an API call means.
+/// Classifies an unsuccessful response to an API call.
 pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
@@ -34,7 +34,7 @@ pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
     }
 }
 
-/// What an unsuccessful answer to the token call means. Its text is not taken along: it might echo the credential.
+/// Classifies an unsuccessful response to the token call. Its message is dropped, because it may echo the credential.
 pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {

@@ -51,7 +51,7 @@ impl Default for WriteLimits {
     }
 }
 
-/// What to write to one device.
+/// A write to one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttributeWrite {
     /// The device.

@@ -25,7 +25,7 @@ pub(crate) fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
-/// What may come out: one line of so many characters, none of which acts on what shows it.
+/// Asserts that a text is one line of at most `max` characters, all of them printable.
 #[track_caller]
 pub(crate) fn assert_fit(text: &str, max: usize) {
     let odd =
@@ -49,7 +49,7 @@ pub(crate) fn assert_error(error: &UpstreamError) {
     assert!(quotes || !text.contains(MARK), "{text:?}");
 }
 
-/// Likewise of a text that may quote what was sent.
+/// Asserts the same of a message that may quote its input.
 #[track_caller]
 pub(crate) fn assert_message(text: &str) {
     assert_fit(text, ERROR_CHARS);
@@ -265,7 +265,7 @@ fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
-/// Whether the place was in this value.
+/// Returns whether the value held the placeholder.
 fn put(value: &mut Value, left: &mut usize) -> bool {
     if *left == 0 {
         *value = Value::from(PLACE);

@@ -24,7 +24,7 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(120);
 pub(crate) struct Token {
     secret: Arc<SecretString>,
     ends: Option<Timestamp>,
-    /// What was granted with it, as the token answer's `scope` says.
+    /// The scopes that were granted, as the `scope` of the token response.
     scope: Option<Arc<str>>,
 }
 
@@ -89,10 +89,10 @@ impl Token {
     }
 }
 
-/// What came back from a call with a token.
+/// The outcome of a call with a token.
 #[derive(Debug)]
 pub(crate) enum Answer<T> {
-    /// What was asked for.
+    /// The token was accepted.
     Good(T),
     /// The token is not accepted (any more). The error counts if a new token fares no better.
     BadBearer(UpstreamError),

@@ -13,114 +13,114 @@ use crate::domain::status::error_kind::{ErrorKind, Service};
 /// A failure of one of the two APIs, or of the credentials for them.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// The credential itself was refused (401, or 403 at the token call).
+    /// The credential was rejected (401, or 403 at the token call).
     #[error("{side} refused the credentials at {operation} (HTTP {status})")]
     Refused {
-        /// Who refused.
+        /// The service that rejected the call.
         side: Service,
-        /// The call, as the fields' people name it: "the token call".
+        /// The name of the call, such as "the token call".
         operation: &'static str,
         /// The HTTP status.
         status: u16,
-        /// What to do.
+        /// The remedy.
         advice: &'static str,
     },
-    /// The credential works, but may not do this (403 with the side's words for it).
+    /// The credential is valid, but lacks the scope of this call (403 with the service's message for it).
     #[error("{side} does not let this credential do {operation}: it lacks the scope {scope}")]
     MissingScope {
-        /// Who refused.
+        /// The service that rejected the call.
         side: Service,
-        /// The call.
+        /// The name of the call.
         operation: &'static str,
-        /// The scope to add, in the side's own words.
+        /// The scope to add, as the service names it.
         scope: &'static str,
     },
-    /// What looks like a refused credential and is none: another cloud, an address off the allow-list, a tailnet that is
-    /// not there. No other credential would help.
+    /// The configuration is wrong: another cloud, an address that is not on the allow-list, a tailnet that does not exist.
+    /// The response looks like a rejected credential, but another credential would not help.
     #[error("{side} does not serve {operation}{}: {problem}", with_status(*status))]
     Misconfigured {
-        /// Who does not.
+        /// The service that rejected the call.
         side: Service,
-        /// The call.
+        /// The name of the call.
         operation: &'static str,
         /// The HTTP status, if there was a call.
         status: Option<u16>,
-        /// What is wrong.
+        /// The problem.
         problem: String,
-        /// What to do.
+        /// The remedy.
         advice: &'static str,
     },
-    /// 429, or an advertised wait that reaches past the run's deadline.
+    /// The rate limit is exceeded: 429, or an advertised wait that ends after the run's deadline.
     #[error("{side} limits the rate of {operation}{}", until.map(|t| format!(" until {t}")).unwrap_or_default())]
     RateLimited {
-        /// Who asks to wait.
+        /// The service that asks to wait.
         side: Service,
-        /// The call.
+        /// The name of the call.
         operation: &'static str,
-        /// The advertised end, where there is one.
+        /// The advertised end of the wait, if any.
         until: Option<Timestamp>,
     },
-    /// Connection refused or broken, timed out, or a 5xx.
+    /// The connection was refused, broke or timed out, or the status was 5xx.
     #[error("{side} is not reachable for {operation}{}", with_status(*status))]
     Unavailable {
-        /// Who failed.
+        /// The service that failed.
         side: Service,
-        /// The call.
+        /// The name of the call.
         operation: &'static str,
-        /// The HTTP status, if there was an answer.
+        /// The HTTP status, if there was a response.
         status: Option<u16>,
-        /// The broken connection, where that was it.
+        /// The error of the connection, if it caused the failure.
         #[source]
         source: Option<Box<dyn StdError + Send + Sync>>,
     },
-    /// A crawl ended with fewer records than its total, or never ended.
+    /// A listing ended with fewer records than its total, or did not end.
     #[error("{side} ended {operation} after {got} of {total} records")]
     Incomplete {
-        /// Whose crawl.
+        /// The service that was listed.
         side: Service,
-        /// The crawl.
+        /// The name of the listing.
         operation: &'static str,
         /// Records received.
         got: usize,
         /// Records announced.
         total: usize,
     },
-    /// An answer that is not what the API promises. The source names the path, never the content.
+    /// The response is not what the API promises. The source names the path, never the content.
     #[error("{side} answered {operation} with something that does not decode")]
     Protocol {
-        /// Whose answer.
+        /// The service that responded.
         side: Service,
-        /// The call.
+        /// The name of the call.
         operation: &'static str,
-        /// Where decoding stopped.
+        /// The path at which decoding stopped.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The request itself was refused (400, 404, 409, 422 and the like): sending it again cannot help.
+    /// The request was rejected (400, 404, 409, 422 and the like). A retry cannot help.
     #[error("{side} refused {operation} (HTTP {status}): {message}")]
     Rejected {
-        /// Who refused.
+        /// The service that rejected the call.
         side: Service,
-        /// The call.
+        /// The name of the call.
         operation: &'static str,
         /// The HTTP status.
         status: u16,
-        /// The side's own message, cleaned and shortened by [`sanitize`](crate::text::sanitize); empty where it might echo a credential.
+        /// The service's message, made fit by [`sanitize`](crate::text::sanitize); empty if it might echo a credential.
         message: String,
     },
-    /// There was no time left to make the call.
+    /// The run had no time left for the call.
     #[error("there was no time left for {operation} at {side}{}", progress.map(|p| format!(", which had come to {p}")).unwrap_or_default())]
     Deadline {
-        /// Whose call.
+        /// The service to call.
         side: Service,
-        /// The call.
+        /// The name of the call.
         operation: &'static str,
-        /// How far a crawl had come.
+        /// The progress of a listing.
         progress: Option<Progress>,
     },
 }
 
-/// How far a crawl came.
+/// The progress of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Records received.
@@ -142,7 +142,7 @@ fn with_status(status: Option<u16>) -> String {
 }
 
 impl UpstreamError {
-    /// Whose failure it is.
+    /// Returns the service that failed.
     pub fn side(&self) -> Service {
         match self {
             Self::Refused { side, .. }
@@ -157,7 +157,7 @@ impl UpstreamError {
         }
     }
 
-    /// Its class.
+    /// Returns the class of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused { .. } => ErrorKind::Authentication,
@@ -171,17 +171,17 @@ impl UpstreamError {
         }
     }
 
-    /// Whether the same call, made again a little later, may well succeed.
+    /// Returns whether a retry of the same call may succeed.
     pub fn is_transient(&self) -> bool {
         self.kind().is_transient()
     }
 
-    /// Whether the credential itself was refused.
+    /// Returns whether the credential was rejected.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Refused { .. })
     }
 
-    /// What to do, as half a sentence.
+    /// Returns the remedy, as half a sentence.
     pub fn remedy(&self) -> String {
         let side = self.side();
         match self {

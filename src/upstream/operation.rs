@@ -10,7 +10,7 @@ use crate::upstream::error::UpstreamError;
 /// A kind of call: whose it is, how people name it, and the scope that it needs. It makes the errors of that call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// Whose call.
+    /// The service to call.
     pub side: Service,
     /// In people's words, such as "the host listing".
     pub name: &'static str,

@@ -58,7 +58,7 @@ impl Policy {
     }
 }
 
-/// What a run's calls share: the time that is left, the policy, and the counts. Clones count together.
+/// State that the calls of a run share: the remaining time, the policy, and the counters. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct Budget {
     policy: Policy,
@@ -72,15 +72,15 @@ struct Shared {
     falcon: Counts,
     tailscale: Counts,
     repeats_left: AtomicU32,
-    /// What Falcon's latest answer said is left of its quota, in thousandths.
+    /// Remaining share of Falcon's quota, in thousandths, from its latest response.
     quota_left: AtomicU32,
-    /// Likewise, in requests; -1 before the first answer.
+    /// Remaining requests of Falcon's quota; -1 before the first response.
     quota_remaining: AtomicI64,
     /// The Falcon requests that may be under way.
     turns: Semaphore,
 }
 
-/// What was sent to one side.
+/// Counters of the requests to one service.
 #[derive(Debug, Default)]
 struct Counts {
     requests: AtomicU64,
@@ -128,7 +128,7 @@ impl Budget {
         self.clock.now()
     }
 
-    /// What is left of the run's time.
+    /// Returns the remaining time of the run.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.left()
     }

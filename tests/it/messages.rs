@@ -1,7 +1,7 @@
-//! Every text of the code that a person may read, in one file: errors, findings, remedies, checks, log lines, pages.
+//! A list of all texts in the code that a person may read: errors, findings, remedies, checks, log lines, pages.
 //!
-//! They are the literals of `src/` with at least two words, without those of tests. The file is in the order of the texts,
-//! so that code which moves changes nothing in it, and a text that changes is one line of a diff.
+//! The list holds the string literals of `src/` with at least two words, except those of tests. It is sorted by text:
+//! moving code does not change it, and a changed text is one line of a diff.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use syn::{Item, Lit};
 
 use crate::contract::{files, text};
 
-/// Whether an item is compiled only for tests.
+/// Returns whether an item is compiled only for tests.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")

@@ -1,5 +1,5 @@
-//! Everything that leaves the process, as it is serialized: answers, items, events, metric lines, log lines. Users and tools
-//! outside rely on these names, so a snapshot that changes here is a change of the contract.
+//! Snapshots of everything that leaves the process: answers, items, events, metric lines, log lines. Users and tools rely
+//! on these names, so a changed snapshot is a change of the contract.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +31,7 @@ async fn company() -> Stage {
     stage
 }
 
-/// Replaces measured times, and sentences: `messages.rs` has these, and they may be worded anew.
+/// Replaces measured times, and sentences, which `messages.rs` lists: their wording is not part of the contract.
 fn pinned(value: Value) -> Value {
     match value {
         Value::Object(fields) => fields
@@ -48,7 +48,7 @@ fn pinned(value: Value) -> Value {
     }
 }
 
-/// Names each value's kind in its place: what is logged of a real run has other values each time.
+/// Replaces each value by its type: the log of a real process has other values each time.
 fn kinds(value: &Value) -> Value {
     match value {
         Value::Object(fields) => fields
@@ -72,7 +72,7 @@ fn command(name: &str, fields: Value) -> Value {
     payload
 }
 
-/// One node of each finding that names a device, and one with a score.
+/// Returns one device of each finding that names devices, and one with a score.
 async fn devices(stage: &Stage, answer: &Value) -> BTreeSet<String> {
     let mut devices = BTreeSet::new();
     for finding in answer["findings"].as_array().unwrap() {
@@ -145,7 +145,7 @@ async fn a_policy_that_is_previewed() {
     insta::assert_json_snapshot!(pinned(answer));
 }
 
-/// The items of an integration in each of its states, with the record of a node and the audit records of each kind.
+/// Covers the item of an integration in each state, the record of a node, and audit records of each kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn items() {
     let stage = company().await;
@@ -224,7 +224,7 @@ async fn events_and_metric_lines() {
     insta::assert_json_snapshot!(json!({"events": events, "metrics": metrics}));
 }
 
-/// The lines of a run that repeats a call, and of one that fails.
+/// Covers the log lines of a run that retries a call, and of a run that fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines() {
     let stage = Stage::live(GeneratorSpec::plain(20, 10)).await;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::status::error_kind::ErrorKind;
 use crate::domain::status::outcome::RunOutcome;
 
-/// So many lines are kept.
+/// Maximum entries that are stored.
 const KEPT: usize = 24;
 
 /// A run, or several in a row that had the same outcome and changed nothing.
@@ -22,7 +22,7 @@ pub struct Stretch {
     pub until: Timestamp,
     /// How many they are.
     pub runs: u32,
-    /// What they came to.
+    /// The outcome of all of them.
     pub outcome: RunOutcome,
     /// The class of what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -85,7 +85,7 @@ fn action_name(action: Action) -> &'static str {
     }
 }
 
-/// What there was, or is. Of an attribute the value counts; settings are told by how many they are.
+/// Renders the old or the new value of a change: the value of an attribute, or the number of settings.
 pub(crate) fn value(value: &Value) -> Markup {
     match value {
         Value::Object(fields) if fields.values().all(Value::is_number) => html! {

@@ -1,4 +1,4 @@
-//! What a check found.
+//! Renders the results of a check.
 
 use maud::{Markup, html};
 

@@ -50,7 +50,7 @@ pub(crate) fn form(
     }
 }
 
-/// What came of it.
+/// Renders the explanations.
 pub(crate) fn result(frame: &Frame<'_>, answer: &Answer) -> Markup {
     html! {
         @for text in answer.error.iter().chain(&answer.note) { (note(text)) }

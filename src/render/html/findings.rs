@@ -1,4 +1,4 @@
-//! What the latest runs noticed, with examples and what to do.
+//! Renders the findings of the latest runs, with examples and remedies.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::page::{Frame, Mood, cut, named, note};
 use crate::domain::finding::{Finding, FindingKind};
 use crate::overview::Overview;
 
-/// So many are shown: who has more has the same several times.
+/// Maximum findings in the view. More would be the same findings of many integrations.
 const SHOWN: usize = 60;
 
 /// The view. What takes access away, or may, comes first.

@@ -10,10 +10,10 @@ use crate::domain::status::RunOutcome;
 use crate::domain::status::history::Stretch;
 use crate::overview::Overview;
 
-/// So many rows are shown.
+/// Maximum rows.
 const ROWS: usize = 30;
 
-/// So many integrations have a strip.
+/// Maximum integrations with a strip.
 const STRIPS: usize = 6;
 
 /// The strip shows so much time, in so many steps.

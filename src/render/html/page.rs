@@ -1,4 +1,4 @@
-//! What all views are made of: the frame with its styles, times, states and buttons.
+//! The parts of all views: the page with its styles, times, states and buttons.
 
 use std::fmt::Display;
 
@@ -26,7 +26,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) now: Timestamp,
     /// The ARN that the widget's call came by, and its buttons' calls shall.
     pub(crate) endpoint: &'a str,
-    /// Whether there are buttons that do something.
+    /// Buttons are enabled.
     pub(crate) buttons: bool,
 }
 

@@ -122,7 +122,7 @@ fn row(frame: &Frame<'_>, one: &Overview) -> Markup {
     }
 }
 
-/// What is wrong, and until when.
+/// Renders the problem of an integration and the end of its pause.
 fn troubles(frame: &Frame<'_>, one: &Overview) -> Vec<(Mood, Markup)> {
     let mut troubles = Vec::new();
     for unreadable in &one.unreadable {

@@ -203,7 +203,7 @@ fn history(text: &mut String, history: &[Record], now: Timestamp) -> fmt::Result
     Ok(())
 }
 
-/// What a record says that there was, or is: attributes by key.
+/// Formats the old or the new value of an audit record: attributes by key.
 fn value(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),

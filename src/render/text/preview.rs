@@ -6,7 +6,7 @@ use crate::domain::explanation::Verdict;
 use crate::domain::preview::{Counts, Group, Loser, Preview};
 use crate::preview::Answer;
 
-/// So many devices, and so many of the largest groups, are named here. The JSON has more.
+/// Maximum devices, and maximum groups, in the text. The JSON has more.
 const DEVICES: usize = 20;
 const GROUPS: usize = 8;
 

@@ -9,7 +9,7 @@ use crate::domain::finding::Finding;
 use crate::domain::status::Status;
 use crate::overview::{Overview, Summary};
 
-/// So many of a finding's examples fit a line.
+/// Maximum examples of a finding: these fit a line.
 const EXAMPLES: usize = 3;
 
 /// The integrations one after the other, and where there are several, a line about all of them first.
@@ -156,5 +156,30 @@ fn times(count: u32) -> String {
     match count {
         1 => "once".to_owned(),
         count => format!("{count} times"),
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = [
+            (self.ok, "ok"),
+            (self.failing, "failing"),
+            (self.paused, "paused"),
+            (self.held, "held"),
+            (self.new, "new"),
+            (self.disabled, "disabled"),
+            (self.removing, "removing"),
+            (self.overdue, "overdue"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+        write!(
+            f,
+            "{} integrations: {}",
+            self.integrations,
+            parts.join(", ")
+        )
     }
 }
