@@ -5,13 +5,13 @@ mod upstream;
 
 use serde::Serialize;
 
-use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
+use crate::app::World;
 use crate::secrets::{SecretError, Versioned};
+use crate::settings::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::retry::Budget;
-use crate::world::World;
 
 /// What was tried, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

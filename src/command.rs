@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::clock::rfc3339;
-use crate::domain::removal::Attributes;
+use crate::domain::plan::deprovision::Attributes;
 use crate::events::{Event, SOURCE};
-use crate::integration::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::preview::PreviewTarget;
+use crate::settings::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::store::Search;
 use crate::sync::{SyncRequest, Trigger};
 use crate::text::{redact, sanitize};

@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use reqwest::Url;
 use tracing::level_filters::LevelFilter;
 
-use crate::integration::{CloudId, InvalidSettings, Settings};
+use crate::settings::{CloudId, InvalidSettings, Settings};
 
 /// What the deployment decides. Addresses that receive credentials are here, and never in an integration's record: who
 /// may edit a record must not be able to send a secret elsewhere.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::aws::aws_error;
 use crate::domain::status::outcome::Transition;
-use crate::integration::IntegrationId;
+use crate::settings::IntegrationId;
 
 /// The `source` of every event of ours; rules and the role's policy name it.
 pub const SOURCE: &str = "falcon-posture-sync";

@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::app::{Invocation, World};
 use crate::domain::audit::{Record, TargetKind};
-use crate::domain::device::NodeId;
+use crate::domain::explain::explanation::{Candidate, Explanation, is_zero};
 use crate::domain::explain::{Scene, TEXT_CHARS, find, recorded};
-use crate::domain::explanation::{Candidate, Explanation, is_zero};
+use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::serial::Serial;
 use crate::domain::plan::{Records, Written};
-use crate::domain::serial::Serial;
-use crate::integration::IntegrationId;
+use crate::settings::IntegrationId;
 use crate::store::{Search, StoreError};
 use crate::sync::{Blind, Failure, Look, With, look};
 use crate::text::sanitize;
-use crate::world::{Invocation, World};
 
 /// So many devices are explained: who means one of more than that can name it better.
 const DEVICES: usize = 10;

@@ -2,7 +2,7 @@
 
 mod console;
 mod error;
-mod manage;
+mod integrations;
 
 use std::collections::BTreeSet;
 
@@ -10,22 +10,22 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
+use crate::app::{Invocation, World};
 use crate::command::{AuditFormat, Command, Format};
 use crate::domain::audit::export::Entry;
 use crate::domain::status::RunOutcome;
 use crate::events::Event;
 use crate::explain;
-use crate::integration::{IntegrationId, SecretName};
 use crate::metrics::{self, Line};
-use crate::overview::{self, Summary};
 use crate::preview::{self, PreviewTarget};
 use crate::render::text;
+use crate::settings::{IntegrationId, SecretName};
+use crate::status::{self, Summary};
 use crate::store::{Integration, Integrations, Search, StoreError};
 use crate::sync::{self, Answer, SyncRequest, Trigger};
-use crate::world::{Invocation, World};
 use error::CONSOLE_ALIAS;
 pub use error::HandlerError;
-use manage::Request;
+use integrations::Request;
 
 /// Serves one payload. Every line of the log that is written meanwhile carries the run's id.
 ///
@@ -232,7 +232,7 @@ async fn status(
     format: Format,
 ) -> Result<Value, HandlerError> {
     let now = world.clock.now();
-    let mut overviews = overview::load_overviews(&world.store, &world.config, id, now).await?;
+    let mut overviews = status::load_overviews(&world.store, &world.config, id, now).await?;
     if format == Format::Text {
         return Ok(text::status(&overviews, now).into());
     }

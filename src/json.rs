@@ -1,7 +1,8 @@
 //! Decoding JSON that others have written: errors say where, and never what.
 
+pub(crate) mod lenient;
 mod place;
-mod records;
+mod stream;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Deserializer;
@@ -11,8 +12,8 @@ use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
 #[cfg(test)]
-pub(crate) use records::tests::Things;
-pub(crate) use records::{Frame, Nth, Partial};
+pub(crate) use stream::tests::Things;
+pub(crate) use stream::{Frame, Nth, Partial};
 
 /// How much of the path to an undecodable value is kept.
 const PATH_CHARS: usize = 120;

@@ -9,11 +9,11 @@
 //! | [`domain`] | the decisions, as pure functions over plain values |
 //! | [`falcon`], [`tailscale`] | the two APIs; their wire types stay inside |
 //! | [`store`], [`secrets`], [`events`] | DynamoDB, Secrets Manager, EventBridge |
-//! | [`check`], [`overview`], [`explain`], [`preview`] | whether an integration can work; how the integrations are; why a device has its score; what a posture would do |
+//! | [`check`], [`status`], [`explain`], [`preview`] | whether an integration can work; how the integrations are; why a device has its score; what a posture would do |
 //! | [`render`] | their answers as text for a terminal, and as HTML for a dashboard |
 //! | [`upstream`] | shared by both clients: HTTP, tokens, retries, errors |
 //! | [`clock`], [`config`], [`telemetry`], [`metrics`] | the only access to the time, the environment, the log, and CloudWatch's metrics |
-//! | [`integration`], [`text`] | settings, which are valid by construction; text from outside, made fit to print |
+//! | [`settings`], [`text`] | settings, which are valid by construction; text from outside, made fit to print |
 //!
 //! Imports run one way: `main` → `handler` → `sync` → `domain`. The adapters know `domain`; it knows none of them.
 //!
@@ -46,6 +46,7 @@
 //!   built-in list of clouds.
 //! - No log line, record, event or answer holds a secret, a token, a header or a body.
 
+pub mod app;
 mod aws;
 pub mod check;
 pub mod clock;
@@ -56,14 +57,13 @@ pub mod events;
 pub mod explain;
 pub mod falcon;
 pub mod handler;
-pub mod integration;
 mod json;
-mod lenient;
 pub mod metrics;
-pub mod overview;
 pub mod preview;
 pub mod render;
 pub mod secrets;
+pub mod settings;
+pub mod status;
 pub mod store;
 pub mod sync;
 pub mod tailscale;
@@ -72,4 +72,3 @@ pub mod telemetry;
 mod testing;
 pub mod text;
 pub mod upstream;
-pub mod world;

@@ -1,9 +1,9 @@
 //! The Lambda function: builds its world once, then serves one payload at a time.
 
+use falcon_posture_sync::app::{Invocation, World};
 use falcon_posture_sync::config::{Config, Logging};
 use falcon_posture_sync::handler::handle;
 use falcon_posture_sync::telemetry;
-use falcon_posture_sync::world::{Invocation, World};
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::integration::IntegrationId;
+use crate::settings::IntegrationId;
 
 /// Of all our metrics. Alarms and the dashboard name it.
 pub const NAMESPACE: &str = "FalconPostureSync";

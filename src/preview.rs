@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::domain::host::Score;
+use crate::app::{Invocation, World};
+use crate::domain::inventory::host::Score;
 use crate::domain::posture::Posture;
-use crate::domain::preview::{Preview, preview, subjects};
-use crate::integration::{AttributeKey, IntegrationId};
+use crate::domain::posture::preview::{Preview, preview, subjects};
+use crate::settings::{AttributeKey, IntegrationId};
 use crate::store::StoreError;
 use crate::sync::{Blind, Failure, Sight, With, look};
 use crate::tailscale::Policy;
-use crate::world::{Invocation, World};
 
 /// The answer to whoever asks what a posture would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]

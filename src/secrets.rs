@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use crate::aws::aws_error;
 use crate::domain::status::error_kind::{ErrorKind, Service};
-use crate::integration::SecretName;
-use crate::lenient::Object;
+use crate::json::lenient::Object;
+use crate::settings::SecretName;
 
 /// A Falcon API client.
 #[derive(Clone, Debug)]

@@ -15,13 +15,13 @@ mod request;
 mod run;
 mod settle;
 
-use crate::domain::guard::{Guarded, guard};
-use crate::domain::join::{Joined, join};
-use crate::domain::lost::Lost;
+use crate::app::{Invocation, World};
+use crate::domain::matching::{Joined, join};
+use crate::domain::plan::guard::{Guarded, guard};
 use crate::domain::plan::{Doubts, Plan, doubts, plan};
-use crate::integration::Settings;
+use crate::domain::status::lost_identity::Lost;
+use crate::settings::Settings;
 use crate::store::{Finished, StoreError};
-use crate::world::{Invocation, World};
 
 pub use answer::{Answer, PlannedChange};
 pub use failure::Failure;

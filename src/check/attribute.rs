@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Check, Subject};
-use crate::domain::device::{Device, Devices, NodeId};
-use crate::integration::{AttributeKey, Settings};
+use crate::app::World;
+use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::settings::{AttributeKey, Settings};
 use crate::store::{Integration, StoreError};
 use crate::tailscale::Tailscale;
 use crate::text::sanitize;
 use crate::upstream::error::UpstreamError;
-use crate::world::World;
 
 /// A tailnet as it is being checked.
 pub(super) struct Tailnet<'a> {

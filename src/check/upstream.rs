@@ -2,15 +2,15 @@
 
 use super::attribute::{self, Tailnet};
 use super::{Check, Subject, secret};
-use crate::domain::device::{Device, Devices, Identity};
-use crate::domain::serial::Serial;
+use crate::app::World;
+use crate::domain::inventory::device::{Device, Devices, Identity};
+use crate::domain::inventory::serial::Serial;
 use crate::falcon::Falcon;
-use crate::integration::Settings;
+use crate::settings::Settings;
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::retry::Budget;
-use crate::world::World;
 
 /// The Falcon side.
 pub(super) async fn falcon(world: &World, settings: &Settings, budget: &Budget) -> Vec<Check> {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::{AuditFormat, Format};
-use crate::domain::host::Score;
-use crate::domain::removal::Attributes;
-use crate::integration::IntegrationId;
+use crate::domain::inventory::host::Score;
+use crate::domain::plan::deprovision::Attributes;
+use crate::settings::IntegrationId;
 use crate::text::sanitize;
 
 /// Of a `sync`.

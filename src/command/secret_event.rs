@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::integration::SecretName;
+use crate::settings::SecretName;
 
 const SOURCE: &str = "aws.secretsmanager";
 

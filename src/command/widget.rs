@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::host::Score;
-use crate::integration::IntegrationId;
+use crate::domain::inventory::host::Score;
+use crate::settings::IntegrationId;
 use crate::text::sanitize;
 
 /// Maximum characters of a bad value in a message.

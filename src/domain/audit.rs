@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::rfc3339;
 use crate::domain::plan::Change;
-use crate::domain::removal::Removal;
-use crate::integration::{AttributeKey, IntegrationId, Settings};
+use crate::domain::plan::deprovision::Removal;
+use crate::settings::{AttributeKey, IntegrationId, Settings};
 
 /// Who changed what, when, and from what to what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

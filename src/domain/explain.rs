@@ -1,31 +1,32 @@
 //! Explains devices out of one look at everything. What it tells is what decided: the outcome that the join gave the
 //! device, the standing that each host has in it, and the change that the plan holds.
 
-mod because;
-mod find;
-mod next;
+pub mod explanation;
+mod next_sync;
+mod reasons;
+mod search;
 
 use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
 use crate::domain::audit::Record;
-use crate::domain::claims::{Claim, Claims, Standing};
-use crate::domain::device::{Device, Devices, Identity, NodeId};
-use crate::domain::explanation::{Candidate, Explanation, Place, ReportedSerial, Verdict};
-use crate::domain::finding::FindingKind;
-use crate::domain::guard::Held;
-use crate::domain::host::{Account, Assessment};
-use crate::domain::join::{Joined, Outcome, serials};
-use crate::domain::pending::Pending;
+use crate::domain::explain::explanation::{Candidate, Explanation, Place, ReportedSerial, Verdict};
+use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::host::{Account, Assessment};
+use crate::domain::inventory::serial::Serial;
+use crate::domain::matching::candidates::{Claim, Claims, Standing};
+use crate::domain::matching::{Joined, Outcome, serials};
+use crate::domain::plan::guard::Held;
+use crate::domain::plan::journal::Pending;
 use crate::domain::plan::{Doubts, Plan, Records};
-use crate::domain::serial::Serial;
-use crate::integration::Settings;
+use crate::domain::status::finding::FindingKind;
+use crate::settings::Settings;
 use crate::text::sanitize;
 
-pub use find::{find, recorded};
+pub use search::{find, recorded};
 
-use because::Asking;
+use reasons::Asking;
 
 /// So many hosts are told of one device: clones by the hundred may share a serial.
 const HOSTS: usize = 20;

@@ -1,5 +1,9 @@
 //! What to change, as an ordered value that prints. Applying it makes no choices.
 
+pub mod deprovision;
+pub mod guard;
+pub mod journal;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -7,10 +11,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use smol_str::SmolStr;
 
-use crate::domain::device::{Device, Devices, Identity, NodeId};
-use crate::domain::host::{Aid, Score};
-use crate::domain::join::{Evidence, Joined, Outcome};
-use crate::integration::{AttributeKey, OnMissing};
+use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::matching::{Evidence, Joined, Outcome};
+use crate::settings::{AttributeKey, OnMissing};
 
 /// What this integration last wrote to a device: the decisive part of its node record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,12 +5,13 @@
 //! is taken to match here.
 
 mod condition;
+pub mod preview;
 
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::integration::AttributeKey;
+use crate::settings::AttributeKey;
 
 pub use condition::{Comparison, Condition, NoCondition, Test, Value, os_value};
 

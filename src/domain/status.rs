@@ -1,19 +1,22 @@
 //! How the latest run of an integration went, as it is stored and shown.
 
 pub mod error_kind;
+pub mod finding;
 pub mod history;
+pub mod lost_identity;
 pub mod outcome;
+pub mod pause;
 
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::crawl::Crawl;
-use crate::domain::finding::{Finding, FindingKind};
-use crate::domain::lost::Lost;
-use crate::domain::scores::Distribution;
+use crate::domain::fetch::Crawl;
+use crate::domain::inventory::histogram::Distribution;
 use crate::domain::status::error_kind::ErrorKind;
+use crate::domain::status::finding::{Finding, FindingKind};
+use crate::domain::status::lost_identity::Lost;
 use history::Stretch;
 pub use outcome::RunOutcome;
 use outcome::SyncState;

@@ -4,9 +4,9 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
-use crate::integration::CloudId;
 use crate::json::decode;
-use crate::lenient::{Object, Place, Scalar};
+use crate::json::lenient::{Object, Place, Scalar};
+use crate::settings::CloudId;
 use crate::text::redact;
 use crate::upstream::client::Reply;
 use crate::upstream::error::UpstreamError;

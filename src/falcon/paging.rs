@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::domain::host::Aid;
+use crate::domain::inventory::host::Aid;
 use crate::upstream::error::{Progress, UpstreamError};
 use crate::upstream::operation::Operation;
 

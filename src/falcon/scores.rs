@@ -1,7 +1,7 @@
 //! The score listing, in parts that are walked side by side.
 //!
 //! A page names the one that follows it, so a single listing takes a request for 1,000 scores one after the other. Where
-//! the distribution of the scores is known, it is walked in ranges ([`ranges`](crate::domain::ranges)). Where nothing is
+//! the distribution of the scores is known, it is walked in ranges ([`ranges`](crate::domain::fetch::ranges)). Where nothing is
 //! known, each part is walked from both of its ends until they meet, which takes half the time at whatever distribution.
 
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use futures::future::{try_join, try_join_all};
 use super::paging::{Page, Step};
 use super::wire::{self, ScoreRecord};
 use super::{Falcon, Listing, SCORE_LISTING, SCORES, SCORES_A_PAGE};
-use crate::domain::host::{Aid, Assessment, Scores};
-use crate::domain::ranges::{Range, evenly};
+use crate::domain::fetch::ranges::{Range, evenly};
+use crate::domain::inventory::host::{Aid, Assessment, Scores};
 use crate::falcon::paging::Record;
 use crate::upstream::error::UpstreamError;
 

@@ -8,8 +8,8 @@ mod probes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::host::{Assessment, Score};
-use crate::domain::ranges::ranges;
+use crate::domain::fetch::ranges::ranges;
+use crate::domain::inventory::host::{Assessment, Score};
 use crate::domain::status::error_kind::ErrorKind;
 use crate::testing::server::{Asked, Server, answer};
 use crate::upstream::retry::tests::budget;

@@ -8,8 +8,8 @@ use secrecy::ExposeSecret;
 
 use crate::domain::status::error_kind::Service;
 use crate::falcon::errors;
-use crate::integration::CloudId;
 use crate::secrets::FalconCredentials;
+use crate::settings::CloudId;
 use crate::upstream::auth::Token;
 use crate::upstream::client::{Http, Reply, endpoint};
 use crate::upstream::error::UpstreamError;

@@ -12,12 +12,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 use smol_str::SmolStr;
 
-use crate::domain::host::{Aid, Assessment, Host, Score, Scores};
-use crate::domain::serial::Serial;
+use crate::domain::inventory::host::{Aid, Assessment, Host, Score, Scores};
+use crate::domain::inventory::serial::Serial;
 use crate::falcon::errors::{self, FalconApiError};
 use crate::falcon::paging::{Page, Record};
 use crate::json::decode;
-use crate::lenient::{List, Object, OfText, Scalar, Text};
+use crate::json::lenient::{List, Object, OfText, Scalar, Text};
 use crate::text::{sanitize, sanitize_smol};
 use crate::upstream::client::Reply;
 use crate::upstream::error::UpstreamError;

@@ -5,19 +5,19 @@ use maud::Markup;
 use serde_json::Value;
 
 use super::HandlerError;
+use crate::app::{Invocation, World};
 use crate::check::{self, Check};
 use crate::clock::Deadline;
 use crate::command::widget::{WidgetAction, WidgetRequest, WidgetView};
 use crate::domain::audit::Record;
 use crate::events::Event;
 use crate::explain;
-use crate::integration::IntegrationId;
-use crate::overview::{Overview, load_overviews};
 use crate::render::html::page::{self, Frame, note};
 use crate::render::html::{self, DESCRIPTION};
+use crate::settings::IntegrationId;
+use crate::status::{Overview, load_overviews};
 use crate::store::{Search, StoreError};
 use crate::upstream::retry::Budget;
-use crate::world::{Invocation, World};
 
 /// Maximum audit records in a view.
 const RECORDS: usize = 25;

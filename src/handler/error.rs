@@ -5,7 +5,7 @@ use lambda_runtime::Diagnostic;
 use crate::check::{Check, failures};
 use crate::command::BadPayload;
 use crate::events::EventError;
-use crate::integration::{IntegrationId, InvalidSettings};
+use crate::settings::{IntegrationId, InvalidSettings};
 use crate::store::StoreError;
 use crate::text::error_chain;
 

@@ -8,8 +8,8 @@ use serde_dynamo::{from_item, to_item};
 use super::{Store, StoreError, call, decode, listed, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit::Record;
-use crate::domain::device::NodeId;
-use crate::integration::IntegrationId;
+use crate::domain::inventory::device::NodeId;
+use crate::settings::IntegrationId;
 
 /// The index on the target, for the history of one device.
 const BY_TARGET: &str = "target";

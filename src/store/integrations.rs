@@ -11,8 +11,8 @@ use super::lease::{still_at, unmet};
 use super::{Store, StoreError, Transacted, call, decode, listed, refused, settled, unread};
 use crate::clock::rfc3339;
 use crate::domain::audit;
-use crate::domain::removal::Removal;
-use crate::integration::{IntegrationId, Settings};
+use crate::domain::plan::deprovision::Removal;
+use crate::settings::{IntegrationId, Settings};
 use crate::text::error_chain;
 
 /// New settings of an integration.

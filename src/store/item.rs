@@ -12,11 +12,11 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 use smol_str::SmolStr;
 
-use crate::domain::pause::Pause;
-use crate::domain::pending::Pending;
-use crate::domain::removal::Removal;
+use crate::domain::plan::deprovision::Removal;
+use crate::domain::plan::journal::Pending;
 use crate::domain::status::Status;
-use crate::integration::{IntegrationId, InvalidSettings, Settings};
+use crate::domain::status::pause::Pause;
+use crate::settings::{IntegrationId, InvalidSettings, Settings};
 use crate::text::{redact, sanitize_smol};
 
 /// An integration as it is stored.

@@ -14,10 +14,10 @@ use super::item::{Integration, Item};
 use super::{Store, StoreError, Transacted, call, decode, refused, settled, unread};
 use crate::clock::rfc3339;
 use crate::domain::audit;
-use crate::domain::pause::Pause;
-use crate::domain::pending::NoteName;
+use crate::domain::plan::journal::NoteName;
 use crate::domain::status::Status;
-use crate::integration::IntegrationId;
+use crate::domain::status::pause::Pause;
+use crate::settings::IntegrationId;
 
 /// What a run leaves behind.
 #[derive(Clone, Debug)]

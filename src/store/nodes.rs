@@ -10,10 +10,10 @@ use smol_str::SmolStr;
 use super::{Store, StoreError, Transacted, call, decode, listed, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit;
-use crate::domain::device::NodeId;
-use crate::domain::host::Aid;
+use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::host::Aid;
 use crate::domain::plan::{Change, Target};
-use crate::integration::{AttributeKey, IntegrationId};
+use crate::settings::{AttributeKey, IntegrationId};
 
 /// DynamoDB's limit of a transaction.
 const MAX_ITEMS: usize = 100;

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::request::SyncRequest;
-use crate::domain::finding::Finding;
+use crate::app::Invocation;
 use crate::domain::plan::Change;
 use crate::domain::status::RunOutcome;
-use crate::integration::IntegrationId;
-use crate::world::Invocation;
+use crate::domain::status::finding::Finding;
+use crate::settings::IntegrationId;
 
 /// The answer to a sync of one integration.
 #[derive(Clone, Debug, Serialize)]

@@ -9,8 +9,8 @@ use tokio::sync::Semaphore;
 
 use super::failure::Failure;
 use super::run::Run;
-use crate::domain::device::NodeId;
-use crate::domain::pending::parts;
+use crate::domain::inventory::device::NodeId;
+use crate::domain::plan::journal::parts;
 use crate::domain::plan::{Change, Plan};
 use crate::store::MAX_CHANGES;
 use crate::tailscale::{AttributeWrite, TailscaleWriter, WriteLimits};

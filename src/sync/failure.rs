@@ -2,8 +2,8 @@
 
 use crate::domain::status::Trouble;
 use crate::domain::status::error_kind::{ErrorKind, Service};
-use crate::integration::InvalidSettings;
 use crate::secrets::SecretError;
+use crate::settings::InvalidSettings;
 use crate::store::StoreError;
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;

@@ -8,19 +8,19 @@ use super::request::SyncRequest;
 use super::run::Run;
 use super::settle::SkippedDevices;
 use super::{Decided, decide};
-use crate::domain::claims::Claims;
-use crate::domain::device::Devices;
+use crate::app::{Invocation, World};
 use crate::domain::explain::Scene;
-use crate::domain::guard::Held;
-use crate::domain::host::Account;
-use crate::domain::join::Joined;
-use crate::domain::pause::Pause;
-use crate::domain::pending::Pending;
+use crate::domain::inventory::device::Devices;
+use crate::domain::inventory::host::Account;
+use crate::domain::matching::Joined;
+use crate::domain::matching::candidates::Claims;
+use crate::domain::plan::guard::Held;
+use crate::domain::plan::journal::Pending;
 use crate::domain::plan::{Doubts, Plan, Records};
-use crate::integration::{IntegrationId, Settings};
+use crate::domain::status::pause::Pause;
+use crate::settings::{IntegrationId, Settings};
 use crate::store::{Integration, StoreError};
 use crate::tailscale::Policy;
-use crate::world::{Invocation, World};
 
 /// An integration, and what is to be seen of it.
 #[derive(Debug)]

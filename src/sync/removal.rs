@@ -8,8 +8,8 @@ use super::observe::{look_for, sign_in_tailscale};
 use super::report::Report;
 use super::run::Run;
 use super::settle::settle;
-use crate::domain::device::NodeId;
-use crate::domain::removal::{Attributes, Removal, take_away};
+use crate::domain::inventory::device::NodeId;
+use crate::domain::plan::deprovision::{Attributes, Removal, take_away};
 
 /// Carries a removal out, as far as it comes; the next run goes on.
 pub(super) async fn carry_out(run: &Run<'_>, removal: &Removal) -> Report {

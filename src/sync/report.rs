@@ -9,18 +9,18 @@ use super::answer::{Answer, PLANNED, PlannedChange};
 use super::apply::Applied;
 use super::failure::Failure;
 use super::settle::SkippedDevices;
-use crate::domain::crawl::Crawl;
-use crate::domain::device::NodeId;
-use crate::domain::finding::{Finding, FindingKind};
-use crate::domain::guard::Held;
-use crate::domain::join::Counts;
-use crate::domain::lost::{self, Lost};
-use crate::domain::pause::Pause;
+use crate::domain::fetch::Crawl;
+use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::histogram::Distribution;
+use crate::domain::matching::Counts;
+use crate::domain::plan::guard::Held;
 use crate::domain::plan::{Doubts, Plan};
-use crate::domain::scores::Distribution;
 use crate::domain::status::error_kind::{ErrorKind, Service};
+use crate::domain::status::finding::{Finding, FindingKind};
+use crate::domain::status::lost_identity::{self, Lost};
+use crate::domain::status::pause::Pause;
 use crate::domain::status::{Native, RunOutcome, Trouble};
-use crate::integration::IntegrationId;
+use crate::settings::IntegrationId;
 use crate::store::StoreError;
 
 /// What there is to say about a run.
@@ -254,7 +254,7 @@ impl Report {
         Self {
             counts: Some(decided.joined.counts),
             unchanged: decided.guarded.plan.unchanged,
-            findings: lost::finding(&decided.lost)
+            findings: lost_identity::finding(&decided.lost)
                 .into_iter()
                 .chain(skipped_finding(&decided.seen.skipped))
                 .chain(decided.joined.findings.iter().cloned())

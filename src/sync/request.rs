@@ -1,6 +1,6 @@
 //! The request for a sync.
 
-use crate::integration::IntegrationId;
+use crate::settings::IntegrationId;
 
 /// A request for a sync of one integration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,21 +14,21 @@ use super::failure::Failure;
 use super::observe::Seen;
 use super::report::Report;
 use super::request::SyncRequest;
+use crate::app::{Invocation, World};
 use crate::clock::Deadline;
 use crate::domain::audit;
-use crate::domain::host::Hosts;
-use crate::domain::join::Joined;
-use crate::domain::lost::{self, Lost};
-use crate::domain::pause::{Pause, Present};
-use crate::domain::pending::{Intents, NoteName, intents};
+use crate::domain::inventory::host::Hosts;
+use crate::domain::matching::Joined;
 use crate::domain::plan::Change;
-use crate::domain::removal::{Attributes, Removal};
+use crate::domain::plan::deprovision::{Attributes, Removal};
+use crate::domain::plan::journal::{Intents, NoteName, intents};
 use crate::domain::status::RunOutcome;
 use crate::domain::status::error_kind::Service;
-use crate::integration::{InvalidSettings, Settings};
+use crate::domain::status::lost_identity::{self, Lost};
+use crate::domain::status::pause::{Pause, Present};
+use crate::settings::{InvalidSettings, Settings};
 use crate::store::{Claim, Finish, Finished, Integration, StoreError};
 use crate::upstream::retry::Budget;
-use crate::world::{Invocation, World};
 
 /// Left of a run's time for recording what it did: work stops this much before the end, or at three quarters of a very
 /// short time.
@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
     pub(super) fn lost(&self, seen: &Seen, joined: &Joined) -> Vec<Lost> {
         let before = self.integration.status.as_ref();
         let before = before.map_or(&[][..], |status| &status.lost_identity);
-        lost::lost(before, &seen.records, joined, &seen.devices, self.started)
+        lost_identity::lost(before, &seen.records, joined, &seen.devices, self.started)
     }
 
     fn audit(&self, actor: &str) -> audit::Context {

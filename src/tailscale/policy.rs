@@ -7,7 +7,7 @@ use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
 use crate::json::decode;
-use crate::lenient::{List, Object, Place, Scalar};
+use crate::json::lenient::{List, Object, Place, Scalar};
 use crate::tailscale::{Tailscale, operation};
 use crate::text::sanitize;
 use crate::upstream::error::UpstreamError;

@@ -1,13 +1,13 @@
 //! The client against a scripted server.
 
+mod diagnostics;
 mod hostile;
-mod prerequisites;
 mod writes;
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::device::Identity;
+use crate::domain::inventory::device::Identity;
 use crate::testing::server::{Asked, Server, answer};
 use crate::upstream::retry::tests::budget;
 

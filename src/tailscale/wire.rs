@@ -6,9 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use smol_str::SmolStr;
 use tracing::warn;
 
-use crate::domain::device::{Device, Devices, Identity, NodeId, Texts};
+use crate::domain::inventory::device::{Device, Devices, Identity, NodeId, Texts};
+use crate::json::lenient::{OfText, Place, Scalar, Text};
 use crate::json::{Frame, Nth};
-use crate::lenient::{OfText, Place, Scalar, Text};
 use crate::text::sanitize_smol;
 
 /// How much of a name or a serial is kept.

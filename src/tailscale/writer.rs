@@ -11,8 +11,8 @@ use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use tracing::{info, warn};
 
-use crate::domain::device::NodeId;
-use crate::integration::AttributeKey;
+use crate::domain::inventory::device::NodeId;
+use crate::settings::AttributeKey;
 use crate::tailscale::wire::{Attribute, Batch, Patch, Single};
 use crate::tailscale::{Session, errors, operation};
 use crate::text::sanitize;

@@ -8,9 +8,9 @@ mod neighbours;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use falcon_posture_sync::app::{Invocation, World};
 use falcon_posture_sync::clock::Clock;
 use falcon_posture_sync::handler::{self, HandlerError};
-use falcon_posture_sync::world::{Invocation, World};
 use futures::future::join_all;
 use jiff::SignedDuration;
 use posture_simulators::{GeneratorSpec, Host, Side};

@@ -83,7 +83,8 @@ async fn the_function_answers_what_the_pure_part_says() {
     for device in devices.iter().step_by(9) {
         let (look, sight) = random::sight(&stage).await;
         let scene = sight.scene(&look.integration.pending);
-        let id = falcon_posture_sync::domain::device::NodeId(device.node_id.as_str().into());
+        let id =
+            falcon_posture_sync::domain::inventory::device::NodeId(device.node_id.as_str().into());
         let answer = explain(&stage, &device.node_id).await;
         let explanation = &answer["explanations"][0];
         let history = serde_json::from_value(explanation["history"].clone()).unwrap();

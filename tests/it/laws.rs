@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use falcon_posture_sync::domain::device::{Device, Devices, Identity, NodeId};
-use falcon_posture_sync::domain::guard::{Ground, guard};
-use falcon_posture_sync::domain::host::{Account, Aid, Assessment, Host, Score};
-use falcon_posture_sync::domain::join::{Joined, Outcome, join};
-use falcon_posture_sync::domain::pending::{intents, is_made, unrecorded};
+use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::inventory::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::inventory::serial::Serial;
+use falcon_posture_sync::domain::matching::{Joined, Outcome, join};
+use falcon_posture_sync::domain::plan::guard::{Ground, guard};
+use falcon_posture_sync::domain::plan::journal::{intents, is_made, unrecorded};
 use falcon_posture_sync::domain::plan::{Plan, Records, Written, doubts, plan};
-use falcon_posture_sync::domain::serial::Serial;
-use falcon_posture_sync::integration::{AttributeKey, MaxRemovals, OnMissing};
+use falcon_posture_sync::settings::{AttributeKey, MaxRemovals, OnMissing};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
 use proptest::option;

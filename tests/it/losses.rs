@@ -1,6 +1,6 @@
 //! What is seen no more: identities, hosts, scores, devices.
 
-use falcon_posture_sync::domain::finding::Finding;
+use falcon_posture_sync::domain::status::finding::Finding;
 use posture_simulators::{GeneratorSpec, Tailnet};
 use serde_json::{Value, json};
 

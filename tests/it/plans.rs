@@ -1,12 +1,12 @@
 //! Plans and audit records as text to read.
 
 use falcon_posture_sync::domain::audit;
-use falcon_posture_sync::domain::device::{Device, Devices, Identity, NodeId};
-use falcon_posture_sync::domain::host::{Account, Aid, Assessment, Host, Score};
-use falcon_posture_sync::domain::join::join;
+use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::inventory::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::inventory::serial::Serial;
+use falcon_posture_sync::domain::matching::join;
 use falcon_posture_sync::domain::plan::{Plan, Records, Written, plan};
-use falcon_posture_sync::domain::serial::Serial;
-use falcon_posture_sync::integration::OnMissing;
+use falcon_posture_sync::settings::OnMissing;
 use jiff::Timestamp;
 
 const NOW: Timestamp = Timestamp::constant(1_768_478_400, 0);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use falcon_posture_sync::handler::HandlerError;
-use falcon_posture_sync::integration::IntegrationId;
+use falcon_posture_sync::settings::IntegrationId;
 use falcon_posture_sync::store::{Finished, StoreError};
 use jiff::SignedDuration;
 use posture_simulators::GeneratorSpec;

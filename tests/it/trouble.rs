@@ -390,6 +390,6 @@ async fn a_lease_that_was_left_behind_ends_by_itself() {
     stage.assert_sound().await;
 }
 
-fn corp_id() -> falcon_posture_sync::integration::IntegrationId {
+fn corp_id() -> falcon_posture_sync::settings::IntegrationId {
     "corp".to_owned().try_into().unwrap()
 }

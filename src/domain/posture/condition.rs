@@ -1,6 +1,6 @@
 //! One condition on one attribute: read, and judged.
 
-use crate::integration::AttributeKey;
+use crate::settings::AttributeKey;
 
 /// The device attribute whose conditions can be judged from the listing.
 const OS: &str = "node:os";

@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
-use crate::domain::serial::Serial;
+use crate::domain::inventory::serial::Serial;
 use crate::testing::hostile::{
     MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text,
 };

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::page::{Mood, cut};
 use crate::check::{Check, Outcome, Subject, failures, passes};
-use crate::integration::IntegrationId;
+use crate::settings::IntegrationId;
 
 /// The answer to the button.
 pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {

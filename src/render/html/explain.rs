@@ -7,11 +7,11 @@ use serde_json::json;
 use super::audit::{value, when};
 use super::page::{Frame, Mood, cut, named, note};
 use crate::domain::audit::Record;
-use crate::domain::explanation::{Candidate, Explanation, ReportedSerial, Verdict};
+use crate::domain::explain::explanation::{Candidate, Explanation, ReportedSerial, Verdict};
 use crate::domain::plan::Written;
 use crate::explain::{Answer, Trace};
-use crate::integration::IntegrationId;
-use crate::overview::Overview;
+use crate::settings::IntegrationId;
+use crate::status::Overview;
 
 /// The form with what was chosen and written, and the answer where there is one.
 pub(crate) fn form(

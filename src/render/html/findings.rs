@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::page::{Frame, Mood, cut, named, note};
-use crate::domain::finding::{Finding, FindingKind};
-use crate::overview::Overview;
+use crate::domain::status::finding::{Finding, FindingKind};
+use crate::status::Overview;
 
 /// Maximum findings in the view. More would be the same findings of many integrations.
 const SHOWN: usize = 60;

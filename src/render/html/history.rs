@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::page::{Frame, Mood, count, note};
 use crate::domain::status::RunOutcome;
 use crate::domain::status::history::Stretch;
-use crate::overview::Overview;
+use crate::status::Overview;
 
 /// Maximum rows.
 const ROWS: usize = 30;

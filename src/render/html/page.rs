@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::command::widget::DisplayContext;
 use crate::domain::status::RunOutcome;
 use crate::domain::status::outcome::SyncState;
-use crate::overview::State;
 use crate::render::text::distance;
+use crate::status::State;
 use crate::text::sanitize;
 
 /// No text is shown longer than that; a hostile one could be.

@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 
 use super::page::{count, note};
-use crate::domain::host::Score;
-use crate::domain::scores::Distribution;
-use crate::overview::Overview;
+use crate::domain::inventory::histogram::Distribution;
+use crate::domain::inventory::host::Score;
+use crate::status::Overview;
 
 /// A column stands for so many scores; the last one has 100 as well.
 const WIDTH: u8 = 5;

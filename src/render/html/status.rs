@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::page::{Frame, Mood, count, cut, note};
-use crate::overview::{Overview, State, Summary};
+use crate::status::{Overview, State, Summary};
 
 /// The view. What needs a person comes first.
 pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {

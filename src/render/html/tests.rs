@@ -10,9 +10,9 @@ use crate::check::Check;
 use crate::command::widget::DisplayContext;
 use crate::config::Config;
 use crate::domain::audit::Record;
-use crate::domain::explanation::Explanation;
-use crate::integration::IntegrationId;
-use crate::overview::Overview;
+use crate::domain::explain::explanation::Explanation;
+use crate::settings::IntegrationId;
+use crate::status::Overview;
 use crate::store::Integration;
 
 /// Every place in which a text of others is shown holds this one.
@@ -26,7 +26,7 @@ fn everything(text: &str) -> [String; 6] {
     let overviews = [overview(text, frame.now)];
     let record = record(text);
     let answer = explanation(text, &record);
-    let checks = [Check::settings(&crate::integration::InvalidSettings {
+    let checks = [Check::settings(&crate::settings::InvalidSettings {
         path: text.to_owned(),
         problem: text.to_owned(),
     })];
@@ -56,7 +56,7 @@ fn overview(text: &str, now: Timestamp) -> Overview {
     let variables = |name: &str| name.ends_with("_TABLE").then(|| "table".to_owned());
     let integration = Integration {
         id: IntegrationId::try_from("corp".to_owned()).unwrap(),
-        settings: Err(crate::integration::InvalidSettings {
+        settings: Err(crate::settings::InvalidSettings {
             path: text.to_owned(),
             problem: text.to_owned(),
         }),
@@ -68,7 +68,7 @@ fn overview(text: &str, now: Timestamp) -> Overview {
         pause: Some(serde_json::from_value(pause).unwrap()),
         lease: None,
         removal: None,
-        pending: crate::domain::pending::Pending::default(),
+        pending: crate::domain::plan::journal::Pending::default(),
         unreadable: vec![text.to_owned()],
     };
     Overview::of(integration, &Config::from_lookup(variables).unwrap(), now)
@@ -84,9 +84,11 @@ fn record(text: &str) -> Record {
 }
 
 fn explanation(text: &str, record: &Record) -> crate::explain::Answer {
-    use crate::domain::device::NodeId;
-    use crate::domain::explanation::{Candidate, NextAction, Place, ReportedSerial, Verdict};
-    use crate::domain::host::Aid;
+    use crate::domain::explain::explanation::{
+        Candidate, NextAction, Place, ReportedSerial, Verdict,
+    };
+    use crate::domain::inventory::device::NodeId;
+    use crate::domain::inventory::host::Aid;
     let owned = || text.to_owned();
     let hosts = vec![Candidate {
         aid: Aid::from(owned().as_str()),
@@ -209,7 +211,7 @@ fn a_column_of_each_score_is_drawn_and_a_threshold_divides_it() {
         status.score_counts = serde_json::from_value(counts).unwrap();
         status.possible_matched_count = 10;
     }
-    let min = crate::domain::host::Score::new(73);
+    let min = crate::domain::inventory::host::Score::new(73);
     let html = scores::view(&[one], min).into_string();
     for part in [
         "<b>4</b>",

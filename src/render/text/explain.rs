@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::moment;
 use crate::domain::audit::Record;
-use crate::domain::explanation::{Candidate, Explanation, ReportedSerial};
+use crate::domain::explain::explanation::{Candidate, Explanation, ReportedSerial};
 use crate::domain::plan::Written;
 use crate::explain::{Answer, Trace};
 use crate::text::sanitize;

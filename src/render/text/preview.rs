@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use crate::domain::explanation::Verdict;
-use crate::domain::preview::{Counts, Group, Loser, Preview};
+use crate::domain::explain::explanation::Verdict;
+use crate::domain::posture::preview::{Counts, Group, Loser, Preview};
 use crate::preview::Answer;
 
 /// Maximum devices, and maximum groups, in the text. The JSON has more.

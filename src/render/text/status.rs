@@ -5,9 +5,9 @@ use std::fmt::{self, Write};
 use jiff::Timestamp;
 
 use super::moment;
-use crate::domain::finding::Finding;
 use crate::domain::status::Status;
-use crate::overview::{Overview, Summary};
+use crate::domain::status::finding::Finding;
+use crate::status::{Overview, Summary};
 
 /// Maximum examples of a finding: these fit a line.
 const EXAMPLES: usize = 3;

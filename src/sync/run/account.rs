@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Run;
-use crate::domain::join::Counts;
-use crate::domain::lost;
-use crate::domain::scores::Distribution;
+use crate::domain::inventory::histogram::Distribution;
+use crate::domain::matching::Counts;
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::history::{self, Stretch};
+use crate::domain::status::lost_identity;
 use crate::domain::status::outcome::{SyncState, transition};
 use crate::domain::status::{LastChange, RunOutcome, Status};
 use crate::events::Event;
@@ -75,7 +75,7 @@ impl Run<'_> {
             failing_since: (!success).then_some(since),
             findings: report.findings.clone(),
             lost_identity: match &report.lost {
-                Some(lost) => lost::remembered(lost),
+                Some(lost) => lost_identity::remembered(lost),
                 None => before.map_or_else(Vec::new, |status| status.lost_identity.clone()),
             },
             score_counts: report.scores.clone().unwrap_or_else(|| {

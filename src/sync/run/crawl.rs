@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::Run;
-use crate::domain::crawl::{Choice, Crawl, Need, Pages, always_full, choose};
-use crate::domain::device::Devices;
-use crate::domain::host::{Account, Aid, Hosts, Scores};
-use crate::domain::join::spellings;
+use crate::domain::fetch::ranges::{Range, divide, ranges};
+use crate::domain::fetch::{Choice, Crawl, Need, Pages, always_full, choose};
+use crate::domain::inventory::device::Devices;
+use crate::domain::inventory::histogram::Distribution;
+use crate::domain::inventory::host::{Account, Aid, Hosts, Scores};
+use crate::domain::matching::spellings;
 use crate::domain::plan::Records;
-use crate::domain::ranges::{Range, divide, ranges};
-use crate::domain::scores::Distribution;
 use crate::falcon::{HOSTS_A_LOOK_UP, HOSTS_A_PAGE, SCORES_A_LOOK_UP, SCORES_A_PAGE};
 
 const PAGES: Pages = Pages {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::integration::AttributeKey;
+use crate::settings::AttributeKey;
 use crate::testing::hostile::{
     MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text,
 };

@@ -3,12 +3,12 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use falcon_posture_sync::domain::device::{Device, Devices, Identity, NodeId};
-use falcon_posture_sync::domain::host::{Account, Aid, Assessment, Host, Score};
-use falcon_posture_sync::domain::join::{Joined, Outcome, join};
+use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::inventory::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::inventory::serial::Serial;
+use falcon_posture_sync::domain::matching::{Joined, Outcome, join};
 use falcon_posture_sync::domain::plan::{Records, Written, plan};
-use falcon_posture_sync::domain::serial::Serial;
-use falcon_posture_sync::integration::{AttributeKey, OnMissing};
+use falcon_posture_sync::settings::{AttributeKey, OnMissing};
 use posture_simulators::{GeneratorSpec, PostureIdentity, World, generate};
 
 /// Hosts and devices.

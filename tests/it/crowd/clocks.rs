@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use falcon_posture_sync::app::World;
 use falcon_posture_sync::clock::Clock;
-use falcon_posture_sync::world::World;
 use jiff::SignedDuration;
 use posture_simulators::{GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};

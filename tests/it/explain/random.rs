@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use falcon_posture_sync::domain::device::NodeId;
+use falcon_posture_sync::app::Invocation;
+use falcon_posture_sync::domain::inventory::device::NodeId;
 use falcon_posture_sync::sync::{Look, Sight, With, look};
-use falcon_posture_sync::world::Invocation;
 use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Device, GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use falcon_posture_sync::integration::IntegrationId;
+use falcon_posture_sync::settings::IntegrationId;
 use falcon_posture_sync::store::{Search, StoreError};
 use falcon_posture_sync::text::error_chain;
 use proptest::collection::{btree_map, vec};

@@ -3,9 +3,9 @@
 //! Reading and writing are two types. A preview is given [`Tailscale`] and never asks it for its writer, so there is no
 //! write that it could make by mistake.
 
+mod diagnostics;
 mod errors;
 mod policy;
-mod prerequisites;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -17,11 +17,11 @@ use std::sync::Arc;
 
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 
-use crate::domain::device::{Device, Devices, NodeId};
+use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::status::error_kind::Service;
-use crate::integration::Tailnet;
 use crate::json::decode;
 use crate::secrets::TailscaleCredentials;
+use crate::settings::Tailnet;
 use crate::upstream::auth::{Answer, Bearer, Token};
 use crate::upstream::client::{Http, Reply, Streamed, endpoint};
 use crate::upstream::error::UpstreamError;
@@ -78,7 +78,7 @@ impl Tailscale {
         budget: Budget,
     ) -> Result<Self, UpstreamError> {
         let token = token::mint(&http, base, &credentials, &budget).await?;
-        let scopes = token.scope().and_then(prerequisites::granted);
+        let scopes = token.scope().and_then(diagnostics::granted);
         Ok(Self {
             session: Arc::new(Session {
                 http,

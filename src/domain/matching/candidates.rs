@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::{SignedDuration, Timestamp};
 use smallvec::SmallVec;
 
-use crate::domain::host::{Account, Assessment, Host, Score};
-use crate::domain::serial::Serial;
+use crate::domain::inventory::host::{Account, Assessment, Host, Score};
+use crate::domain::inventory::serial::Serial;
 
 /// Of several hosts with one serial, those seen within this time of the most recently seen one are taken to be alive;
 /// the others are what re-imaging left behind.

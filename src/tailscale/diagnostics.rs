@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode, Url};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::domain::device::NodeId;
+use crate::domain::inventory::device::NodeId;
 use crate::json::decode;
 use crate::tailscale::{Tailscale, errors, operation, wire};
 use crate::text::sanitize;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
-use crate::domain::serial::Serial;
+use crate::domain::inventory::serial::Serial;
 
 /// Falcon's id of an installed sensor (`device_id` of a host, `aid` of an assessment). A machine that was installed
 /// anew has a new one.

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::device::{Devices, NodeId};
-use crate::domain::finding::{Finding, FindingKind};
-use crate::domain::join::{Joined, Outcome};
+use crate::domain::inventory::device::{Devices, NodeId};
+use crate::domain::matching::{Joined, Outcome};
 use crate::domain::plan::Records;
+use crate::domain::status::finding::{Finding, FindingKind};
 use crate::text::sanitize;
 
 /// So many are remembered: an item holds 400 kB. As long as the guard holds a greater loss, the records tell the rest.
@@ -81,9 +81,9 @@ pub fn finding(lost: &[Lost]) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::device::{Device, Identity};
-    use crate::domain::host::{Account, Aid, Score};
-    use crate::domain::join::join;
+    use crate::domain::inventory::device::{Device, Identity};
+    use crate::domain::inventory::host::{Account, Aid, Score};
+    use crate::domain::matching::join;
     use crate::domain::plan::Written;
 
     #[test]

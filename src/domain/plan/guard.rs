@@ -1,9 +1,9 @@
 //! The stop before a mass removal.
 
-use crate::domain::finding::{Finding, FindingKind};
-use crate::domain::host::Account;
+use crate::domain::inventory::host::Account;
 use crate::domain::plan::{Change, Plan};
-use crate::integration::MaxRemovals;
+use crate::domain::status::finding::{Finding, FindingKind};
+use crate::settings::MaxRemovals;
 
 /// A plan that may be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@
 mod audit;
 mod integrations;
 mod item;
+mod journal;
 mod lease;
+mod node_query;
 mod nodes;
-mod pending;
-mod records;
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use backon::{ExponentialBuilder, Retryable};
 
 use crate::aws::aws_error;
 use crate::config::Config;
-use crate::integration::IntegrationId;
+use crate::settings::IntegrationId;
 use crate::text::redact;
 
 use item::Item;
@@ -30,9 +30,9 @@ use item::Item;
 pub use audit::{Page, Search};
 pub use integrations::Rewrite;
 pub use item::{Integration, Integrations, Lease, UnreadableItem};
+pub use journal::Claim;
 pub use lease::{Finish, Finished};
 pub use nodes::MAX_CHANGES;
-pub use pending::Claim;
 
 /// A read or write of our own tables that failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,11 @@
 //! What the next sync will do about a device, in a word and in words.
 
-use crate::domain::device::NodeId;
-use crate::domain::explanation::NextAction;
-use crate::domain::join::Outcome;
-use crate::domain::pending::run_of;
+use crate::domain::explain::explanation::NextAction;
+use crate::domain::inventory::device::NodeId;
+use crate::domain::matching::Outcome;
 use crate::domain::plan::Change;
-use crate::integration::OnMissing;
+use crate::domain::plan::journal::run_of;
+use crate::settings::OnMissing;
 
 use super::Scene;
 

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use crate::domain::device::NodeId;
-use crate::domain::host::{Aid, Score};
+use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::plan::{Change, Records, Target};
-use crate::integration::AttributeKey;
+use crate::settings::AttributeKey;
 use crate::text::sanitize;
 
 /// How much of a name is noted: names are the devices' own words.

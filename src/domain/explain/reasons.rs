@@ -1,9 +1,9 @@
 //! The rules in words: why a device has its score or none, and why a host counts or does not.
 
-use crate::domain::claims::{Claim, Claimants, Standing};
-use crate::domain::host::Host;
-use crate::domain::join::{Evidence, Outcome};
-use crate::domain::serial::Serial;
+use crate::domain::inventory::host::Host;
+use crate::domain::inventory::serial::Serial;
+use crate::domain::matching::candidates::{Claim, Claimants, Standing};
+use crate::domain::matching::{Evidence, Outcome};
 
 use super::{Scene, fit};
 

@@ -20,12 +20,12 @@ use serde::Deserialize;
 use smol_str::SmolStr;
 
 use super::{Store, StoreError, decode, refused, unread};
-use crate::domain::device::NodeId;
-use crate::domain::host::{Aid, Score};
+use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::plan::{Records, Written};
-use crate::integration::{AttributeKey, IntegrationId};
 use crate::json;
-use crate::lenient::{OfText, Text};
+use crate::json::lenient::{OfText, Text};
+use crate::settings::{AttributeKey, IntegrationId};
 
 /// A page of items, as it is on the wire.
 #[derive(Debug, Deserialize)]

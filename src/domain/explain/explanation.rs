@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::audit::Record;
-use crate::domain::device::NodeId;
-use crate::domain::host::{Aid, Score};
+use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::plan::Written;
 
 /// The explanation of one device.

@@ -1,5 +1,7 @@
 //! Which score does each device deserve? One outcome for every node, with the reason.
 
+pub mod candidates;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -7,11 +9,11 @@ use jiff::Timestamp;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use crate::domain::claims::{Claim, Claimants, Claims, Standing};
-use crate::domain::device::{Device, Devices, Identity, NodeId};
-use crate::domain::finding::{Finding, FindingKind};
-use crate::domain::host::{Account, Aid, Assessment, Host, Score};
-use crate::domain::serial::{NoSerial, Serial};
+use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::host::{Account, Aid, Assessment, Host, Score};
+use crate::domain::inventory::serial::{NoSerial, Serial};
+use crate::domain::matching::candidates::{Claim, Claimants, Claims, Standing};
+use crate::domain::status::finding::{Finding, FindingKind};
 
 /// What is known of one device's score.
 #[derive(Clone, Debug, PartialEq, Eq)]

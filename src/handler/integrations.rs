@@ -3,17 +3,17 @@
 use serde_json::{Map, Value, json};
 
 use super::HandlerError;
+use crate::app::{Invocation, World};
 use crate::check::{self, Check, Outcome};
 use crate::clock::Deadline;
 use crate::domain::audit;
-use crate::domain::removal::{Attributes, Removal};
+use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::events::Event;
-use crate::integration::{IntegrationId, InvalidSettings, Settings};
+use crate::settings::{IntegrationId, InvalidSettings, Settings};
 use crate::store::{Integration, Rewrite, StoreError};
 use crate::sync::{self, Answer, SyncRequest};
 use crate::text::error_chain;
 use crate::upstream::retry::Budget;
-use crate::world::{Invocation, World};
 
 /// A person's request, and in whose name it is recorded.
 pub(super) struct Request<'a> {

@@ -5,8 +5,8 @@ use std::iter::Sum;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::host::{Assessment, Score, Scores};
-use crate::domain::join::{Joined, Outcome};
+use crate::domain::inventory::host::{Assessment, Score, Scores};
+use crate::domain::matching::{Joined, Outcome};
 
 /// How many devices have which score. It is stored and shown as an object by score, such as `{"71":12}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

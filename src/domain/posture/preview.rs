@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::device::{Device, Devices, NodeId};
+use crate::domain::explain::explanation::Verdict;
 use crate::domain::explain::verdict;
-use crate::domain::explanation::Verdict;
-use crate::domain::host::Score;
-use crate::domain::join::{Joined, Outcome};
+use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::domain::inventory::histogram::Distribution;
+use crate::domain::inventory::host::Score;
+use crate::domain::matching::{Joined, Outcome};
 use crate::domain::plan::{Change, Plan, Records};
 use crate::domain::posture::{Posture, Problem, Value, os_value};
-use crate::domain::scores::Distribution;
-use crate::integration::AttributeKey;
+use crate::settings::AttributeKey;
 
 /// So many devices that would lose access are named, and so many users: an answer of Lambda's has 6 MB at most.
 const NAMED: usize = 500;

@@ -1,8 +1,8 @@
 //! Which devices a person means.
 
-use crate::domain::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::serial::Serial;
 use crate::domain::plan::Records;
-use crate::domain::serial::Serial;
 use crate::text::sanitize;
 
 use super::TEXT_CHARS;

@@ -5,13 +5,15 @@
 //! Falcon's own spelling of a serial may differ in case or in characters that cannot stand in a filter. So once a day all
 //! hosts are listed, and the sensors that matched are asked for by id from then on, however their serial is spelled.
 
+pub mod ranges;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::host::{Aid, Score};
+use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::plan::{Change, Plan};
 
 /// By serials it must take at most a quarter of the requests: the listings see more, and a looked up assessment has a

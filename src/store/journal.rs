@@ -6,9 +6,9 @@ use serde_dynamo::to_attribute_value;
 
 use super::lease::unmet;
 use super::{Store, StoreError, decode, settled};
-use crate::domain::device::NodeId;
-use crate::domain::pending::{Intents, NoteName};
-use crate::integration::IntegrationId;
+use crate::domain::inventory::device::NodeId;
+use crate::domain::plan::journal::{Intents, NoteName};
+use crate::settings::IntegrationId;
 
 const STRIKE_OUT: &str = "strike out what was open";
 

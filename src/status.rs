@@ -7,11 +7,11 @@ use serde::Serialize;
 use smol_str::SmolStr;
 
 use crate::config::Config;
-use crate::domain::pause::Pause;
-use crate::domain::removal::Removal;
+use crate::domain::plan::deprovision::Removal;
 use crate::domain::status::Status;
 use crate::domain::status::outcome::SyncState;
-use crate::integration::{IntegrationId, Settings};
+use crate::domain::status::pause::Pause;
+use crate::settings::{IntegrationId, Settings};
 use crate::store::{Integration, Integrations, Lease, Store, StoreError, UnreadableItem};
 use crate::text::error_chain;
 

@@ -19,12 +19,12 @@ use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use crate::domain::host::{Aid, Hosts, Scores};
+use crate::domain::inventory::host::{Aid, Hosts, Scores};
 use crate::domain::status::error_kind::Service;
 use crate::falcon::paging::{Crawl, Page, Record, Step};
 use crate::falcon::wire::HostRecord;
-use crate::integration::CloudId;
 use crate::secrets::FalconCredentials;
+use crate::settings::CloudId;
 use crate::text::error_chain;
 use crate::upstream::auth::{Answer, Bearer, Token};
 use crate::upstream::client::{Http, Reply, endpoint};

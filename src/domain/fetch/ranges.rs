@@ -7,8 +7,8 @@
 //! A score that moves from one range to another during the walk is seen twice, and the lower value counts, or not at all,
 //! and is then looked up before anything rests on it, as a score that moves within a single listing is.
 
-use crate::domain::host::Score;
-use crate::domain::scores::Distribution;
+use crate::domain::inventory::histogram::Distribution;
+use crate::domain::inventory::host::Score;
 
 /// So many ranges are walked at once.
 const MOST: usize = 10;

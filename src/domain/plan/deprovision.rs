@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::device::Devices;
+use crate::domain::inventory::device::Devices;
 use crate::domain::plan::{Change, Plan, Records};
 
 /// What becomes of the attributes that an integration wrote when it is removed.

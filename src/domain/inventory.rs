@@ -1,0 +1,6 @@
+//! The devices and hosts of both sides, and the values that they consist of.
+
+pub mod device;
+pub mod histogram;
+pub mod host;
+pub mod serial;
