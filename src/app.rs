@@ -16,23 +16,23 @@ use crate::settings::{IntegrationId, Settings};
 use crate::store::Store;
 use crate::tailscale::{Tailscale, WriteLimits};
 use crate::text::error_chain;
-use crate::upstream::client::Http;
+use crate::upstream::client::HttpClient;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::{Budget, Policy};
+use crate::upstream::retry::{CallBudget, RetryPolicy};
 
 /// The deployment's settings, the clock, and the way to each service.
 #[derive(Debug)]
-pub struct World {
+pub struct App {
     /// The deployment's settings.
     pub config: Config,
     /// The time.
     pub clock: Clock,
     /// The way to Falcon and Tailscale, once it is needed: it reads the system's TLS roots, as the SDK does for itself at
     /// the start, and that is a good part of a start.
-    pub http: OnceCell<Http>,
+    pub http: OnceCell<HttpClient>,
     /// How their failures are retried.
-    pub retries: Policy,
+    pub retries: RetryPolicy,
     /// Limits of the writes to Tailscale.
     pub write_limits: WriteLimits,
     /// The credentials.
@@ -45,7 +45,7 @@ pub struct World {
     pub metrics: Metrics,
 }
 
-impl World {
+impl App {
     /// The world as this configuration reaches it.
     pub fn new(config: Config) -> Self {
         let aws = &config.aws;
@@ -55,7 +55,7 @@ impl World {
         Self {
             clock: Clock::system(),
             http: OnceCell::new(),
-            retries: Policy::default(),
+            retries: RetryPolicy::default(),
             write_limits: WriteLimits::default(),
             secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(&secrets_manager)),
             store: Store::new(aws_sdk_dynamodb::Client::new(&dynamodb), &config),
@@ -72,8 +72,8 @@ impl World {
     ///
     /// # Errors
     /// If there is no TLS to be had.
-    pub async fn http(&self, side: Service) -> Result<Http, UpstreamError> {
-        let http = self.http.get_or_try_init(async || Http::new()).await;
+    pub async fn http(&self, side: Service) -> Result<HttpClient, UpstreamError> {
+        let http = self.http.get_or_try_init(async || HttpClient::new()).await;
         http.cloned().map_err(|error| no_tls(side, &error))
     }
 }
@@ -93,15 +93,15 @@ fn no_tls(side: Service, error: &reqwest::Error) -> UpstreamError {
     )
 }
 
-impl World {
+impl App {
     /// What the audit records of one invocation share.
     pub fn audit(
         &self,
         integration: &IntegrationId,
         invocation: &Invocation,
         actor: &str,
-    ) -> audit::Context {
-        audit::Context {
+    ) -> audit::AuditContext {
+        audit::AuditContext {
             integration: integration.clone(),
             run_id: invocation.id.clone(),
             actor: actor.to_owned(),
@@ -117,7 +117,7 @@ impl World {
         &self,
         settings: &Settings,
         credentials: FalconCredentials,
-        budget: &Budget,
+        budget: &CallBudget,
     ) -> Result<Falcon, UpstreamError> {
         Falcon::sign_in(
             self.http(Service::Falcon).await?,
@@ -137,7 +137,7 @@ impl World {
         &self,
         settings: &Settings,
         credentials: TailscaleCredentials,
-        budget: &Budget,
+        budget: &CallBudget,
     ) -> Result<Tailscale, UpstreamError> {
         Tailscale::sign_in(
             self.http(Service::Tailscale).await?,

@@ -5,23 +5,23 @@ mod upstream;
 
 use serde::Serialize;
 
-use crate::app::World;
+use crate::app::App;
 use crate::secrets::{SecretError, Versioned};
 use crate::settings::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
-use crate::upstream::retry::Budget;
+use crate::upstream::retry::CallBudget;
 
 /// What was tried, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What was tried.
-    pub check: Subject,
+    pub check: CheckKind,
     /// Whose answer it rests on.
-    pub side: Party,
+    pub side: Service,
     /// What came of it.
-    pub result: Outcome,
+    pub result: CheckResult,
     /// What was found.
     pub found: String,
     /// What to do about it.
@@ -32,7 +32,7 @@ pub struct Check {
 /// What is tried; stable names, in the order of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Subject {
+pub enum CheckKind {
     /// The settings themselves.
     Settings,
     /// The Falcon secret can be read and holds what it should.
@@ -62,7 +62,7 @@ pub enum Subject {
 /// Whose answer a check rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Party {
+pub enum Service {
     /// CrowdStrike Falcon.
     Falcon,
     /// Tailscale.
@@ -76,7 +76,7 @@ pub enum Party {
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub enum CheckResult {
     /// As it should be.
     Passed,
     /// It works, but a person should know.
@@ -89,11 +89,11 @@ pub enum Outcome {
 
 impl Check {
     /// Creates the failed check of a call that failed.
-    fn from_error(subject: Subject, error: &UpstreamError) -> Self {
+    fn from_error(subject: CheckKind, error: &UpstreamError) -> Self {
         Self::failed(subject, error_chain(error)).remedy(error.remedy())
     }
 
-    fn new(check: Subject, result: Outcome, found: impl Into<String>) -> Self {
+    fn new(check: CheckKind, result: CheckResult, found: impl Into<String>) -> Self {
         Self {
             check,
             side: check.side(),
@@ -103,20 +103,20 @@ impl Check {
         }
     }
 
-    fn passed(check: Subject, found: impl Into<String>) -> Self {
-        Self::new(check, Outcome::Passed, found)
+    fn passed(check: CheckKind, found: impl Into<String>) -> Self {
+        Self::new(check, CheckResult::Passed, found)
     }
 
-    fn warning(check: Subject, found: impl Into<String>) -> Self {
-        Self::new(check, Outcome::Warning, found)
+    fn warning(check: CheckKind, found: impl Into<String>) -> Self {
+        Self::new(check, CheckResult::Warning, found)
     }
 
-    fn failed(check: Subject, found: impl Into<String>) -> Self {
-        Self::new(check, Outcome::Failed, found)
+    fn failed(check: CheckKind, found: impl Into<String>) -> Self {
+        Self::new(check, CheckResult::Failed, found)
     }
 
-    fn skipped(check: Subject, found: impl Into<String>) -> Self {
-        Self::new(check, Outcome::Skipped, found)
+    fn skipped(check: CheckKind, found: impl Into<String>) -> Self {
+        Self::new(check, CheckResult::Skipped, found)
     }
 
     fn remedy(self, remedy: impl Into<String>) -> Self {
@@ -128,21 +128,23 @@ impl Check {
 
     /// Of stored settings that cannot be used.
     pub fn settings(error: &InvalidSettings) -> Self {
-        Self::failed(Subject::Settings, error.to_string())
+        Self::failed(CheckKind::Settings, error.to_string())
             .remedy("correct the setting with `update`")
     }
 }
 
 /// Whether nothing failed.
 pub fn passes(checks: &[Check]) -> bool {
-    checks.iter().all(|check| check.result != Outcome::Failed)
+    checks
+        .iter()
+        .all(|check| check.result != CheckResult::Failed)
 }
 
 /// What failed, as half a sentence.
 pub fn failures(checks: &[Check]) -> String {
     let failed: Vec<String> = checks
         .iter()
-        .filter(|check| check.result == Outcome::Failed)
+        .filter(|check| check.result == CheckResult::Failed)
         .map(|check| match &check.remedy {
             Some(remedy) => format!("{}: {remedy}", check.found),
             None => check.found.clone(),
@@ -170,15 +172,15 @@ pub fn collision<'a>(settings: &Settings, others: &'a [Integration]) -> Option<&
 /// # Errors
 /// Our own tables.
 pub async fn check(
-    world: &World,
+    world: &App,
     settings: &Settings,
     others: &[Integration],
-    budget: &Budget,
+    budget: &CallBudget,
 ) -> Result<Vec<Check>, StoreError> {
     let accepted = match world.config.accept(settings) {
         Err(error) => return Ok(vec![Check::settings(&error)]),
         Ok(()) => Check::passed(
-            Subject::Settings,
+            CheckKind::Settings,
             "the settings can work in this deployment",
         ),
     };
@@ -195,7 +197,7 @@ pub async fn check(
 
 /// What a secret holds, or the check that failed.
 fn secret<T>(
-    subject: Subject,
+    subject: CheckKind,
     name: &SecretName,
     fetched: Result<Versioned<T>, SecretError>,
 ) -> (Check, Option<T>) {
@@ -211,18 +213,18 @@ fn secret<T>(
     }
 }
 
-impl Subject {
+impl CheckKind {
     /// Whose answer it rests on.
-    fn side(self) -> Party {
+    fn side(self) -> Service {
         match self {
-            Self::Settings | Self::SameAttribute => Party::Deployment,
-            Self::FalconSecret | Self::TailscaleSecret => Party::Secrets,
-            Self::FalconToken | Self::HostsScope | Self::AssessmentsScope => Party::Falcon,
+            Self::Settings | Self::SameAttribute => Service::Deployment,
+            Self::FalconSecret | Self::TailscaleSecret => Service::Secrets,
+            Self::FalconToken | Self::HostsScope | Self::AssessmentsScope => Service::Falcon,
             Self::TailscaleToken
             | Self::DeviceListing
             | Self::IdentityCollection
             | Self::Attribute
-            | Self::NativeIntegration => Party::Tailscale,
+            | Self::NativeIntegration => Service::Tailscale,
         }
     }
 }

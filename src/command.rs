@@ -16,7 +16,7 @@ use crate::domain::plan::deprovision::Attributes;
 use crate::events::{Event, SOURCE};
 use crate::preview::PreviewTarget;
 use crate::settings::{IntegrationId, InvalidSettings, SecretName, Settings};
-use crate::store::Search;
+use crate::store::AuditQuery;
 use crate::sync::{SyncRequest, Trigger};
 use crate::text::{redact, sanitize};
 use fields::{
@@ -74,7 +74,7 @@ pub enum Command {
     /// Audit records.
     Audit {
         /// Which.
-        search: Search,
+        search: AuditQuery,
         /// In which shape.
         format: AuditFormat,
     },
@@ -138,7 +138,7 @@ const PROBLEM_CHARS: usize = 400;
 
 /// A payload that is none of ours.
 #[derive(Debug, thiserror::Error)]
-pub enum BadPayload {
+pub enum InvalidPayload {
     /// Neither a command nor an event.
     #[error("the payload is {0}; accepted is a JSON object: {ACCEPTED}")]
     Shape(&'static str),
@@ -184,9 +184,9 @@ impl Command {
     ///
     /// # Errors
     /// Says what is wrong with it, by the field's name, and what is accepted.
-    pub fn parse(payload: Value) -> Result<Self, BadPayload> {
+    pub fn parse(payload: Value) -> Result<Self, InvalidPayload> {
         let Value::Object(object) = &payload else {
-            return Err(BadPayload::Shape(kind_of(&payload)));
+            return Err(InvalidPayload::Shape(kind_of(&payload)));
         };
         // Before all else: nothing that a dashboard adds makes its call a command.
         if WidgetRequest::matches(object) {
@@ -215,9 +215,9 @@ impl Command {
                     integration: fields.integration,
                     format: fields.format,
                 }),
-                other => Err(BadPayload::UnknownCommand(redact(other, 60))),
+                other => Err(InvalidPayload::UnknownCommand(redact(other, 60))),
             },
-            (Some(_), _) => Err(BadPayload::Field {
+            (Some(_), _) => Err(InvalidPayload::Field {
                 at: "command".to_owned(),
                 problem: "accepted is the name of a command, as text".to_owned(),
             }),
@@ -225,11 +225,11 @@ impl Command {
                 let kind = redact(kind, 60);
                 Self::event(&kind, payload)
             }
-            (None, _) => Err(BadPayload::Shape("neither a command nor an event")),
+            (None, _) => Err(InvalidPayload::Shape("neither a command nor an event")),
         }
     }
 
-    fn sync(fields: SyncFields) -> Result<Self, BadPayload> {
+    fn sync(fields: SyncFields) -> Result<Self, InvalidPayload> {
         if let Some(integration) = fields.integration {
             return Ok(Self::Sync(SyncRequest {
                 integration,
@@ -245,7 +245,7 @@ impl Command {
             (fields.allow_mass_removal, "allowMassRemoval"),
         ] {
             if set {
-                return Err(BadPayload::Field {
+                return Err(InvalidPayload::Field {
                     at: name.to_owned(),
                     problem: "is for one integration; name it in \"integration\"".to_owned(),
                 });
@@ -254,7 +254,7 @@ impl Command {
         Ok(Self::SyncAll)
     }
 
-    fn connect(fields: ConnectFields) -> Result<Self, BadPayload> {
+    fn connect(fields: ConnectFields) -> Result<Self, InvalidPayload> {
         Ok(Self::Connect {
             settings: Box::new(Settings::parse(fields.integration, "integration")?),
             actor: fields.actor.map(|actor| sanitize(&actor, ACTOR_CHARS)),
@@ -262,12 +262,12 @@ impl Command {
         })
     }
 
-    fn preview(fields: PreviewFields) -> Result<Self, BadPayload> {
+    fn preview(fields: PreviewFields) -> Result<Self, InvalidPayload> {
         let target = match (fields.min_score, fields.policy) {
             (Some(MinScore(score)), false) => PreviewTarget::MinScore(score),
             (None, true) => PreviewTarget::Policy,
             _ => {
-                return Err(BadPayload::Field {
+                return Err(InvalidPayload::Field {
                     at: "minScore".to_owned(),
                     problem: "accepted is either \"minScore\", such as 70, or \"policy\":true"
                         .to_owned(),
@@ -281,9 +281,9 @@ impl Command {
         })
     }
 
-    fn update(fields: UpdateFields) -> Result<Self, BadPayload> {
+    fn update(fields: UpdateFields) -> Result<Self, InvalidPayload> {
         let Value::Object(changes) = fields.changes else {
-            return Err(BadPayload::Field {
+            return Err(InvalidPayload::Field {
                 at: "changes".to_owned(),
                 problem: "accepted is an object of the settings to change, by name".to_owned(),
             });
@@ -296,9 +296,9 @@ impl Command {
         })
     }
 
-    fn audit(fields: AuditFields) -> Result<Self, BadPayload> {
+    fn audit(fields: AuditFields) -> Result<Self, InvalidPayload> {
         let refuse = |at: &str, problem: &str| {
-            Err(BadPayload::Field {
+            Err(InvalidPayload::Field {
                 at: at.to_owned(),
                 problem: problem.to_owned(),
             })
@@ -320,7 +320,7 @@ impl Command {
             return refuse("next", "is not of a page of this search");
         }
         Ok(Self::Audit {
-            search: Search {
+            search: AuditQuery {
                 integration: fields.integration,
                 device: fields.device.map(|device| device.0),
                 since,
@@ -332,10 +332,10 @@ impl Command {
         })
     }
 
-    fn event(kind: &str, payload: Value) -> Result<Self, BadPayload> {
+    fn event(kind: &str, payload: Value) -> Result<Self, InvalidPayload> {
         if let Some(names) = secret_event::names(kind, &payload) {
             return match names {
-                names if names.is_empty() => Err(BadPayload::Field {
+                names if names.is_empty() => Err(InvalidPayload::Field {
                     at: "detail".to_owned(),
                     problem: "the event names no secret".to_owned(),
                 }),
@@ -343,11 +343,11 @@ impl Command {
             };
         }
         if ![Event::INTEGRATION_CHANGED, Event::SYNC_REQUESTED].contains(&kind) {
-            return Err(BadPayload::UnknownEvent(kind.to_owned()));
+            return Err(InvalidPayload::UnknownEvent(kind.to_owned()));
         }
         let event: Envelope = fields(payload)?;
         if event.source != SOURCE {
-            return Err(BadPayload::UnknownEvent(format!(
+            return Err(InvalidPayload::UnknownEvent(format!(
                 "{kind} from {}",
                 redact(&event.source, 60)
             )));
@@ -367,10 +367,10 @@ fn kind_of(payload: &Value) -> &'static str {
     }
 }
 
-fn fields<T: for<'de> Deserialize<'de>>(payload: Value) -> Result<T, BadPayload> {
+fn fields<T: for<'de> Deserialize<'de>>(payload: Value) -> Result<T, InvalidPayload> {
     serde_path_to_error::deserialize(payload).map_err(|error| {
         let at = error.path().to_string();
-        BadPayload::Field {
+        InvalidPayload::Field {
             at: if at == "." {
                 "payload".to_owned()
             } else {

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::app::{Invocation, World};
-use crate::domain::audit::{Record, TargetKind};
-use crate::domain::explain::explanation::{Candidate, Explanation, is_zero};
-use crate::domain::explain::{Scene, TEXT_CHARS, find, recorded};
+use crate::app::{App, Invocation};
+use crate::domain::audit::{AuditRecord, TargetKind};
+use crate::domain::explain::explanation::{ExplainedHost, Explanation, is_zero};
+use crate::domain::explain::{ExplainContext, TEXT_CHARS, find, recorded};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::serial::Serial;
-use crate::domain::plan::{Records, Written};
+use crate::domain::plan::{NodeRecord, NodeRecords};
 use crate::settings::IntegrationId;
-use crate::store::{Search, StoreError};
-use crate::sync::{Blind, Failure, Look, With, look};
+use crate::store::{AuditQuery, StoreError};
+use crate::sync::{Inspection, SyncError, Unavailable, With, look};
 use crate::text::sanitize;
 
 /// So many devices are explained: who means one of more than that can name it better.
@@ -26,7 +26,7 @@ const CHANGES: usize = 10;
 /// The answer to whoever asks about a device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct ExplainResponse {
     /// The integration.
     pub integration: IntegrationId,
     /// The device, as it was asked for.
@@ -46,27 +46,27 @@ pub struct Answer {
     pub omitted: usize,
     /// The Falcon hosts with the serial that was asked for, where no device reports it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hosts: Vec<Candidate>,
+    pub hosts: Vec<ExplainedHost>,
     /// How many more there are.
     #[serde(skip_serializing_if = "is_zero")]
     pub hosts_omitted: usize,
     /// What the records hold of devices that are not to be seen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub traces: Vec<Trace>,
+    pub traces: Vec<RecordedDevice>,
 }
 
 /// What the records hold of a device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Trace {
+pub struct RecordedDevice {
     /// The device.
     pub node_id: NodeId,
     /// Its name when it was last written.
     pub name: String,
     /// What was last written to it; nothing if that was taken away.
-    pub written: Option<Written>,
+    pub written: Option<NodeRecord>,
     /// What was changed, newest first.
-    pub history: Vec<Record>,
+    pub history: Vec<AuditRecord>,
 }
 
 /// Explains the devices that a text means: a node id, a name or a serial.
@@ -74,22 +74,22 @@ pub struct Trace {
 /// # Errors
 /// Only for faults of our own, and for an integration that does not exist. What keeps it from looking is in the answer.
 pub async fn explain(
-    world: &World,
+    world: &App,
     integration: &IntegrationId,
     device: &str,
     invocation: &Invocation,
-) -> Result<Answer, StoreError> {
-    let Look {
+) -> Result<ExplainResponse, StoreError> {
+    let Inspection {
         integration: stored,
         at,
         sight,
     } = look(world, integration, With::Nothing, invocation).await?;
-    let search = Archive {
+    let search = DeviceSearch {
         world,
         integration,
         device,
     };
-    let answer = Answer {
+    let answer = ExplainResponse {
         integration: integration.clone(),
         device: sanitize(device, TEXT_CHARS),
         at,
@@ -103,20 +103,24 @@ pub async fn explain(
     };
     match sight {
         Ok(sight) => search.seen(&sight.scene(&stored.pending), answer).await,
-        Err(Blind::Failed(Failure::Store(fault))) => Err(fault),
+        Err(Unavailable::Failed(SyncError::Store(fault))) => Err(fault),
         Err(blind) => search.unseen(&blind, answer).await,
     }
 }
 
 /// The records, and what is looked for in them.
-struct Archive<'a> {
-    world: &'a World,
+struct DeviceSearch<'a> {
+    world: &'a App,
     integration: &'a IntegrationId,
     device: &'a str,
 }
 
-impl Archive<'_> {
-    async fn seen(&self, scene: &Scene<'_>, mut answer: Answer) -> Result<Answer, StoreError> {
+impl DeviceSearch<'_> {
+    async fn seen(
+        &self,
+        scene: &ExplainContext<'_>,
+        mut answer: ExplainResponse,
+    ) -> Result<ExplainResponse, StoreError> {
         let mut nodes: Vec<NodeId> = find(scene.devices, self.device)
             .into_iter()
             .cloned()
@@ -163,7 +167,11 @@ impl Archive<'_> {
     }
 
     /// Looks for hosts with the serial that no device reports, and says what was found.
-    fn among_hosts(&self, scene: &Scene<'_>, answer: &mut Answer) -> Option<String> {
+    fn among_hosts(
+        &self,
+        scene: &ExplainContext<'_>,
+        answer: &mut ExplainResponse,
+    ) -> Option<String> {
         let serial = Serial::parse(self.device).ok()?;
         (answer.hosts, answer.hosts_omitted) = scene.hosts_with(&serial);
         let hosts = match answer.hosts.len() + answer.hosts_omitted {
@@ -177,7 +185,7 @@ impl Archive<'_> {
         ))
     }
 
-    fn nothing(&self, scene: &Scene<'_>) -> String {
+    fn nothing(&self, scene: &ExplainContext<'_>) -> String {
         let (devices, hosts) = (scene.devices.len(), scene.falcon.hosts.len());
         let no_serial = Serial::parse(self.device)
             .err()
@@ -190,7 +198,11 @@ impl Archive<'_> {
         )
     }
 
-    async fn unseen(&self, blind: &Blind, mut answer: Answer) -> Result<Answer, StoreError> {
+    async fn unseen(
+        &self,
+        blind: &Unavailable,
+        mut answer: ExplainResponse,
+    ) -> Result<ExplainResponse, StoreError> {
         answer.error = Some(blind.told(self.integration));
         let records = self.world.store.records(self.integration).await?;
         let nodes = self.formerly(&records).await?;
@@ -206,12 +218,12 @@ impl Archive<'_> {
     }
 
     /// The devices that the records know by the text, or the audit records do where those are gone.
-    async fn formerly(&self, records: &Records) -> Result<Vec<NodeId>, StoreError> {
+    async fn formerly(&self, records: &NodeRecords) -> Result<Vec<NodeId>, StoreError> {
         let nodes = recorded(records, self.device);
         if !nodes.is_empty() {
             return Ok(nodes.into_iter().cloned().collect());
         }
-        let search = Search {
+        let search = AuditQuery {
             integration: Some(self.integration.clone()),
             device: Some(self.device.trim().to_owned()),
             since: None,
@@ -229,16 +241,16 @@ impl Archive<'_> {
 
     async fn traces(
         &self,
-        records: &Records,
+        records: &NodeRecords,
         nodes: Vec<NodeId>,
-    ) -> Result<Vec<Trace>, StoreError> {
+    ) -> Result<Vec<RecordedDevice>, StoreError> {
         let mut traces = Vec::new();
         for node_id in nodes.into_iter().take(DEVICES) {
             let history = self.history(&node_id).await?;
             let written = records.get(&node_id);
             let name = written.map(|written| written.name.as_str());
             let name = name.or_else(|| history.first().map(|record| record.target.name.as_str()));
-            traces.push(Trace {
+            traces.push(RecordedDevice {
                 name: sanitize(name.unwrap_or_default(), TEXT_CHARS),
                 written: written.cloned(),
                 history,
@@ -248,7 +260,7 @@ impl Archive<'_> {
         Ok(traces)
     }
 
-    async fn history(&self, node_id: &NodeId) -> Result<Vec<Record>, StoreError> {
+    async fn history(&self, node_id: &NodeId) -> Result<Vec<AuditRecord>, StoreError> {
         let store = &self.world.store;
         store.node_history(self.integration, node_id, CHANGES).await
     }

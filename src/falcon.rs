@@ -19,18 +19,18 @@ use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use crate::domain::inventory::host::{Aid, Hosts, Scores};
+use crate::domain::inventory::host::{Aid, Assessments, Hosts};
 use crate::domain::status::error_kind::Service;
-use crate::falcon::paging::{Crawl, Page, Record, Step};
+use crate::falcon::paging::{ListedRecord, ListingPage, PageCollector, Step};
 use crate::falcon::wire::HostRecord;
 use crate::secrets::FalconCredentials;
 use crate::settings::CloudId;
 use crate::text::error_chain;
-use crate::upstream::auth::{Answer, Bearer, Token};
-use crate::upstream::client::{Http, Reply, endpoint};
+use crate::upstream::auth::{AccessToken, TokenCache, TokenOutcome};
+use crate::upstream::client::{HttpClient, Response, endpoint};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::Budget;
+use crate::upstream::retry::CallBudget;
 
 pub use crate::falcon::scores::FirstScores;
 
@@ -72,12 +72,12 @@ const fn operation(name: &'static str, scope: &'static str) -> Operation {
 /// A session with the Falcon API.
 #[derive(Debug)]
 pub struct Falcon {
-    http: Http,
+    http: HttpClient,
     cloud: CloudId,
     base: Url,
     credentials: FalconCredentials,
-    budget: Budget,
-    bearer: Bearer,
+    budget: CallBudget,
+    bearer: TokenCache,
 }
 
 /// A listing that comes in pages.
@@ -96,11 +96,11 @@ impl Falcon {
     /// # Errors
     /// When the credentials are refused, the cloud is the wrong one and the right one unknown, or no answer came.
     pub async fn sign_in(
-        http: Http,
+        http: HttpClient,
         clouds: &BTreeMap<CloudId, Url>,
         cloud: &CloudId,
         credentials: FalconCredentials,
-        budget: Budget,
+        budget: CallBudget,
     ) -> Result<Self, UpstreamError> {
         let signed_in = token::sign_in(&http, clouds, cloud, &credentials, &budget).await?;
         Ok(Self {
@@ -109,7 +109,7 @@ impl Falcon {
             base: signed_in.base,
             credentials,
             budget,
-            bearer: Bearer::holding(signed_in.token),
+            bearer: TokenCache::holding(signed_in.token),
         })
     }
 
@@ -130,19 +130,19 @@ impl Falcon {
     ///
     /// # Errors
     /// As for any call.
-    pub async fn first_hosts(&self) -> Result<FirstHosts, UpstreamError> {
+    pub async fn first_hosts(&self) -> Result<FirstHostPage, UpstreamError> {
         let url = all_hosts().url(&self.base, None);
         self.get(HOST_LISTING, &url, wire::page)
             .await
-            .map(FirstHosts)
+            .map(FirstHostPage)
     }
 
     /// Likewise all hosts, going on after the first page.
     ///
     /// # Errors
     /// See [`Falcon::hosts`].
-    pub async fn hosts_after(&self, first: Option<FirstHosts>) -> Result<Hosts, UpstreamError> {
-        let first = first.map(|FirstHosts(page)| page);
+    pub async fn hosts_after(&self, first: Option<FirstHostPage>) -> Result<Hosts, UpstreamError> {
+        let first = first.map(|FirstHostPage(page)| page);
         self.crawl(&all_hosts(), first).await
     }
 
@@ -181,7 +181,7 @@ impl Falcon {
     ///
     /// # Errors
     /// When a look-up failed.
-    pub async fn find_scores(&self, aids: &BTreeSet<Aid>) -> Result<Scores, UpstreamError> {
+    pub async fn find_scores(&self, aids: &BTreeSet<Aid>) -> Result<Assessments, UpstreamError> {
         let look_up = async |ids: &[String]| {
             let mut url = endpoint(&self.base, ASSESSMENTS);
             url.query_pairs_mut()
@@ -191,17 +191,17 @@ impl Falcon {
         let usable = usable(aids);
         let look_ups = usable.chunks(SCORES_A_LOOK_UP).map(look_up);
         let found = try_join_all(look_ups).await?;
-        let mut found: Scores = found.into_iter().flatten().collect();
+        let mut found: Assessments = found.into_iter().flatten().collect();
         found.retain(|aid, _| aids.contains(aid));
         Ok(found)
     }
 
     /// Reads a listing to its end. One that was not whole is started anew once: a cursor may have expired, and records
     /// move while they are paged through.
-    async fn crawl<R: Record + DeserializeOwned>(
+    async fn crawl<R: ListedRecord + DeserializeOwned>(
         &self,
         listing: &Listing<'_>,
-        first: Option<Page<R>>,
+        first: Option<ListingPage<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
         match self.crawl_once::<R>(listing, first).await {
             Err(error @ UpstreamError::Incomplete { .. }) => {
@@ -215,12 +215,12 @@ impl Falcon {
         }
     }
 
-    async fn crawl_once<R: Record + DeserializeOwned>(
+    async fn crawl_once<R: ListedRecord + DeserializeOwned>(
         &self,
         listing: &Listing<'_>,
-        mut first: Option<Page<R>>,
+        mut first: Option<ListingPage<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
-        let mut crawl = Crawl::<R>::default();
+        let mut crawl = PageCollector::<R>::default();
         let mut cursor: Option<String> = None;
         loop {
             let page = if let Some(first) = first.take() {
@@ -257,7 +257,7 @@ impl Falcon {
         &self,
         operation: Operation,
         url: &Url,
-        read: fn(Operation, &Reply) -> Result<T, UpstreamError>,
+        read: fn(Operation, &Response) -> Result<T, UpstreamError>,
     ) -> Result<T, UpstreamError> {
         let mint = || token::mint(&self.http, &self.base, &self.credentials, &self.budget);
         let attempt = |token| self.attempt(operation, url, token, read);
@@ -270,9 +270,9 @@ impl Falcon {
         &self,
         operation: Operation,
         url: &Url,
-        token: Token,
-        read: fn(Operation, &Reply) -> Result<T, UpstreamError>,
-    ) -> Result<Answer<T>, UpstreamError> {
+        token: AccessToken,
+        read: fn(Operation, &Response) -> Result<T, UpstreamError>,
+    ) -> Result<TokenOutcome<T>, UpstreamError> {
         let turn = self.budget.turn().await;
         let request = token.authorize(self.http.request(Method::GET, url.clone()));
         let reply = self
@@ -284,9 +284,9 @@ impl Falcon {
             self.budget.note_quota(limit, remaining);
         }
         if let Some(error) = errors::token_rejected(operation, &reply) {
-            return Ok(Answer::BadBearer(error));
+            return Ok(TokenOutcome::BadBearer(error));
         }
-        read(operation, &reply).map(Answer::Good)
+        read(operation, &reply).map(TokenOutcome::Good)
     }
 }
 
@@ -303,9 +303,9 @@ impl Listing<'_> {
 
 /// The first page of the host listing.
 #[derive(Debug)]
-pub struct FirstHosts(Page<HostRecord>);
+pub struct FirstHostPage(ListingPage<HostRecord>);
 
-impl FirstHosts {
+impl FirstHostPage {
     /// How many visible hosts the account has, as the page announces.
     pub fn total(&self) -> usize {
         self.0.total.max(self.0.records.len())

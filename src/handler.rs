@@ -10,29 +10,29 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use crate::app::{Invocation, World};
+use crate::app::{App, Invocation};
 use crate::command::{AuditFormat, Command, Format};
-use crate::domain::audit::export::Entry;
+use crate::domain::audit::export::ExportedRecord;
 use crate::domain::status::RunOutcome;
 use crate::events::Event;
 use crate::explain;
-use crate::metrics::{self, Line};
+use crate::metrics::{self, MetricEvent};
 use crate::preview::{self, PreviewTarget};
 use crate::render::text;
 use crate::settings::{IntegrationId, SecretName};
 use crate::status::{self, Summary};
-use crate::store::{Integration, Integrations, Search, StoreError};
-use crate::sync::{self, Answer, SyncRequest, Trigger};
+use crate::store::{AuditQuery, Integration, Integrations, StoreError};
+use crate::sync::{self, SyncRequest, SyncResponse, Trigger};
 use error::CONSOLE_ALIAS;
 pub use error::HandlerError;
-use integrations::Request;
+use integrations::IntegrationCommands;
 
 /// Serves one payload. Every line of the log that is written meanwhile carries the run's id.
 ///
 /// # Errors
 /// See [`HandlerError`].
 pub async fn handle(
-    world: &World,
+    world: &App,
     payload: Value,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
@@ -44,11 +44,11 @@ pub async fn handle(
 }
 
 async fn serve(
-    world: &World,
+    world: &App,
     payload: Value,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
-    let by = |actor| Request::new(world, invocation, actor);
+    let by = |actor| IntegrationCommands::new(world, invocation, actor);
     let command = Command::parse(payload);
     let by_console = invocation.alias.as_deref() == Some(CONSOLE_ALIAS);
     if by_console && !matches!(command, Ok(Command::Widget(_))) {
@@ -112,7 +112,7 @@ async fn serve(
 
 /// A tick of the schedule as metrics, emitted even with no integration, so that an alarm can detect missing ticks.
 /// `integrations` are the enabled ones; one that cannot be read counts as enabled and failing.
-fn measure_tick(world: &World, integrations: &Integrations) {
+fn measure_tick(world: &App, integrations: &Integrations) {
     let now = world.clock.now();
     let Integrations {
         readable: enabled,
@@ -135,7 +135,7 @@ fn measure_tick(world: &World, integrations: &Integrations) {
         status.is_some_and(|status| status.outcome == RunOutcome::Held)
     };
     world.metrics.put(
-        &Line::of_function(now)
+        &MetricEvent::of_function(now)
             .with(metrics::INTEGRATIONS, enabled.len() + unreadable.len())
             .with(metrics::FAILED, unreadable.len())
             .with(metrics::PAUSED, u64::from(enabled.iter().any(paused)))
@@ -146,7 +146,7 @@ fn measure_tick(world: &World, integrations: &Integrations) {
 
 /// The names of those integrations.
 async fn of_integrations(
-    world: &World,
+    world: &App,
     wanted: impl Fn(&Integration) -> bool,
 ) -> Result<Vec<IntegrationId>, StoreError> {
     let all = world.store.integrations().await?;
@@ -161,7 +161,7 @@ async fn of_integrations(
 /// Those who use a secret are synced when it has a new version. An event that comes twice leads to a second run, which
 /// finds nothing to do.
 async fn secret_changed(
-    world: &World,
+    world: &App,
     names: &BTreeSet<SecretName>,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
@@ -178,7 +178,7 @@ async fn secret_changed(
 
 /// One integration is synced here; of several, each gets a run of its own, with its own time and its own failure.
 async fn sync_each(
-    world: &World,
+    world: &App,
     integrations: Vec<IntegrationId>,
     reason: &'static str,
     invocation: &Invocation,
@@ -210,7 +210,7 @@ async fn sync_each(
 }
 
 async fn sync_one(
-    world: &World,
+    world: &App,
     request: &SyncRequest,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
@@ -218,7 +218,7 @@ async fn sync_one(
     let answer = match Box::pin(sync::sync(world, request, invocation)).await {
         // An event may arrive after the integration's end.
         Err(StoreError::NoIntegration { .. }) if request.trigger == Trigger::Automatic => {
-            Answer::skipped(request, invocation, "there is no such integration any more")
+            SyncResponse::skipped(request, invocation, "there is no such integration any more")
         }
         answer => answer?,
     };
@@ -227,7 +227,7 @@ async fn sync_one(
 
 /// Returns the status of one integration, or of all with their totals.
 async fn status(
-    world: &World,
+    world: &App,
     id: Option<&IntegrationId>,
     format: Format,
 ) -> Result<Value, HandlerError> {
@@ -248,7 +248,7 @@ async fn status(
 
 /// Explains the scores of the devices that match a query.
 async fn explain(
-    world: &World,
+    world: &App,
     integration: &IntegrationId,
     device: &str,
     format: Format,
@@ -261,7 +261,7 @@ async fn explain(
 
 /// Previews a threshold, or the postures of the policy file.
 async fn preview(
-    world: &World,
+    world: &App,
     integration: &IntegrationId,
     target: PreviewTarget,
     format: Format,
@@ -285,14 +285,18 @@ fn encode<T: Serialize>(
 }
 
 /// Returns audit records, newest first, and the cursor of the next page if there is one.
-async fn audit(world: &World, search: &Search, format: AuditFormat) -> Result<Value, HandlerError> {
+async fn audit(
+    world: &App,
+    search: &AuditQuery,
+    format: AuditFormat,
+) -> Result<Value, HandlerError> {
     let page = world.store.search_audit(search).await?;
     let records = match format {
         AuditFormat::Stored => serde_json::to_value(page.records)?,
         AuditFormat::Tailscale => serde_json::to_value(
             page.records
                 .into_iter()
-                .map(Entry::from)
+                .map(ExportedRecord::from)
                 .collect::<Vec<_>>(),
         )?,
     };

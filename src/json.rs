@@ -12,15 +12,15 @@ use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
 #[cfg(test)]
-pub(crate) use stream::tests::Things;
-pub(crate) use stream::{Frame, Nth, Partial};
+pub(crate) use stream::tests::TestList;
+pub(crate) use stream::{ListDecoder, ListEnvelope, RecordIndex};
 
 /// How much of the path to an undecodable value is kept.
 const PATH_CHARS: usize = 120;
 
 /// Why a body did not decode: the place, never the content.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Undecodable {
+pub(crate) enum JsonError {
     #[error("the body ended early")]
     Early,
     #[error(transparent)]
@@ -59,7 +59,7 @@ fn whole(path: &str) -> &str {
     if path.is_empty() { "the top" } else { path }
 }
 
-impl Undecodable {
+impl JsonError {
     /// As the failure of a call.
     pub(crate) fn at(self, operation: Operation) -> UpstreamError {
         match self {
@@ -108,16 +108,16 @@ pub(crate) fn decode<T: DeserializeOwned>(
 ///
 /// # Errors
 /// Says at which path decoding stopped.
-pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Undecodable> {
-    serde_json::from_slice(text).map_err(|error| Undecodable::of(text, &error))
+pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
+    serde_json::from_slice(text).map_err(|error| JsonError::of(text, &error))
 }
 
 /// An object or a list at the beginning of a text.
-enum Leading<T> {
+enum Prefix<T> {
     /// It goes so far; what it is.
-    Here(usize, Result<T, Undecodable>),
+    Here(usize, Result<T, JsonError>),
     /// Its end is not in the text.
-    Begun,
+    Prefetch,
 }
 
 /// Whether more of the text may mend it. Of a number that ends with it, such as `1.` or `1e-`, that is not said to be the
@@ -130,20 +130,20 @@ fn is_cut(text: &[u8], error: &serde_json::Error) -> bool {
 ///
 /// # Errors
 /// When it is no JSON.
-fn leading<T: DeserializeOwned>(text: &[u8]) -> Result<Leading<T>, Undecodable> {
+fn leading<T: DeserializeOwned>(text: &[u8]) -> Result<Prefix<T>, JsonError> {
     let mut things = Deserializer::from_slice(text).into_iter::<T>();
     let error = match things.next() {
-        Some(Ok(thing)) => return Ok(Leading::Here(things.byte_offset(), Ok(thing))),
+        Some(Ok(thing)) => return Ok(Prefix::Here(things.byte_offset(), Ok(thing))),
         Some(Err(error)) if !error.is_eof() => error,
-        Some(Err(_)) | None => return Ok(Leading::Begun),
+        Some(Err(_)) | None => return Ok(Prefix::Prefetch),
     };
     let mut things = Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     match things.next() {
-        Some(Ok(IgnoredAny)) => Ok(Leading::Here(
+        Some(Ok(IgnoredAny)) => Ok(Prefix::Here(
             things.byte_offset(),
-            Err(Undecodable::of(text, &error)),
+            Err(JsonError::of(text, &error)),
         )),
-        Some(Err(error)) if !is_cut(text, &error) => Err(Undecodable::of(text, &error)),
-        Some(Err(_)) | None => Ok(Leading::Begun),
+        Some(Err(error)) if !is_cut(text, &error) => Err(JsonError::of(text, &error)),
+        Some(Err(_)) | None => Ok(Prefix::Prefetch),
     }
 }

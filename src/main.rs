@@ -1,6 +1,6 @@
 //! The Lambda function: builds its world once, then serves one payload at a time.
 
-use falcon_posture_sync::app::{Invocation, World};
+use falcon_posture_sync::app::{App, Invocation};
 use falcon_posture_sync::config::{Config, Logging};
 use falcon_posture_sync::handler::handle;
 use falcon_posture_sync::telemetry;
@@ -17,7 +17,7 @@ fn alias(arn: &str) -> Option<String> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init(Logging::from_env());
-    let world = &World::new(Config::from_env()?);
+    let world = &App::new(Config::from_env()?);
     run(service_fn(|event: LambdaEvent<Value>| async move {
         let invocation = Invocation {
             deadline: Timestamp::try_from(event.context.deadline()).unwrap_or(Timestamp::MAX),

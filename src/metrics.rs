@@ -87,14 +87,14 @@ metrics! {
 
 /// What was measured at one time.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct MetricEvent {
     at: Timestamp,
     integration: Option<IntegrationId>,
     values: Vec<(Metric, u64)>,
     properties: Map<String, Value>,
 }
 
-impl Line {
+impl MetricEvent {
     /// About the function as a whole.
     pub fn of_function(at: Timestamp) -> Self {
         Self {
@@ -194,7 +194,7 @@ impl Metrics {
     }
 
     /// Puts a line out. It goes in one write, so that lines of the log do not get into it.
-    pub fn put(&self, line: &Line) {
+    pub fn put(&self, line: &MetricEvent) {
         let line = line.to_json(&self.function);
         if let Some(kept) = &self.kept {
             kept.lock()

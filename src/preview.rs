@@ -3,19 +3,19 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::app::{Invocation, World};
+use crate::app::{App, Invocation};
 use crate::domain::inventory::host::Score;
 use crate::domain::posture::Posture;
 use crate::domain::posture::preview::{Preview, preview, subjects};
 use crate::settings::{AttributeKey, IntegrationId};
 use crate::store::StoreError;
-use crate::sync::{Blind, Failure, Sight, With, look};
+use crate::sync::{Snapshot, SyncError, Unavailable, With, look};
 use crate::tailscale::Policy;
 
 /// The answer to whoever asks what a posture would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct PreviewResponse {
     /// The integration.
     pub integration: IntegrationId,
     /// When it was looked at.
@@ -47,17 +47,17 @@ pub enum PreviewTarget {
 /// # Errors
 /// Only for faults of our own, and for an integration that does not exist. What keeps it from looking is in the answer.
 pub async fn answer(
-    world: &World,
+    world: &App,
     integration: &IntegrationId,
     target: PreviewTarget,
     invocation: &Invocation,
-) -> Result<Answer, StoreError> {
+) -> Result<PreviewResponse, StoreError> {
     let with = match target {
         PreviewTarget::MinScore(_) => With::Nothing,
         PreviewTarget::Policy => With::Policy,
     };
     let look = look(world, integration, with, invocation).await?;
-    let mut answer = Answer {
+    let mut answer = PreviewResponse {
         integration: integration.clone(),
         at: look.at,
         attribute_key: None,
@@ -71,13 +71,13 @@ pub async fn answer(
             answer.held = sight.held.map(|held| held.why);
             answer.attribute_key = Some(sight.settings.attribute_key);
         }
-        Err(Blind::Failed(Failure::Store(fault))) => return Err(fault),
+        Err(Unavailable::Failed(SyncError::Store(fault))) => return Err(fault),
         Err(blind) => answer.error = Some(blind.told(integration)),
     }
     Ok(answer)
 }
 
-fn previews(sight: &Sight, target: PreviewTarget) -> Vec<Preview> {
+fn previews(sight: &Snapshot, target: PreviewTarget) -> Vec<Preview> {
     let key = &sight.settings.attribute_key;
     let postures = match (target, &sight.policy) {
         (PreviewTarget::MinScore(score), _) => vec![Posture::at_least(key, score.get())],

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::aws::aws_error;
 use crate::domain::status::error_kind::{ErrorKind, Service};
-use crate::json::lenient::Object;
+use crate::json::lenient::LenientObject;
 use crate::settings::SecretName;
 
 /// A Falcon API client.
@@ -299,7 +299,7 @@ struct SecretFields {
 impl SecretFields {
     fn parse(text: &str) -> Result<Self, String> {
         // The decoder's own message could quote a value: only the kind of fault is passed on.
-        let Object(fields) =
+        let LenientObject(fields) =
             serde_json::from_str(text).map_err(|error| match error.classify() {
                 serde_json::error::Category::Data => {
                     "a field is not a text, or there twice".to_owned()

@@ -18,14 +18,14 @@ use crate::text::error_chain;
 /// An integration as it is shown.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Overview {
+pub struct IntegrationView {
     /// Its settings, where they can be used.
     #[serde(flatten)]
     pub settings: Option<Settings>,
     /// Its name. Of an item that cannot be read it may be no valid one.
     pub id: SmolStr,
     /// In one word.
-    pub state: State,
+    pub state: IntegrationState,
     /// Counts the changes of its settings, from 1.
     pub config_version: u64,
     /// When they were last changed.
@@ -58,7 +58,7 @@ pub struct Overview {
 /// How an integration is, in one word; stable names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum State {
+pub enum IntegrationState {
     /// The next run takes it away.
     Removing,
     /// Nothing runs it.
@@ -70,7 +70,7 @@ pub enum State {
     After(SyncState),
 }
 
-impl fmt::Display for State {
+impl fmt::Display for IntegrationState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Removing => f.write_str("removing"),
@@ -81,14 +81,14 @@ impl fmt::Display for State {
     }
 }
 
-impl Overview {
+impl IntegrationView {
     /// An integration as it is at `now`.
     pub fn of(integration: Integration, config: &Config, now: Timestamp) -> Self {
         let interval = SignedDuration::from_mins(i64::from(config.sync_interval_minutes.get()));
         let after = |time: Timestamp, intervals: i32| {
             time.saturating_add(interval * intervals).unwrap_or(time)
         };
-        let state = State::of(&integration);
+        let state = IntegrationState::of(&integration);
         let enabled = integration.wants_runs();
         let pause = integration.pause.filter(|pause| now < pause.until);
         let tried = integration.status.as_ref().map(|status| status.last_sync);
@@ -121,7 +121,7 @@ impl Overview {
         Self {
             settings: None,
             id: item.id.clone(),
-            state: State::After(SyncState::Failing),
+            state: IntegrationState::After(SyncState::Failing),
             config_version: 0,
             config_updated: None,
             config_updated_by: None,
@@ -163,7 +163,7 @@ impl Overview {
     }
 }
 
-impl State {
+impl IntegrationState {
     fn of(integration: &Integration) -> Self {
         let outcome = integration.status.as_ref().map(|status| status.outcome);
         if integration.removal.is_some() {
@@ -190,14 +190,14 @@ pub async fn load_overviews(
     config: &Config,
     id: Option<&IntegrationId>,
     now: Timestamp,
-) -> Result<Vec<Overview>, StoreError> {
+) -> Result<Vec<IntegrationView>, StoreError> {
     let Some(id) = id else {
         let integrations = store.integrations().await?;
-        return Ok(Overview::of_all(integrations, config, now));
+        return Ok(IntegrationView::of_all(integrations, config, now));
     };
     Ok(vec![match store.integration(id).await {
-        Ok(integration) => Overview::of(integration, config, now),
-        Err(StoreError::Unreadable(item)) => Overview::of_unreadable(&item),
+        Ok(integration) => IntegrationView::of(integration, config, now),
+        Err(StoreError::Unreadable(item)) => IntegrationView::of_unreadable(&item),
         Err(error) => return Err(error),
     }])
 }
@@ -228,20 +228,20 @@ pub struct Summary {
 
 impl Summary {
     /// The numbers of these.
-    pub fn of(overviews: &[Overview]) -> Self {
+    pub fn of(overviews: &[IntegrationView]) -> Self {
         let mut summary = Self {
             integrations: overviews.len(),
             ..Self::default()
         };
         for overview in overviews {
             let count = match overview.state {
-                State::Removing => &mut summary.removing,
-                State::Disabled => &mut summary.disabled,
-                State::New => &mut summary.new,
-                State::After(SyncState::Ok) => &mut summary.ok,
-                State::After(SyncState::Failing) => &mut summary.failing,
-                State::After(SyncState::Paused) => &mut summary.paused,
-                State::After(SyncState::Held) => &mut summary.held,
+                IntegrationState::Removing => &mut summary.removing,
+                IntegrationState::Disabled => &mut summary.disabled,
+                IntegrationState::New => &mut summary.new,
+                IntegrationState::After(SyncState::Ok) => &mut summary.ok,
+                IntegrationState::After(SyncState::Failing) => &mut summary.failing,
+                IntegrationState::After(SyncState::Paused) => &mut summary.paused,
+                IntegrationState::After(SyncState::Held) => &mut summary.held,
             };
             *count += 1;
             summary.overdue += usize::from(overview.overdue);

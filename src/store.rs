@@ -27,11 +27,11 @@ use crate::text::redact;
 
 use item::Item;
 
-pub use audit::{Page, Search};
-pub use integrations::Rewrite;
+pub use audit::{AuditPage, AuditQuery};
+pub use integrations::SettingsUpdate;
 pub use item::{Integration, Integrations, Lease, UnreadableItem};
-pub use journal::Claim;
-pub use lease::{Finish, Finished};
+pub use journal::WriteCondition;
+pub use lease::{FinishOutcome, RunRecord};
 pub use nodes::MAX_CHANGES;
 
 /// A read or write of our own tables that failed.
@@ -135,29 +135,31 @@ impl Store {
         &self,
         operation: &'static str,
         items: impl Fn() -> Result<Vec<TransactWriteItem>, StoreError>,
-    ) -> Result<Transacted, StoreError> {
+    ) -> Result<TransactionOutcome, StoreError> {
         let attempt = || async {
-            let items = items().map_err(Untransacted::Items)?;
+            let items = items().map_err(TransactionError::Items)?;
             let request = self.client.transact_write_items();
             let sent = request.set_transact_items(Some(items)).send().await;
-            sent.map_err(|error| Untransacted::Call(Box::new(error)))
+            sent.map_err(|error| TransactionError::Call(Box::new(error)))
         };
         let done = attempt
             .retry(conflicts())
             .when(|error| error.is_for(&["TransactionConflict", "ThrottlingError"]))
             .await;
         match done {
-            Ok(_) => Ok(Transacted::Done),
-            Err(error) if error.is_for(&["ConditionalCheckFailed"]) => Ok(Transacted::Unmet),
-            Err(Untransacted::Items(error)) => Err(error),
-            Err(Untransacted::Call(error)) => Err(refused(operation)(*error)),
+            Ok(_) => Ok(TransactionOutcome::Done),
+            Err(error) if error.is_for(&["ConditionalCheckFailed"]) => {
+                Ok(TransactionOutcome::Unmet)
+            }
+            Err(TransactionError::Items(error)) => Err(error),
+            Err(TransactionError::Call(error)) => Err(refused(operation)(*error)),
         }
     }
 }
 
 /// What became of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Transacted {
+enum TransactionOutcome {
     /// All is written.
     Done,
     /// Nothing is: a condition did not hold.
@@ -165,14 +167,14 @@ enum Transacted {
 }
 
 /// Why nothing is written.
-enum Untransacted {
+enum TransactionError {
     /// The items could not be made.
     Items(StoreError),
     /// DynamoDB refused them or did not answer.
     Call(Box<SdkError<TransactWriteItemsError>>),
 }
 
-impl Untransacted {
+impl TransactionError {
     /// Whether the transaction was cancelled, and for these reasons only.
     fn is_for(&self, codes: &[&str]) -> bool {
         let Self::Call(error) = self else {

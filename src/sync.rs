@@ -15,20 +15,20 @@ mod request;
 mod run;
 mod settle;
 
-use crate::app::{Invocation, World};
-use crate::domain::matching::{Joined, join};
-use crate::domain::plan::guard::{Guarded, guard};
-use crate::domain::plan::{Doubts, Plan, doubts, plan};
-use crate::domain::status::lost_identity::Lost;
+use crate::app::{App, Invocation};
+use crate::domain::matching::{Matches, join};
+use crate::domain::plan::guard::{GuardedPlan, guard};
+use crate::domain::plan::{Plan, Unconfirmed, doubts, plan};
+use crate::domain::status::lost_identity::LostIdentity;
 use crate::settings::Settings;
-use crate::store::{Finished, StoreError};
+use crate::store::{FinishOutcome, StoreError};
 
-pub use answer::{Answer, PlannedChange};
-pub use failure::Failure;
-pub use look::{Blind, Look, Sight, With, look};
+pub use answer::{PlannedChange, SyncResponse};
+pub use failure::SyncError;
+pub use look::{Inspection, Snapshot, Unavailable, With, look};
 pub use request::{SyncRequest, Trigger};
 
-use observe::{Confirmed, Seen};
+use observe::{Confirmation, Observation};
 use report::Report;
 use run::Run;
 use settle::{SkippedDevices, settle};
@@ -38,16 +38,16 @@ use settle::{SkippedDevices, settle};
 /// # Errors
 /// Only for faults of our own, and for an integration that does not exist. What an upstream refuses is an answer.
 pub async fn sync(
-    world: &World,
+    world: &App,
     request: &SyncRequest,
     invocation: &Invocation,
-) -> Result<Answer, StoreError> {
+) -> Result<SyncResponse, StoreError> {
     if request.dry_run {
         return preview(world, request, invocation).await;
     }
     loop {
         let Some(mut run) = Run::begin(world, request, invocation).await? else {
-            return Ok(Answer::skipped(
+            return Ok(SyncResponse::skipped(
                 request,
                 invocation,
                 "another run of it is under way",
@@ -63,22 +63,26 @@ pub async fn sync(
             (report, finished)
         };
         match finished {
-            Finished::Released => return run.answer(report),
-            Finished::Overtaken => return run.answer(report.overtaken()),
-            Finished::SettingsChanged => {}
+            FinishOutcome::Released => return run.answer(report),
+            FinishOutcome::Overtaken => return run.answer(report.overtaken()),
+            FinishOutcome::SettingsChanged => {}
         }
     }
 }
 
 /// What a sync would do. It never takes the lease and is given nothing that could write.
 async fn preview(
-    world: &World,
+    world: &App,
     request: &SyncRequest,
     invocation: &Invocation,
-) -> Result<Answer, StoreError> {
+) -> Result<SyncResponse, StoreError> {
     let mut run = Run::look(world, request, invocation).await?;
     if run.integration.removal.is_some() {
-        return Ok(Answer::skipped(request, invocation, "it is being removed"));
+        return Ok(SyncResponse::skipped(
+            request,
+            invocation,
+            "it is being removed",
+        ));
     }
     if let Some(pause) = run.paused().await {
         return run.answer(Report::paused(&pause));
@@ -109,31 +113,31 @@ async fn carry_over(run: &Run<'_>) -> Report {
     }
 }
 
-async fn settle_and_decide(run: &Run<'_>) -> Result<Decided, Failure> {
+async fn settle_and_decide(run: &Run<'_>) -> Result<Decision, SyncError> {
     let skipped = settle(run).await?;
     decide(run, skipped).await
 }
 
 /// What a run has seen, and what it means to do about it.
 #[derive(Debug)]
-pub struct Decided {
-    seen: Seen,
-    joined: Joined,
-    confirmed: Confirmed,
-    lost: Vec<Lost>,
-    guarded: Guarded,
+pub struct Decision {
+    seen: Observation,
+    joined: Matches,
+    confirmed: Confirmation,
+    lost: Vec<LostIdentity>,
+    guarded: GuardedPlan,
 }
 
-async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decided, Failure> {
+async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decision, SyncError> {
     let settings: &Settings = run.settings()?;
     // Boxed: so many things side by side make a large future.
     let mut seen = Box::pin(observe::observe(run, settings, skipped)).await?;
-    let mut judged = Judged::new(run, settings, &seen);
+    let mut judged = Proposal::new(run, settings, &seen);
     let confirmed = observe::confirm(run, settings, &mut seen, &judged).await;
     if confirmed.looked {
-        judged = Judged::new(run, settings, &seen);
+        judged = Proposal::new(run, settings, &seen);
     }
-    let Judged { joined, plan } = judged;
+    let Proposal { joined, plan } = judged;
     let guarded = guard(
         plan.without(&confirmed.open),
         seen.ground(&joined),
@@ -141,7 +145,7 @@ async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decided, Failu
         run.request.allow_mass_removal,
     );
     let lost = run.lost(&seen, &joined);
-    Ok(Decided {
+    Ok(Decision {
         seen,
         joined,
         confirmed,
@@ -151,13 +155,13 @@ async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decided, Failu
 }
 
 /// What follows from what was seen.
-struct Judged {
-    joined: Joined,
+struct Proposal {
+    joined: Matches,
     plan: Plan,
 }
 
-impl Judged {
-    fn new(run: &Run<'_>, settings: &Settings, seen: &Seen) -> Self {
+impl Proposal {
+    fn new(run: &Run<'_>, settings: &Settings, seen: &Observation) -> Self {
         let joined = join(&seen.falcon, &seen.devices, run.seen_since(settings));
         let plan = plan(
             &joined,
@@ -171,7 +175,7 @@ impl Judged {
     }
 
     /// What it rests on without having been seen.
-    fn doubts(&self, seen: &Seen) -> Doubts {
+    fn doubts(&self, seen: &Observation) -> Unconfirmed {
         doubts(&self.plan, &self.joined, &seen.devices)
     }
 }

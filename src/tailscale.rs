@@ -22,14 +22,14 @@ use crate::domain::status::error_kind::Service;
 use crate::json::decode;
 use crate::secrets::TailscaleCredentials;
 use crate::settings::Tailnet;
-use crate::upstream::auth::{Answer, Bearer, Token};
-use crate::upstream::client::{Http, Reply, Streamed, endpoint};
+use crate::upstream::auth::{AccessToken, TokenCache, TokenOutcome};
+use crate::upstream::client::{HttpClient, Response, Streamed, endpoint};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::Budget;
+use crate::upstream::retry::CallBudget;
 
 pub use crate::tailscale::policy::Policy;
-pub use crate::tailscale::writer::{AttributeWrite, TailscaleWriter, WriteLimits, Written};
+pub use crate::tailscale::writer::{AttributeWrite, TailscaleWriter, WriteLimits, WriteResult};
 
 const DEVICE_LISTING: Operation = operation("the device listing", "devices:core:read");
 const DEVICE_LOOK_UP: Operation = operation("the device look-up", "devices:core:read");
@@ -55,12 +55,12 @@ pub struct Tailscale {
 
 #[derive(Debug)]
 struct Session {
-    http: Http,
+    http: HttpClient,
     base: Url,
     tailnet: Tailnet,
     credentials: TailscaleCredentials,
-    budget: Budget,
-    bearer: Bearer,
+    budget: CallBudget,
+    bearer: TokenCache,
     /// Granted with the first token; a later one of the same credential has the same.
     scopes: Option<BTreeSet<String>>,
 }
@@ -71,11 +71,11 @@ impl Tailscale {
     /// # Errors
     /// When the credentials are refused or no answer came.
     pub async fn sign_in(
-        http: Http,
+        http: HttpClient,
         base: &Url,
         tailnet: &Tailnet,
         credentials: TailscaleCredentials,
-        budget: Budget,
+        budget: CallBudget,
     ) -> Result<Self, UpstreamError> {
         let token = token::mint(&http, base, &credentials, &budget).await?;
         let scopes = token.scope().and_then(diagnostics::granted);
@@ -86,7 +86,7 @@ impl Tailscale {
                 tailnet: tailnet.clone(),
                 credentials,
                 budget,
-                bearer: Bearer::holding(token),
+                bearer: TokenCache::holding(token),
                 scopes,
             }),
         })
@@ -101,7 +101,7 @@ impl Tailscale {
         let mut url = session.url(["tailnet", session.tailnet.as_str(), "devices"]);
         // The default fields lack the posture identity.
         url.set_query(Some("fields=all"));
-        let attempt = |token: Token| session.list(token, url.clone());
+        let attempt = |token: AccessToken| session.list(token, url.clone());
         let devices = session.authorized(DEVICE_LISTING, attempt).await;
         devices.map_err(|error| errors::no_tailnet(DEVICE_LISTING, error))
     }
@@ -147,10 +147,10 @@ impl Session {
     async fn authorized<T, A>(
         &self,
         operation: Operation,
-        attempt: impl Fn(Token) -> A,
+        attempt: impl Fn(AccessToken) -> A,
     ) -> Result<T, UpstreamError>
     where
-        A: Future<Output = Result<Answer<T>, UpstreamError>>,
+        A: Future<Output = Result<TokenOutcome<T>, UpstreamError>>,
     {
         let mint = || token::mint(&self.http, &self.base, &self.credentials, &self.budget);
         self.bearer
@@ -163,9 +163,9 @@ impl Session {
         &self,
         operation: Operation,
         request: impl Fn() -> RequestBuilder,
-        expects: fn(&Reply) -> bool,
-    ) -> Result<Reply, UpstreamError> {
-        let attempt = |token: Token| {
+        expects: fn(&Response) -> bool,
+    ) -> Result<Response, UpstreamError> {
+        let attempt = |token: AccessToken| {
             let request = token.authorize(request());
             async move {
                 let reply = self
@@ -173,7 +173,7 @@ impl Session {
                     .send(request, operation, REPLY_CAP, &self.budget)
                     .await?;
                 if reply.status.is_success() || expects(&reply) {
-                    Ok(Answer::Good(reply))
+                    Ok(TokenOutcome::Good(reply))
                 } else {
                     unsuccessful(operation, &reply)
                 }
@@ -182,24 +182,31 @@ impl Session {
         self.authorized(operation, attempt).await
     }
 
-    async fn list(&self, token: Token, url: Url) -> Result<Answer<Devices>, UpstreamError> {
+    async fn list(
+        &self,
+        token: AccessToken,
+        url: Url,
+    ) -> Result<TokenOutcome<Devices>, UpstreamError> {
         let request = token.authorize(self.http.request(Method::GET, url));
         let answer = self
             .http
             .stream::<wire::Listing>(request, DEVICE_LISTING, LISTING_CAP, &self.budget)
             .await?;
         match answer {
-            Streamed::List(kept) => Ok(Answer::Good(wire::devices(kept))),
+            Streamed::List(kept) => Ok(TokenOutcome::Good(wire::devices(kept))),
             Streamed::Other(reply) => unsuccessful(DEVICE_LISTING, &reply),
         }
     }
 }
 
 /// Sorts a refused token from all other refusals.
-fn unsuccessful<T>(operation: Operation, reply: &Reply) -> Result<Answer<T>, UpstreamError> {
+fn unsuccessful<T>(
+    operation: Operation,
+    reply: &Response,
+) -> Result<TokenOutcome<T>, UpstreamError> {
     let error = errors::classify(operation, reply);
     if reply.status == StatusCode::UNAUTHORIZED {
-        Ok(Answer::BadBearer(error))
+        Ok(TokenOutcome::BadBearer(error))
     } else {
         Err(error)
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Check, Subject};
-use crate::app::World;
+use super::{Check, CheckKind};
+use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::settings::{AttributeKey, Settings};
 use crate::store::{Integration, StoreError};
@@ -14,8 +14,8 @@ use crate::text::sanitize;
 use crate::upstream::error::UpstreamError;
 
 /// A tailnet as it is being checked.
-pub(super) struct Tailnet<'a> {
-    pub(super) world: &'a World,
+pub(super) struct AttributeCheck<'a> {
+    pub(super) world: &'a App,
     pub(super) settings: &'a Settings,
     pub(super) others: &'a [Integration],
     pub(super) tailscale: &'a Tailscale,
@@ -34,8 +34,8 @@ const OTHER_KEY: &str =
 
 /// Whether the credential may write the attribute, and a number fits. Writes nothing: the scope is known from the token
 /// or from reading, and the type from devices that have the attribute.
-pub(super) async fn writable(tailnet: &Tailnet<'_>) -> Result<Check, StoreError> {
-    let subject = Subject::Attribute;
+pub(super) async fn writable(tailnet: &AttributeCheck<'_>) -> Result<Check, StoreError> {
+    let subject = CheckKind::Attribute;
     let key = &tailnet.settings.attribute_key;
     let scopes = tailnet.tailscale.scopes();
     let may = |scopes: &BTreeSet<String>| WRITING.iter().any(|scope| scopes.contains(*scope));
@@ -76,7 +76,7 @@ pub(super) async fn writable(tailnet: &Tailnet<'_>) -> Result<Check, StoreError>
 }
 
 /// Devices that this integration has written before the others, then those that report an identity.
-async fn sample<'a>(tailnet: &Tailnet<'a>) -> Result<Vec<&'a Device>, StoreError> {
+async fn sample<'a>(tailnet: &AttributeCheck<'a>) -> Result<Vec<&'a Device>, StoreError> {
     let store = &tailnet.world.store;
     let written = store.some_nodes(&tailnet.settings.id, SAMPLE).await?;
     let devices = tailnet.devices;
@@ -117,7 +117,7 @@ fn fits(
 
 /// Whether another integration writes the same key in the same tailnet. Where the settings do not tell, its node
 /// records do: node ids are unique across tailnets.
-pub(super) async fn not_shared(tailnet: &Tailnet<'_>) -> Result<Check, StoreError> {
+pub(super) async fn not_shared(tailnet: &AttributeCheck<'_>) -> Result<Check, StoreError> {
     let settings = tailnet.settings;
     for other in tailnet.others {
         let Ok(of_other) = &other.settings else {
@@ -135,12 +135,12 @@ pub(super) async fn not_shared(tailnet: &Tailnet<'_>) -> Result<Check, StoreErro
                 "the integration {} writes {} in this tailnet, too",
                 other.id, settings.attribute_key
             );
-            return Ok(Check::failed(Subject::SameAttribute, found)
+            return Ok(Check::failed(CheckKind::SameAttribute, found)
                 .remedy("give one of them another attributeKey, or remove it"));
         }
     }
     Ok(Check::passed(
-        Subject::SameAttribute,
+        CheckKind::SameAttribute,
         "no other integration writes this attribute in this tailnet",
     ))
 }

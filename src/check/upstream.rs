@@ -1,8 +1,8 @@
 //! Checks the permissions of the credentials at Falcon and Tailscale.
 
-use super::attribute::{self, Tailnet};
-use super::{Check, Subject, secret};
-use crate::app::World;
+use super::attribute::{self, AttributeCheck};
+use super::{Check, CheckKind, secret};
+use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, Identity};
 use crate::domain::inventory::serial::Serial;
 use crate::falcon::Falcon;
@@ -10,13 +10,13 @@ use crate::settings::Settings;
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
-use crate::upstream::retry::Budget;
+use crate::upstream::retry::CallBudget;
 
 /// The Falcon side.
-pub(super) async fn falcon(world: &World, settings: &Settings, budget: &Budget) -> Vec<Check> {
+pub(super) async fn falcon(world: &App, settings: &Settings, budget: &CallBudget) -> Vec<Check> {
     let name = &settings.falcon_secret;
     let (check, credentials) = secret(
-        Subject::FalconSecret,
+        CheckKind::FalconSecret,
         name,
         world.secrets.falcon(name).await,
     );
@@ -25,22 +25,22 @@ pub(super) async fn falcon(world: &World, settings: &Settings, budget: &Budget) 
         Some(credentials) => world
             .falcon(settings, credentials, budget)
             .await
-            .map_err(|error| Check::from_error(Subject::FalconToken, &error)),
-        None => Err(not_tried(Subject::FalconToken)),
+            .map_err(|error| Check::from_error(CheckKind::FalconToken, &error)),
+        None => Err(not_tried(CheckKind::FalconToken)),
     };
     let falcon = match falcon {
         Ok(falcon) => falcon,
         Err(check) => {
             checks.push(check);
-            checks.extend([Subject::HostsScope, Subject::AssessmentsScope].map(not_tried));
+            checks.extend([CheckKind::HostsScope, CheckKind::AssessmentsScope].map(not_tried));
             return checks;
         }
     };
     checks.push(region(settings, &falcon));
     let (hosts, scores) = futures::future::join(falcon.probe_hosts(), falcon.probe_scores()).await;
-    checks.push(count(Subject::HostsScope, hosts, "hosts are visible"));
+    checks.push(count(CheckKind::HostsScope, hosts, "hosts are visible"));
     checks.push(count(
-        Subject::AssessmentsScope,
+        CheckKind::AssessmentsScope,
         scores,
         "assessments are there",
     ));
@@ -52,17 +52,17 @@ fn region(settings: &Settings, falcon: &Falcon) -> Check {
     let (named, found) = (&settings.cloud_id, falcon.cloud());
     if named == found {
         let text = format!("Falcon issued a token; the account lives in {found}");
-        Check::passed(Subject::FalconToken, text)
+        Check::passed(CheckKind::FalconToken, text)
     } else {
         let text =
             format!("Falcon issued a token, but the account lives in {found}, not in {named}");
-        Check::warning(Subject::FalconToken, text).remedy(format!(
+        Check::warning(CheckKind::FalconToken, text).remedy(format!(
             "set cloudId to {found}, which saves a redirect each time"
         ))
     }
 }
 
-fn count(subject: Subject, counted: Result<usize, UpstreamError>, what: &str) -> Check {
+fn count(subject: CheckKind, counted: Result<usize, UpstreamError>, what: &str) -> Check {
     match counted {
         Ok(0) => Check::warning(subject, format!("no {what}"))
             .remedy("see in the Falcon console whether this is the right account"),
@@ -73,14 +73,14 @@ fn count(subject: Subject, counted: Result<usize, UpstreamError>, what: &str) ->
 
 /// The Tailscale side.
 pub(super) async fn tailscale(
-    world: &World,
+    world: &App,
     settings: &Settings,
     others: &[Integration],
-    budget: &Budget,
+    budget: &CallBudget,
 ) -> Result<Vec<Check>, StoreError> {
     let name = &settings.tailscale_secret;
     let (check, credentials) = secret(
-        Subject::TailscaleSecret,
+        CheckKind::TailscaleSecret,
         name,
         world.secrets.tailscale(name).await,
     );
@@ -89,14 +89,14 @@ pub(super) async fn tailscale(
         Some(credentials) => world
             .tailscale(settings, credentials, budget)
             .await
-            .map_err(|error| Check::from_error(Subject::TailscaleToken, &error)),
-        None => Err(not_tried(Subject::TailscaleToken)),
+            .map_err(|error| Check::from_error(CheckKind::TailscaleToken, &error)),
+        None => Err(not_tried(CheckKind::TailscaleToken)),
     };
     let tailscale = match tailscale {
         Ok(tailscale) => tailscale,
         Err(check) => {
             checks.push(check);
-            checks.push(not_tried(Subject::DeviceListing));
+            checks.push(not_tried(CheckKind::DeviceListing));
             checks.extend(OF_DEVICES.map(not_tried));
             return Ok(checks);
         }
@@ -111,14 +111,14 @@ pub(super) async fn tailscale(
         Ok(devices) => devices,
         // With an API key, the first read is what tells whether it is good.
         Err(error) if error.is_refused() => {
-            checks.push(Check::from_error(Subject::TailscaleToken, &error));
-            checks.push(not_tried(Subject::DeviceListing));
+            checks.push(Check::from_error(CheckKind::TailscaleToken, &error));
+            checks.push(not_tried(CheckKind::DeviceListing));
             checks.extend(OF_DEVICES.map(not_tried));
             return Ok(checks);
         }
         Err(error) => {
             checks.push(token());
-            checks.push(Check::from_error(Subject::DeviceListing, &error));
+            checks.push(Check::from_error(CheckKind::DeviceListing, &error));
             checks.extend(OF_DEVICES.map(not_tried));
             return Ok(checks);
         }
@@ -126,7 +126,7 @@ pub(super) async fn tailscale(
     checks.push(token());
     checks.push(listing(&devices));
     checks.push(identity(&devices, collected));
-    let tailnet = Tailnet {
+    let tailnet = AttributeCheck {
         world,
         settings,
         others,
@@ -140,18 +140,21 @@ pub(super) async fn tailscale(
 }
 
 fn token() -> Check {
-    Check::passed(Subject::TailscaleToken, "Tailscale accepts the credential")
+    Check::passed(
+        CheckKind::TailscaleToken,
+        "Tailscale accepts the credential",
+    )
 }
 
 /// Returns the checks that need the device listing.
-const OF_DEVICES: [Subject; 4] = [
-    Subject::IdentityCollection,
-    Subject::Attribute,
-    Subject::NativeIntegration,
-    Subject::SameAttribute,
+const OF_DEVICES: [CheckKind; 4] = [
+    CheckKind::IdentityCollection,
+    CheckKind::Attribute,
+    CheckKind::NativeIntegration,
+    CheckKind::SameAttribute,
 ];
 
-fn not_tried(subject: Subject) -> Check {
+fn not_tried(subject: CheckKind) -> Check {
     let found = "not tried, since what it needs has failed";
     Check::skipped(subject, found)
 }
@@ -162,7 +165,7 @@ fn own(devices: &Devices) -> impl Iterator<Item = &Device> {
 
 fn listing(devices: &Devices) -> Check {
     let (all, own) = (devices.len(), own(devices).count());
-    let subject = Subject::DeviceListing;
+    let subject = CheckKind::DeviceListing;
     if own == 0 {
         return Check::warning(subject, "the tailnet has no devices of its own")
             .remedy("see whether the credential belongs to the right tailnet");
@@ -173,7 +176,7 @@ fn listing(devices: &Devices) -> Check {
 
 /// By the tailnet's own switch where the credential may read it, otherwise by what the devices report.
 fn identity(devices: &Devices, collected: Result<Option<bool>, UpstreamError>) -> Check {
-    let subject = Subject::IdentityCollection;
+    let subject = CheckKind::IdentityCollection;
     let all = own(devices).count();
     let with = own(devices)
         .filter(|device| match &device.identity {
@@ -200,7 +203,7 @@ fn identity(devices: &Devices, collected: Result<Option<bool>, UpstreamError>) -
 }
 
 fn native_beside(native: Result<bool, UpstreamError>) -> Check {
-    let subject = Subject::NativeIntegration;
+    let subject = CheckKind::NativeIntegration;
     match native {
         Ok(false) => Check::passed(
             subject,

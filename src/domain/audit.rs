@@ -16,7 +16,7 @@ use crate::settings::{AttributeKey, IntegrationId, Settings};
 /// Who changed what, when, and from what to what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub struct AuditRecord {
     /// The integration.
     pub integration_id: IntegrationId,
     /// Unique in the integration, and ordered by time.
@@ -28,7 +28,7 @@ pub struct Record {
     /// Who.
     pub actor: String,
     /// What was changed.
-    pub target: Target,
+    pub target: AuditTarget,
     /// `target.id`, where the table's index finds it.
     pub target_id: String,
     /// What was done, in the words of Tailscale's own audit log.
@@ -45,7 +45,7 @@ pub struct Record {
 
 /// What was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
+pub struct AuditTarget {
     /// Its kind.
     #[serde(rename = "type")]
     pub kind: TargetKind,
@@ -83,7 +83,7 @@ pub enum Action {
 
 /// What all records of one run or invocation share.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub struct AuditContext {
     /// The integration.
     pub integration: IntegrationId,
     /// The run or invocation.
@@ -94,9 +94,9 @@ pub struct Context {
     pub retention_days: u32,
 }
 
-impl Context {
+impl AuditContext {
     /// The record of a device's change that Tailscale accepted at `now`.
-    pub fn node(&self, change: &Change, now: Timestamp) -> Record {
+    pub fn node(&self, change: &Change, now: Timestamp) -> AuditRecord {
         let mut details = BTreeMap::from([("reason", json!(change.reason))]);
         if let Some(new) = &change.new {
             details.insert("aid", json!(new.aid));
@@ -109,7 +109,7 @@ impl Context {
             details.insert("serial", json!(old.serial));
         }
         self.record(
-            Target {
+            AuditTarget {
                 kind: TargetKind::Node,
                 id: change.node_id.to_string(),
                 name: change.name.to_string(),
@@ -131,7 +131,7 @@ impl Context {
     }
 
     /// The record of a new integration.
-    pub fn created(&self, settings: &Settings, now: Timestamp) -> Record {
+    pub fn created(&self, settings: &Settings, now: Timestamp) -> AuditRecord {
         self.integration(Action::CreateIntegration, now)
             .to(Some(settings.to_map().into()))
             .because(json!({ "configVersion": 1 }))
@@ -144,7 +144,7 @@ impl Context {
         new: &Settings,
         config_version: u64,
         now: Timestamp,
-    ) -> Record {
+    ) -> AuditRecord {
         self.integration(Action::UpdateIntegration, now)
             .from(Some(old.clone().into()))
             .to(Some(new.to_map().into()))
@@ -155,7 +155,12 @@ impl Context {
     }
 
     /// The record of a removal that is complete.
-    pub fn removed(&self, old: &Map<String, Value>, removal: &Removal, now: Timestamp) -> Record {
+    pub fn removed(
+        &self,
+        old: &Map<String, Value>,
+        removal: &Removal,
+        now: Timestamp,
+    ) -> AuditRecord {
         self.integration(Action::RemoveIntegration, now)
             .from(Some(old.clone().into()))
             .because(json!({
@@ -164,8 +169,8 @@ impl Context {
             }))
     }
 
-    fn integration(&self, action: Action, now: Timestamp) -> Record {
-        let target = Target {
+    fn integration(&self, action: Action, now: Timestamp) -> AuditRecord {
+        let target = AuditTarget {
             kind: TargetKind::Integration,
             id: self.integration.to_string(),
             name: self.integration.to_string(),
@@ -173,10 +178,10 @@ impl Context {
         self.record(target, action, now)
     }
 
-    fn record(&self, target: Target, action: Action, now: Timestamp) -> Record {
+    fn record(&self, target: AuditTarget, action: Action, now: Timestamp) -> AuditRecord {
         let retention = SignedDuration::from_hours(24 * i64::from(self.retention_days));
         let event_time = rfc3339(now);
-        Record {
+        AuditRecord {
             integration_id: self.integration.clone(),
             event_id: format!("{event_time}#{}#{}", target.id, self.run_id),
             event_time,
@@ -193,7 +198,7 @@ impl Context {
     }
 }
 
-impl Record {
+impl AuditRecord {
     fn from(mut self, old: Option<Value>) -> Self {
         self.old = old.unwrap_or_default();
         self

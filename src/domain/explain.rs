@@ -10,23 +10,25 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use crate::domain::audit::Record;
-use crate::domain::explain::explanation::{Candidate, Explanation, Place, ReportedSerial, Verdict};
+use crate::domain::audit::AuditRecord;
+use crate::domain::explain::explanation::{
+    ExplainedHost, Explanation, HostStatus, ReportedSerial, Verdict,
+};
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
-use crate::domain::inventory::host::{Account, Assessment};
+use crate::domain::inventory::host::{Assessment, FalconInventory};
 use crate::domain::inventory::serial::Serial;
-use crate::domain::matching::candidates::{Claim, Claims, Standing};
-use crate::domain::matching::{Joined, Outcome, serials};
+use crate::domain::matching::candidates::{Candidate, CandidateStatus, HostsBySerial};
+use crate::domain::matching::{MatchOutcome, Matches, serials};
 use crate::domain::plan::guard::Held;
-use crate::domain::plan::journal::Pending;
-use crate::domain::plan::{Doubts, Plan, Records};
+use crate::domain::plan::journal::Journal;
+use crate::domain::plan::{NodeRecords, Plan, Unconfirmed};
 use crate::domain::status::finding::FindingKind;
 use crate::settings::Settings;
 use crate::text::sanitize;
 
 pub use search::{find, recorded};
 
-use reasons::Asking;
+use reasons::Perspective;
 
 /// So many hosts are told of one device: clones by the hundred may share a serial.
 const HOSTS: usize = 20;
@@ -39,46 +41,46 @@ pub(crate) const TEXT_CHARS: usize = 255;
 
 /// One look at an integration: what there is, and what its next sync would make of it.
 #[derive(Debug)]
-pub struct Scene<'a> {
+pub struct ExplainContext<'a> {
     /// The settings that it was made by.
     pub settings: &'a Settings,
     /// What Falcon shows.
-    pub falcon: &'a Account,
+    pub falcon: &'a FalconInventory,
     /// What each host's claim to its serial is worth.
-    pub claims: Claims<'a>,
+    pub claims: HostsBySerial<'a>,
     /// The devices of the tailnet.
     pub devices: &'a Devices,
     /// What was written before.
-    pub records: &'a Records,
+    pub records: &'a NodeRecords,
     /// Since when a host must have been seen to count, if the integration says so.
     pub seen_since: Option<Timestamp>,
     /// One outcome for each device.
-    pub joined: &'a Joined,
+    pub joined: &'a Matches,
     /// What the next sync would do.
     pub plan: &'a Plan,
     /// Why its removals would wait, if they would.
     pub held: Option<&'a Held>,
     /// What would wait since it could not be looked up.
-    pub open: &'a Doubts,
+    pub open: &'a Unconfirmed,
     /// What earlier runs were about to write and have not recorded.
-    pub pending: &'a Pending,
+    pub pending: &'a Journal,
 }
 
-impl Scene<'_> {
+impl ExplainContext<'_> {
     /// Explains a device; nothing if it is not in the tailnet. `history` is told as it is.
-    pub fn explain(&self, node_id: &NodeId, history: Vec<Record>) -> Option<Explanation> {
+    pub fn explain(&self, node_id: &NodeId, history: Vec<AuditRecord>) -> Option<Explanation> {
         let device = self.devices.get(node_id)?;
         let outcome = self.joined.outcomes.get(node_id)?;
         let claims = self.claimants(device);
         let written = self.records.get(node_id);
         let had_score = written.is_some() || !history.is_empty();
         let score = match outcome {
-            Outcome::Scored(evidence) => Some(evidence.score),
+            MatchOutcome::Scored(evidence) => Some(evidence.score),
             _ => None,
         };
         let (next_action, next) = self.next(node_id, outcome);
         let (serials, serials_omitted) = told_serials(device);
-        let (hosts, hosts_omitted) = self.candidates(&claims, Asking::of(outcome));
+        let (hosts, hosts_omitted) = self.candidates(&claims, Perspective::of(outcome));
         Some(Explanation {
             node_id: node_id.clone(),
             name: fit(&device.name),
@@ -101,12 +103,12 @@ impl Scene<'_> {
     }
 
     /// The hosts with a serial that no device reports, and how many more there are.
-    pub fn hosts_with(&self, serial: &Serial) -> (Vec<Candidate>, usize) {
-        self.candidates(&self.claims.with(serial), Asking::Nobody)
+    pub fn hosts_with(&self, serial: &Serial) -> (Vec<ExplainedHost>, usize) {
+        self.candidates(&self.claims.with(serial), Perspective::Nobody)
     }
 
     /// The hosts that claim to be a device.
-    fn claimants(&self, device: &Device) -> Vec<Claim<'_>> {
+    fn claimants(&self, device: &Device) -> Vec<Candidate<'_>> {
         let Identity::Serials(texts) = &device.identity else {
             return Vec::new();
         };
@@ -117,7 +119,11 @@ impl Scene<'_> {
             .collect()
     }
 
-    fn candidates(&self, claims: &[Claim<'_>], asking: Asking<'_>) -> (Vec<Candidate>, usize) {
+    fn candidates(
+        &self,
+        claims: &[Candidate<'_>],
+        asking: Perspective<'_>,
+    ) -> (Vec<ExplainedHost>, usize) {
         let mut claims = claims.to_vec();
         claims.sort_by_key(|claim| {
             (
@@ -128,7 +134,7 @@ impl Scene<'_> {
             )
         });
         let told = claims.iter().take(HOSTS).filter_map(|claim| {
-            Some(Candidate {
+            Some(ExplainedHost {
                 aid: claim.host.aid.clone(),
                 hostname: claim.host.hostname.as_deref().map(fit),
                 serial: claim.host.serial.as_ref()?.to_string(),
@@ -167,22 +173,26 @@ fn told_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
     (told.collect(), texts.len().saturating_sub(SERIALS))
 }
 
-pub(crate) fn verdict(outcome: &Outcome) -> Verdict {
+pub(crate) fn verdict(outcome: &MatchOutcome) -> Verdict {
     match outcome {
-        Outcome::Scored(_) => Verdict::Scored,
-        Outcome::Unassessed { .. } => Verdict::Unassessed,
-        Outcome::Stale { .. } => Verdict::Stale,
-        Outcome::Unmatched { .. } => Verdict::Unmatched,
+        MatchOutcome::Scored(_) => Verdict::Scored,
+        MatchOutcome::Unassessed { .. } => Verdict::Unassessed,
+        MatchOutcome::Stale { .. } => Verdict::Stale,
+        MatchOutcome::Unmatched { .. } => Verdict::Unmatched,
         // An empty list says no more than none.
-        Outcome::NoSerial { refused } if refused.is_empty() => Verdict::NoIdentity,
-        Outcome::NoSerial { .. } => Verdict::NoSerial,
-        Outcome::NoIdentity { .. } => Verdict::NoIdentity,
-        Outcome::External => Verdict::External,
+        MatchOutcome::NoSerial { refused } if refused.is_empty() => Verdict::NoIdentity,
+        MatchOutcome::NoSerial { .. } => Verdict::NoSerial,
+        MatchOutcome::NoIdentity { .. } => Verdict::NoIdentity,
+        MatchOutcome::External => Verdict::External,
     }
 }
 
 /// The finding whose remedy is the device's.
-fn remedy(outcome: &Outcome, claims: &[Claim<'_>], had_score: bool) -> Option<FindingKind> {
+fn remedy(
+    outcome: &MatchOutcome,
+    claims: &[Candidate<'_>],
+    had_score: bool,
+) -> Option<FindingKind> {
     Some(match verdict(outcome) {
         Verdict::Scored | Verdict::External => return None,
         Verdict::NoIdentity | Verdict::NoSerial if had_score => FindingKind::LostIdentity,
@@ -192,7 +202,7 @@ fn remedy(outcome: &Outcome, claims: &[Claim<'_>], had_score: bool) -> Option<Fi
         Verdict::Stale => FindingKind::StaleHosts,
         Verdict::Unassessed => {
             let mut living = claims.iter().filter(|claim| claim.standing.is_alive());
-            if living.all(|claim| matches!(claim.standing, Standing::Invalid(_))) {
+            if living.all(|claim| matches!(claim.standing, CandidateStatus::Invalid(_))) {
                 FindingKind::InvalidScores
             } else {
                 FindingKind::Unassessed
@@ -201,13 +211,13 @@ fn remedy(outcome: &Outcome, claims: &[Claim<'_>], had_score: bool) -> Option<Fi
     })
 }
 
-fn place(standing: Standing<'_>) -> Place {
+fn place(standing: CandidateStatus<'_>) -> HostStatus {
     match standing {
-        Standing::Lowest(_) => Place::Lowest,
-        Standing::Behind(_) => Place::Behind,
-        Standing::Invalid(_) => Place::Invalid,
-        Standing::Unassessed => Place::Unassessed,
-        Standing::Stale => Place::Stale,
-        Standing::Superseded(_) => Place::Superseded,
+        CandidateStatus::Lowest(_) => HostStatus::Lowest,
+        CandidateStatus::Behind(_) => HostStatus::Behind,
+        CandidateStatus::Invalid(_) => HostStatus::Invalid,
+        CandidateStatus::Unassessed => HostStatus::Unassessed,
+        CandidateStatus::Stale => HostStatus::Stale,
+        CandidateStatus::Superseded(_) => HostStatus::Superseded,
     }
 }

@@ -25,7 +25,7 @@ const FULL_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
 /// How the requests of the ways are counted: values in a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Pages {
+pub struct PageSizes {
     /// Hosts in a page of the listing.
     pub hosts: usize,
     /// Scores in a page of the listing.
@@ -43,7 +43,7 @@ const BESIDE: usize = 200;
 /// The ways; stable names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Way {
+pub enum FetchStrategy {
     /// All hosts and scores are listed.
     Full,
     /// All hosts are listed, and scores asked for by the hosts that match.
@@ -55,9 +55,9 @@ pub enum Way {
 /// How a run fetched hosts and scores, and what it learned for the next one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Crawl {
+pub struct FetchState {
     /// Which way it took.
-    pub way: Way,
+    pub way: FetchStrategy,
     /// Why.
     pub why: String,
     /// Visible hosts of the account.
@@ -76,7 +76,7 @@ pub struct Crawl {
     pub beside: BTreeSet<Aid>,
 }
 
-impl Crawl {
+impl FetchState {
     /// Takes note of a listing of all hosts, in which these matched a device and had no part in what is written.
     #[must_use]
     pub fn with_listing(mut self, now: Timestamp, beside: BTreeSet<Aid>) -> Self {
@@ -88,7 +88,7 @@ impl Crawl {
     /// What the next run is to know, after this plan: a host that decided until now may be spelled in its own way, too.
     #[must_use]
     pub fn after(mut self, plan: &Plan) -> Self {
-        if self.way != Way::Full {
+        if self.way != FetchStrategy::Full {
             let replaced = |change: &Change| {
                 let old = &change.old.as_ref()?.aid;
                 let new = change.new.as_ref().map(|new| &new.aid);
@@ -112,7 +112,7 @@ impl Crawl {
 
 /// What the filtered way would ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Need {
+pub struct LookupDemand {
     /// Serials of devices, in all spellings.
     pub serials: usize,
     /// Sensors that matched before.
@@ -121,21 +121,21 @@ pub struct Need {
 
 /// A way, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct StrategyChoice {
     /// The way.
-    pub way: Way,
+    pub way: FetchStrategy,
     /// The reason, as half a sentence.
     pub why: String,
 }
 
 /// Chooses the way for an account of so many hosts. `before` is what the run before learned of the same account.
 pub fn choose(
-    before: Option<&Crawl>,
+    before: Option<&FetchState>,
     hosts: usize,
-    need: Need,
-    pages: Pages,
+    need: LookupDemand,
+    pages: PageSizes,
     now: Timestamp,
-) -> Choice {
+) -> StrategyChoice {
     let looked_up = need.serials.div_ceil(pages.scores_by_id);
     let full = requests_of_listings(before, hosts, pages);
     let filtered = 1
@@ -151,31 +151,35 @@ pub fn choose(
         "{full} requests list all {hosts} hosts and their scores, {filtered} ask by serial number"
     );
     let (way, why) = if filtered * WORTH_IT > full {
-        (Way::Full, costs)
+        (FetchStrategy::Full, costs)
     } else if due {
         let why = "all hosts are listed once a day, for serials that a filter does not find";
-        (Way::Hosts, why.to_owned())
+        (FetchStrategy::Hosts, why.to_owned())
     } else {
-        (Way::Filtered, costs)
+        (FetchStrategy::Filtered, costs)
     };
-    Choice { way, why }
+    StrategyChoice { way, why }
 }
 
 /// The choice for an account of so many hosts, where it is the same whatever the devices need: listing all.
-pub fn always_full(before: Option<&Crawl>, hosts: usize, pages: Pages) -> Option<Choice> {
+pub fn always_full(
+    before: Option<&FetchState>,
+    hosts: usize,
+    pages: PageSizes,
+) -> Option<StrategyChoice> {
     let full = requests_of_listings(before, hosts, pages);
-    (WORTH_IT > full).then(|| Choice {
-        way: Way::Full,
+    (WORTH_IT > full).then(|| StrategyChoice {
+        way: FetchStrategy::Full,
         why: format!("{full} requests list all {hosts} hosts and their scores"),
     })
 }
 
-fn requests_of_listings(before: Option<&Crawl>, hosts: usize, pages: Pages) -> usize {
+fn requests_of_listings(before: Option<&FetchState>, hosts: usize, pages: PageSizes) -> usize {
     let scores = before.and_then(|crawl| crawl.scores).unwrap_or(hosts);
     hosts.div_ceil(pages.hosts).max(1) + scores.div_ceil(pages.scores).max(1)
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for FetchStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "full",
@@ -189,7 +193,7 @@ impl fmt::Display for Way {
 mod tests {
     use super::*;
 
-    const PAGES: Pages = Pages {
+    const PAGES: PageSizes = PageSizes {
         hosts: 10_000,
         scores: 1_000,
         hosts_by_value: 250,
@@ -200,16 +204,16 @@ mod tests {
         Timestamp::from_second(hours * 3600).unwrap()
     }
 
-    fn need(devices: usize) -> Need {
-        Need {
+    fn need(devices: usize) -> LookupDemand {
+        LookupDemand {
             serials: devices,
             aids: devices,
         }
     }
 
-    fn before(last_full: Option<i64>) -> Crawl {
-        Crawl {
-            way: Way::Full,
+    fn before(last_full: Option<i64>) -> FetchState {
+        FetchState {
+            way: FetchStrategy::Full,
             why: String::new(),
             hosts: 100_000,
             scores: Some(90_000),
@@ -219,24 +223,33 @@ mod tests {
         }
     }
 
-    fn way(before: Option<&Crawl>, hosts: usize, devices: usize, hour: i64) -> Way {
+    fn way(before: Option<&FetchState>, hosts: usize, devices: usize, hour: i64) -> FetchStrategy {
         choose(before, hosts, need(devices), PAGES, at(hour)).way
     }
 
     #[test]
     fn few_devices_of_a_large_account_are_asked_for_by_serial() {
         let before = before(Some(0));
-        assert_eq!(way(Some(&before), 100_000, 200, 1), Way::Filtered);
-        assert_eq!(way(Some(&before), 100_000, 20_000, 1), Way::Full);
-        assert_eq!(way(None, 1_000, 50, 1), Way::Full);
-        assert_eq!(way(None, 100_000, 200, 1), Way::Filtered);
+        assert_eq!(way(Some(&before), 100_000, 200, 1), FetchStrategy::Filtered);
+        assert_eq!(way(Some(&before), 100_000, 20_000, 1), FetchStrategy::Full);
+        assert_eq!(way(None, 1_000, 50, 1), FetchStrategy::Full);
+        assert_eq!(way(None, 100_000, 200, 1), FetchStrategy::Filtered);
     }
 
     #[test]
     fn all_hosts_are_listed_once_a_day() {
-        assert_eq!(way(Some(&before(Some(0))), 100_000, 200, 23), Way::Filtered);
-        assert_eq!(way(Some(&before(Some(0))), 100_000, 200, 24), Way::Hosts);
-        assert_eq!(way(Some(&before(None)), 100_000, 200, 1), Way::Hosts);
+        assert_eq!(
+            way(Some(&before(Some(0))), 100_000, 200, 23),
+            FetchStrategy::Filtered
+        );
+        assert_eq!(
+            way(Some(&before(Some(0))), 100_000, 200, 24),
+            FetchStrategy::Hosts
+        );
+        assert_eq!(
+            way(Some(&before(None)), 100_000, 200, 1),
+            FetchStrategy::Hosts
+        );
     }
 
     #[test]
@@ -250,15 +263,15 @@ mod tests {
         assert_eq!((few.last_full, few.beside.len()), (Some(at(1)), 200));
         let many = before(Some(0)).with_listing(at(1), aids(201));
         assert_eq!(many.beside, BTreeSet::new());
-        assert_eq!(way(Some(&many), 100_000, 200, 2), Way::Hosts);
+        assert_eq!(way(Some(&many), 100_000, 200, 2), FetchStrategy::Hosts);
     }
 
     #[test]
     fn a_small_account_is_listed_whatever_is_needed() {
         for hosts in (0..12_000).step_by(500) {
             let always = always_full(None, hosts, PAGES);
-            let fewest = choose(None, hosts, Need::default(), PAGES, at(1)).way;
-            assert_eq!(always.is_some(), fewest == Way::Full, "{hosts}");
+            let fewest = choose(None, hosts, LookupDemand::default(), PAGES, at(1)).way;
+            assert_eq!(always.is_some(), fewest == FetchStrategy::Full, "{hosts}");
         }
     }
 

@@ -10,14 +10,14 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
-use crate::domain::inventory::host::{Account, Aid, Assessment, Host, Score};
+use crate::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use crate::domain::inventory::serial::{NoSerial, Serial};
-use crate::domain::matching::candidates::{Claim, Claimants, Claims, Standing};
+use crate::domain::matching::candidates::{Candidate, CandidateStatus, Candidates, HostsBySerial};
 use crate::domain::status::finding::{Finding, FindingKind};
 
 /// What is known of one device's score.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum MatchOutcome {
     /// It has one.
     Scored(Evidence),
     /// There are hosts for it, none with an assessment.
@@ -65,7 +65,7 @@ pub struct Evidence {
     pub unassessed: BTreeSet<Aid>,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for MatchOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scored(evidence) => {
@@ -86,18 +86,18 @@ impl fmt::Display for Outcome {
 
 /// The outcome for every node of an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
+pub struct Matches {
     /// One for each device of the listing.
-    pub outcomes: BTreeMap<NodeId, Outcome>,
+    pub outcomes: BTreeMap<NodeId, MatchOutcome>,
     /// The counts, named as in Tailscale's own integration.
-    pub counts: Counts,
+    pub counts: MatchCounts,
     /// What a person should know about.
     pub findings: Vec<Finding>,
 }
 
 /// How many of what, as Tailscale's own integration counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct MatchCounts {
     /// All visible hosts of the Falcon account.
     pub provider_hosts: usize,
     /// Own nodes with a usable serial.
@@ -108,31 +108,31 @@ pub struct Counts {
 
 /// Joins hosts and devices by serial number. `seen_since` is the age limit of hosts, if there is one; a host that was
 /// never seen at a known time does not meet it.
-pub fn join(falcon: &Account, devices: &Devices, seen_since: Option<Timestamp>) -> Joined {
-    let claims = Claims::of(falcon, seen_since);
+pub fn join(falcon: &FalconInventory, devices: &Devices, seen_since: Option<Timestamp>) -> Matches {
+    let claims = HostsBySerial::of(falcon, seen_since);
     let mut refused = Vec::new();
     let outcome = |(id, device): (&NodeId, &Device)| {
         let (outcome, odd) = outcome(device, &claims);
         refused.extend(odd.map(|(text, why)| format!("{}: {text:?} is {why}", device.name)));
         (id.clone(), outcome)
     };
-    let outcomes: BTreeMap<NodeId, Outcome> = devices.iter().map(outcome).collect();
-    let counts = Counts {
+    let outcomes: BTreeMap<NodeId, MatchOutcome> = devices.iter().map(outcome).collect();
+    let counts = MatchCounts {
         provider_hosts: falcon.visible,
         possible_matched: count(&outcomes, |o| {
-            o.has_host() || matches!(o, Outcome::Unmatched { .. })
+            o.has_host() || matches!(o, MatchOutcome::Unmatched { .. })
         }),
-        matched: count(&outcomes, Outcome::has_host),
+        matched: count(&outcomes, MatchOutcome::has_host),
     };
     let findings = findings(falcon, devices, &outcomes, refused, &claims);
-    Joined {
+    Matches {
         outcomes,
         counts,
         findings,
     }
 }
 
-impl Outcome {
+impl MatchOutcome {
     /// Whether Falcon knows the device at all.
     pub fn has_host(&self) -> bool {
         matches!(
@@ -142,7 +142,10 @@ impl Outcome {
     }
 }
 
-fn count(outcomes: &BTreeMap<NodeId, Outcome>, which: impl Fn(&Outcome) -> bool) -> usize {
+fn count(
+    outcomes: &BTreeMap<NodeId, MatchOutcome>,
+    which: impl Fn(&MatchOutcome) -> bool,
+) -> usize {
     outcomes.values().filter(|outcome| which(outcome)).count()
 }
 
@@ -198,38 +201,43 @@ pub fn serials(texts: &[SmolStr]) -> (Serials, Vec<(SmolStr, NoSerial)>) {
 }
 
 /// What is known of a device's score, and the first text it reports that is no serial.
-fn outcome(device: &Device, claims: &Claims<'_>) -> (Outcome, Option<(SmolStr, NoSerial)>) {
+fn outcome(
+    device: &Device,
+    claims: &HostsBySerial<'_>,
+) -> (MatchOutcome, Option<(SmolStr, NoSerial)>) {
     if device.is_external {
-        return (Outcome::External, None);
+        return (MatchOutcome::External, None);
     }
     let texts = match &device.identity {
-        Identity::Missing => return (Outcome::NoIdentity { disabled: false }, None),
-        Identity::Disabled => return (Outcome::NoIdentity { disabled: true }, None),
+        Identity::Missing => return (MatchOutcome::NoIdentity { disabled: false }, None),
+        Identity::Disabled => return (MatchOutcome::NoIdentity { disabled: true }, None),
         Identity::Serials(texts) => texts,
     };
     let (serials, refused) = serials(texts);
     let odd = refused.first().cloned();
     if serials.is_empty() {
-        return (Outcome::NoSerial { refused }, odd);
+        return (MatchOutcome::NoSerial { refused }, odd);
     }
     (of_serials(serials, claims), odd)
 }
 
-fn of_serials(serials: Serials, claims: &Claims<'_>) -> Outcome {
-    let claims: Claimants<'_> = serials
+fn of_serials(serials: Serials, claims: &HostsBySerial<'_>) -> MatchOutcome {
+    let claims: Candidates<'_> = serials
         .iter()
         .flat_map(|serial| claims.with(serial))
         .collect();
-    let unassessed = aids(&claims, Standing::lacks_score);
+    let unassessed = aids(&claims, CandidateStatus::lacks_score);
     let lowest = claims
         .iter()
         .filter_map(|claim| match claim.standing {
-            Standing::Lowest(score) => Some((score, claim.host, claim.host.serial.as_ref()?)),
+            CandidateStatus::Lowest(score) => {
+                Some((score, claim.host, claim.host.serial.as_ref()?))
+            }
             _ => None,
         })
         .min_by_key(|(score, host, _)| (*score, &host.aid));
     if let Some((score, host, serial)) = lowest {
-        return Outcome::Scored(Evidence {
+        return MatchOutcome::Scored(Evidence {
             score,
             aid: host.aid.clone(),
             serial: serial.clone(),
@@ -238,27 +246,30 @@ fn of_serials(serials: Serials, claims: &Claims<'_>) -> Outcome {
         });
     }
     if claims.is_empty() {
-        return Outcome::Unmatched { serials };
+        return MatchOutcome::Unmatched { serials };
     }
     if unassessed.is_empty() {
-        return Outcome::Stale {
-            aids: aids(&claims, |standing| standing == Standing::Stale),
+        return MatchOutcome::Stale {
+            aids: aids(&claims, |standing| standing == CandidateStatus::Stale),
         };
     }
-    Outcome::Unassessed { aids: unassessed }
+    MatchOutcome::Unassessed { aids: unassessed }
 }
 
-fn aids<'a>(claims: &[Claim<'a>], which: impl Fn(Standing<'a>) -> bool) -> BTreeSet<Aid> {
+fn aids<'a>(
+    claims: &[Candidate<'a>],
+    which: impl Fn(CandidateStatus<'a>) -> bool,
+) -> BTreeSet<Aid> {
     let hosts = claims.iter().filter(|claim| which(claim.standing));
     hosts.map(|claim| claim.host.aid.clone()).collect()
 }
 
 fn findings(
-    falcon: &Account,
+    falcon: &FalconInventory,
     devices: &Devices,
-    outcomes: &BTreeMap<NodeId, Outcome>,
+    outcomes: &BTreeMap<NodeId, MatchOutcome>,
     refused: Vec<String>,
-    claims: &Claims<'_>,
+    claims: &HostsBySerial<'_>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (kind, which) in DEVICE_FINDINGS {
@@ -294,23 +305,23 @@ fn findings(
 }
 
 /// Whether an outcome belongs to a finding.
-type Belongs = fn(&Outcome) -> bool;
+type Belongs = fn(&MatchOutcome) -> bool;
 
 /// The findings that are one outcome of a device each.
 const DEVICE_FINDINGS: [(FindingKind, Belongs); 4] = [
     (FindingKind::NoIdentity, |o| match o {
-        Outcome::NoIdentity { .. } => true,
+        MatchOutcome::NoIdentity { .. } => true,
         // An empty list says no more than none.
-        Outcome::NoSerial { refused } => refused.is_empty(),
+        MatchOutcome::NoSerial { refused } => refused.is_empty(),
         _ => false,
     }),
     (FindingKind::Unmatched, |o| {
-        matches!(o, Outcome::Unmatched { .. })
+        matches!(o, MatchOutcome::Unmatched { .. })
     }),
     (FindingKind::Unassessed, |o| {
-        matches!(o, Outcome::Unassessed { .. })
+        matches!(o, MatchOutcome::Unassessed { .. })
     }),
     (FindingKind::StaleHosts, |o| {
-        matches!(o, Outcome::Stale { .. })
+        matches!(o, MatchOutcome::Stale { .. })
     }),
 ];

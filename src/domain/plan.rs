@@ -13,13 +13,13 @@ use smol_str::SmolStr;
 
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::matching::{Evidence, Joined, Outcome};
+use crate::domain::matching::{Evidence, MatchOutcome, Matches};
 use crate::settings::{AttributeKey, OnMissing};
 
 /// What this integration last wrote to a device: the decisive part of its node record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Written {
+pub struct NodeRecord {
     /// The attribute's key.
     #[serde(rename = "attributeKey")]
     pub key: AttributeKey,
@@ -39,7 +39,7 @@ pub struct Written {
 }
 
 /// The records of an integration by node.
-pub type Records = BTreeMap<NodeId, Written>;
+pub type NodeRecords = BTreeMap<NodeId, NodeRecord>;
 
 /// One device's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,16 +51,16 @@ pub struct Change {
     /// Its own host name.
     pub hostname: SmolStr,
     /// What is written now.
-    pub old: Option<Written>,
+    pub old: Option<NodeRecord>,
     /// What shall be written; none takes the attribute away.
-    pub new: Option<Target>,
+    pub new: Option<DesiredAttribute>,
     /// Why, as a sentence about the device.
     pub reason: String,
 }
 
 /// An attribute to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct DesiredAttribute {
     /// Its key.
     pub key: AttributeKey,
     /// Its value.
@@ -107,7 +107,7 @@ impl Plan {
 
     /// The plan without the changes that rest on something unconfirmed.
     #[must_use]
-    pub fn without(mut self, doubts: &Doubts) -> Self {
+    pub fn without(mut self, doubts: &Unconfirmed) -> Self {
         self.changes
             .retain(|change| !doubts.changes.contains(&change.node_id));
         self.departed.retain(|node| !doubts.departed.contains(node));
@@ -131,9 +131,9 @@ impl Plan {
 
 /// Compares what each device deserves with what is written.
 pub fn plan(
-    joined: &Joined,
+    joined: &Matches,
     devices: &Devices,
-    records: &Records,
+    records: &NodeRecords,
     key: &AttributeKey,
     on_missing: OnMissing,
 ) -> Plan {
@@ -146,21 +146,21 @@ pub fn plan(
         let old = written.next_if(|(written, _)| *written == node_id);
         let old = old.map(|(_, old)| old);
         let score = match (outcome, old) {
-            (Outcome::Scored(evidence), _) => Some(evidence.score),
+            (MatchOutcome::Scored(evidence), _) => Some(evidence.score),
             (_, None) => continue,
             (_, Some(old)) if on_missing == OnMissing::Keep => Some(old.score),
             (_, Some(_)) => None,
         };
         if old.is_some_and(|old| old.key == *key && Some(old.score) == score) {
             plan.unchanged += 1;
-            if !matches!(outcome, Outcome::Scored(_)) {
+            if !matches!(outcome, MatchOutcome::Scored(_)) {
                 plan.kept.push(node_id.clone());
             }
             continue;
         }
         let new = match (outcome, old) {
-            (Outcome::Scored(evidence), _) => Some(Target::deserved(key, evidence)),
-            (_, Some(old)) if score.is_some() => Some(Target::kept(key, old)),
+            (MatchOutcome::Scored(evidence), _) => Some(DesiredAttribute::deserved(key, evidence)),
+            (_, Some(old)) if score.is_some() => Some(DesiredAttribute::kept(key, old)),
             _ => None,
         };
         let device = devices.get(node_id);
@@ -179,7 +179,7 @@ pub fn plan(
     plan
 }
 
-impl Target {
+impl DesiredAttribute {
     fn deserved(key: &AttributeKey, evidence: &Evidence) -> Self {
         Self {
             key: key.clone(),
@@ -190,7 +190,7 @@ impl Target {
         }
     }
 
-    fn kept(key: &AttributeKey, old: &Written) -> Self {
+    fn kept(key: &AttributeKey, old: &NodeRecord) -> Self {
         Self {
             key: key.clone(),
             score: old.score,
@@ -204,7 +204,7 @@ impl Target {
 /// What must be looked up directly before the plan is believed: hosts and scores move while they are paged through, so
 /// one that a crawl lacks may still be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Doubts {
+pub struct Unconfirmed {
     /// The nodes whose change rests on something that was not seen.
     pub changes: BTreeSet<NodeId>,
     /// Serials of devices that would lose their attribute for want of a host, as reported and in normal form.
@@ -217,7 +217,7 @@ pub struct Doubts {
     pub departed: BTreeSet<NodeId>,
 }
 
-impl Doubts {
+impl Unconfirmed {
     /// Whether all was seen.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.departed.is_empty()
@@ -236,14 +236,14 @@ impl Doubts {
 }
 
 /// What is doubtful in a plan. Asked a second time, with the hosts that were found, it names the scores to look up.
-pub fn doubts(plan: &Plan, joined: &Joined, devices: &Devices) -> Doubts {
-    let mut doubts = Doubts {
+pub fn doubts(plan: &Plan, joined: &Matches, devices: &Devices) -> Unconfirmed {
+    let mut doubts = Unconfirmed {
         departed: plan.departed.iter().cloned().collect(),
-        ..Doubts::default()
+        ..Unconfirmed::default()
     };
     for change in &plan.changes {
         match joined.outcomes.get(&change.node_id) {
-            Some(Outcome::Unmatched { serials }) => {
+            Some(MatchOutcome::Unmatched { serials }) => {
                 doubts
                     .serials
                     .extend(serials.iter().map(ToString::to_string));
@@ -261,11 +261,11 @@ pub fn doubts(plan: &Plan, joined: &Joined, devices: &Devices) -> Doubts {
                 }
                 doubts.changes.insert(change.node_id.clone());
             }
-            Some(Outcome::Unassessed { aids }) => {
+            Some(MatchOutcome::Unassessed { aids }) => {
                 doubts.scores.extend(aids.iter().cloned());
                 doubts.changes.insert(change.node_id.clone());
             }
-            Some(Outcome::Scored(evidence)) => {
+            Some(MatchOutcome::Scored(evidence)) => {
                 // Another host decides than before: if that one is only missing from the listing, its lower score counts.
                 let former = change.old.as_ref().map(|old| &old.aid);
                 let replaced = former.filter(|aid| **aid != evidence.aid);
@@ -278,10 +278,10 @@ pub fn doubts(plan: &Plan, joined: &Joined, devices: &Devices) -> Doubts {
                     .extend(evidence.unassessed.iter().chain(replaced).cloned());
             }
             Some(
-                Outcome::Stale { .. }
-                | Outcome::NoSerial { .. }
-                | Outcome::NoIdentity { .. }
-                | Outcome::External,
+                MatchOutcome::Stale { .. }
+                | MatchOutcome::NoSerial { .. }
+                | MatchOutcome::NoIdentity { .. }
+                | MatchOutcome::External,
             )
             | None => {}
         }

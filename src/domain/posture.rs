@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::settings::AttributeKey;
 
-pub use condition::{Comparison, Condition, NoCondition, Test, Value, os_value};
+pub use condition::{Comparison, Condition, ConditionError, Predicate, Value, os_value};
 
 /// A posture of the policy file that is about our attribute, or a threshold that somebody thinks of.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,14 +27,14 @@ pub struct Posture {
     /// Those that cannot be judged from here.
     pub not_judged: Vec<String>,
     /// What is wrong with a condition on our attribute.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConditionProblem>,
     /// Where it is used.
     pub used_in: Vec<String>,
 }
 
 /// A condition that does not do what it seems to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct ConditionProblem {
     /// The condition.
     pub condition: String,
     /// What is wrong with it.
@@ -49,7 +49,7 @@ impl Posture {
             name: None,
             judged: vec![Condition {
                 key: key.to_string(),
-                test: Test::Compares(Comparison::AtLeast, Value::Number(min_score.into())),
+                test: Predicate::Compares(Comparison::AtLeast, Value::Number(min_score.into())),
             }],
             written: vec![written],
             not_judged: Vec::new(),
@@ -77,7 +77,7 @@ impl Posture {
         for text in written {
             let mentions = mentions(text, key);
             is_ours |= mentions;
-            let problem = |problem: &dyn fmt::Display| Problem {
+            let problem = |problem: &dyn fmt::Display| ConditionProblem {
                 condition: text.clone(),
                 problem: problem.to_string(),
             };

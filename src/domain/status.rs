@@ -12,12 +12,12 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::fetch::Crawl;
-use crate::domain::inventory::histogram::Distribution;
+use crate::domain::fetch::FetchState;
+use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::status::error_kind::ErrorKind;
 use crate::domain::status::finding::{Finding, FindingKind};
-use crate::domain::status::lost_identity::Lost;
-use history::Stretch;
+use crate::domain::status::lost_identity::LostIdentity;
+use history::RunStreak;
 pub use outcome::RunOutcome;
 use outcome::SyncState;
 
@@ -64,37 +64,37 @@ pub struct Status {
     pub findings: Vec<Finding>,
     /// Devices that had a score and do not report any more which machine they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lost_identity: Vec<Lost>,
+    pub lost_identity: Vec<LostIdentity>,
     /// The scores of the devices, when they were last counted.
     #[serde(default)]
-    pub score_counts: Distribution,
+    pub score_counts: ScoreHistogram,
     /// The latest attempt that changed an attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_change: Option<LastChange>,
     /// How hosts and scores were fetched, when they last were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crawl: Option<Crawl>,
+    pub crawl: Option<FetchState>,
     /// The state that was last told on the event bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<SyncState>,
     /// Whether Tailscale's own Falcon integration runs beside, as far as it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub native_integration: Option<Native>,
+    pub native_integration: Option<NativeIntegration>,
     /// The latest attempts, this one first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<Stretch>,
+    pub history: Vec<RunStreak>,
 }
 
 /// Whether Tailscale's own Falcon integration runs in the same tailnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Native {
+pub struct NativeIntegration {
     /// When that was asked.
     pub asked: Timestamp,
     /// Whether there is one.
     pub present: bool,
 }
 
-impl Native {
+impl NativeIntegration {
     /// How long an answer is taken to be true.
     const FRESH: SignedDuration = SignedDuration::from_hours(1);
 
@@ -131,14 +131,14 @@ pub struct LastChange {
 
 /// What went wrong and what to do: two halves of what a colleague would say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Problem {
     /// What, on which side: half a sentence.
     pub what: String,
     /// What to do: likewise.
     pub remedy: String,
 }
 
-impl Trouble {
+impl Problem {
     /// All of it, with since when it has been so, and for how many runs.
     pub fn since(&self, since: Timestamp, runs: u32) -> String {
         let row = if runs > 1 {
@@ -151,7 +151,7 @@ impl Trouble {
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", sentence(&self.what), sentence(&self.remedy))
     }
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn trouble_is_told_with_what_since_when_and_what_to_do() {
-        let trouble = Trouble {
+        let trouble = Problem {
             what: "Falcon is not reachable: no route.".to_owned(),
             remedy: "the next run tries again".to_owned(),
         };

@@ -5,10 +5,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
 use crate::json::decode;
-use crate::json::lenient::{Object, Place, Scalar};
+use crate::json::lenient::{LenientObject, ListOrOther, LooseValue};
 use crate::settings::CloudId;
 use crate::text::redact;
-use crate::upstream::client::Reply;
+use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
@@ -47,8 +47,8 @@ pub(super) struct FalconApiError {
     pub(super) message: String,
 }
 
-impl From<Object<WireError>> for FalconApiError {
-    fn from(Object(wire): Object<WireError>) -> Self {
+impl From<LenientObject<WireError>> for FalconApiError {
+    fn from(LenientObject(wire): LenientObject<WireError>) -> Self {
         let WireError { code, message } = wire.unwrap_or_default();
         let code = code.number().and_then(Number::as_u64);
         Self {
@@ -61,8 +61,8 @@ impl From<Object<WireError>> for FalconApiError {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct WireError {
-    code: Scalar,
-    message: Scalar,
+    code: LooseValue,
+    message: LooseValue,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,11 +76,11 @@ pub(super) fn list<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<FalconApiError>, D::Error> {
     Ok(
-        match Place::<Object<WireError>, MAX_ERRORS>::deserialize(deserializer)? {
-            Place::Null => Vec::new(),
-            Place::Scalar => vec![FalconApiError::default()],
-            Place::One(error) => vec![error.into()],
-            Place::Many { first, more } => first
+        match ListOrOther::<LenientObject<WireError>, MAX_ERRORS>::deserialize(deserializer)? {
+            ListOrOther::Null => Vec::new(),
+            ListOrOther::LooseValue => vec![FalconApiError::default()],
+            ListOrOther::One(error) => vec![error.into()],
+            ListOrOther::Many { first, more } => first
                 .into_iter()
                 .map(FalconApiError::from)
                 .chain(more.then(FalconApiError::default))
@@ -101,13 +101,13 @@ pub(super) fn in_body(body: &[u8]) -> Vec<FalconApiError> {
 /// If the response does not decode.
 pub(super) fn in_success(
     operation: Operation,
-    reply: &Reply,
+    reply: &Response,
 ) -> Result<Vec<FalconApiError>, UpstreamError> {
     decode::<Reported>(operation, &reply.body).map(|reported| reported.errors)
 }
 
 /// Returns an error unless the response is a success.
-pub(super) fn check_status(operation: Operation, reply: &Reply) -> Result<(), UpstreamError> {
+pub(super) fn check_status(operation: Operation, reply: &Response) -> Result<(), UpstreamError> {
     if reply.status.is_success() {
         Ok(())
     } else {
@@ -116,7 +116,7 @@ pub(super) fn check_status(operation: Operation, reply: &Reply) -> Result<(), Up
 }
 
 /// Classifies an unsuccessful response to an API call.
-pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
+pub(super) fn classify(operation: Operation, reply: &Response) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
         300..=399 => wrong_cloud(operation, reply),
@@ -129,7 +129,7 @@ pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
 }
 
 /// Classifies an unsuccessful response to the token call. Its message is dropped, because it may echo the client id.
-pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamError {
+pub(super) fn classify_token(operation: Operation, reply: &Response) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
         400 => operation.refused(status, CLIENT_ID),
@@ -150,7 +150,7 @@ pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamErr
 }
 
 /// Returns the error if the token was rejected: 401, or a 429 from the rate limit of bad tokens.
-pub(super) fn token_rejected(operation: Operation, reply: &Reply) -> Option<UpstreamError> {
+pub(super) fn token_rejected(operation: Operation, reply: &Response) -> Option<UpstreamError> {
     let bad = reply.status == StatusCode::UNAUTHORIZED
         || (reply.status == StatusCode::TOO_MANY_REQUESTS
             && number(reply, "x-ratelimit-limit").is_some_and(|limit| limit <= BAD_BEARER_LIMIT));
@@ -158,13 +158,13 @@ pub(super) fn token_rejected(operation: Operation, reply: &Reply) -> Option<Upst
 }
 
 /// Returns the account's quota (limit, remaining). The token call (300) and bad tokens have rate limits of their own.
-pub(super) fn quota(reply: &Reply) -> Option<(u64, u64)> {
+pub(super) fn quota(reply: &Response) -> Option<(u64, u64)> {
     let limit = number(reply, "x-ratelimit-limit").filter(|limit| *limit > 300)?;
     Some((limit, number(reply, "x-ratelimit-remaining")?))
 }
 
 /// Older clouds answer a missing scope and an address off the allow-list with the same words.
-fn forbidden(operation: Operation, reply: &Reply) -> UpstreamError {
+fn forbidden(operation: Operation, reply: &Response) -> UpstreamError {
     if message(reply)
         .to_lowercase()
         .contains("authorization failed")
@@ -177,7 +177,7 @@ fn forbidden(operation: Operation, reply: &Reply) -> UpstreamError {
 
 /// Returns the error of a redirect, which is not followed. The wrong cloud answers every call with a 308 that names the
 /// right one (recorded).
-pub(super) fn wrong_cloud(operation: Operation, reply: &Reply) -> UpstreamError {
+pub(super) fn wrong_cloud(operation: Operation, reply: &Response) -> UpstreamError {
     let mut problem = "the account lives in another CrowdStrike cloud".to_owned();
     let region = reply
         .header("x-cs-region")
@@ -195,21 +195,21 @@ pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamEr
     operation.misconfigured(None, problem, CLOUD)
 }
 
-fn message(reply: &Reply) -> String {
+fn message(reply: &Response) -> String {
     in_body(&reply.body)
         .first()
         .map(|error| redact(&error.message, MESSAGE_CHARS))
         .unwrap_or_default()
 }
 
-fn number(reply: &Reply, header: &str) -> Option<u64> {
+fn number(reply: &Response, header: &str) -> Option<u64> {
     reply.header(header)?.trim().parse().ok()
 }
 
 /// Returns the error in a 2xx response, whose data is incomplete.
 pub(super) fn error_in_success(
     operation: Operation,
-    reply: &Reply,
+    reply: &Response,
     error: &FalconApiError,
 ) -> UpstreamError {
     let text = redact(&error.message, MESSAGE_CHARS);

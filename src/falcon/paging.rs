@@ -12,7 +12,7 @@ use crate::upstream::error::{Progress, UpstreamError};
 use crate::upstream::operation::Operation;
 
 /// A listed thing that belongs to a sensor.
-pub(super) trait Record {
+pub(super) trait ListedRecord {
     /// What is kept of it.
     type Value;
 
@@ -25,7 +25,7 @@ pub(super) trait Record {
 
 /// A page of a listing. A `null` in the list is a record without an id.
 #[derive(Debug)]
-pub(super) struct Page<R> {
+pub(super) struct ListingPage<R> {
     pub(super) records: Vec<Option<R>>,
     pub(super) total: usize,
     pub(super) next: Option<String>,
@@ -47,7 +47,7 @@ const PAGES: usize = 5_000;
 
 /// A crawl under way.
 #[derive(Debug)]
-pub(super) struct Crawl<R: Record> {
+pub(super) struct PageCollector<R: ListedRecord> {
     found: BTreeMap<Aid, R::Value>,
     pages: usize,
     /// Records, those that came twice and those without an id included.
@@ -56,7 +56,7 @@ pub(super) struct Crawl<R: Record> {
     total: Option<usize>,
 }
 
-impl<R: Record> Default for Crawl<R> {
+impl<R: ListedRecord> Default for PageCollector<R> {
     fn default() -> Self {
         Self {
             found: BTreeMap::new(),
@@ -68,9 +68,9 @@ impl<R: Record> Default for Crawl<R> {
     }
 }
 
-impl<R: Record> Crawl<R> {
+impl<R: ListedRecord> PageCollector<R> {
     /// Takes a page in.
-    pub(super) fn take(&mut self, page: Page<R>) -> Step {
+    pub(super) fn take(&mut self, page: ListingPage<R>) -> Step {
         if page.records.is_empty() {
             // Only the first page's total means anything when it is empty.
             self.total.get_or_insert(page.total);

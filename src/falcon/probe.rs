@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::falcon::paging::{Page, Record};
+use crate::falcon::paging::{ListedRecord, ListingPage};
 use crate::falcon::scores::{EVERY_SCORE, scores};
 use crate::falcon::wire::{self, HostRecord, ScoreRecord};
 use crate::falcon::{Falcon, HOST_LISTING, Listing, hosts};
@@ -35,12 +35,12 @@ impl Falcon {
         self.probe::<ScoreRecord>(&scores(EVERY_SCORE, ONE)).await
     }
 
-    async fn probe<R: Record + DeserializeOwned>(
+    async fn probe<R: ListedRecord + DeserializeOwned>(
         &self,
         listing: &Listing<'_>,
     ) -> Result<usize, UpstreamError> {
         let url = listing.url(&self.base, None);
-        let Page { records, total, .. }: Page<R> =
+        let ListingPage { records, total, .. }: ListingPage<R> =
             self.get(listing.operation, &url, wire::page).await?;
         // Below the page's own records it says nothing (a crawl does not believe it either), and an empty page is right
         // only where there is nothing.

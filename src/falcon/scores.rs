@@ -10,12 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::{try_join, try_join_all};
 
-use super::paging::{Page, Step};
+use super::paging::{ListingPage, Step};
 use super::wire::{self, ScoreRecord};
 use super::{Falcon, Listing, SCORE_LISTING, SCORES, SCORES_A_PAGE};
 use crate::domain::fetch::ranges::{Range, evenly};
-use crate::domain::inventory::host::{Aid, Assessment, Scores};
-use crate::falcon::paging::Record;
+use crate::domain::inventory::host::{Aid, Assessment, Assessments};
+use crate::falcon::paging::ListedRecord;
 use crate::upstream::error::UpstreamError;
 
 /// A filter is mandatory, and this one excludes nothing.
@@ -28,7 +28,7 @@ const PARTS: usize = 5;
 
 /// The first page of the score listing, which is all of it in most accounts: the lowest scores.
 #[derive(Debug)]
-pub struct FirstScores(Page<ScoreRecord>);
+pub struct FirstScores(ListingPage<ScoreRecord>);
 
 /// In which order a listing is walked; Falcon's own is the ascending one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Falcon {
     ///
     /// # Errors
     /// When one of the listings could not be read to its end; a part of it is never returned.
-    pub async fn scores(&self, ranges: &[Range]) -> Result<Scores, UpstreamError> {
+    pub async fn scores(&self, ranges: &[Range]) -> Result<Assessments, UpstreamError> {
         let walk = async |range: &Range| {
             let filter = filter(*range);
             self.crawl::<ScoreRecord>(&scores(&filter, SCORES_A_PAGE), None)
@@ -68,7 +68,7 @@ impl Falcon {
     ///
     /// # Errors
     /// See [`Falcon::scores`].
-    pub async fn scores_after(&self, first: FirstScores) -> Result<Scores, UpstreamError> {
+    pub async fn scores_after(&self, first: FirstScores) -> Result<Assessments, UpstreamError> {
         let FirstScores(first) = first;
         let parts = first.total.div_ceil(SCORES_A_PAGE) / PAGES_A_PART;
         let ranges = evenly(parts.clamp(1, PARTS));
@@ -86,8 +86,8 @@ impl Falcon {
     async fn both_ends(
         &self,
         range: Range,
-        first: Option<Page<ScoreRecord>>,
-    ) -> Result<Scores, UpstreamError> {
+        first: Option<ListingPage<ScoreRecord>>,
+    ) -> Result<Assessments, UpstreamError> {
         let filter = filter(range);
         // The first page of everything goes on as a listing of everything.
         let upwards = if first.is_some() {
@@ -100,7 +100,7 @@ impl Falcon {
             query: vec![("filter", &filter), ("sort", "score|desc")],
             ..scores(&filter, SCORES_A_PAGE)
         };
-        let walk = Both::default();
+        let walk = TwoEndedScan::default();
         let begun = first.map(|first| walk.take(Order::Ascending, first));
         try_join(
             self.one_end(&walk, Order::Ascending, &upwards, begun),
@@ -119,7 +119,7 @@ impl Falcon {
 
     async fn one_end(
         &self,
-        walk: &Both,
+        walk: &TwoEndedScan,
         order: Order,
         listing: &Listing<'_>,
         begun: Option<Step>,
@@ -149,10 +149,10 @@ impl Falcon {
 
 /// A listing that is walked from both ends.
 #[derive(Default)]
-struct Both(Mutex<State>);
+struct TwoEndedScan(Mutex<ScanState>);
 
 #[derive(Default)]
-struct State {
+struct ScanState {
     /// By which end a score was first seen tells whether it was seen again because it moved.
     found: BTreeMap<Aid, (Assessment, Order)>,
     total: Option<usize>,
@@ -164,8 +164,8 @@ struct State {
     away: usize,
 }
 
-impl Both {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl TwoEndedScan {
+    fn state(&self) -> MutexGuard<'_, ScanState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,12 +182,12 @@ impl Both {
         self.state().away -= 1;
     }
 
-    fn take(&self, order: Order, page: Page<ScoreRecord>) -> Step {
+    fn take(&self, order: Order, page: ListingPage<ScoreRecord>) -> Step {
         self.state().take(order, page)
     }
 
     /// The scores, if all are here.
-    fn finish(self) -> Option<Scores> {
+    fn finish(self) -> Option<Assessments> {
         let state = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         let scores = |(aid, (score, _))| (aid, score);
         state
@@ -196,8 +196,8 @@ impl Both {
     }
 }
 
-impl State {
-    fn take(&mut self, order: Order, page: Page<ScoreRecord>) -> Step {
+impl ScanState {
+    fn take(&mut self, order: Order, page: ListingPage<ScoreRecord>) -> Step {
         if page.records.is_empty() {
             // Only the first page's total means anything when it is empty.
             self.total.get_or_insert(page.total);
@@ -259,7 +259,7 @@ fn filter(range: Range) -> String {
 }
 
 /// The scores of all walks. One that moved from one range to another is in two of them, and the lower one counts.
-fn merged(walks: Vec<Scores>) -> Scores {
+fn merged(walks: Vec<Assessments>) -> Assessments {
     let mut all: Vec<(Aid, Assessment)> = walks.into_iter().flatten().collect();
     // Each walk's are in order, so there is little to sort.
     all.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -86,7 +86,7 @@ async fn sign_in_to(servers: &[(&str, &Server)]) -> Result<Falcon, UpstreamError
         .iter()
         .map(|(name, server)| (cloud(name), server.url.clone()))
         .collect();
-    let http = Http::new().unwrap();
+    let http = HttpClient::new().unwrap();
     Falcon::sign_in(http, &clouds, &cloud("us-1"), credentials(), budget()).await
 }
 

@@ -10,11 +10,11 @@ use crate::domain::status::error_kind::Service;
 use crate::falcon::errors;
 use crate::secrets::FalconCredentials;
 use crate::settings::CloudId;
-use crate::upstream::auth::Token;
-use crate::upstream::client::{Http, Reply, endpoint};
+use crate::upstream::auth::AccessToken;
+use crate::upstream::client::{HttpClient, Response, endpoint};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::{Budget, retry};
+use crate::upstream::retry::{CallBudget, retry};
 
 pub(super) const TOKEN: Operation = Operation {
     side: Service::Falcon,
@@ -29,17 +29,17 @@ const TOKEN_CAP: usize = 64 << 10;
 pub(super) struct SignedIn {
     pub(super) cloud: CloudId,
     pub(super) base: Url,
-    pub(super) token: Token,
+    pub(super) token: AccessToken,
 }
 
 /// Mints the first token. The wrong cloud answers with a 308 to the right one (recorded): it is followed once, and only
 /// to a cloud that the deployment knows, since the form that goes there holds the secret.
 pub(super) async fn sign_in(
-    http: &Http,
+    http: &HttpClient,
     clouds: &BTreeMap<CloudId, Url>,
     cloud: &CloudId,
     credentials: &FalconCredentials,
-    budget: &Budget,
+    budget: &CallBudget,
 ) -> Result<SignedIn, UpstreamError> {
     let base = clouds
         .get(cloud)
@@ -61,21 +61,21 @@ pub(super) async fn sign_in(
 
 /// Mints another token where the first one came from.
 pub(super) async fn mint(
-    http: &Http,
+    http: &HttpClient,
     base: &Url,
     credentials: &FalconCredentials,
-    budget: &Budget,
-) -> Result<Token, UpstreamError> {
+    budget: &CallBudget,
+) -> Result<AccessToken, UpstreamError> {
     read(&ask(http, base, credentials, budget).await?, budget)
 }
 
 /// Asks for a token; an answer is a token or a redirect.
 async fn ask(
-    http: &Http,
+    http: &HttpClient,
     base: &Url,
     credentials: &FalconCredentials,
-    budget: &Budget,
-) -> Result<Reply, UpstreamError> {
+    budget: &CallBudget,
+) -> Result<Response, UpstreamError> {
     let url = url(base);
     let member = credentials.member_cid.as_deref().map(member_cid);
     let mut form = vec![
@@ -96,9 +96,9 @@ async fn ask(
     .await
 }
 
-fn read(reply: &Reply, budget: &Budget) -> Result<Token, UpstreamError> {
+fn read(reply: &Response, budget: &CallBudget) -> Result<AccessToken, UpstreamError> {
     if reply.status.is_success() {
-        Token::from_reply(TOKEN, reply, budget.now())
+        AccessToken::from_reply(TOKEN, reply, budget.now())
     } else {
         Err(errors::classify_token(TOKEN, reply))
     }
@@ -111,7 +111,7 @@ fn url(base: &Url) -> Url {
 /// The known cloud whose token URL is exactly the one that the answer names.
 fn redirected<'a>(
     clouds: &'a BTreeMap<CloudId, Url>,
-    reply: &Reply,
+    reply: &Response,
 ) -> Option<(&'a CloudId, &'a Url)> {
     let location: Url = reply.headers.get(LOCATION)?.to_str().ok()?.parse().ok()?;
     clouds.iter().find(|(_, cloud)| url(cloud) == location)
@@ -147,7 +147,7 @@ mod tests {
         .map(|(id, url)| (id.to_owned().try_into().unwrap(), url.parse().unwrap()))
         .into();
         let to = |location: &'static str| {
-            let reply = Reply {
+            let reply = Response {
                 status: StatusCode::PERMANENT_REDIRECT,
                 headers: HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]),
                 received: Timestamp::UNIX_EPOCH,

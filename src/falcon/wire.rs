@@ -12,14 +12,14 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 use smol_str::SmolStr;
 
-use crate::domain::inventory::host::{Aid, Assessment, Host, Score, Scores};
+use crate::domain::inventory::host::{Aid, Assessment, Assessments, Host, Score};
 use crate::domain::inventory::serial::Serial;
 use crate::falcon::errors::{self, FalconApiError};
-use crate::falcon::paging::{Page, Record};
+use crate::falcon::paging::{ListedRecord, ListingPage};
 use crate::json::decode;
-use crate::json::lenient::{List, Object, OfText, Scalar, Text};
+use crate::json::lenient::{BoundedList, FromText, LenientObject, LenientText, LooseValue};
 use crate::text::{sanitize, sanitize_smol};
-use crate::upstream::client::Reply;
+use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
@@ -35,12 +35,12 @@ const CURSOR_BYTES: usize = 16 << 10;
 /// A cursor: any scalar. pipedream#21339 saw numbers where the specification has strings. One that does not fit in a URL
 /// is refused rather than sent.
 fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    match Scalar::deserialize(deserializer)? {
-        Scalar::Text(text) if text.len() > CURSOR_BYTES => {
+    match LooseValue::deserialize(deserializer)? {
+        LooseValue::LenientText(text) if text.len() > CURSOR_BYTES => {
             Err(D::Error::invalid_length(text.len(), &"a shorter cursor"))
         }
-        Scalar::Text(text) if !text.is_empty() => Ok(Some(text)),
-        Scalar::Number(number) => Ok(Some(number.to_string())),
+        LooseValue::LenientText(text) if !text.is_empty() => Ok(Some(text)),
+        LooseValue::Number(number) => Ok(Some(number.to_string())),
         _ => Ok(None),
     }
 }
@@ -60,17 +60,17 @@ struct Meta {
 }
 
 /// Reads a page of a listing.
-pub(super) fn page<R: Record + DeserializeOwned>(
+pub(super) fn page<R: ListedRecord + DeserializeOwned>(
     operation: Operation,
-    reply: &Reply,
-) -> Result<Page<R>, UpstreamError> {
+    reply: &Response,
+) -> Result<ListingPage<R>, UpstreamError> {
     #[derive(Deserialize)]
     #[serde(bound = "R: DeserializeOwned")]
     struct Envelope<R> {
         #[serde(default, deserialize_with = "errors::list")]
         errors: Vec<FalconApiError>,
         meta: Meta,
-        resources: Option<List<Option<R>, RECORDS>>,
+        resources: Option<BoundedList<Option<R>, RECORDS>>,
     }
     errors::check_status(operation, reply)?;
     let envelope = decode::<Envelope<R>>(operation, &reply.body);
@@ -84,14 +84,14 @@ pub(super) fn page<R: Record + DeserializeOwned>(
     }
     let envelope = envelope?;
     let Pagination { total, after, next } = envelope.meta.pagination;
-    Ok(Page {
+    Ok(ListingPage {
         records: envelope.resources.map_or_else(Vec::new, |list| list.0),
         total: usize::try_from(total).unwrap_or(usize::MAX),
         next: after.or(next),
     })
 }
 
-impl OfText for Aid {
+impl FromText for Aid {
     /// Both APIs use lower case, and the join must not depend on it.
     fn of_text(text: &str) -> Option<Self> {
         let aid = Self::from(text);
@@ -103,13 +103,13 @@ impl OfText for Aid {
     }
 }
 
-impl OfText for Serial {
+impl FromText for Serial {
     fn of_text(text: &str) -> Option<Self> {
         Self::parse(text).ok()
     }
 }
 
-impl OfText for Timestamp {
+impl FromText for Timestamp {
     fn of_text(text: &str) -> Option<Self> {
         text.parse().ok()
     }
@@ -119,7 +119,7 @@ impl OfText for Timestamp {
 #[derive(Debug)]
 struct Hostname(SmolStr);
 
-impl OfText for Hostname {
+impl FromText for Hostname {
     fn of_text(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| Self(sanitize_smol(text, HOSTNAME_CHARS)))
     }
@@ -129,16 +129,16 @@ impl OfText for Hostname {
 #[derive(Debug, Deserialize)]
 pub(super) struct HostRecord {
     #[serde(default)]
-    device_id: Text<Aid>,
+    device_id: LenientText<Aid>,
     #[serde(default)]
-    serial_number: Text<Serial>,
+    serial_number: LenientText<Serial>,
     #[serde(default)]
-    hostname: Text<Hostname>,
+    hostname: LenientText<Hostname>,
     #[serde(default)]
-    last_seen: Text<Timestamp>,
+    last_seen: LenientText<Timestamp>,
 }
 
-impl Record for HostRecord {
+impl ListedRecord for HostRecord {
     type Value = Host;
 
     fn entry(self) -> Option<(Aid, Host)> {
@@ -162,12 +162,12 @@ impl Record for HostRecord {
 #[derive(Debug, Deserialize)]
 pub(super) struct ScoreRecord {
     #[serde(default)]
-    aid: Text<Aid>,
+    aid: LenientText<Aid>,
     #[serde(default)]
-    score: Scalar,
+    score: LooseValue,
 }
 
-impl Record for ScoreRecord {
+impl ListedRecord for ScoreRecord {
     type Value = Assessment;
 
     fn entry(self) -> Option<(Aid, Assessment)> {
@@ -185,7 +185,7 @@ impl Record for ScoreRecord {
 
 /// A score is a whole number from 0 to 100 in any form that JSON has for it: Go and Python encoders write the same number
 /// as `71`, `71.0` or `7.1e1`.
-fn assess(value: &Scalar) -> Assessment {
+fn assess(value: &LooseValue) -> Assessment {
     let number = value.number().and_then(Number::as_f64);
     number.and_then(Score::from_f64).map_or_else(
         || Assessment::Invalid(sanitize(&value.to_string(), SCORE_CHARS)),
@@ -195,22 +195,25 @@ fn assess(value: &Scalar) -> Assessment {
 
 /// Reads the answer of the score look-up. Falcon left out the sensors without an assessment in two ways: until 2024
 /// with a 404 that holds the others' records (netskope's client still expects it), since then with a 200.
-pub(super) fn assessments(operation: Operation, reply: &Reply) -> Result<Scores, UpstreamError> {
+pub(super) fn assessments(
+    operation: Operation,
+    reply: &Response,
+) -> Result<Assessments, UpstreamError> {
     #[derive(Deserialize)]
     struct Envelope {
-        resources: Option<List<Option<Entity>, RECORDS>>,
+        resources: Option<BoundedList<Option<Entity>, RECORDS>>,
     }
     #[derive(Deserialize)]
     struct Entity {
         #[serde(default)]
-        aid: Text<Aid>,
+        aid: LenientText<Aid>,
         #[serde(default)]
-        assessment: Object<Rating>,
+        assessment: LenientObject<Rating>,
     }
     #[derive(Deserialize)]
     struct Rating {
         #[serde(default)]
-        overall: Scalar,
+        overall: LooseValue,
     }
     let not_found = reply.status == 404 && is_about_unknown_ids(&errors::in_body(&reply.body));
     if !not_found {
@@ -230,7 +233,7 @@ pub(super) fn assessments(operation: Operation, reply: &Reply) -> Result<Scores,
     for entity in entities.into_iter().flatten() {
         // psfalcon#179: a record without an assessment. It says the same as no record.
         let overall = entity.assessment.0.map(|rating| rating.overall);
-        let overall = overall.filter(|overall| *overall != Scalar::Null);
+        let overall = overall.filter(|overall| *overall != LooseValue::Null);
         if let (Some(aid), Some(overall)) = (entity.aid.0, overall) {
             scores.insert(aid, assess(&overall));
         }

@@ -5,19 +5,19 @@ use maud::Markup;
 use serde_json::Value;
 
 use super::HandlerError;
-use crate::app::{Invocation, World};
+use crate::app::{App, Invocation};
 use crate::check::{self, Check};
 use crate::clock::Deadline;
 use crate::command::widget::{WidgetAction, WidgetRequest, WidgetView};
-use crate::domain::audit::Record;
+use crate::domain::audit::AuditRecord;
 use crate::events::Event;
 use crate::explain;
-use crate::render::html::page::{self, Frame, note};
+use crate::render::html::page::{self, WidgetContext, note};
 use crate::render::html::{self, DESCRIPTION};
 use crate::settings::IntegrationId;
-use crate::status::{Overview, load_overviews};
-use crate::store::{Search, StoreError};
-use crate::upstream::retry::Budget;
+use crate::status::{IntegrationView, load_overviews};
+use crate::store::{AuditQuery, StoreError};
+use crate::upstream::retry::CallBudget;
 
 /// Maximum audit records in a view.
 const RECORDS: usize = 25;
@@ -31,11 +31,11 @@ const SEARCHES: usize = 8;
 /// # Errors
 /// If DynamoDB or EventBridge fails.
 pub(super) async fn answer(
-    world: &World,
+    world: &App,
     call: &WidgetRequest,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
-    let frame = Frame {
+    let frame = WidgetContext {
         context: call.context,
         now: world.clock.now(),
         endpoint: &invocation.function_arn,
@@ -61,9 +61,9 @@ pub(super) async fn answer(
 
 /// One call, and what it needs.
 struct Console<'a> {
-    world: &'a World,
+    world: &'a App,
     invocation: &'a Invocation,
-    frame: Frame<'a>,
+    frame: WidgetContext<'a>,
 }
 
 impl Console<'_> {
@@ -121,15 +121,18 @@ impl Console<'_> {
     }
 
     /// One integration, or all of them, by name.
-    async fn overviews(&self, only: Option<&IntegrationId>) -> Result<Vec<Overview>, StoreError> {
-        let World { store, config, .. } = self.world;
+    async fn overviews(
+        &self,
+        only: Option<&IntegrationId>,
+    ) -> Result<Vec<IntegrationView>, StoreError> {
+        let App { store, config, .. } = self.world;
         load_overviews(store, config, only, self.frame.now).await
     }
 
     /// Their newest changes. The trail is kept by integration, so each is searched.
-    async fn records(&self, overviews: &[Overview]) -> Result<Vec<Record>, StoreError> {
-        let search = |overview: &Overview| {
-            let search = Search {
+    async fn records(&self, overviews: &[IntegrationView]) -> Result<Vec<AuditRecord>, StoreError> {
+        let search = |overview: &IntegrationView| {
+            let search = AuditQuery {
                 integration: Some(overview.integration_id()?),
                 device: None,
                 since: None,
@@ -144,7 +147,8 @@ impl Console<'_> {
             .buffered(SEARCHES)
             .try_collect()
             .await?;
-        let mut records: Vec<Record> = pages.into_iter().flat_map(|page| page.records).collect();
+        let mut records: Vec<AuditRecord> =
+            pages.into_iter().flat_map(|page| page.records).collect();
         // An event's id begins with its time.
         records.sort_by(|a, b| b.event_id.cmp(&a.event_id));
         records.truncate(RECORDS);
@@ -153,7 +157,7 @@ impl Console<'_> {
 
     async fn explain(
         &self,
-        overviews: &[Overview],
+        overviews: &[IntegrationView],
         integration: Option<&IntegrationId>,
         device: &str,
     ) -> Result<Markup, HandlerError> {
@@ -201,7 +205,7 @@ impl Console<'_> {
         let others = world.store.integrations().await?.readable;
         let integration = world.store.integration(id).await?;
         let deadline = Deadline::new(world.clock.clone(), self.invocation.deadline);
-        let budget = Budget::new(world.retries, world.clock.clone(), deadline);
+        let budget = CallBudget::new(world.retries, world.clock.clone(), deadline);
         Ok(match &integration.settings {
             Ok(settings) => check::check(world, settings, &others, &budget).await?,
             Err(error) => vec![Check::settings(error)],

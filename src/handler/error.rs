@@ -3,7 +3,7 @@
 use lambda_runtime::Diagnostic;
 
 use crate::check::{Check, failures};
-use crate::command::BadPayload;
+use crate::command::InvalidPayload;
 use crate::events::EventError;
 use crate::settings::{IntegrationId, InvalidSettings};
 use crate::store::StoreError;
@@ -17,7 +17,7 @@ pub(super) const CONSOLE_ALIAS: &str = "console";
 pub enum HandlerError {
     /// The payload is not supported.
     #[error(transparent)]
-    Payload(#[from] BadPayload),
+    Payload(#[from] InvalidPayload),
     /// The settings cannot work in this deployment.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),

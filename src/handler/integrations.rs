@@ -3,28 +3,28 @@
 use serde_json::{Map, Value, json};
 
 use super::HandlerError;
-use crate::app::{Invocation, World};
-use crate::check::{self, Check, Outcome};
+use crate::app::{App, Invocation};
+use crate::check::{self, Check, CheckResult};
 use crate::clock::Deadline;
 use crate::domain::audit;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::events::Event;
 use crate::settings::{IntegrationId, InvalidSettings, Settings};
-use crate::store::{Integration, Rewrite, StoreError};
-use crate::sync::{self, Answer, SyncRequest};
+use crate::store::{Integration, SettingsUpdate, StoreError};
+use crate::sync::{self, SyncRequest, SyncResponse};
 use crate::text::error_chain;
-use crate::upstream::retry::Budget;
+use crate::upstream::retry::CallBudget;
 
 /// A person's request, and in whose name it is recorded.
-pub(super) struct Request<'a> {
-    world: &'a World,
+pub(super) struct IntegrationCommands<'a> {
+    world: &'a App,
     invocation: &'a Invocation,
     actor: String,
 }
 
-impl<'a> Request<'a> {
+impl<'a> IntegrationCommands<'a> {
     /// In the name that is given, else of the identity that invokes, where Lambda tells it.
-    pub(super) fn new(world: &'a World, invocation: &'a Invocation, actor: Option<String>) -> Self {
+    pub(super) fn new(world: &'a App, invocation: &'a Invocation, actor: Option<String>) -> Self {
         let actor = actor
             .filter(|actor| !actor.trim().is_empty())
             .or_else(|| invocation.caller.clone())
@@ -126,7 +126,7 @@ impl<'a> Request<'a> {
         let record = self
             .audit(id)
             .updated(&integration.stored, &settings, next, now);
-        let rewrite = Rewrite {
+        let rewrite = SettingsUpdate {
             integration: &integration,
             settings: &settings,
             actor: &self.actor,
@@ -164,9 +164,9 @@ impl<'a> Request<'a> {
             .await;
         let run = match run {
             // Another run has just finished the job.
-            Err(StoreError::NoIntegration { .. }) => Answer {
+            Err(StoreError::NoIntegration { .. }) => SyncResponse {
                 integration_removed: true,
-                ..Answer::skipped(&request, self.invocation, "removed by another run")
+                ..SyncResponse::skipped(&request, self.invocation, "removed by another run")
             },
             run => run?,
         };
@@ -223,18 +223,18 @@ impl<'a> Request<'a> {
         tracing::info!(
             integration = %id,
             run_id = self.invocation.id,
-            failed = checks.iter().filter(|check| check.result == Outcome::Failed).count(),
+            failed = checks.iter().filter(|check| check.result == CheckResult::Failed).count(),
             "checked {id}"
         );
         Ok(json!({ "integration": id, "ok": check::passes(&checks), "checks": checks }))
     }
 
-    fn budget(&self) -> Budget {
+    fn budget(&self) -> CallBudget {
         let deadline = Deadline::new(self.world.clock.clone(), self.invocation.deadline);
-        Budget::new(self.world.retries, self.world.clock.clone(), deadline)
+        CallBudget::new(self.world.retries, self.world.clock.clone(), deadline)
     }
 
-    fn audit(&self, id: &IntegrationId) -> audit::Context {
+    fn audit(&self, id: &IntegrationId) -> audit::AuditContext {
         self.world.audit(id, self.invocation, &self.actor)
     }
 

@@ -14,20 +14,20 @@ use smol_str::SmolStr;
 
 /// A value without parts, or the fact that it has some.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) enum Scalar {
+pub(crate) enum LooseValue {
     #[default]
     Null,
     Flag(bool),
     Number(Number),
-    Text(String),
-    List,
-    Object,
+    LenientText(String),
+    BoundedList,
+    LenientObject,
 }
 
-impl Scalar {
+impl LooseValue {
     pub(crate) fn text(self) -> Option<String> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::LenientText(text) => Some(text),
             _ => None,
         }
     }
@@ -41,20 +41,20 @@ impl Scalar {
 }
 
 /// As JSON, without the parts.
-impl fmt::Display for Scalar {
+impl fmt::Display for LooseValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("null"),
             Self::Flag(flag) => flag.fmt(f),
             Self::Number(number) => number.fmt(f),
-            Self::Text(text) => write!(f, "{text:?}"),
-            Self::List => f.write_str("[…]"),
-            Self::Object => f.write_str("{…}"),
+            Self::LenientText(text) => write!(f, "{text:?}"),
+            Self::BoundedList => f.write_str("[…]"),
+            Self::LenientObject => f.write_str("{…}"),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Scalar {
+impl<'de> Deserialize<'de> for LooseValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ScalarVisitor)
     }
@@ -63,57 +63,57 @@ impl<'de> Deserialize<'de> for Scalar {
 struct ScalarVisitor;
 
 impl<'de> Visitor<'de> for ScalarVisitor {
-    type Value = Scalar;
+    type Value = LooseValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Scalar, E> {
-        Ok(Scalar::Null)
+    fn visit_unit<E>(self) -> Result<LooseValue, E> {
+        Ok(LooseValue::Null)
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Scalar, E> {
-        Ok(Scalar::Flag(flag))
+    fn visit_bool<E>(self, flag: bool) -> Result<LooseValue, E> {
+        Ok(LooseValue::Flag(flag))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(number.into()))
+    fn visit_i64<E>(self, number: i64) -> Result<LooseValue, E> {
+        Ok(LooseValue::Number(number.into()))
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(number.into()))
+    fn visit_u64<E>(self, number: u64) -> Result<LooseValue, E> {
+        Ok(LooseValue::Number(number.into()))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
-        Ok(Number::from_f64(number).map_or(Scalar::Null, Scalar::Number))
+    fn visit_f64<E>(self, number: f64) -> Result<LooseValue, E> {
+        Ok(Number::from_f64(number).map_or(LooseValue::Null, LooseValue::Number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
-        Ok(Scalar::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<LooseValue, E> {
+        Ok(LooseValue::LenientText(text.to_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Scalar, E> {
-        Ok(Scalar::Text(text))
+    fn visit_string<E>(self, text: String) -> Result<LooseValue, E> {
+        Ok(LooseValue::LenientText(text))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Scalar, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<LooseValue, A::Error> {
         pass_over(list)?;
-        Ok(Scalar::List)
+        Ok(LooseValue::BoundedList)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Scalar, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<LooseValue, A::Error> {
         while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Object)
+        Ok(LooseValue::LenientObject)
     }
 }
 
 /// What stands where a list belongs: of a list the first `MAX` things, the rest of which is passed over.
 #[derive(Debug)]
-pub(crate) enum Place<T, const MAX: usize> {
+pub(crate) enum ListOrOther<T, const MAX: usize> {
     Null,
     /// A text, a number or a flag.
-    Scalar,
+    LooseValue,
     /// An object, as if it were the list's only thing.
     One(T),
     Many {
@@ -123,7 +123,7 @@ pub(crate) enum Place<T, const MAX: usize> {
     },
 }
 
-impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Place<T, MAX> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for ListOrOther<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(PlaceVisitor(PhantomData))
     }
@@ -132,38 +132,38 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Place<T, M
 struct PlaceVisitor<T, const MAX: usize>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for PlaceVisitor<T, MAX> {
-    type Value = Place<T, MAX>;
+    type Value = ListOrOther<T, MAX>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Place::Null)
+        Ok(ListOrOther::Null)
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Place::Scalar)
+        Ok(ListOrOther::LooseValue)
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Place::Scalar)
+        Ok(ListOrOther::LooseValue)
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Place::Scalar)
+        Ok(ListOrOther::LooseValue)
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Place::Scalar)
+        Ok(ListOrOther::LooseValue)
     }
 
     fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Place::Scalar)
+        Ok(ListOrOther::LooseValue)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(object)).map(Place::One)
+        T::deserialize(MapAccessDeserializer::new(object)).map(ListOrOther::One)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -171,46 +171,46 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for PlaceVisitor<T
         while first.len() < MAX {
             match list.next_element()? {
                 Some(thing) => first.push(thing),
-                None => return Ok(Place::Many { first, more: false }),
+                None => return Ok(ListOrOther::Many { first, more: false }),
             }
         }
         let more = list.next_element::<IgnoredAny>()?.is_some();
         if more {
             pass_over(list)?;
         }
-        Ok(Place::Many { first, more })
+        Ok(ListOrOther::Many { first, more })
     }
 }
 
 /// An object of this form; nothing where there is no object.
 #[derive(Debug)]
-pub(crate) struct Object<T>(pub(crate) Option<T>);
+pub(crate) struct LenientObject<T>(pub(crate) Option<T>);
 
-impl<T> Default for Object<T> {
+impl<T> Default for LenientObject<T> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for LenientObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Place::<T, 0>::deserialize(deserializer)? {
-            Place::One(object) => Self(Some(object)),
-            Place::Null | Place::Scalar | Place::Many { .. } => Self(None),
+        Ok(match ListOrOther::<T, 0>::deserialize(deserializer)? {
+            ListOrOther::One(object) => Self(Some(object)),
+            ListOrOther::Null | ListOrOther::LooseValue | ListOrOther::Many { .. } => Self(None),
         })
     }
 }
 
 /// A list of at most `MAX` things; a longer one is not accepted.
 #[derive(Debug)]
-pub(crate) struct List<T, const MAX: usize>(pub(crate) Vec<T>);
+pub(crate) struct BoundedList<T, const MAX: usize>(pub(crate) Vec<T>);
 
-impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MAX> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedList<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ListVisitor<T, const MAX: usize>(PhantomData<T>);
 
         impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ListVisitor<T, MAX> {
-            type Value = List<T, MAX>;
+            type Value = BoundedList<T, MAX>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "a list of at most {MAX}")
@@ -224,7 +224,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MA
                     }
                     things.push(thing);
                 }
-                Ok(List(things))
+                Ok(BoundedList(things))
             }
         }
 
@@ -239,18 +239,18 @@ fn pass_over<'de, A: SeqAccess<'de>>(mut list: A) -> Result<(), A::Error> {
 }
 
 /// What can be made of a text. It is made where the text is read: a run reads some hundred thousand of them.
-pub(crate) trait OfText: Sized {
+pub(crate) trait FromText: Sized {
     /// The thing; nothing where the text means none.
     fn of_text(text: &str) -> Option<Self>;
 }
 
-impl OfText for String {
+impl FromText for String {
     fn of_text(text: &str) -> Option<Self> {
         Some(text.to_owned())
     }
 }
 
-impl OfText for SmolStr {
+impl FromText for SmolStr {
     fn of_text(text: &str) -> Option<Self> {
         Some(text.into())
     }
@@ -258,15 +258,15 @@ impl OfText for SmolStr {
 
 /// What is made of a text; anything else in its place counts as absent.
 #[derive(Clone, Debug)]
-pub(crate) struct Text<T>(pub(crate) Option<T>);
+pub(crate) struct LenientText<T>(pub(crate) Option<T>);
 
-impl<T> Default for Text<T> {
+impl<T> Default for LenientText<T> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<'de, T: OfText> Deserialize<'de> for Text<T> {
+impl<'de, T: FromText> Deserialize<'de> for LenientText<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TextVisitor(PhantomData))
     }
@@ -274,45 +274,45 @@ impl<'de, T: OfText> Deserialize<'de> for Text<T> {
 
 struct TextVisitor<T>(PhantomData<T>);
 
-impl<'de, T: OfText> Visitor<'de> for TextVisitor<T> {
-    type Value = Text<T>;
+impl<'de, T: FromText> Visitor<'de> for TextVisitor<T> {
+    type Value = LenientText<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a text")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Text<T>, E> {
-        Ok(Text(T::of_text(text)))
+    fn visit_str<E>(self, text: &str) -> Result<LenientText<T>, E> {
+        Ok(LenientText(T::of_text(text)))
     }
 
-    fn visit_unit<E>(self) -> Result<Text<T>, E> {
-        Ok(Text(None))
+    fn visit_unit<E>(self) -> Result<LenientText<T>, E> {
+        Ok(LenientText(None))
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Text<T>, E> {
-        Ok(Text(None))
+    fn visit_bool<E>(self, _: bool) -> Result<LenientText<T>, E> {
+        Ok(LenientText(None))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Text<T>, E> {
-        Ok(Text(None))
+    fn visit_i64<E>(self, _: i64) -> Result<LenientText<T>, E> {
+        Ok(LenientText(None))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Text<T>, E> {
-        Ok(Text(None))
+    fn visit_u64<E>(self, _: u64) -> Result<LenientText<T>, E> {
+        Ok(LenientText(None))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Text<T>, E> {
-        Ok(Text(None))
+    fn visit_f64<E>(self, _: f64) -> Result<LenientText<T>, E> {
+        Ok(LenientText(None))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Text<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<LenientText<T>, A::Error> {
         pass_over(list)?;
-        Ok(Text(None))
+        Ok(LenientText(None))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Text<T>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<LenientText<T>, A::Error> {
         while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Text(None))
+        Ok(LenientText(None))
     }
 }
 
@@ -333,7 +333,7 @@ mod tests {
             ("[1,[2,{}],\"x\"]", "[…]"),
             (r#"{"a":{"b":[]},"a":1}"#, "{…}"),
         ] {
-            let scalar: Scalar = serde_json::from_str(json).unwrap();
+            let scalar: LooseValue = serde_json::from_str(json).unwrap();
             assert_eq!(scalar.to_string(), expect);
         }
     }
@@ -350,15 +350,15 @@ mod tests {
             (r#"[["x"],1]"#, None),
             (r#"{"a":{"b":"x"}}"#, None),
         ] {
-            let text: Text<String> = serde_json::from_str(json).unwrap();
+            let text: LenientText<String> = serde_json::from_str(json).unwrap();
             assert_eq!(text.0.as_deref(), expect, "{json}");
         }
-        assert!(serde_json::from_str::<Text<String>>("[1").is_err());
+        assert!(serde_json::from_str::<LenientText<String>>("[1").is_err());
     }
 
     #[test]
     fn what_is_no_object_is_none_and_what_is_one_must_fit() {
-        type Flags = Object<std::collections::BTreeMap<String, bool>>;
+        type Flags = LenientObject<std::collections::BTreeMap<String, bool>>;
         for json in ["null", "true", "1", "-1", "0.5", "\"x\"", "[{\"a\":true}]"] {
             assert!(serde_json::from_str::<Flags>(json).unwrap().0.is_none());
         }
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_list_ends_at_its_bound() {
-        let list = |json| serde_json::from_str::<List<u8, 2>>(json).map(|list| list.0);
+        let list = |json| serde_json::from_str::<BoundedList<u8, 2>>(json).map(|list| list.0);
         assert_eq!(list("[1,2]").unwrap(), [1, 2]);
         assert!(list("[1,2,3]").is_err());
         assert!(list("{}").is_err());

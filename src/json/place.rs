@@ -9,7 +9,7 @@ const DEPTH: usize = 32;
 /// An object or a list around the position.
 enum Around {
     /// The key whose value comes next or is there, as it is written: `"a"`.
-    Object(Option<(usize, usize)>),
+    LenientObject(Option<(usize, usize)>),
     /// The number of the element.
     List(usize),
 }
@@ -27,19 +27,19 @@ pub(super) fn path(text: &[u8], line: usize, column: usize) -> String {
         match byte {
             b'"' => {
                 at = string_end(text, at);
-                if let Some(Around::Object(key @ None)) = around.last_mut() {
+                if let Some(Around::LenientObject(key @ None)) = around.last_mut() {
                     *key = Some((begin, at));
                 }
             }
             // Of a bracket that should not be there, nothing was read.
             b'{' | b'[' if at == text.len() => {}
             b'{' | b'[' if around.len() == DEPTH => deeper += 1,
-            b'{' => around.push(Around::Object(None)),
+            b'{' => around.push(Around::LenientObject(None)),
             b'[' => around.push(Around::List(0)),
             b'}' | b']' if deeper > 0 => deeper -= 1,
             b'}' | b']' => drop(around.pop()),
             b',' if deeper == 0 => match around.last_mut() {
-                Some(Around::Object(key)) => *key = None,
+                Some(Around::LenientObject(key)) => *key = None,
                 Some(Around::List(n)) => *n += 1,
                 None => {}
             },
@@ -49,7 +49,7 @@ pub(super) fn path(text: &[u8], line: usize, column: usize) -> String {
     let mut path = String::new();
     for around in around {
         match around {
-            Around::Object(key) => {
+            Around::LenientObject(key) => {
                 if !path.is_empty() {
                     path.push('.');
                 }

@@ -12,7 +12,7 @@ use std::mem;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Leading, Malformed, Undecodable, leading, parse};
+use super::{JsonError, Malformed, Prefix, leading, parse};
 
 /// A record is no longer: what a single device says must not keep the others from being read, as far as memory goes.
 const RECORD_CAP: usize = 32 << 20;
@@ -22,7 +22,7 @@ const FRAME_CAP: usize = 4 << 20;
 const DEPTH: usize = 2;
 
 /// A list in an object: what is around its records.
-pub(crate) trait Frame: DeserializeOwned {
+pub(crate) trait ListEnvelope: DeserializeOwned {
     /// A thing in the list.
     type Record: DeserializeOwned;
 
@@ -32,19 +32,19 @@ pub(crate) trait Frame: DeserializeOwned {
     const RECORDS: usize;
 
     /// The places of the records.
-    fn list(self) -> Vec<Nth>;
+    fn list(self) -> Vec<RecordIndex>;
 }
 
 /// The place of a record.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(crate) struct Nth {
+pub(crate) struct RecordIndex {
     record: usize,
 }
 
 /// A body, as far as it is here.
-pub(crate) struct Partial<F: Frame> {
+pub(crate) struct ListDecoder<F: ListEnvelope> {
     frame: Vec<u8>,
-    records: Vec<Option<Result<F::Record, Undecodable>>>,
+    records: Vec<Option<Result<F::Record, JsonError>>>,
     /// The beginning of a record whose end is not here.
     begun: Vec<u8>,
     /// How long it must be to be tried again.
@@ -52,7 +52,7 @@ pub(crate) struct Partial<F: Frame> {
     scan: Scan,
 }
 
-impl<F: Frame> Partial<F> {
+impl<F: ListEnvelope> ListDecoder<F> {
     pub(crate) fn new() -> Self {
         Self {
             frame: Vec::new(),
@@ -64,7 +64,7 @@ impl<F: Frame> Partial<F> {
     }
 
     /// Takes in what comes next.
-    pub(crate) fn take(&mut self, mut piece: &[u8]) -> Result<(), Undecodable> {
+    pub(crate) fn take(&mut self, mut piece: &[u8]) -> Result<(), JsonError> {
         while !self.begun.is_empty() {
             // A record is tried again when there is twice as much of it, so that a long one is not read over and over.
             let had = self.begun.len();
@@ -87,7 +87,7 @@ impl<F: Frame> Partial<F> {
     }
 
     /// Takes in a text that does not begin within a record.
-    fn take_all(&mut self, mut rest: &[u8]) -> Result<(), Undecodable> {
+    fn take_all(&mut self, mut rest: &[u8]) -> Result<(), JsonError> {
         loop {
             let begin = self.scan.begin(rest);
             let (frame, record) = rest.split_at(begin.unwrap_or(rest.len()));
@@ -103,9 +103,9 @@ impl<F: Frame> Partial<F> {
     }
 
     /// Keeps the beginning of a record until there is more of it.
-    fn keep(&mut self, begun: Vec<u8>) -> Result<(), Undecodable> {
+    fn keep(&mut self, begun: Vec<u8>) -> Result<(), JsonError> {
         if begun.len() > RECORD_CAP {
-            return Err(Undecodable::TooLarge(RECORD_CAP));
+            return Err(JsonError::TooLarge(RECORD_CAP));
         }
         self.again = (begun.len() * 2).min(RECORD_CAP + 1);
         self.begun = begun;
@@ -113,15 +113,15 @@ impl<F: Frame> Partial<F> {
     }
 
     /// Takes the record that a text begins with. Where it ends, if that is in the text.
-    fn take_record(&mut self, text: &[u8]) -> Result<Option<usize>, Undecodable> {
+    fn take_record(&mut self, text: &[u8]) -> Result<Option<usize>, JsonError> {
         let n = self.records.len();
         if n == F::RECORDS {
-            return Err(Undecodable::TooMany(n));
+            return Err(JsonError::TooMany(n));
         }
-        let within = |error: Undecodable| error.within(F::LIST, n);
+        let within = |error: JsonError| error.within(F::LIST, n);
         Ok(match leading(text).map_err(within)? {
-            Leading::Begun => None,
-            Leading::Here(end, record) => {
+            Prefix::Prefetch => None,
+            Prefix::Here(end, record) => {
                 // What is JSON and no record may be in another list, so it is no error yet.
                 self.records.push(Some(record));
                 // Nothing fails to be written to a vector.
@@ -132,7 +132,7 @@ impl<F: Frame> Partial<F> {
     }
 
     /// The records of the list, now that all is here.
-    pub(crate) fn finish(mut self) -> Result<Vec<F::Record>, Undecodable> {
+    pub(crate) fn finish(mut self) -> Result<Vec<F::Record>, JsonError> {
         let begun = mem::take(&mut self.begun);
         if !begun.is_empty()
             && let Some(end) = self.take_record(&begun)?
@@ -142,7 +142,7 @@ impl<F: Frame> Partial<F> {
         // Of a record that did not end, there is none in the frame, which does not end either.
         let frame: F = parse(&self.frame)?;
         let mut records = self.records;
-        let record = |(n, Nth { record }): (usize, Nth)| {
+        let record = |(n, RecordIndex { record }): (usize, RecordIndex)| {
             let record = records.get_mut(record).and_then(Option::take);
             record
                 .unwrap_or_else(|| Err(Malformed::default().into()))
@@ -152,9 +152,9 @@ impl<F: Frame> Partial<F> {
     }
 }
 
-fn grow(text: &mut Vec<u8>, more: &[u8], cap: usize) -> Result<(), Undecodable> {
+fn grow(text: &mut Vec<u8>, more: &[u8], cap: usize) -> Result<(), JsonError> {
     if more.len() > cap.saturating_sub(text.len()) {
-        return Err(Undecodable::TooLarge(cap));
+        return Err(JsonError::TooLarge(cap));
     }
     text.extend_from_slice(more);
     Ok(())
@@ -207,23 +207,23 @@ pub(super) mod tests {
 
     /// `{"list":[…]}`
     #[derive(Deserialize)]
-    pub(crate) struct Things {
-        list: Vec<Nth>,
+    pub(crate) struct TestList {
+        list: Vec<RecordIndex>,
     }
 
-    impl Frame for Things {
+    impl ListEnvelope for TestList {
         type Record = Value;
 
         const LIST: &str = "list";
         const RECORDS: usize = 1_000;
 
-        fn list(self) -> Vec<Nth> {
+        fn list(self) -> Vec<RecordIndex> {
             self.list
         }
     }
 
-    fn in_pieces(body: &[u8], size: usize) -> Result<Vec<Value>, Undecodable> {
-        let mut partial = Partial::<Things>::new();
+    fn in_pieces(body: &[u8], size: usize) -> Result<Vec<Value>, JsonError> {
+        let mut partial = ListDecoder::<TestList>::new();
         for piece in body.chunks(size) {
             partial.take(piece)?;
         }
@@ -286,8 +286,8 @@ pub(super) mod tests {
                 .as_bytes();
         for end in 0..body.len() {
             let cut = in_pieces(&body[..end], 4);
-            assert!(matches!(cut, Err(Undecodable::Early)), "{end}: {cut:?}");
-            let mut halves = Partial::<Things>::new();
+            assert!(matches!(cut, Err(JsonError::Early)), "{end}: {cut:?}");
+            let mut halves = ListDecoder::<TestList>::new();
             halves.take(&body[..end]).unwrap();
             halves.take(&body[end..]).unwrap();
             assert_eq!(halves.finish().unwrap().len(), 2, "{end}");
@@ -297,7 +297,7 @@ pub(super) mod tests {
     #[test]
     fn no_part_of_a_body_grows_without_a_bound() {
         let repeated = |part: &str, times: usize| {
-            let mut partial = Partial::<Things>::new();
+            let mut partial = ListDecoder::<TestList>::new();
             partial.take(br#"{"list":["#)?;
             for _ in 0..times {
                 partial.take(part.as_bytes())?;
@@ -307,7 +307,7 @@ pub(super) mod tests {
         };
         assert_eq!(repeated("{},", 999).unwrap().len(), 1_000);
         let error = repeated("{},", 1_000).unwrap_err();
-        assert!(matches!(error, Undecodable::TooMany(1_000)), "{error:?}");
+        assert!(matches!(error, JsonError::TooMany(1_000)), "{error:?}");
         let long = " ".repeat(100_000);
         for (part, cap) in [
             (long.clone(), FRAME_CAP),
@@ -316,7 +316,7 @@ pub(super) mod tests {
         ] {
             let error = repeated(&part, 400).unwrap_err();
             assert!(
-                matches!(error, Undecodable::TooLarge(most) if most == cap),
+                matches!(error, JsonError::TooLarge(most) if most == cap),
                 "{error:?}"
             );
         }

@@ -7,7 +7,7 @@ use serde_dynamo::{from_item, to_item};
 
 use super::{Store, StoreError, call, decode, listed, refused};
 use crate::clock::rfc3339;
-use crate::domain::audit::Record;
+use crate::domain::audit::AuditRecord;
 use crate::domain::inventory::device::NodeId;
 use crate::settings::IntegrationId;
 
@@ -20,7 +20,7 @@ const LATEST: &str = "~";
 
 /// Which records are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Search {
+pub struct AuditQuery {
     /// Of this integration, or of any.
     pub integration: Option<IntegrationId>,
     /// About this device: a node id, a name, or a serial.
@@ -37,9 +37,9 @@ pub struct Search {
 
 /// Some of the records, newest first.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Page {
+pub struct AuditPage {
     /// The records.
-    pub records: Vec<Record>,
+    pub records: Vec<AuditRecord>,
     /// Where the next page begins, if there is more.
     pub next: Option<String>,
 }
@@ -52,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// DynamoDB's.
-    pub async fn search_audit(&self, search: &Search) -> Result<Page, StoreError> {
+    pub async fn search_audit(&self, search: &AuditQuery) -> Result<AuditPage, StoreError> {
         let (integration, device) = (search.integration.as_ref(), search.device.as_ref());
         if let Some(device) = device {
             let page = self.by_target(search, device).await?;
@@ -61,7 +61,7 @@ impl Store {
             }
         }
         let Some(integration) = integration else {
-            return Ok(Page {
+            return Ok(AuditPage {
                 records: Vec::new(),
                 next: None,
             });
@@ -100,8 +100,8 @@ impl Store {
         integration: &IntegrationId,
         node_id: &NodeId,
         limit: usize,
-    ) -> Result<Vec<Record>, StoreError> {
-        let search = Search {
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let search = AuditQuery {
             integration: Some(integration.clone()),
             device: None,
             since: None,
@@ -112,7 +112,7 @@ impl Store {
         Ok(self.by_target(&search, &node_id.0).await?.records)
     }
 
-    async fn by_target(&self, search: &Search, device: &str) -> Result<Page, StoreError> {
+    async fn by_target(&self, search: &AuditQuery, device: &str) -> Result<AuditPage, StoreError> {
         let mut query = self
             .in_time(search, "targetId")
             .index_name(BY_TARGET)
@@ -129,7 +129,7 @@ impl Store {
     }
 
     /// A query by one key, whose value is `:of`, and the time, newest first.
-    fn in_time(&self, search: &Search, key: &str) -> QueryFluentBuilder {
+    fn in_time(&self, search: &AuditQuery, key: &str) -> QueryFluentBuilder {
         let since = search.since.map_or_else(|| EARLIEST.to_owned(), rfc3339);
         // An id is its time and more, so it is greater than its time.
         let until = search.until.map_or_else(|| LATEST.to_owned(), rfc3339);
@@ -143,20 +143,24 @@ impl Store {
             .scan_index_forward(false)
     }
 
-    async fn page(&self, query: QueryFluentBuilder, search: &Search) -> Result<Page, StoreError> {
+    async fn page(
+        &self,
+        query: QueryFluentBuilder,
+        search: &AuditQuery,
+    ) -> Result<AuditPage, StoreError> {
         const OPERATION: &str = "search the audit records";
         let filtered = query.get_filter_expression().is_some();
         // Without a filter, what is read is what is wanted, the end of the range, and whether there is more.
         let size = i32::try_from(search.limit + 2).ok().filter(|_| !filtered);
         let mut pages = query.set_limit(size).into_paginator().send();
-        let mut found = Page {
+        let mut found = AuditPage {
             records: Vec::new(),
             next: None,
         };
         while let Some(page) = pages.next().await {
             let page = page.map_err(refused(OPERATION))?;
             for item in listed(page.items, OPERATION)? {
-                let record: Record = from_item(item).map_err(decode(OPERATION))?;
+                let record: AuditRecord = from_item(item).map_err(decode(OPERATION))?;
                 // The range includes its end.
                 if search.next.as_ref() == Some(&record.event_id) {
                     continue;
@@ -174,7 +178,7 @@ impl Store {
     /// The write of an audit record, which must be a new one.
     pub(super) fn put_audit(
         &self,
-        record: &Record,
+        record: &AuditRecord,
         operation: &'static str,
     ) -> Result<TransactWriteItem, StoreError> {
         let put = Put::builder()

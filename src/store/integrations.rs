@@ -8,7 +8,9 @@ use serde_dynamo::{to_attribute_value, to_item};
 
 use super::item::{Integration, Integrations, Item};
 use super::lease::{still_at, unmet};
-use super::{Store, StoreError, Transacted, call, decode, listed, refused, settled, unread};
+use super::{
+    Store, StoreError, TransactionOutcome, call, decode, listed, refused, settled, unread,
+};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::plan::deprovision::Removal;
@@ -17,7 +19,7 @@ use crate::text::error_chain;
 
 /// New settings of an integration.
 #[derive(Clone, Debug)]
-pub struct Rewrite<'a> {
+pub struct SettingsUpdate<'a> {
     /// The integration as it was read.
     pub integration: &'a Integration,
     /// What it shall be.
@@ -27,7 +29,7 @@ pub struct Rewrite<'a> {
     /// When.
     pub now: Timestamp,
     /// The record of it.
-    pub audit: &'a audit::Record,
+    pub audit: &'a audit::AuditRecord,
 }
 
 impl Store {
@@ -96,7 +98,7 @@ impl Store {
         settings: &Settings,
         actor: &str,
         now: Timestamp,
-        audit: &audit::Record,
+        audit: &audit::AuditRecord,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the integration";
         let mut item: Item = to_item(settings).map_err(decode(OPERATION))?;
@@ -117,8 +119,8 @@ impl Store {
             Ok(vec![put, self.put_audit(audit, OPERATION)?])
         };
         match self.transact(OPERATION, items).await? {
-            Transacted::Done => Ok(()),
-            Transacted::Unmet => Err(StoreError::IntegrationExists {
+            TransactionOutcome::Done => Ok(()),
+            TransactionOutcome::Unmet => Err(StoreError::IntegrationExists {
                 integration: settings.id.clone(),
             }),
         }
@@ -128,9 +130,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the integration is not as it was read any more, or DynamoDB's.
-    pub async fn rewrite(&self, rewrite: &Rewrite<'_>) -> Result<(), StoreError> {
+    pub async fn rewrite(&self, rewrite: &SettingsUpdate<'_>) -> Result<(), StoreError> {
         const OPERATION: &str = "store the changed settings";
-        let Rewrite {
+        let SettingsUpdate {
             integration,
             settings,
             ..
@@ -141,8 +143,8 @@ impl Store {
             Ok(vec![update, self.put_audit(rewrite.audit, OPERATION)?])
         };
         match self.transact(OPERATION, items).await? {
-            Transacted::Done => Ok(()),
-            Transacted::Unmet => Err(StoreError::Conflict {
+            TransactionOutcome::Done => Ok(()),
+            TransactionOutcome::Unmet => Err(StoreError::Conflict {
                 integration: settings.id.clone(),
                 read: integration.config_version,
             }),
@@ -152,10 +154,10 @@ impl Store {
     /// The write of the settings that differ, on the condition that the version is the one that was read.
     fn rewriting(
         &self,
-        rewrite: &Rewrite<'_>,
+        rewrite: &SettingsUpdate<'_>,
         operation: &'static str,
     ) -> Result<Update, StoreError> {
-        let Rewrite {
+        let SettingsUpdate {
             integration,
             settings,
             ..

@@ -13,7 +13,7 @@ use serde_path_to_error::Segment;
 use smol_str::SmolStr;
 
 use crate::domain::plan::deprovision::Removal;
-use crate::domain::plan::journal::Pending;
+use crate::domain::plan::journal::Journal;
 use crate::domain::status::Status;
 use crate::domain::status::pause::Pause;
 use crate::settings::{IntegrationId, InvalidSettings, Settings};
@@ -44,7 +44,7 @@ pub struct Integration {
     /// The wish to remove it, which the next run carries out.
     pub removal: Option<Removal>,
     /// What runs were about to write and have not recorded.
-    pub pending: Pending,
+    pub pending: Journal,
     /// Parts that this version cannot read of attributes on which no decision rests, each with its path and the reason.
     /// They count as absent; the next run writes status and pause anew.
     pub unreadable: Vec<String>,
@@ -84,14 +84,14 @@ pub struct UnreadableItem {
 /// The attributes of the item that are no settings, and that decide what a run may do.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Kept {
+struct IntegrationAttributes {
     id: IntegrationId,
     #[serde(default)]
     config_version: u64,
     lease: Option<Lease>,
     removal: Option<Removal>,
     #[serde(default)]
-    pending: Pending,
+    pending: Journal,
 }
 
 /// Maximum characters of an item's key that are shown.
@@ -140,13 +140,12 @@ impl Integration {
         let pause = take_optional(&mut own, "pause", &mut unreadable);
         let config_updated = take_optional(&mut own, "configUpdated", &mut unreadable);
         let config_updated_by = take_optional(&mut own, "configUpdatedBy", &mut unreadable);
-        let kept: Kept = serde_path_to_error::deserialize(Value::Object(own)).map_err(|error| {
-            UnreadableItem {
+        let kept: IntegrationAttributes = serde_path_to_error::deserialize(Value::Object(own))
+            .map_err(|error| UnreadableItem {
                 id: id.clone(),
                 last_good,
                 source: at_path("", &error).into(),
-            }
-        })?;
+            })?;
         Ok(Self {
             settings: Settings::parse(stored.clone().into(), "integration"),
             stored,

@@ -7,18 +7,18 @@ use serde_dynamo::to_attribute_value;
 use super::lease::unmet;
 use super::{Store, StoreError, decode, settled};
 use crate::domain::inventory::device::NodeId;
-use crate::domain::plan::journal::{Intents, NoteName};
+use crate::domain::plan::journal::{JournalEntry, JournalKey};
 use crate::settings::IntegrationId;
 
 const STRIKE_OUT: &str = "strike out what was open";
 
 /// Whose word it is that something is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum WriteCondition {
     /// The run that has the lease.
-    Owner,
+    HoldsLease,
     /// A run that has lost it, and may have written too late.
-    Latecomer,
+    IntegrationExists,
 }
 
 impl Store {
@@ -31,9 +31,9 @@ impl Store {
         &self,
         id: &IntegrationId,
         run_id: &str,
-        note: &NoteName,
-        intents: &Intents,
-        claim: Claim,
+        note: &JournalKey,
+        intents: &JournalEntry,
+        claim: WriteCondition,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "note what is to be written";
         let mut request = self
@@ -48,13 +48,15 @@ impl Store {
                 to_attribute_value(intents).map_err(decode(OPERATION))?,
             );
         request = match claim {
-            Claim::Owner => request
+            WriteCondition::HoldsLease => request
                 .condition_expression("#lease.#owner = :me")
                 .expression_attribute_names("#lease", "lease")
                 .expression_attribute_names("#owner", "owner")
                 .expression_attribute_values(":me", AttributeValue::S(run_id.to_owned())),
             // Where the integration is gone, nothing is open.
-            Claim::Latecomer => request.condition_expression("attribute_exists(pending)"),
+            WriteCondition::IntegrationExists => {
+                request.condition_expression("attribute_exists(pending)")
+            }
         };
         self.write_pending(id, request, OPERATION).await
     }

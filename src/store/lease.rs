@@ -11,17 +11,17 @@ use jiff::Timestamp;
 use serde_dynamo::to_attribute_value;
 
 use super::item::{Integration, Item};
-use super::{Store, StoreError, Transacted, call, decode, refused, settled, unread};
+use super::{Store, StoreError, TransactionOutcome, call, decode, refused, settled, unread};
 use crate::clock::rfc3339;
 use crate::domain::audit;
-use crate::domain::plan::journal::NoteName;
+use crate::domain::plan::journal::JournalKey;
 use crate::domain::status::Status;
 use crate::domain::status::pause::Pause;
 use crate::settings::IntegrationId;
 
 /// What a run leaves behind.
 #[derive(Clone, Debug)]
-pub struct Finish<'a> {
+pub struct RunRecord<'a> {
     /// The integration.
     pub id: &'a IntegrationId,
     /// The run; the lease must be its own.
@@ -33,12 +33,12 @@ pub struct Finish<'a> {
     /// The pause from now on, if there is one.
     pub pause: Option<&'a Pause>,
     /// Its notes of what it meant to write, as far as all of it is recorded.
-    pub closed: &'a [NoteName],
+    pub closed: &'a [JournalKey],
 }
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finished {
+pub enum FinishOutcome {
     /// Recorded, and the lease given back.
     Released,
     /// Recorded, but the settings were changed meanwhile: the lease is still this run's, which goes again.
@@ -113,22 +113,22 @@ impl Store {
     ///
     /// # Errors
     /// DynamoDB's.
-    pub async fn finish(&self, finish: &Finish<'_>) -> Result<Finished, StoreError> {
+    pub async fn finish(&self, finish: &RunRecord<'_>) -> Result<FinishOutcome, StoreError> {
         let release = self.write_finish(finish, true).await?;
         let finished = outcome(release, finish.owner);
-        if finished != Finished::SettingsChanged {
+        if finished != FinishOutcome::SettingsChanged {
             return Ok(finished);
         }
         match self.write_finish(finish, false).await? {
-            Ok(()) => Ok(Finished::SettingsChanged),
-            Err(_) => Ok(Finished::Overtaken),
+            Ok(()) => Ok(FinishOutcome::SettingsChanged),
+            Err(_) => Ok(FinishOutcome::Overtaken),
         }
     }
 
     /// The outer error is a fault; the inner one is the item as it is, where the condition did not hold.
     async fn write_finish(
         &self,
-        finish: &Finish<'_>,
+        finish: &RunRecord<'_>,
         release: bool,
     ) -> Result<Result<(), Option<Item>>, StoreError> {
         const OPERATION: &str = "record the run";
@@ -188,7 +188,7 @@ impl Store {
         id: &IntegrationId,
         owner: &str,
         config_version: u64,
-    ) -> Result<Finished, StoreError> {
+    ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "give the lease back";
         let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.to_owned()))]);
         let unchanged = still_at(config_version, &mut values);
@@ -219,8 +219,8 @@ impl Store {
         id: &IntegrationId,
         owner: &str,
         config_version: u64,
-        audit: &audit::Record,
-    ) -> Result<Finished, StoreError> {
+        audit: &audit::AuditRecord,
+    ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "remove the integration";
         let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.to_owned()))]);
         let unchanged = still_at(config_version, &mut values);
@@ -240,25 +240,29 @@ impl Store {
             Ok(vec![delete, self.put_audit(audit, OPERATION)?])
         };
         match self.transact(OPERATION, items).await? {
-            Transacted::Done => Ok(Finished::Released),
-            Transacted::Unmet => self.still_ours(id, owner).await,
+            TransactionOutcome::Done => Ok(FinishOutcome::Released),
+            TransactionOutcome::Unmet => self.still_ours(id, owner).await,
         }
     }
 
     /// Why the end did not come about.
-    async fn still_ours(&self, id: &IntegrationId, owner: &str) -> Result<Finished, StoreError> {
+    async fn still_ours(
+        &self,
+        id: &IntegrationId,
+        owner: &str,
+    ) -> Result<FinishOutcome, StoreError> {
         match self.integration(id).await {
             Ok(Integration {
                 lease: Some(lease), ..
-            }) if lease.owner == owner => Ok(Finished::SettingsChanged),
-            Ok(_) | Err(StoreError::NoIntegration { .. }) => Ok(Finished::Overtaken),
+            }) if lease.owner == owner => Ok(FinishOutcome::SettingsChanged),
+            Ok(_) | Err(StoreError::NoIntegration { .. }) => Ok(FinishOutcome::Overtaken),
             Err(error) => Err(error),
         }
     }
 }
 
 /// Names for notes in an expression.
-fn names_of(notes: &[NoteName]) -> HashMap<String, String> {
+fn names_of(notes: &[JournalKey]) -> HashMap<String, String> {
     let names = notes.iter().enumerate();
     names
         .map(|(n, note)| (format!("#note{n}"), note.to_string()))
@@ -281,17 +285,17 @@ pub(super) fn still_at(
 }
 
 /// What became of giving a lease back, by the item as it was where that did not come about.
-fn outcome(released: Result<(), Option<Item>>, owner: &str) -> Finished {
+fn outcome(released: Result<(), Option<Item>>, owner: &str) -> FinishOutcome {
     let Err(present) = released else {
-        return Finished::Released;
+        return FinishOutcome::Released;
     };
     let lease = present
         .and_then(|item| Integration::from_item(item).ok())
         .and_then(|integration| integration.lease);
     if lease.is_some_and(|lease| lease.owner == owner) {
-        Finished::SettingsChanged
+        FinishOutcome::SettingsChanged
     } else {
-        Finished::Overtaken
+        FinishOutcome::Overtaken
     }
 }
 

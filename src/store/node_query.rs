@@ -22,15 +22,15 @@ use smol_str::SmolStr;
 use super::{Store, StoreError, decode, refused, unread};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::plan::{Records, Written};
+use crate::domain::plan::{NodeRecord, NodeRecords};
 use crate::json;
-use crate::json::lenient::{OfText, Text};
+use crate::json::lenient::{FromText, LenientText};
 use crate::settings::{AttributeKey, IntegrationId};
 
 /// A page of items, as it is on the wire.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Page {
+struct QueryPage {
     /// Always there, so that an answer that lacks it is not taken for a table without items.
     items: Vec<Item>,
     /// Where the next page begins, if there is one.
@@ -63,32 +63,32 @@ struct Item {
 
 /// A text.
 #[derive(Debug, Deserialize)]
-#[serde(bound(deserialize = "T: OfText"))]
-struct S<T: OfText> {
+#[serde(bound(deserialize = "T: FromText"))]
+struct S<T: FromText> {
     #[serde(rename = "S", default)]
-    text: Text<T>,
+    text: LenientText<T>,
 }
 
 /// A number, which is a text in the protocol.
 #[derive(Debug, Deserialize)]
-#[serde(bound(deserialize = "T: OfText"))]
-struct N<T: OfText> {
+#[serde(bound(deserialize = "T: FromText"))]
+struct N<T: FromText> {
     #[serde(rename = "N", default)]
-    text: Text<T>,
+    text: LenientText<T>,
 }
 
-impl<T: OfText> Default for S<T> {
+impl<T: FromText> Default for S<T> {
     fn default() -> Self {
         Self {
-            text: Text::default(),
+            text: LenientText::default(),
         }
     }
 }
 
-impl<T: OfText> Default for N<T> {
+impl<T: FromText> Default for N<T> {
     fn default() -> Self {
         Self {
-            text: Text::default(),
+            text: LenientText::default(),
         }
     }
 }
@@ -97,19 +97,19 @@ impl<T: OfText> Default for N<T> {
 #[derive(Debug)]
 struct Sensor(Aid);
 
-impl OfText for Sensor {
+impl FromText for Sensor {
     fn of_text(text: &str) -> Option<Self> {
         Some(Self(text.into()))
     }
 }
 
-impl OfText for Score {
+impl FromText for Score {
     fn of_text(text: &str) -> Option<Self> {
         text.parse().ok().and_then(Self::new)
     }
 }
 
-impl OfText for AttributeKey {
+impl FromText for AttributeKey {
     fn of_text(text: &str) -> Option<Self> {
         text.to_owned().try_into().ok()
     }
@@ -124,13 +124,13 @@ struct NoRecord {
 }
 
 impl Item {
-    fn record(self) -> Result<(NodeId, Written), NoRecord> {
+    fn record(self) -> Result<(NodeId, NodeRecord), NoRecord> {
         let node = self.node_id.text.0.unwrap_or_default();
         let no = |attribute| NoRecord {
             node: node.clone(),
             attribute,
         };
-        let written = Written {
+        let written = NodeRecord {
             key: self
                 .attribute_key
                 .text
@@ -152,7 +152,7 @@ impl Store {
     ///
     /// # Errors
     /// DynamoDB's.
-    pub async fn records(&self, integration: &IntegrationId) -> Result<Records, StoreError> {
+    pub async fn records(&self, integration: &IntegrationId) -> Result<NodeRecords, StoreError> {
         const OPERATION: &str = "read the node records";
         let id = || AttributeValue::S(integration.to_string());
         let mut query = self
@@ -169,7 +169,7 @@ impl Store {
             let reading = Reading::default();
             let call = query.clone().customize().interceptor(reading.clone());
             call.send().await.map_err(refused(OPERATION))?;
-            let Page {
+            let QueryPage {
                 items,
                 last_evaluated_key: last,
             } = reading.page().ok_or_else(|| unread(OPERATION))?;
@@ -189,11 +189,11 @@ impl Store {
 
 /// Has a page of a query decoded here.
 #[derive(Clone, Debug, Default)]
-struct Reading(Arc<Mutex<Option<Page>>>);
+struct Reading(Arc<Mutex<Option<QueryPage>>>);
 
 impl Reading {
     /// The page, once it is here.
-    fn page(&self) -> Option<Page> {
+    fn page(&self) -> Option<QueryPage> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -265,7 +265,7 @@ mod tests {
         answer(200, &[], page.to_string())
     }
 
-    async fn read(server: &Server) -> Result<Records, StoreError> {
+    async fn read(server: &Server) -> Result<NodeRecords, StoreError> {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("us-east-1"))

@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_dynamo::to_item;
 use smol_str::SmolStr;
 
-use super::{Store, StoreError, Transacted, call, decode, listed, refused};
+use super::{Store, StoreError, TransactionOutcome, call, decode, listed, refused};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::Aid;
-use crate::domain::plan::{Change, Target};
+use crate::domain::plan::{Change, DesiredAttribute};
 use crate::settings::{AttributeKey, IntegrationId};
 
 /// DynamoDB's limit of a transaction.
@@ -41,7 +41,7 @@ impl NodeItem {
     fn new(
         integration: &IntegrationId,
         change: &Change,
-        new: &Target,
+        new: &DesiredAttribute,
         run_id: &str,
         now: Timestamp,
     ) -> Self {
@@ -98,7 +98,7 @@ impl Store {
     /// [`StoreError::Overtaken`] if a record is not the one that the plan was made from, or DynamoDB's.
     pub async fn record(
         &self,
-        context: &audit::Context,
+        context: &audit::AuditContext,
         changes: &[Change],
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -112,8 +112,8 @@ impl Store {
             Ok(items)
         };
         match self.transact(OPERATION, items).await? {
-            Transacted::Done => Ok(()),
-            Transacted::Unmet => Err(StoreError::Overtaken {
+            TransactionOutcome::Done => Ok(()),
+            TransactionOutcome::Unmet => Err(StoreError::Overtaken {
                 integration: context.integration.clone(),
             }),
         }
@@ -154,7 +154,7 @@ impl Store {
     /// both believe a change is theirs, one records it.
     fn node_write(
         &self,
-        context: &audit::Context,
+        context: &audit::AuditContext,
         change: &Change,
         now: Timestamp,
         operation: &'static str,

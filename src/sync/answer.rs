@@ -14,7 +14,7 @@ use crate::settings::IntegrationId;
 /// The answer to a sync of one integration.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct SyncResponse {
     /// The integration.
     pub integration: IntegrationId,
     /// The run.
@@ -107,7 +107,7 @@ impl From<&Change> for PlannedChange {
     }
 }
 
-impl Answer {
+impl SyncResponse {
     /// The answer where nothing was done.
     pub fn skipped(request: &SyncRequest, invocation: &Invocation, reason: &str) -> Self {
         Self {

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use futures::{StreamExt, stream};
 use tokio::sync::Semaphore;
 
-use super::failure::Failure;
+use super::failure::SyncError;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::journal::parts;
@@ -37,7 +37,7 @@ pub(super) struct Applied {
     /// Devices whose change Tailscale refused, with its words.
     pub(super) refused: Vec<(NodeId, String)>,
     /// The failure that stopped it early.
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<SyncError>,
 }
 
 /// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
@@ -68,7 +68,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
     if applied.failure.is_none() {
         let store = &run.world.store;
         let forgotten = store.forget(&run.integration.id, &plan.departed).await;
-        applied.failure = forgotten.err().map(Failure::from);
+        applied.failure = forgotten.err().map(SyncError::from);
     }
     applied
 }
@@ -111,7 +111,7 @@ async fn write_and_record(
         .collect();
     let mut applied = Applied {
         refused: written.refused,
-        failure: written.error.map(Failure::from),
+        failure: written.error.map(SyncError::from),
         ..Applied::default()
     };
     let records = changes.chunks(MAX_CHANGES).map(async |changes| {

@@ -1,6 +1,6 @@
 //! What can end a run, in its classes.
 
-use crate::domain::status::Trouble;
+use crate::domain::status::Problem;
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::secrets::SecretError;
 use crate::settings::InvalidSettings;
@@ -10,7 +10,7 @@ use crate::upstream::error::UpstreamError;
 
 /// What ended a run before its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum SyncError {
     /// Falcon or Tailscale.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -25,10 +25,10 @@ pub enum Failure {
     Store(#[from] StoreError),
 }
 
-impl Failure {
+impl SyncError {
     /// What happened and what to do, in people's words.
-    pub fn trouble(&self) -> Trouble {
-        Trouble {
+    pub fn trouble(&self) -> Problem {
+        Problem {
             what: error_chain(self),
             remedy: self.remedy(),
         }

@@ -3,20 +3,20 @@
 
 use jiff::Timestamp;
 
-use super::failure::Failure;
+use super::failure::SyncError;
 use super::request::SyncRequest;
 use super::run::Run;
 use super::settle::SkippedDevices;
-use super::{Decided, decide};
-use crate::app::{Invocation, World};
-use crate::domain::explain::Scene;
+use super::{Decision, decide};
+use crate::app::{App, Invocation};
+use crate::domain::explain::ExplainContext;
 use crate::domain::inventory::device::Devices;
-use crate::domain::inventory::host::Account;
-use crate::domain::matching::Joined;
-use crate::domain::matching::candidates::Claims;
+use crate::domain::inventory::host::FalconInventory;
+use crate::domain::matching::Matches;
+use crate::domain::matching::candidates::HostsBySerial;
 use crate::domain::plan::guard::Held;
-use crate::domain::plan::journal::Pending;
-use crate::domain::plan::{Doubts, Plan, Records};
+use crate::domain::plan::journal::Journal;
+use crate::domain::plan::{NodeRecords, Plan, Unconfirmed};
 use crate::domain::status::pause::Pause;
 use crate::settings::{IntegrationId, Settings};
 use crate::store::{Integration, StoreError};
@@ -24,47 +24,47 @@ use crate::tailscale::Policy;
 
 /// An integration, and what is to be seen of it.
 #[derive(Debug)]
-pub struct Look {
+pub struct Inspection {
     /// The integration as it is stored.
     pub integration: Integration,
     /// When it was looked at.
     pub at: Timestamp,
     /// What there is to see, or why there is nothing.
-    pub sight: Result<Box<Sight>, Blind>,
+    pub sight: Result<Box<Snapshot>, Unavailable>,
 }
 
 /// A complete observation, and what the next run would make of it.
 #[derive(Debug)]
-pub struct Sight {
+pub struct Snapshot {
     /// The settings that it was made by.
     pub settings: Settings,
     /// What Falcon shows.
-    pub falcon: Account,
+    pub falcon: FalconInventory,
     /// What the tailnet shows.
     pub devices: Devices,
     /// What was written before.
-    pub records: Records,
+    pub records: NodeRecords,
     /// Since when a host must have been seen to count, if the integration says so.
     pub seen_since: Option<Timestamp>,
     /// One outcome for each device.
-    pub joined: Joined,
+    pub joined: Matches,
     /// What the next run would do.
     pub plan: Plan,
     /// Why its removals would wait, if they would.
     pub held: Option<Held>,
     /// What would wait since it could not be looked up.
-    pub open: Doubts,
+    pub open: Unconfirmed,
     /// The tailnet's postures, where they were asked for.
     pub policy: Option<Policy>,
 }
 
-impl Sight {
+impl Snapshot {
     /// The same for those who explain it. `pending` is the integration's.
-    pub fn scene<'a>(&'a self, pending: &'a Pending) -> Scene<'a> {
-        Scene {
+    pub fn scene<'a>(&'a self, pending: &'a Journal) -> ExplainContext<'a> {
+        ExplainContext {
             settings: &self.settings,
             falcon: &self.falcon,
-            claims: Claims::of(&self.falcon, self.seen_since),
+            claims: HostsBySerial::of(&self.falcon, self.seen_since),
             devices: &self.devices,
             records: &self.records,
             seen_since: self.seen_since,
@@ -88,16 +88,16 @@ pub enum With {
 
 /// Why nothing is to be seen.
 #[derive(Debug)]
-pub enum Blind {
+pub enum Unavailable {
     /// It is paused, and nobody is called.
     Paused(Pause),
     /// It is being removed.
     Removed,
     /// Something failed.
-    Failed(Failure),
+    Failed(SyncError),
 }
 
-impl Blind {
+impl Unavailable {
     /// In words, for an integration of this name.
     pub fn told(&self, integration: &IntegrationId) -> String {
         match self {
@@ -117,33 +117,36 @@ impl Blind {
 /// # Errors
 /// Only for faults of our own, and for an integration that does not exist.
 pub async fn look(
-    world: &World,
+    world: &App,
     integration: &IntegrationId,
     beside: With,
     invocation: &Invocation,
-) -> Result<Look, StoreError> {
+) -> Result<Inspection, StoreError> {
     let request = SyncRequest {
         dry_run: true,
         ..SyncRequest::automatic(integration.clone())
     };
     let mut run = Run::look(world, &request, invocation).await?;
     let sight = if run.integration.removal.is_some() {
-        Err(Blind::Removed)
+        Err(Unavailable::Removed)
     } else if let Some(pause) = run.paused().await {
-        Err(Blind::Paused(pause))
+        Err(Unavailable::Paused(pause))
     } else {
-        see(&run, beside).await.map(Box::new).map_err(Blind::Failed)
+        see(&run, beside)
+            .await
+            .map(Box::new)
+            .map_err(Unavailable::Failed)
     };
-    Ok(Look {
+    Ok(Inspection {
         at: world.clock.now(),
         integration: run.integration,
         sight,
     })
 }
 
-async fn see(run: &Run<'_>, beside: With) -> Result<Sight, Failure> {
+async fn see(run: &Run<'_>, beside: With) -> Result<Snapshot, SyncError> {
     let settings = run.settings()?.clone();
-    let Decided {
+    let Decision {
         seen,
         joined,
         confirmed,
@@ -154,7 +157,7 @@ async fn see(run: &Run<'_>, beside: With) -> Result<Sight, Failure> {
         With::Nothing => None,
         With::Policy => Some(seen.clients.tailscale.policy().await?),
     };
-    Ok(Sight {
+    Ok(Snapshot {
         policy,
         seen_since: run.seen_since(&settings),
         settings,

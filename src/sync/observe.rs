@@ -7,19 +7,19 @@ use futures::future::{self, Either, select, try_join};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
 
-use super::Judged;
-use super::failure::Failure;
+use super::Proposal;
+use super::failure::SyncError;
 use super::run::Run;
 use super::settle::SkippedDevices;
-use crate::domain::fetch::{Choice, Crawl, Way};
+use crate::domain::fetch::{FetchState, FetchStrategy, StrategyChoice};
 use crate::domain::inventory::device::{Device, Devices, NodeId};
-use crate::domain::inventory::host::{Account, Hosts, Scores};
-use crate::domain::matching::{Joined, Outcome, matching, spellings};
-use crate::domain::plan::guard::Ground;
-use crate::domain::plan::{Doubts, Records};
-use crate::domain::status::Native;
+use crate::domain::inventory::host::{Assessments, FalconInventory, Hosts};
+use crate::domain::matching::{MatchOutcome, Matches, matching, spellings};
+use crate::domain::plan::guard::GuardInputs;
+use crate::domain::plan::{NodeRecords, Unconfirmed};
+use crate::domain::status::NativeIntegration;
 use crate::domain::status::error_kind::Service;
-use crate::falcon::{Falcon, FirstHosts, FirstScores};
+use crate::falcon::{Falcon, FirstHostPage, FirstScores};
 use crate::settings::Settings;
 use crate::tailscale::Tailscale;
 use crate::upstream::error::UpstreamError;
@@ -32,22 +32,22 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// A complete observation.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) falcon: Account,
+pub(super) struct Observation {
+    pub(super) falcon: FalconInventory,
     pub(super) devices: Devices,
-    pub(super) records: Records,
-    pub(super) clients: SignIn,
+    pub(super) records: NodeRecords,
+    pub(super) clients: Clients,
     /// How hosts and scores were fetched.
-    pub(super) crawl: Crawl,
+    pub(super) crawl: FetchState,
     /// Whether Tailscale's own integration runs beside, if that is known.
-    pub(super) native: Option<Native>,
+    pub(super) native: Option<NativeIntegration>,
     /// Devices that recovery could not ask, and that the plan leaves out.
     pub(super) skipped: SkippedDevices,
 }
 
 /// Both sides, with a token each.
 #[derive(Debug)]
-pub(super) struct SignIn {
+pub(super) struct Clients {
     /// The Falcon account.
     pub(super) falcon: Falcon,
     /// The tailnet.
@@ -56,9 +56,9 @@ pub(super) struct SignIn {
 
 /// What became of the doubts about a plan.
 #[derive(Debug, Default)]
-pub(super) struct Confirmed {
+pub(super) struct Confirmation {
     /// The doubts that remain: what rests on them is not done in this run.
-    pub(super) open: Doubts,
+    pub(super) open: Unconfirmed,
     /// Why they remain, if something failed.
     pub(super) error: Option<UpstreamError>,
     /// Whether anything was looked up, so that there may be more to see.
@@ -66,7 +66,7 @@ pub(super) struct Confirmed {
 }
 
 /// Fetches the credentials and trades each for a token. The versions of the secrets are noted for a pause.
-async fn sign_in(run: &Run<'_>, settings: &Settings) -> Result<SignIn, Failure> {
+async fn sign_in(run: &Run<'_>, settings: &Settings) -> Result<Clients, SyncError> {
     let world = run.world;
     let secrets = try_join(
         world.secrets.falcon(&settings.falcon_secret),
@@ -81,14 +81,14 @@ async fn sign_in(run: &Run<'_>, settings: &Settings) -> Result<SignIn, Failure> 
         world.tailscale(settings, tailscale.value, &run.budget),
     )
     .await?;
-    Ok(SignIn { falcon, tailscale })
+    Ok(Clients { falcon, tailscale })
 }
 
 /// Likewise for Tailscale alone.
 pub(super) async fn sign_in_tailscale(
     run: &Run<'_>,
     settings: &Settings,
-) -> Result<Tailscale, Failure> {
+) -> Result<Tailscale, SyncError> {
     let world = run.world;
     let secret = world.secrets.tailscale(&settings.tailscale_secret).await?;
     run.note_secrets(None, secret.version);
@@ -102,8 +102,8 @@ pub(super) async fn observe(
     run: &Run<'_>,
     settings: &Settings,
     skipped: SkippedDevices,
-) -> Result<Seen, Failure> {
-    let records = async { Ok::<_, Failure>(run.world.store.records(&settings.id).await?) };
+) -> Result<Observation, SyncError> {
+    let records = async { Ok::<_, SyncError>(run.world.store.records(&settings.id).await?) };
     let both = async {
         let clients = sign_in(run, settings).await?;
         // Boxed: so many things side by side make a large future.
@@ -115,7 +115,7 @@ pub(super) async fn observe(
     };
     let (records, (clients, begun, devices, native)) = try_join(records, both).await?;
     let (falcon, crawl) = go_on(run, &clients.falcon, begun, &devices, &records).await?;
-    Ok(Seen {
+    Ok(Observation {
         falcon,
         devices,
         records,
@@ -127,71 +127,71 @@ pub(super) async fn observe(
 }
 
 /// What was asked of Falcon before the devices are known.
-enum Begun {
+enum Prefetch {
     /// Everything.
-    All(Choice, Account),
+    All(StrategyChoice, FalconInventory),
     /// All hosts.
-    Hosts(Choice, Hosts),
+    Hosts(StrategyChoice, Hosts),
     /// How many hosts there are.
     Count(usize),
     /// The first pages of both listings, of an account of which nothing was known.
-    First(FirstHosts, FirstScores),
+    First(FirstHostPage, FirstScores),
 }
 
-async fn begin(run: &Run<'_>, falcon: &Falcon) -> Result<Begun, UpstreamError> {
+async fn begin(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetch, UpstreamError> {
     let Some(choice) = run.expected() else {
         let (hosts, scores) = try_join(falcon.first_hosts(), falcon.first_scores()).await?;
         return match run.lists_all(hosts.total()) {
             Some(choice) => {
                 let account = rest(run, falcon, hosts, scores).await?;
-                Ok(Begun::All(choice, account))
+                Ok(Prefetch::All(choice, account))
             }
-            None => Ok(Begun::First(hosts, scores)),
+            None => Ok(Prefetch::First(hosts, scores)),
         };
     };
     Ok(match choice.way {
-        Way::Full => Begun::All(choice, all(run, falcon).await?),
-        Way::Hosts => Begun::Hosts(choice, falcon.hosts().await?),
-        Way::Filtered => Begun::Count(falcon.probe_hosts().await?),
+        FetchStrategy::Full => Prefetch::All(choice, all(run, falcon).await?),
+        FetchStrategy::Hosts => Prefetch::Hosts(choice, falcon.hosts().await?),
+        FetchStrategy::Filtered => Prefetch::Count(falcon.probe_hosts().await?),
     })
 }
 
 async fn go_on(
     run: &Run<'_>,
     falcon: &Falcon,
-    begun: Begun,
+    begun: Prefetch,
     devices: &Devices,
-    records: &Records,
-) -> Result<(Account, Crawl), UpstreamError> {
-    let fully = |choice, account: Account| {
+    records: &NodeRecords,
+) -> Result<(FalconInventory, FetchState), UpstreamError> {
+    let fully = |choice, account: FalconInventory| {
         let crawl = run.crawled_fully(choice, &account);
         Ok((account, crawl))
     };
     let (visible, first) = match begun {
-        Begun::All(choice, account) => return fully(choice, account),
-        Begun::Hosts(choice, hosts) => {
+        Prefetch::All(choice, account) => return fully(choice, account),
+        Prefetch::Hosts(choice, hosts) => {
             // The tailnet may have grown beyond what look-ups are worth it for.
             let now = run.choose(hosts.len(), devices, records);
-            if now.way == Way::Full {
+            if now.way == FetchStrategy::Full {
                 let scores = falcon.scores(&run.score_ranges()).await?;
                 return fully(now, run.full(hosts, scores));
             }
             return with_scores(run, falcon, choice, hosts, devices, records).await;
         }
-        Begun::Count(hosts) => (hosts, None),
-        Begun::First(hosts, scores) => (hosts.total(), Some((hosts, scores))),
+        Prefetch::Count(hosts) => (hosts, None),
+        Prefetch::First(hosts, scores) => (hosts.total(), Some((hosts, scores))),
     };
     let choice = run.choose(visible, devices, records);
     match (choice.way, first) {
-        (Way::Full, Some((hosts, scores))) => {
+        (FetchStrategy::Full, Some((hosts, scores))) => {
             fully(choice, rest(run, falcon, hosts, scores).await?)
         }
-        (Way::Full, None) => fully(choice, all(run, falcon).await?),
-        (Way::Hosts, first) => {
+        (FetchStrategy::Full, None) => fully(choice, all(run, falcon).await?),
+        (FetchStrategy::Hosts, first) => {
             let hosts = falcon.hosts_after(first.map(|(hosts, _)| hosts)).await?;
             with_scores(run, falcon, choice, hosts, devices, records).await
         }
-        (Way::Filtered, _) => {
+        (FetchStrategy::Filtered, _) => {
             let account = filtered(run, falcon, visible, devices, records).await?;
             Ok((account, run.crawled(choice, visible)))
         }
@@ -199,7 +199,7 @@ async fn go_on(
 }
 
 /// All hosts and scores of an account that was seen before.
-async fn all(run: &Run<'_>, falcon: &Falcon) -> Result<Account, UpstreamError> {
+async fn all(run: &Run<'_>, falcon: &Falcon) -> Result<FalconInventory, UpstreamError> {
     let ranges = run.score_ranges();
     let (hosts, scores) = try_join(falcon.hosts(), falcon.scores(&ranges)).await?;
     Ok(run.full(hosts, scores))
@@ -209,9 +209,9 @@ async fn all(run: &Run<'_>, falcon: &Falcon) -> Result<Account, UpstreamError> {
 async fn rest(
     run: &Run<'_>,
     falcon: &Falcon,
-    hosts: FirstHosts,
+    hosts: FirstHostPage,
     scores: FirstScores,
-) -> Result<Account, UpstreamError> {
+) -> Result<FalconInventory, UpstreamError> {
     let hosts = falcon.hosts_after(Some(hosts));
     let (hosts, scores) = try_join(hosts, falcon.scores_after(scores)).await?;
     Ok(run.full(hosts, scores))
@@ -221,12 +221,12 @@ async fn rest(
 async fn with_scores(
     run: &Run<'_>,
     falcon: &Falcon,
-    choice: Choice,
+    choice: StrategyChoice,
     hosts: Hosts,
     devices: &Devices,
-    records: &Records,
-) -> Result<(Account, Crawl), UpstreamError> {
-    let mut account = run.full(hosts, Scores::new());
+    records: &NodeRecords,
+) -> Result<(FalconInventory, FetchState), UpstreamError> {
+    let mut account = run.full(hosts, Assessments::new());
     let matching = matching(account.hosts.values(), devices);
     account.extend(Hosts::new(), falcon.find_scores(&matching).await?);
     let crawl = run.listed(choice, account.visible, matching, records);
@@ -250,15 +250,15 @@ async fn filtered(
     falcon: &Falcon,
     visible: usize,
     devices: &Devices,
-    records: &Records,
-) -> Result<Account, UpstreamError> {
+    records: &NodeRecords,
+) -> Result<FalconInventory, UpstreamError> {
     let serials = spellings(devices.values());
     let hosts = falcon.find_hosts(&serials, &run.known(records)).await?;
-    let mut account = Account {
+    let mut account = FalconInventory {
         visible,
-        ..Account::default()
+        ..FalconInventory::default()
     };
-    account.extend(run.seen(hosts), Scores::new());
+    account.extend(run.seen(hosts), Assessments::new());
     let aids = account.hosts.keys().cloned().collect();
     account.extend(Hosts::new(), falcon.find_scores(&aids).await?);
     Ok(account)
@@ -268,12 +268,12 @@ async fn filtered(
 pub(super) async fn confirm(
     run: &Run<'_>,
     settings: &Settings,
-    seen: &mut Seen,
-    judged: &Judged,
-) -> Confirmed {
+    seen: &mut Observation,
+    judged: &Proposal,
+) -> Confirmation {
     let first = judged.doubts(seen);
     if first.is_empty() {
-        return Confirmed::default();
+        return Confirmation::default();
     }
     tracing::info!(
         integration = %settings.id,
@@ -283,17 +283,17 @@ pub(super) async fn confirm(
         "looking up what the listings lack before it is believed to be gone"
     );
     match look_up(run, settings, seen, &first).await {
-        Ok(()) => Confirmed {
-            open: Doubts {
+        Ok(()) => Confirmation {
+            open: Unconfirmed {
                 departed: first.departed.into_iter().skip(DEPARTED).collect(),
-                ..Doubts::default()
+                ..Unconfirmed::default()
             },
             error: None,
             looked: true,
         },
-        Err(error) => Confirmed {
+        Err(error) => Confirmation {
             // What was found so far may have raised other doubts: those are open, too.
-            open: first.and(Judged::new(run, settings, seen).doubts(seen)),
+            open: first.and(Proposal::new(run, settings, seen).doubts(seen)),
             error: Some(error),
             looked: true,
         },
@@ -303,17 +303,17 @@ pub(super) async fn confirm(
 async fn look_up(
     run: &Run<'_>,
     settings: &Settings,
-    seen: &mut Seen,
-    first: &Doubts,
+    seen: &mut Observation,
+    first: &Unconfirmed,
 ) -> Result<(), UpstreamError> {
-    let SignIn { falcon, tailscale } = &seen.clients;
+    let Clients { falcon, tailscale } = &seen.clients;
     let departed = look_for(tailscale, first.departed.iter().take(DEPARTED));
     let hosts = falcon.find_hosts(&first.serials, &first.hosts);
     let (hosts, devices) = try_join(hosts, departed).await?;
-    seen.falcon.extend(run.seen(hosts), Scores::new());
+    seen.falcon.extend(run.seen(hosts), Assessments::new());
     seen.devices.extend(devices);
     // Asked again: a host that was found, or a device, brings sensors whose scores are to be looked up.
-    let mut sensors = Judged::new(run, settings, seen).doubts(seen).scores;
+    let mut sensors = Proposal::new(run, settings, seen).doubts(seen).scores;
     sensors.extend(first.scores.iter().cloned());
     let scores = seen.clients.falcon.find_scores(&sensors).await?;
     seen.falcon.extend(Hosts::new(), scores);
@@ -336,12 +336,17 @@ pub(super) async fn look_for(
         .collect())
 }
 
-impl Seen {
+impl Observation {
     /// The facts that the guard judges a plan by.
-    pub(super) fn ground(&self, joined: &Joined) -> Ground<'_> {
+    pub(super) fn ground(&self, joined: &Matches) -> GuardInputs<'_> {
         let present = |node: &&NodeId| self.devices.contains_key(*node);
-        let matched = |node: &&NodeId| joined.outcomes.get(*node).is_some_and(Outcome::has_host);
-        Ground {
+        let matched = |node: &&NodeId| {
+            joined
+                .outcomes
+                .get(*node)
+                .is_some_and(MatchOutcome::has_host)
+        };
+        GuardInputs {
             falcon: &self.falcon,
             records: self.records.len(),
             present: self.records.keys().filter(present).count(),

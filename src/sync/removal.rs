@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::apply;
-use super::failure::Failure;
+use super::failure::SyncError;
 use super::observe::{look_for, sign_in_tailscale};
 use super::report::Report;
 use super::run::Run;
@@ -20,7 +20,7 @@ pub(super) async fn carry_out(run: &Run<'_>, removal: &Removal) -> Report {
     done.unwrap_or_else(Report::failed).of_removal()
 }
 
-async fn delete(run: &Run<'_>) -> Result<Report, Failure> {
+async fn delete(run: &Run<'_>) -> Result<Report, SyncError> {
     let skipped = settle(run).await?;
     let records = run.world.store.records(&run.integration.id).await?;
     if records.is_empty() {
@@ -40,7 +40,7 @@ async fn delete(run: &Run<'_>) -> Result<Report, Failure> {
     Ok(Report::after(&plan, applied).with_skipped_devices(&skipped))
 }
 
-async fn keep(run: &Run<'_>) -> Result<Report, Failure> {
+async fn keep(run: &Run<'_>) -> Result<Report, SyncError> {
     let id = &run.integration.id;
     let nodes: Vec<NodeId> = run.world.store.records(id).await?.into_keys().collect();
     run.world.store.forget(id, &nodes).await?;

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Decided;
-use super::answer::{Answer, PLANNED, PlannedChange};
+use super::Decision;
+use super::answer::{PLANNED, PlannedChange, SyncResponse};
 use super::apply::Applied;
-use super::failure::Failure;
+use super::failure::SyncError;
 use super::settle::SkippedDevices;
-use crate::domain::fetch::Crawl;
+use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::inventory::histogram::Distribution;
-use crate::domain::matching::Counts;
+use crate::domain::inventory::histogram::ScoreHistogram;
+use crate::domain::matching::MatchCounts;
 use crate::domain::plan::guard::Held;
-use crate::domain::plan::{Doubts, Plan};
+use crate::domain::plan::{Plan, Unconfirmed};
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::finding::{Finding, FindingKind};
-use crate::domain::status::lost_identity::{self, Lost};
+use crate::domain::status::lost_identity::{self, LostIdentity};
 use crate::domain::status::pause::Pause;
-use crate::domain::status::{Native, RunOutcome, Trouble};
+use crate::domain::status::{NativeIntegration, Problem, RunOutcome};
 use crate::settings::IntegrationId;
 use crate::store::StoreError;
 
@@ -30,25 +30,25 @@ pub(super) struct Report {
     /// Why nothing was done, or why something waits.
     note: Option<String>,
     /// What went wrong.
-    pub(super) trouble: Option<Trouble>,
+    pub(super) trouble: Option<Problem>,
     pub(super) error_kind: Option<ErrorKind>,
     /// Who refused a credential, if that is what happened.
     pub(super) refused_by: Option<Service>,
     /// Of a run that came so far as to count.
-    pub(super) counts: Option<Counts>,
+    pub(super) counts: Option<MatchCounts>,
     pub(super) written: usize,
     pub(super) removed: usize,
     pub(super) unchanged: usize,
     pub(super) failed: usize,
     pub(super) findings: Vec<Finding>,
     /// Of a run that came so far as to know.
-    pub(super) lost: Option<Vec<Lost>>,
+    pub(super) lost: Option<Vec<LostIdentity>>,
     /// Likewise.
-    pub(super) scores: Option<Distribution>,
+    pub(super) scores: Option<ScoreHistogram>,
     /// Likewise.
-    pub(super) crawl: Option<Crawl>,
+    pub(super) crawl: Option<FetchState>,
     /// Of a run that asked.
-    pub(super) native: Option<Native>,
+    pub(super) native: Option<NativeIntegration>,
     plan: Option<Vec<PlannedChange>>,
     /// Whether nothing is left of an integration that is to be removed, but itself.
     pub(super) ends: bool,
@@ -81,7 +81,7 @@ impl Report {
     }
 
     /// Of a run that failed before it wrote anything.
-    pub(super) fn failed(failure: Failure) -> Self {
+    pub(super) fn failed(failure: SyncError) -> Self {
         Self::new(RunOutcome::Failed).with_failure(failure)
     }
 
@@ -105,7 +105,7 @@ impl Report {
     }
 
     /// Of a dry run.
-    pub(super) fn planned(decided: Decided) -> Self {
+    pub(super) fn planned(decided: Decision) -> Self {
         let plan = &decided.guarded.plan;
         let removed = plan.removals().count();
         let mut report = Self {
@@ -122,14 +122,14 @@ impl Report {
         };
         report.hold(decided.guarded.held);
         if let Some(error) = decided.confirmed.error {
-            report.trouble = Some(Failure::from(error).trouble());
+            report.trouble = Some(SyncError::from(error).trouble());
             report.say_open(&decided.confirmed.open);
         }
         report
     }
 
     /// Of a run that carried its plan out, as far as it came.
-    pub(super) fn applied(decided: Decided, applied: Applied) -> Self {
+    pub(super) fn applied(decided: Decision, applied: Applied) -> Self {
         let done = applied.written + applied.removed;
         let mut report = Self::decided(
             if done > 0 {
@@ -191,7 +191,7 @@ impl Report {
         if self.trouble.is_none() {
             self.outcome = RunOutcome::Failed;
             self.error_kind = Some(ErrorKind::Unavailable);
-            self.trouble = Some(Trouble {
+            self.trouble = Some(Problem {
                 what: format!(
                     "what an earlier run wrote to {} devices cannot be found out: {first}",
                     skipped.len()
@@ -232,7 +232,7 @@ impl Report {
     }
 
     /// Takes over what was done; what stopped it is the caller's to tell.
-    fn count(&mut self, plan: &Plan, applied: Applied) -> Option<Failure> {
+    fn count(&mut self, plan: &Plan, applied: Applied) -> Option<SyncError> {
         self.written = applied.written;
         self.removed = applied.removed;
         self.refuse(plan, &applied);
@@ -240,7 +240,7 @@ impl Report {
     }
 
     /// Of a run that was stopped on its way.
-    fn stopped(self, plan: &Plan, failure: Failure) -> Self {
+    fn stopped(self, plan: &Plan, failure: SyncError) -> Self {
         let done = self.written + self.removed;
         let meant = plan.changes.len();
         let mut report = self.with_failure(failure);
@@ -250,7 +250,7 @@ impl Report {
         report
     }
 
-    fn decided(outcome: RunOutcome, decided: &Decided) -> Self {
+    fn decided(outcome: RunOutcome, decided: &Decision) -> Self {
         Self {
             counts: Some(decided.joined.counts),
             unchanged: decided.guarded.plan.unchanged,
@@ -258,10 +258,10 @@ impl Report {
                 .into_iter()
                 .chain(skipped_finding(&decided.seen.skipped))
                 .chain(decided.joined.findings.iter().cloned())
-                .chain(decided.seen.native.and_then(Native::finding))
+                .chain(decided.seen.native.and_then(NativeIntegration::finding))
                 .collect(),
             lost: Some(decided.lost.clone()),
-            scores: Some(Distribution::of(&decided.joined)),
+            scores: Some(ScoreHistogram::of(&decided.joined)),
             crawl: Some(decided.seen.crawl.clone().after(&decided.guarded.plan)),
             native: decided.seen.native,
             ..Self::new(outcome)
@@ -295,7 +295,7 @@ impl Report {
         }
     }
 
-    fn with_failure(mut self, failure: Failure) -> Self {
+    fn with_failure(mut self, failure: SyncError) -> Self {
         self.refused_by = failure.refused_by();
         self.outcome = match self.refused_by {
             Some(_) => RunOutcome::Paused,
@@ -303,7 +303,7 @@ impl Report {
         };
         self.trouble = Some(failure.trouble());
         self.error_kind = Some(failure.kind());
-        if let Failure::Store(fault) = failure {
+        if let SyncError::Store(fault) = failure {
             self.fault = Some(fault);
         }
         self
@@ -316,7 +316,7 @@ impl Report {
         }
     }
 
-    fn say_open(&mut self, open: &Doubts) {
+    fn say_open(&mut self, open: &Unconfirmed) {
         let waiting = open.changes.len();
         self.say(&format!(
             "{waiting} changes wait until what they rest on can be looked up"
@@ -325,7 +325,7 @@ impl Report {
 
     /// Adds a half sentence to what went wrong.
     fn say(&mut self, more: &str) {
-        if let Some(Trouble { what, .. }) = &mut self.trouble {
+        if let Some(Problem { what, .. }) = &mut self.trouble {
             what.push_str("; ");
             what.push_str(more);
         }
@@ -348,14 +348,14 @@ impl Report {
         self,
         integration: &IntegrationId,
         run_id: &str,
-        counts: Counts,
+        counts: MatchCounts,
         duration_ms: u64,
         error: Option<String>,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<SyncResponse, StoreError> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        Ok(Answer {
+        Ok(SyncResponse {
             integration: integration.clone(),
             run_id: run_id.to_owned(),
             outcome: self.outcome,
@@ -383,8 +383,8 @@ fn skipped_finding(skipped: &SkippedDevices) -> Option<Finding> {
     Finding::of(FindingKind::SkippedDevices, skipped.values().cloned())
 }
 
-fn refused_writes(what: String) -> Trouble {
-    Trouble {
+fn refused_writes(what: String) -> Problem {
+    Problem {
         what,
         remedy: "see the finding refusedWrites".to_owned(),
     }

@@ -10,25 +10,25 @@ mod account;
 mod crawl;
 mod native;
 
-use super::failure::Failure;
-use super::observe::Seen;
+use super::failure::SyncError;
+use super::observe::Observation;
 use super::report::Report;
 use super::request::SyncRequest;
-use crate::app::{Invocation, World};
+use crate::app::{App, Invocation};
 use crate::clock::Deadline;
 use crate::domain::audit;
 use crate::domain::inventory::host::Hosts;
-use crate::domain::matching::Joined;
+use crate::domain::matching::Matches;
 use crate::domain::plan::Change;
 use crate::domain::plan::deprovision::{Attributes, Removal};
-use crate::domain::plan::journal::{Intents, NoteName, intents};
+use crate::domain::plan::journal::{JournalEntry, JournalKey, intents};
 use crate::domain::status::RunOutcome;
 use crate::domain::status::error_kind::Service;
-use crate::domain::status::lost_identity::{self, Lost};
-use crate::domain::status::pause::{Pause, Present};
+use crate::domain::status::lost_identity::{self, LostIdentity};
+use crate::domain::status::pause::{Pause, PauseContext};
 use crate::settings::{InvalidSettings, Settings};
-use crate::store::{Claim, Finish, Finished, Integration, StoreError};
-use crate::upstream::retry::Budget;
+use crate::store::{FinishOutcome, Integration, RunRecord, StoreError, WriteCondition};
+use crate::upstream::retry::CallBudget;
 
 /// Left of a run's time for recording what it did: work stops this much before the end, or at three quarters of a very
 /// short time.
@@ -45,15 +45,15 @@ struct Versions {
 }
 
 /// What this run meant to write, by the stored notes of it. Where there is nothing, all of it is recorded.
-type Open = BTreeMap<NoteName, Option<Intents>>;
+type Open = BTreeMap<JournalKey, Option<JournalEntry>>;
 
 /// A run of one integration.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
-    pub(super) world: &'a World,
+    pub(super) world: &'a App,
     pub(super) request: &'a SyncRequest,
     pub(super) integration: Integration,
-    pub(super) budget: Budget,
+    pub(super) budget: CallBudget,
     invocation: &'a Invocation,
     started: Timestamp,
     versions: Mutex<Versions>,
@@ -65,7 +65,7 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// Takes the lease. None if another run has it.
     pub(super) async fn begin(
-        world: &'a World,
+        world: &'a App,
         request: &'a SyncRequest,
         invocation: &'a Invocation,
     ) -> Result<Option<Self>, StoreError> {
@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
 
     /// Looks on, without the lease.
     pub(super) async fn look(
-        world: &'a World,
+        world: &'a App,
         request: &'a SyncRequest,
         invocation: &'a Invocation,
     ) -> Result<Self, StoreError> {
@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
     }
 
     fn of(
-        world: &'a World,
+        world: &'a App,
         request: &'a SyncRequest,
         invocation: &'a Invocation,
         integration: Integration,
@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
             request,
             row: integration.pause.clone(),
             integration,
-            budget: Budget::new(world.retries, world.clock.clone(), deadline.less(reserve)),
+            budget: CallBudget::new(world.retries, world.clock.clone(), deadline.less(reserve)),
             invocation,
             started,
             versions: Mutex::default(),
@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
         &self.invocation.id
     }
 
-    pub(super) fn settings(&self) -> Result<&Settings, Failure> {
+    pub(super) fn settings(&self) -> Result<&Settings, SyncError> {
         let settings = self
             .integration
             .settings
@@ -193,9 +193,9 @@ impl<'a> Run<'a> {
         None
     }
 
-    fn present(&self) -> Present<'static> {
+    fn present(&self) -> PauseContext<'static> {
         let worked_by = self.integration.status.as_ref().map(|s| s.config_version);
-        Present {
+        PauseContext {
             now: self.world.clock.now(),
             secret_version: None,
             config_changed: worked_by != Some(self.integration.config_version),
@@ -250,14 +250,14 @@ impl<'a> Run<'a> {
 
     /// Stores what is about to be written, in the run's nth note. It fails where the lease is another run's by now.
     pub(super) async fn intend(&self, n: usize, changes: &[Change]) -> Result<(), StoreError> {
-        let (note, intents) = (NoteName::of(self.id(), n), intents(changes));
+        let (note, intents) = (JournalKey::of(self.id(), n), intents(changes));
         let store = &self.world.store;
         let noted = store.intend(
             &self.integration.id,
             self.id(),
             &note,
             &intents,
-            Claim::Owner,
+            WriteCondition::HoldsLease,
         );
         noted.await?;
         self.open().insert(note, Some(intents));
@@ -266,14 +266,14 @@ impl<'a> Run<'a> {
 
     /// Takes note that all that was stored by [`Run::intend`] has come to its end, and is recorded.
     pub(super) fn close(&self, n: usize) {
-        self.open().insert(NoteName::of(self.id(), n), None);
+        self.open().insert(JournalKey::of(self.id(), n), None);
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn closed(&self) -> Vec<NoteName> {
+    fn closed(&self) -> Vec<JournalKey> {
         let open = self.open();
         let closed = open.iter().filter(|(_, intents)| intents.is_none());
         closed.map(|(note, _)| note.clone()).collect()
@@ -290,7 +290,7 @@ impl<'a> Run<'a> {
         run_id: &str,
         changes: &[Change],
     ) -> Result<(), StoreError> {
-        let context = audit::Context {
+        let context = audit::AuditContext {
             run_id: run_id.to_owned(),
             ..self.audit(ACTOR)
         };
@@ -301,19 +301,19 @@ impl<'a> Run<'a> {
     }
 
     /// The devices that lost their identity, known from before or seen now.
-    pub(super) fn lost(&self, seen: &Seen, joined: &Joined) -> Vec<Lost> {
+    pub(super) fn lost(&self, seen: &Observation, joined: &Matches) -> Vec<LostIdentity> {
         let before = self.integration.status.as_ref();
         let before = before.map_or(&[][..], |status| &status.lost_identity);
         lost_identity::lost(before, &seen.records, joined, &seen.devices, self.started)
     }
 
-    fn audit(&self, actor: &str) -> audit::Context {
+    fn audit(&self, actor: &str) -> audit::AuditContext {
         self.world
             .audit(&self.integration.id, self.invocation, actor)
     }
 
     /// The integration goes, with the audit record of its removal in the name of whoever asked for that.
-    async fn end(&self, removal: &Removal) -> Result<Finished, StoreError> {
+    async fn end(&self, removal: &Removal) -> Result<FinishOutcome, StoreError> {
         let Integration {
             id,
             config_version,
@@ -329,7 +329,7 @@ impl<'a> Run<'a> {
     }
 
     /// Writes the status and gives the lease back. This is the one record of the run, in the table and in the log.
-    pub(super) async fn finish(&self, report: &Report) -> Result<Finished, StoreError> {
+    pub(super) async fn finish(&self, report: &Report) -> Result<FinishOutcome, StoreError> {
         let announced = self.announce(report).await;
         let status = self.status(report, announced);
         let pause = match report.refused_by {
@@ -355,7 +355,7 @@ impl<'a> Run<'a> {
         if let Some(removal) = self.integration.removal.as_ref().filter(|_| report.ends) {
             return self.end(removal).await;
         }
-        let finish = Finish {
+        let finish = RunRecord {
             id: &self.integration.id,
             owner: &self.invocation.id,
             config_version: self.integration.config_version,
@@ -364,7 +364,7 @@ impl<'a> Run<'a> {
             closed: &self.closed(),
         };
         let finished = self.world.store.finish(&finish).await?;
-        if finished == Finished::Overtaken {
+        if finished == FinishOutcome::Overtaken {
             tracing::warn!(
                 integration = %self.integration.id,
                 run_id = self.id(),
@@ -383,7 +383,13 @@ impl<'a> Run<'a> {
         for (note, intents) in open {
             let Some(intents) = intents else { continue };
             match store
-                .intend(id, run_id, &note, &intents, Claim::Latecomer)
+                .intend(
+                    id,
+                    run_id,
+                    &note,
+                    &intents,
+                    WriteCondition::IntegrationExists,
+                )
                 .await
             {
                 // The integration is gone, and its attributes with it.
@@ -395,7 +401,7 @@ impl<'a> Run<'a> {
     }
 
     /// Gives the lease back without having done anything. The status stays that of the last run.
-    pub(super) async fn leave(&self) -> Result<Finished, StoreError> {
+    pub(super) async fn leave(&self) -> Result<FinishOutcome, StoreError> {
         self.world
             .store
             .release(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 
-use super::failure::Failure;
+use super::failure::SyncError;
 use super::observe::sign_in_tailscale;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
@@ -32,7 +32,7 @@ pub(super) type SkippedDevices = BTreeMap<NodeId, String>;
 ///
 /// # Errors
 /// A failure that is not one device's own: a refused credential, a rate limit, the deadline, DynamoDB.
-pub(super) async fn settle(run: &Run<'_>) -> Result<SkippedDevices, Failure> {
+pub(super) async fn settle(run: &Run<'_>) -> Result<SkippedDevices, SyncError> {
     let (store, id) = (&run.world.store, &run.integration.id);
     let (mut tailscale, mut known) = (None, None);
     let mut skipped = SkippedDevices::new();

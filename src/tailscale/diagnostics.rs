@@ -11,7 +11,7 @@ use crate::domain::inventory::device::NodeId;
 use crate::json::decode;
 use crate::tailscale::{Tailscale, errors, operation, wire};
 use crate::text::sanitize;
-use crate::upstream::client::Reply;
+use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
@@ -71,13 +71,15 @@ impl Tailscale {
         struct Wire {
             /// Without a list, who knows what answered.
             #[serde(deserialize_with = "list")]
-            integrations: Vec<Integration>,
+            integrations: Vec<ListedIntegration>,
         }
         #[derive(Deserialize)]
-        struct Integration {
+        struct ListedIntegration {
             provider: String,
         }
-        fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Integration>, D::Error> {
+        fn list<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Vec<ListedIntegration>, D::Error> {
             // The API is known for `null` where the schema has something empty (tailscale#18253).
             Option::deserialize(deserializer).map(Option::unwrap_or_default)
         }
@@ -132,8 +134,8 @@ impl Tailscale {
         &self,
         operation: Operation,
         url: &Url,
-        expects: fn(&Reply) -> bool,
-    ) -> Result<Reply, UpstreamError> {
+        expects: fn(&Response) -> bool,
+    ) -> Result<Response, UpstreamError> {
         let request = || self.session.http.request(Method::GET, url.clone());
         self.session.call(operation, request, expects).await
     }

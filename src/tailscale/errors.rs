@@ -4,7 +4,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use crate::text::redact;
-use crate::upstream::client::Reply;
+use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
@@ -20,7 +20,7 @@ const TAILNET: &str =
     "correct `tailnet`, or use a credential that belongs to it; `-` is the credential's own";
 
 /// Classifies an unsuccessful response to an API call.
-pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
+pub(super) fn classify(operation: Operation, reply: &Response) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
         300..=399 => redirected(operation, status),
@@ -35,7 +35,7 @@ pub(super) fn classify(operation: Operation, reply: &Reply) -> UpstreamError {
 }
 
 /// Classifies an unsuccessful response to the token call. Its message is dropped, because it may echo the credential.
-pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamError {
+pub(super) fn classify_token(operation: Operation, reply: &Response) -> UpstreamError {
     let status = reply.status.as_u16();
     match status {
         400 | 401 | 403 => operation.refused(status, CREDENTIAL),
@@ -47,7 +47,7 @@ pub(super) fn classify_token(operation: Operation, reply: &Reply) -> UpstreamErr
 }
 
 /// A missing scope is answered with "calling actor does not have enough permissions to perform this function".
-fn forbidden(operation: Operation, reply: &Reply) -> UpstreamError {
+fn forbidden(operation: Operation, reply: &Response) -> UpstreamError {
     match message(reply) {
         Some(text) if !text.contains("permission") && !text.contains("scope") => {
             warn!(operation = operation.name, text, "Tailscale forbids a call");
@@ -75,12 +75,12 @@ pub(super) fn no_tailnet(operation: Operation, error: UpstreamError) -> Upstream
 
 /// Whether a 404 speaks of the thing asked for. A path that no server knows is answered by a proxy or a router, without
 /// the API's own form.
-pub(super) fn is_not_found(reply: &Reply) -> bool {
+pub(super) fn is_not_found(reply: &Response) -> bool {
     reply.status == 404 && message(reply).is_some()
 }
 
 /// The API's own form of an error: `{"message": "…"}`.
-fn message(reply: &Reply) -> Option<String> {
+fn message(reply: &Response) -> Option<String> {
     #[derive(Deserialize)]
     struct Wire {
         message: String,
@@ -104,8 +104,8 @@ mod tests {
         scope: "devices:core:read",
     };
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply {
+    fn reply(status: u16, body: &str) -> Response {
+        Response {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
             received: Timestamp::UNIX_EPOCH,

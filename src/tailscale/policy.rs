@@ -7,7 +7,7 @@ use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
 use crate::json::decode;
-use crate::json::lenient::{List, Object, Place, Scalar};
+use crate::json::lenient::{BoundedList, LenientObject, ListOrOther, LooseValue};
 use crate::tailscale::{Tailscale, operation};
 use crate::text::sanitize;
 use crate::upstream::error::UpstreamError;
@@ -33,8 +33,8 @@ pub struct Policy {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Wire {
-    postures: BTreeMap<String, Texts>,
-    default_src_posture: Texts,
+    postures: BTreeMap<String, StringList>,
+    default_src_posture: StringList,
     grants: Rules,
     acls: Rules,
     ssh: Rules,
@@ -42,15 +42,15 @@ struct Wire {
 
 /// A list of texts; what else stands there is passed over.
 #[derive(Default)]
-struct Texts(Vec<String>);
+struct StringList(Vec<String>);
 
-impl<'de> Deserialize<'de> for Texts {
+impl<'de> Deserialize<'de> for StringList {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let first = match Place::<Scalar, CONDITIONS>::deserialize(deserializer)? {
-            Place::Many { first, .. } => first,
-            Place::Null | Place::Scalar | Place::One(_) => Vec::new(),
+        let first = match ListOrOther::<LooseValue, CONDITIONS>::deserialize(deserializer)? {
+            ListOrOther::Many { first, .. } => first,
+            ListOrOther::Null | ListOrOther::LooseValue | ListOrOther::One(_) => Vec::new(),
         };
-        let texts = first.into_iter().filter_map(Scalar::text);
+        let texts = first.into_iter().filter_map(LooseValue::text);
         Ok(Self(
             texts.map(|text| sanitize(&text, TEXT_CHARS)).collect(),
         ))
@@ -58,12 +58,12 @@ impl<'de> Deserialize<'de> for Texts {
 }
 
 #[derive(Default, Deserialize)]
-struct Rules(Option<List<Object<Rule>, RULES>>);
+struct Rules(Option<BoundedList<LenientObject<Rule>, RULES>>);
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Rule {
-    src_posture: Texts,
+    src_posture: StringList,
 }
 
 impl Tailscale {
@@ -99,8 +99,8 @@ impl From<Wire> for Policy {
             ("acls", wire.acls),
             ("ssh", wire.ssh),
         ] {
-            let rules = rules.map_or_else(Vec::new, |List(rules)| rules);
-            for (position, Object(rule)) in rules.into_iter().enumerate() {
+            let rules = rules.map_or_else(Vec::new, |BoundedList(rules)| rules);
+            for (position, LenientObject(rule)) in rules.into_iter().enumerate() {
                 for posture in rule.unwrap_or_default().src_posture.0 {
                     used_in
                         .entry(posture)
@@ -112,7 +112,7 @@ impl From<Wire> for Policy {
         let postures = wire.postures.into_iter().take(RULES);
         Self {
             postures: postures
-                .map(|(name, Texts(conditions))| (sanitize(&name, TEXT_CHARS), conditions))
+                .map(|(name, StringList(conditions))| (sanitize(&name, TEXT_CHARS), conditions))
                 .collect(),
             used_in,
         }

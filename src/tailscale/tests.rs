@@ -46,7 +46,7 @@ async fn sign_in_with(
 ) -> Result<Tailscale, UpstreamError> {
     let tailnet = "example.com".to_owned().try_into().unwrap();
     Tailscale::sign_in(
-        Http::new().unwrap(),
+        HttpClient::new().unwrap(),
         &server.url,
         &tailnet,
         credentials,

@@ -6,11 +6,11 @@ use secrecy::ExposeSecret;
 use crate::domain::status::error_kind::Service;
 use crate::secrets::TailscaleCredentials;
 use crate::tailscale::errors;
-use crate::upstream::auth::Token;
-use crate::upstream::client::{Http, endpoint};
+use crate::upstream::auth::AccessToken;
+use crate::upstream::client::{HttpClient, endpoint};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::{Budget, retry};
+use crate::upstream::retry::{CallBudget, retry};
 
 const TOKEN: Operation = Operation {
     side: Service::Tailscale,
@@ -25,14 +25,15 @@ const MALFORMED_KEY: &str = "the API key holds characters that no key has; store
 
 /// A token for these credentials. A refusal is final: one attempt.
 pub(super) async fn mint(
-    http: &Http,
+    http: &HttpClient,
     base: &Url,
     credentials: &TailscaleCredentials,
-    budget: &Budget,
-) -> Result<Token, UpstreamError> {
+    budget: &CallBudget,
+) -> Result<AccessToken, UpstreamError> {
     let (client_id, client_secret) = match credentials {
         TailscaleCredentials::ApiKey(key) => {
-            return Token::new(key.clone(), None).ok_or_else(|| TOKEN.refused(401, MALFORMED_KEY));
+            return AccessToken::new(key.clone(), None)
+                .ok_or_else(|| TOKEN.refused(401, MALFORMED_KEY));
         }
         TailscaleCredentials::OAuth {
             client_id,
@@ -46,7 +47,7 @@ pub(super) async fn mint(
         let request = http.request(Method::POST, url.clone()).form(&form);
         let reply = http.send(request, TOKEN, TOKEN_CAP, budget).await?;
         if reply.status.is_success() {
-            Token::from_reply(TOKEN, &reply, budget.now())
+            AccessToken::from_reply(TOKEN, &reply, budget.now())
         } else {
             Err(errors::classify_token(TOKEN, &reply))
         }

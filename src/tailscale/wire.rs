@@ -6,9 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use smol_str::SmolStr;
 use tracing::warn;
 
-use crate::domain::inventory::device::{Device, Devices, Identity, NodeId, Texts};
-use crate::json::lenient::{OfText, Place, Scalar, Text};
-use crate::json::{Frame, Nth};
+use crate::domain::inventory::device::{Device, Devices, Identity, NodeId, ReportedSerials};
+use crate::json::lenient::{FromText, LenientText, ListOrOther, LooseValue};
+use crate::json::{ListEnvelope, RecordIndex};
 use crate::text::sanitize_smol;
 
 /// How much of a name or a serial is kept.
@@ -19,14 +19,14 @@ const SERIALS: usize = 32;
 const DEVICES: usize = 150_000;
 
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    Ok(Scalar::deserialize(deserializer)? == Scalar::Flag(true))
+    Ok(LooseValue::deserialize(deserializer)? == LooseValue::Flag(true))
 }
 
 /// The texts among the first things of a list; what is none is left out.
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
-    let first = match Place::<Text<Reported>, SERIALS>::deserialize(deserializer)? {
-        Place::Many { first, .. } => first,
-        Place::Null | Place::Scalar | Place::One(_) => Vec::new(),
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReportedSerials, D::Error> {
+    let first = match ListOrOther::<LenientText<Reported>, SERIALS>::deserialize(deserializer)? {
+        ListOrOther::Many { first, .. } => first,
+        ListOrOther::Null | ListOrOther::LooseValue | ListOrOther::One(_) => Vec::new(),
     };
     let texts = first.into_iter().filter_map(|text| text.0);
     Ok(texts.map(|Reported(text)| text).collect())
@@ -36,7 +36,7 @@ fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> 
 #[derive(Debug)]
 struct Reported(SmolStr);
 
-impl OfText for Reported {
+impl FromText for Reported {
     fn of_text(text: &str) -> Option<Self> {
         if text.len() <= TEXT_CHARS {
             return Some(Self(text.into()));
@@ -49,13 +49,13 @@ impl OfText for Reported {
 #[derive(Debug)]
 struct Name(SmolStr);
 
-impl OfText for Name {
+impl FromText for Name {
     fn of_text(text: &str) -> Option<Self> {
         Some(Self(sanitize_smol(text, TEXT_CHARS)))
     }
 }
 
-impl OfText for NodeId {
+impl FromText for NodeId {
     fn of_text(text: &str) -> Option<Self> {
         is_node_id(text).then(|| Self(text.into()))
     }
@@ -66,18 +66,18 @@ impl OfText for NodeId {
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireDevice {
     #[serde(default)]
-    node_id: Text<NodeId>,
+    node_id: LenientText<NodeId>,
     /// The legacy id: still accepted wherever an id is.
     #[serde(default)]
-    id: Text<NodeId>,
+    id: LenientText<NodeId>,
     #[serde(default)]
-    name: Text<Name>,
+    name: LenientText<Name>,
     #[serde(default)]
-    hostname: Text<Name>,
+    hostname: LenientText<Name>,
     #[serde(default)]
-    user: Text<Name>,
+    user: LenientText<Name>,
     #[serde(default)]
-    os: Text<Name>,
+    os: LenientText<Name>,
     #[serde(default, deserialize_with = "flag")]
     is_external: bool,
     #[serde(default)]
@@ -90,13 +90,14 @@ struct PostureIdentity {
     #[serde(default, deserialize_with = "flag")]
     disabled: bool,
     #[serde(default, deserialize_with = "texts")]
-    serial_numbers: Texts,
+    serial_numbers: ReportedSerials,
 }
 
 impl WireDevice {
     /// The device; nothing where it has no usable id.
     pub(super) fn device(self) -> Option<Device> {
-        let shown = |name: Text<Name>| name.0.map_or_else(SmolStr::default, |Name(name)| name);
+        let shown =
+            |name: LenientText<Name>| name.0.map_or_else(SmolStr::default, |Name(name)| name);
         Some(Device {
             node_id: self.node_id.0.or(self.id.0)?,
             name: shown(self.name),
@@ -124,16 +125,16 @@ pub(super) fn is_node_id(text: &str) -> bool {
 /// What is around the devices of the listing, which has no pages: a large tailnet's has tens of megabytes.
 #[derive(Deserialize)]
 pub(super) struct Listing {
-    devices: Vec<Nth>,
+    devices: Vec<RecordIndex>,
 }
 
-impl Frame for Listing {
+impl ListEnvelope for Listing {
     type Record = Kept;
 
     const LIST: &str = "devices";
     const RECORDS: usize = DEVICES;
 
-    fn list(self) -> Vec<Nth> {
+    fn list(self) -> Vec<RecordIndex> {
         self.devices
     }
 }
@@ -237,11 +238,11 @@ mod tests {
         );
         assert_eq!(
             identity(&json!({"disabled": false})),
-            Identity::Serials(Texts::new())
+            Identity::Serials(ReportedSerials::new())
         );
         assert_eq!(
             identity(&json!({"serialNumbers": null})),
-            Identity::Serials(Texts::new())
+            Identity::Serials(ReportedSerials::new())
         );
         assert_eq!(
             device(json!({"nodeId": "nA"})).unwrap().identity,

@@ -16,7 +16,7 @@ use crate::settings::AttributeKey;
 use crate::tailscale::wire::{Attribute, Batch, Patch, Single};
 use crate::tailscale::{Session, errors, operation};
 use crate::text::sanitize;
-use crate::upstream::client::Reply;
+use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
@@ -64,7 +64,7 @@ pub struct AttributeWrite {
 
 /// What became of a list of writes. A write that is in neither list was not decided: it may or may not have arrived.
 #[derive(Debug, Default)]
-pub struct Written {
+pub struct WriteResult {
     /// The devices whose write Tailscale accepted.
     pub accepted: Vec<NodeId>,
     /// The devices whose write Tailscale refused as such, with its words. A refusal is believed: nothing is open.
@@ -105,8 +105,8 @@ impl TailscaleWriter {
     /// halved until the device is found, and the others are written. The comment goes to Tailscale's audit log.
     ///
     /// What was accepted is accepted even when an error ended the rest, so record it either way.
-    pub async fn write(&self, changes: &[AttributeWrite], comment: &str) -> Written {
-        let mut written = Written::default();
+    pub async fn write(&self, changes: &[AttributeWrite], comment: &str) -> WriteResult {
+        let mut written = WriteResult::default();
         let comment = sanitize(comment, COMMENT_CHARS);
         // The first to do is the last of the list.
         let size = self.largest.load(Ordering::Relaxed);
@@ -182,7 +182,7 @@ impl TailscaleWriter {
         node: &NodeId,
         key: &AttributeKey,
         body: Option<&Single<'_>>,
-        expects: fn(&Reply) -> bool,
+        expects: fn(&Response) -> bool,
     ) -> Result<(), UpstreamError> {
         let url = self
             .session
@@ -222,7 +222,12 @@ impl TailscaleWriter {
         }
     }
 
-    async fn write_singly(&self, part: &[AttributeWrite], comment: &str, written: &mut Written) {
+    async fn write_singly(
+        &self,
+        part: &[AttributeWrite],
+        comment: &str,
+        written: &mut WriteResult,
+    ) {
         for group in part.chunks(SINGLES) {
             // All of a group come to an end, so that none is accepted without being told.
             let results =
@@ -247,7 +252,7 @@ impl TailscaleWriter {
         part.len() > COARSE || (part.len() > 1 && singled_out < SINGLED_OUT)
     }
 
-    fn refuse(&self, part: &[AttributeWrite], message: &str, written: &mut Written) {
+    fn refuse(&self, part: &[AttributeWrite], message: &str, written: &mut WriteResult) {
         self.singled_out.fetch_add(part.len(), Ordering::Relaxed);
         warn!(
             devices = part.len(),
@@ -288,7 +293,7 @@ fn refused(error: UpstreamError) -> Result<String, UpstreamError> {
 }
 
 /// Whether it is the batch call itself that the server does not know, and not a device or the tailnet.
-fn is_no_such_call(reply: &Reply) -> bool {
+fn is_no_such_call(reply: &Response) -> bool {
     match reply.status {
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
         StatusCode::NOT_FOUND => !errors::is_not_found(reply),

@@ -11,24 +11,24 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::json::decode;
-use crate::upstream::client::Reply;
+use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::{Budget, retry};
+use crate::upstream::retry::{CallBudget, retry};
 
 /// A token with less time left than this is replaced before a call: the call and its repetitions take time.
 const MARGIN: SignedDuration = SignedDuration::from_secs(120);
 
 /// An access token. Clones are the same token.
 #[derive(Clone, Debug)]
-pub(crate) struct Token {
+pub(crate) struct AccessToken {
     secret: Arc<SecretString>,
     ends: Option<Timestamp>,
     /// The scopes that were granted, as the `scope` of the token response.
     scope: Option<Arc<str>>,
 }
 
-impl Token {
+impl AccessToken {
     /// Nothing where the text cannot be a header's value (a line feed copied along, for one).
     pub(crate) fn new(secret: SecretString, ends: Option<Timestamp>) -> Option<Self> {
         let text = secret.expose_secret();
@@ -45,7 +45,7 @@ impl Token {
     /// Reads the answer of a token call.
     pub(crate) fn from_reply(
         operation: Operation,
-        reply: &Reply,
+        reply: &Response,
         now: Timestamp,
     ) -> Result<Self, UpstreamError> {
         #[derive(Deserialize)]
@@ -91,7 +91,7 @@ impl Token {
 
 /// The outcome of a call with a token.
 #[derive(Debug)]
-pub(crate) enum Answer<T> {
+pub(crate) enum TokenOutcome<T> {
     /// The token was accepted.
     Good(T),
     /// The token is not accepted (any more). The error counts if a new token fares no better.
@@ -100,10 +100,10 @@ pub(crate) enum Answer<T> {
 
 /// The token that a client holds.
 #[derive(Debug)]
-pub(crate) struct Bearer(Mutex<Token>);
+pub(crate) struct TokenCache(Mutex<AccessToken>);
 
-impl Bearer {
-    pub(crate) fn holding(token: Token) -> Self {
+impl TokenCache {
+    pub(crate) fn holding(token: AccessToken) -> Self {
         Self(Mutex::new(token))
     }
 
@@ -111,28 +111,28 @@ impl Bearer {
     /// Never a third time: many requests with a bad token get an IP address blocked (elastic/beats#49453).
     pub(crate) async fn call<T, M, A>(
         &self,
-        budget: &Budget,
+        budget: &CallBudget,
         operation: Operation,
         mint: impl Fn() -> M,
-        attempt: impl Fn(Token) -> A,
+        attempt: impl Fn(AccessToken) -> A,
     ) -> Result<T, UpstreamError>
     where
-        M: Future<Output = Result<Token, UpstreamError>>,
-        A: Future<Output = Result<Answer<T>, UpstreamError>>,
+        M: Future<Output = Result<AccessToken, UpstreamError>>,
+        A: Future<Output = Result<TokenOutcome<T>, UpstreamError>>,
     {
         let token = self
             .unless(|held| held.is_ending(budget.now()), &mint)
             .await?;
         match retry(budget, operation, || attempt(token.clone())).await? {
-            Answer::Good(value) => return Ok(value),
-            Answer::BadBearer(_) => {}
+            TokenOutcome::Good(value) => return Ok(value),
+            TokenOutcome::BadBearer(_) => {}
         }
         let token = self
             .unless(|held| Arc::ptr_eq(&held.secret, &token.secret), &mint)
             .await?;
         match retry(budget, operation, || attempt(token.clone())).await? {
-            Answer::Good(value) => Ok(value),
-            Answer::BadBearer(error) => Err(error),
+            TokenOutcome::Good(value) => Ok(value),
+            TokenOutcome::BadBearer(error) => Err(error),
         }
     }
 
@@ -140,11 +140,11 @@ impl Bearer {
     /// it stale, one mints and the others use the new one.
     async fn unless<M>(
         &self,
-        stale: impl Fn(&Token) -> bool,
+        stale: impl Fn(&AccessToken) -> bool,
         mint: impl Fn() -> M,
-    ) -> Result<Token, UpstreamError>
+    ) -> Result<AccessToken, UpstreamError>
     where
-        M: Future<Output = Result<Token, UpstreamError>>,
+        M: Future<Output = Result<AccessToken, UpstreamError>>,
     {
         let mut held = self.0.lock().await;
         if stale(&held) {
@@ -169,14 +169,14 @@ mod tests {
         scope: "",
     };
 
-    fn token(text: &str, ends: Option<Timestamp>) -> Token {
-        Token::new(SecretString::from(text), ends).unwrap()
+    fn token(text: &str, ends: Option<Timestamp>) -> AccessToken {
+        AccessToken::new(SecretString::from(text), ends).unwrap()
     }
 
     #[tokio::test]
     async fn calls_that_find_the_token_refused_share_one_new_one() {
         let budget = budget();
-        let bearer = Bearer::holding(token("old", None));
+        let bearer = TokenCache::holding(token("old", None));
         let minted = Cell::new(0);
         let mint = || {
             minted.set(minted.get() + 1);
@@ -185,11 +185,11 @@ mod tests {
                 Ok(token("new", None))
             }
         };
-        let attempt = |token: Token| async move {
+        let attempt = |token: AccessToken| async move {
             tokio::task::yield_now().await;
             Ok(match token.secret.expose_secret() {
-                "new" => Answer::Good(()),
-                _ => Answer::BadBearer(PROBE.refused(401, "")),
+                "new" => TokenOutcome::Good(()),
+                _ => TokenOutcome::BadBearer(PROBE.refused(401, "")),
             })
         };
         let (a, b) = tokio::join!(
@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_new_token_ends_it() {
-        let bearer = Bearer::holding(token("old", None));
+        let bearer = TokenCache::holding(token("old", None));
         let made = Cell::new(0);
         let result: Result<(), _> = bearer
             .call(
@@ -211,7 +211,7 @@ mod tests {
                 || ready(Ok(token("new", None))),
                 |_| {
                     made.set(made.get() + 1);
-                    ready(Ok(Answer::BadBearer(PROBE.refused(401, ""))))
+                    ready(Ok(TokenOutcome::BadBearer(PROBE.refused(401, ""))))
                 },
             )
             .await;
@@ -223,13 +223,17 @@ mod tests {
     async fn a_token_about_to_end_is_replaced_before_the_call() {
         let budget = budget();
         let ends = budget.now() + SignedDuration::from_secs(119);
-        let bearer = Bearer::holding(token("old", Some(ends)));
+        let bearer = TokenCache::holding(token("old", Some(ends)));
         let used = bearer
             .call(
                 &budget,
                 PROBE,
                 || ready(Ok(token("new", None))),
-                |token| ready(Ok(Answer::Good(token.secret.expose_secret().to_owned()))),
+                |token| {
+                    ready(Ok(TokenOutcome::Good(
+                        token.secret.expose_secret().to_owned(),
+                    )))
+                },
             )
             .await;
         assert_eq!(used.unwrap(), "new");
@@ -238,6 +242,6 @@ mod tests {
     #[test]
     fn tokens_do_not_print() {
         assert!(!format!("{:?}", token("s3cret", None)).contains("s3cret"));
-        assert!(Token::new(SecretString::from("tskey\n"), None).is_none());
+        assert!(AccessToken::new(SecretString::from("tskey\n"), None).is_none());
     }
 }

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect, retry, tls};
+use reqwest::{Method, RequestBuilder, StatusCode, Url, redirect, retry, tls};
 use tracing::debug;
 
-use crate::json::{Frame, Partial};
+use crate::json::{ListDecoder, ListEnvelope};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::Budget;
+use crate::upstream::retry::CallBudget;
 
 /// A connection that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,12 +34,12 @@ const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VE
 
 /// The HTTP client. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct Http {
+pub struct HttpClient {
     client: reqwest::Client,
 }
 
 /// An answer, whole.
-pub struct Reply {
+pub struct Response {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -51,7 +51,7 @@ pub struct Reply {
 }
 
 /// A header or body may hold a token, so neither is printed.
-impl fmt::Debug for Reply {
+impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")
             .field("status", &self.status)
@@ -60,7 +60,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-impl Reply {
+impl Response {
     /// A header's value, where it is there and text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -73,10 +73,10 @@ pub(crate) enum Streamed<R> {
     /// The records of a success.
     List(Vec<R>),
     /// Any other status, with its whole body.
-    Other(Reply),
+    Other(Response),
 }
 
-impl Http {
+impl HttpClient {
     /// Builds the client.
     ///
     /// # Errors
@@ -111,24 +111,24 @@ impl Http {
         request: RequestBuilder,
         operation: Operation,
         cap: usize,
-        budget: &Budget,
-    ) -> Result<Reply, UpstreamError> {
-        let sent = Sent::out(request, operation, budget.patience(), budget).await?;
+        budget: &CallBudget,
+    ) -> Result<Response, UpstreamError> {
+        let sent = InFlight::out(request, operation, budget.patience(), budget).await?;
         sent.read(cap).await
     }
 
     /// Sends a request and decodes the list of a successful answer while it comes in, so that it is never held whole.
     ///
     /// # Errors
-    /// As [`Http::send`]; also when the answer does not decode.
-    pub(crate) async fn stream<F: Frame>(
+    /// As [`HttpClient::send`]; also when the answer does not decode.
+    pub(crate) async fn stream<F: ListEnvelope>(
         &self,
         request: RequestBuilder,
         operation: Operation,
         cap: usize,
-        budget: &Budget,
+        budget: &CallBudget,
     ) -> Result<Streamed<F::Record>, UpstreamError> {
-        let sent = Sent::out(
+        let sent = InFlight::out(
             request,
             operation,
             budget.patience() * STREAM_FACTOR,
@@ -144,20 +144,20 @@ impl Http {
 }
 
 /// A request that was sent, and the beginning of its answer.
-struct Sent<'a> {
-    response: Response,
+struct InFlight<'a> {
+    response: reqwest::Response,
     operation: Operation,
-    budget: &'a Budget,
+    budget: &'a CallBudget,
     started: Timestamp,
 }
 
-impl<'a> Sent<'a> {
+impl<'a> InFlight<'a> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     async fn out(
         request: RequestBuilder,
         operation: Operation,
         patience: Duration,
-        budget: &'a Budget,
+        budget: &'a CallBudget,
     ) -> Result<Self, UpstreamError> {
         let left = budget.left();
         if left.is_zero() {
@@ -178,13 +178,13 @@ impl<'a> Sent<'a> {
         })
     }
 
-    async fn read(mut self, cap: usize) -> Result<Reply, UpstreamError> {
+    async fn read(mut self, cap: usize) -> Result<Response, UpstreamError> {
         let (mut body, mut bytes) = (Vec::new(), 0);
         while let Some(piece) = self.next_piece(cap, &mut bytes).await? {
             body.extend_from_slice(piece.as_ref());
         }
         self.log(bytes);
-        Ok(Reply {
+        Ok(Response {
             status: self.response.status(),
             headers: self.response.headers().clone(),
             received: self.budget.now(),
@@ -192,9 +192,12 @@ impl<'a> Sent<'a> {
         })
     }
 
-    async fn records<F: Frame>(mut self, cap: usize) -> Result<Vec<F::Record>, UpstreamError> {
+    async fn records<F: ListEnvelope>(
+        mut self,
+        cap: usize,
+    ) -> Result<Vec<F::Record>, UpstreamError> {
         let operation = self.operation;
-        let (mut partial, mut bytes) = (Partial::<F>::new(), 0);
+        let (mut partial, mut bytes) = (ListDecoder::<F>::new(), 0);
         while let Some(piece) = self.next_piece(cap, &mut bytes).await? {
             let taken = partial.take(piece.as_ref());
             taken.map_err(|error| error.at(operation))?;
@@ -233,7 +236,7 @@ impl<'a> Sent<'a> {
 }
 
 /// A connection that failed. Where it was cut because the run's time was up, that is the reason to give.
-fn broken(operation: Operation, budget: &Budget, error: reqwest::Error) -> UpstreamError {
+fn broken(operation: Operation, budget: &CallBudget, error: reqwest::Error) -> UpstreamError {
     if budget.left() < TOO_LITTLE {
         operation.no_time_left()
     } else {

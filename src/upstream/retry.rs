@@ -1,6 +1,6 @@
 //! Which calls are made again, after what wait, and the share of a run that calls may take.
 //!
-//! A run's clients share one [`Budget`]: its time, its tries, and the count of its requests. Only failures that are
+//! A run's clients share one [`CallBudget`]: its time, its tries, and the count of its requests. Only failures that are
 //! transient by their own variant are tried again; everything else is an answer.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::upstream::operation::Operation;
 
 /// How often a call is made, and the waits between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// How often a call is made at most, the first time included.
     pub attempts: usize,
     /// The shortest first wait; each further one is twice as long. Up to as much again is added at random.
@@ -35,7 +35,7 @@ pub struct Policy {
     pub patience: Duration,
 }
 
-impl Default for Policy {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             attempts: 4,
@@ -47,7 +47,7 @@ impl Default for Policy {
     }
 }
 
-impl Policy {
+impl RetryPolicy {
     fn waits(self) -> impl BackoffBuilder {
         ExponentialBuilder::new()
             .with_min_delay(self.first_wait)
@@ -60,8 +60,8 @@ impl Policy {
 
 /// State that the calls of a run share: the remaining time, the policy, and the counters. Clones share the counters.
 #[derive(Clone, Debug)]
-pub struct Budget {
-    policy: Policy,
+pub struct CallBudget {
+    policy: RetryPolicy,
     clock: Clock,
     deadline: Deadline,
     shared: Arc<Shared>,
@@ -69,8 +69,8 @@ pub struct Budget {
 
 #[derive(Debug)]
 struct Shared {
-    falcon: Counts,
-    tailscale: Counts,
+    falcon: CallCounters,
+    tailscale: CallCounters,
     repeats_left: AtomicU32,
     /// Remaining share of Falcon's quota, in thousandths, from its latest response.
     quota_left: AtomicU32,
@@ -82,22 +82,22 @@ struct Shared {
 
 /// Counters of the requests to one service.
 #[derive(Debug, Default)]
-struct Counts {
+struct CallCounters {
     requests: AtomicU64,
     /// Those of the requests that repeat a failed one.
     retries: AtomicU64,
 }
 
-impl Budget {
+impl CallBudget {
     /// A budget from now until the deadline.
-    pub fn new(policy: Policy, clock: Clock, deadline: Deadline) -> Self {
+    pub fn new(policy: RetryPolicy, clock: Clock, deadline: Deadline) -> Self {
         Self {
             policy,
             clock,
             deadline,
             shared: Arc::new(Shared {
-                falcon: Counts::default(),
-                tailscale: Counts::default(),
+                falcon: CallCounters::default(),
+                tailscale: CallCounters::default(),
                 repeats_left: AtomicU32::new(policy.repeats),
                 quota_left: AtomicU32::new(1000),
                 quota_remaining: AtomicI64::new(-1),
@@ -145,7 +145,7 @@ impl Budget {
         }
     }
 
-    fn counts(&self, side: Service) -> Option<&Counts> {
+    fn counts(&self, side: Service) -> Option<&CallCounters> {
         match side {
             Service::Falcon => Some(&self.shared.falcon),
             Service::Tailscale => Some(&self.shared.tailscale),
@@ -241,7 +241,7 @@ fn courtesy(quota_left: u32) -> Duration {
 /// # Errors
 /// The last try's error.
 pub async fn retry<T, F>(
-    budget: &Budget,
+    budget: &CallBudget,
     operation: Operation,
     call: impl FnMut() -> F,
 ) -> Result<T, UpstreamError>
@@ -276,20 +276,20 @@ pub(crate) mod tests {
     use super::*;
 
     /// Waits of a millisecond, and a minute on a clock that stands.
-    pub(crate) fn budget() -> Budget {
+    pub(crate) fn budget() -> CallBudget {
         let clock = Clock::standing_at(Timestamp::from_second(1_800_000_000).unwrap());
         let deadline = Deadline::new(
             clock.clone(),
             Timestamp::from_second(1_800_000_060).unwrap(),
         );
-        let policy = Policy {
+        let policy = RetryPolicy {
             attempts: 4,
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(4),
             repeats: 10,
-            ..Policy::default()
+            ..RetryPolicy::default()
         };
-        Budget::new(policy, clock, deadline)
+        CallBudget::new(policy, clock, deadline)
     }
 
     const PROBE: Operation = Operation {
@@ -300,7 +300,7 @@ pub(crate) mod tests {
 
     /// How often a call that fails with `error` so many times is made, and what comes of it.
     async fn attempts(
-        budget: &Budget,
+        budget: &CallBudget,
         failures: usize,
         error: impl Fn() -> UpstreamError,
     ) -> (usize, Result<(), UpstreamError>) {

@@ -8,7 +8,7 @@ mod neighbours;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use falcon_posture_sync::app::{Invocation, World};
+use falcon_posture_sync::app::{App, Invocation};
 use falcon_posture_sync::clock::Clock;
 use falcon_posture_sync::handler::{self, HandlerError};
 use futures::future::join_all;
@@ -21,7 +21,7 @@ use crate::company::Company;
 use crate::world::{Stage, TAILNET, chain, world};
 
 /// The same function on another machine, with a clock of its own.
-fn elsewhere(stage: &Stage, clock: Clock) -> World {
+fn elsewhere(stage: &Stage, clock: Clock) -> App {
     let (dynamodb, others) = (&stage.dynamodb.url, stage.services.url());
     world(
         &stage.variables(),
@@ -32,7 +32,7 @@ fn elsewhere(stage: &Stage, clock: Clock) -> World {
 }
 
 /// Asks it, under this request id and with a quarter of an hour by its own clock.
-async fn ask_as(world: &World, id: &str, payload: Value) -> Result<Value, HandlerError> {
+async fn ask_as(world: &App, id: &str, payload: Value) -> Result<Value, HandlerError> {
     let invocation = Invocation {
         id: id.to_owned(),
         caller: None,

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
-use falcon_posture_sync::domain::inventory::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::serial::Serial;
-use falcon_posture_sync::domain::matching::{Joined, Outcome, join};
-use falcon_posture_sync::domain::plan::guard::{Ground, guard};
+use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
+use falcon_posture_sync::domain::plan::guard::{GuardInputs, guard};
 use falcon_posture_sync::domain::plan::journal::{intents, is_made, unrecorded};
-use falcon_posture_sync::domain::plan::{Plan, Records, Written, doubts, plan};
+use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, Plan, doubts, plan};
 use falcon_posture_sync::settings::{AttributeKey, MaxRemovals, OnMissing};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
@@ -50,7 +50,7 @@ fn assessment() -> impl Strategy<Value = Assessment> {
     ]
 }
 
-fn account() -> impl Strategy<Value = Account> {
+fn account() -> impl Strategy<Value = FalconInventory> {
     (
         btree_map("[a-h]", host(), 0..8),
         btree_map("[a-h]", assessment(), 0..8),
@@ -60,7 +60,7 @@ fn account() -> impl Strategy<Value = Account> {
                 aid: Aid::from(aid.as_str()),
                 ..host
             });
-            let mut account = Account::default();
+            let mut account = FalconInventory::default();
             account.extend(
                 hosts.map(|host| (host.aid.clone(), host)).collect(),
                 scores
@@ -102,7 +102,7 @@ fn key(text: &str) -> AttributeKey {
     text.to_owned().try_into().unwrap()
 }
 
-fn records() -> impl Strategy<Value = Records> {
+fn records() -> impl Strategy<Value = NodeRecords> {
     btree_map(
         "n[1-9]",
         (0..=100_i64, prop_oneof![Just("custom:a"), Just("custom:b")]),
@@ -110,7 +110,7 @@ fn records() -> impl Strategy<Value = Records> {
     )
     .prop_map(|records| {
         let record = |(node, (score, attribute)): (String, (i64, &str))| {
-            let written = Written {
+            let written = NodeRecord {
                 key: key(attribute),
                 score: Score::new(score).unwrap(),
                 aid: Aid::from("a"),
@@ -133,17 +133,22 @@ fn age_limit() -> impl Strategy<Value = Option<Timestamp>> {
     option::of((0..72_i64).prop_map(|hours| NOW - SignedDuration::from_hours(hours)))
 }
 
-fn planned(joined: &Joined, devices: &Devices, records: &Records, on_missing: OnMissing) -> Plan {
+fn planned(
+    joined: &Matches,
+    devices: &Devices,
+    records: &NodeRecords,
+    on_missing: OnMissing,
+) -> Plan {
     plan(joined, devices, records, &key("custom:a"), on_missing)
 }
 
 /// The records as they are once a plan is carried out.
-fn applied(plan: &Plan, records: &Records) -> Records {
+fn applied(plan: &Plan, records: &NodeRecords) -> NodeRecords {
     let mut records = records.clone();
     for change in &plan.changes {
         match &change.new {
             Some(new) => {
-                let written = Written {
+                let written = NodeRecord {
                     key: new.key.clone(),
                     score: new.score,
                     aid: new.aid.clone(),
@@ -165,7 +170,7 @@ fn applied(plan: &Plan, records: &Records) -> Records {
     records
 }
 
-fn values(records: &Records) -> BTreeMap<&NodeId, (&AttributeKey, Score)> {
+fn values(records: &NodeRecords) -> BTreeMap<&NodeId, (&AttributeKey, Score)> {
     records
         .iter()
         .map(|(node, written)| (node, (&written.key, written.score)))
@@ -173,7 +178,7 @@ fn values(records: &Records) -> BTreeMap<&NodeId, (&AttributeKey, Score)> {
 }
 
 /// What a device answers to the question for its attributes.
-fn attributes(records: &Records, node: &NodeId) -> BTreeMap<String, Value> {
+fn attributes(records: &NodeRecords, node: &NodeId) -> BTreeMap<String, Value> {
     let written = records.get(node).into_iter();
     written
         .map(|written| (written.key.as_str().to_owned(), written.score.get().into()))
@@ -212,7 +217,7 @@ proptest! {
         hosts.reverse();
         let middle = rotation.min(hosts.len());
         hosts.rotate_left(middle);
-        let mut other = Account::default();
+        let mut other = FalconInventory::default();
         for host in hosts {
             other.extend([(host.aid.clone(), host)].into(), BTreeMap::new());
         }
@@ -236,7 +241,7 @@ proptest! {
     fn nobody_gets_more_than_the_lowest_claimant(account in account(), devices in devices()) {
         let joined = join(&account, &devices, None);
         for (node, outcome) in &joined.outcomes {
-            let Outcome::Scored(evidence) = outcome else { continue };
+            let MatchOutcome::Scored(evidence) = outcome else { continue };
             let Identity::Serials(texts) = &devices[node].identity else { panic!("a score without serials") };
             for serial in texts.iter().filter_map(|text| Serial::parse(text).ok()) {
                 let hosts = account.hosts.values().filter(|host| host.serial.as_ref() == Some(&serial));
@@ -256,7 +261,7 @@ proptest! {
     #[test]
     fn a_score_is_nobodys_invention(account in account(), devices in devices(), limit in age_limit()) {
         for (node, outcome) in join(&account, &devices, limit).outcomes {
-            if let Outcome::Scored(evidence) = outcome {
+            if let MatchOutcome::Scored(evidence) = outcome {
                 prop_assert_eq!(&account.scores[&evidence.aid], &Assessment::Score(evidence.score));
                 prop_assert_eq!(account.hosts[&evidence.aid].serial.as_ref(), Some(&evidence.serial));
                 prop_assert!(!devices[&node].is_external);
@@ -287,7 +292,7 @@ proptest! {
             .outcomes
             .into_iter()
             .filter_map(|(node, outcome)| match outcome {
-                Outcome::Scored(evidence) => Some((node, evidence.score)),
+                MatchOutcome::Scored(evidence) => Some((node, evidence.score)),
                 _ => None,
             })
             .collect();
@@ -327,8 +332,8 @@ proptest! {
         let max = MaxRemovals { percent, at_least };
         let count = |which: &dyn Fn(&NodeId) -> bool| records.keys().filter(|node| which(node)).count();
         let present = count(&|node| devices.contains_key(node));
-        let matched = count(&|node| joined.outcomes.get(node).is_some_and(Outcome::has_host));
-        let ground = Ground { falcon: &account, records: records.len(), present, matched };
+        let matched = count(&|node| joined.outcomes.get(node).is_some_and(MatchOutcome::has_host));
+        let ground = GuardInputs { falcon: &account, records: records.len(), present, matched };
         let after = guard(before.clone(), ground, max, allowed);
         let kept: BTreeSet<&NodeId> = after.plan.changes.iter().map(|change| &change.node_id).collect();
         for change in &before.changes {
@@ -357,7 +362,7 @@ proptest! {
         for change in plan.removals() {
             let wanting = matches!(
                 joined.outcomes[&change.node_id],
-                Outcome::Unmatched { .. } | Outcome::Unassessed { .. }
+                MatchOutcome::Unmatched { .. } | MatchOutcome::Unassessed { .. }
             );
             prop_assert_eq!(doubts.changes.contains(&change.node_id), wanting);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use falcon_posture_sync::metrics::{self, Line};
+use falcon_posture_sync::metrics::{self, MetricEvent};
 use jiff::Timestamp;
 use posture_simulators::{Account, Fault, GeneratorSpec, Matcher, Side};
 use proptest::prelude::*;
@@ -128,7 +128,7 @@ proptest! {
     ) {
         let at = Timestamp::from_millisecond(millis).unwrap();
         let id = id.try_into().unwrap();
-        let line = if of_one { Line::of_integration(at, &id) } else { Line::of_function(at) };
+        let line = if of_one { MetricEvent::of_integration(at, &id) } else { MetricEvent::of_function(at) };
         let line = metrics::ALL.iter().zip(values).fold(line, |line, (metric, value)| line.with(*metric, value));
         assert_emf(&line.note("outcome", note).to_json("falcon-posture-sync"));
     }

@@ -2,10 +2,10 @@
 
 use falcon_posture_sync::domain::audit;
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
-use falcon_posture_sync::domain::inventory::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::join;
-use falcon_posture_sync::domain::plan::{Plan, Records, Written, plan};
+use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, Plan, plan};
 use falcon_posture_sync::settings::OnMissing;
 use jiff::Timestamp;
 
@@ -89,8 +89,11 @@ fn cases() -> Vec<Case> {
 }
 
 fn the_plan(on_missing: OnMissing) -> Plan {
-    let (mut account, mut devices, mut records) =
-        (Account::default(), Devices::new(), Records::new());
+    let (mut account, mut devices, mut records) = (
+        FalconInventory::default(),
+        Devices::new(),
+        NodeRecords::new(),
+    );
     for case in cases() {
         let node_id = NodeId(case.node.into());
         for (aid, serial, score) in case.hosts {
@@ -108,7 +111,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
             );
         }
         if let Some((key, score)) = case.written {
-            let written = Written {
+            let written = NodeRecord {
                 key: key.to_owned().try_into().unwrap(),
                 score: Score::new(score).unwrap(),
                 aid: Aid::from("0f"),
@@ -154,13 +157,13 @@ fn a_plan_that_keeps_moves_what_it_keeps() {
 
 #[test]
 fn audit_records_tell_who_what_when_and_why() {
-    let context = audit::Context {
+    let context = audit::AuditContext {
         integration: "corp".to_owned().try_into().unwrap(),
         run_id: "run-1".to_owned(),
         actor: "falcon-posture-sync".to_owned(),
         retention_days: 365,
     };
-    let records: Vec<audit::Record> = the_plan(OnMissing::Delete)
+    let records: Vec<audit::AuditRecord> = the_plan(OnMissing::Delete)
         .changes
         .iter()
         .map(|change| context.node(change, NOW))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::types::AttributeValue;
 use falcon_posture_sync::handler::HandlerError;
 use falcon_posture_sync::settings::IntegrationId;
-use falcon_posture_sync::store::{Finished, StoreError};
+use falcon_posture_sync::store::{FinishOutcome, StoreError};
 use jiff::SignedDuration;
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
@@ -271,15 +271,15 @@ async fn a_run_that_has_nothing_to_do_does_not_miss_a_change_either() {
         .unwrap();
     stage.update(json!({"enabled": false})).await;
     let left = store.release(&id, "idle", 1).await.unwrap();
-    assert_eq!(left, Finished::SettingsChanged, "it has to look again");
+    assert_eq!(left, FinishOutcome::SettingsChanged, "it has to look again");
     assert_eq!(stage.sync().await, json!({"requested": []}));
     assert_eq!(
         store.release(&id, "idle", 2).await.unwrap(),
-        Finished::Released
+        FinishOutcome::Released
     );
     assert_eq!(
         store.release(&id, "idle", 2).await.unwrap(),
-        Finished::Overtaken
+        FinishOutcome::Overtaken
     );
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
-use falcon_posture_sync::app::{Invocation, World};
+use falcon_posture_sync::app::{App, Invocation};
 use falcon_posture_sync::clock::Clock;
 use falcon_posture_sync::config::Config;
 use falcon_posture_sync::events::EventBus;
@@ -18,7 +18,7 @@ use falcon_posture_sync::metrics::Metrics;
 use falcon_posture_sync::secrets::Secrets;
 use falcon_posture_sync::store::Store;
 use falcon_posture_sync::tailscale::WriteLimits;
-use falcon_posture_sync::upstream::retry::Policy;
+use falcon_posture_sync::upstream::retry::RetryPolicy;
 use jiff::SignedDuration;
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
 use serde_dynamo::from_item;
@@ -36,7 +36,7 @@ pub(crate) const TAILNET: &str = "example.com";
 pub(crate) struct Stage {
     pub(crate) sims: Simulators,
     pub(crate) services: Services,
-    pub(crate) world: World,
+    pub(crate) world: App,
     pub(crate) tables: Client,
     pub(crate) dynamodb: Server,
     /// Who invokes, as Lambda tells it.
@@ -383,15 +383,15 @@ pub(crate) fn world(
     clock: Clock,
     dynamodb: &SdkConfig,
     others: &SdkConfig,
-) -> World {
+) -> App {
     let config = Config::from_lookup(|name| variables.get(name).cloned()).unwrap();
-    World {
+    App {
         clock,
         http: OnceCell::new(),
-        retries: Policy {
+        retries: RetryPolicy {
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(20),
-            ..Policy::default()
+            ..RetryPolicy::default()
         },
         // Small steps, so that small worlds take many.
         write_limits: WriteLimits {

@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Action, Record, TargetKind};
+use super::{Action, AuditRecord, TargetKind};
 
 /// The actor of the changes that a run makes by itself.
 const AUTOMATON: &str = "falcon-posture-sync";
@@ -17,7 +17,7 @@ const NOT_DEFERRED: &str = "0001-01-01T00:00:00Z";
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub struct ExportedRecord {
     event_time: String,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -25,8 +25,8 @@ pub struct Entry {
     #[serde(rename = "eventGroupID")]
     event_group_id: String,
     origin: &'static str,
-    actor: Actor,
-    target: Target,
+    actor: ExportedActor,
+    target: ExportedTarget,
     action: &'static str,
     old: Value,
     new: Value,
@@ -35,7 +35,7 @@ pub struct Entry {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Actor {
+struct ExportedActor {
     id: String,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -43,7 +43,7 @@ struct Actor {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct Target {
+struct ExportedTarget {
     id: String,
     name: String,
     #[serde(rename = "type")]
@@ -51,8 +51,8 @@ struct Target {
     property: &'static str,
 }
 
-impl From<Record> for Entry {
-    fn from(record: Record) -> Self {
+impl From<AuditRecord> for ExportedRecord {
+    fn from(record: AuditRecord) -> Self {
         let (kind, property) = match record.target.kind {
             TargetKind::Integration => ("TAILNET", "POSTURE_INTEGRATION"),
             TargetKind::Node => ("NODE", "ATTRIBUTES"),
@@ -71,7 +71,7 @@ impl From<Record> for Entry {
             deferred_at: NOT_DEFERRED,
             event_group_id: record.run_id,
             origin: "CONFIG_API",
-            actor: Actor {
+            actor: ExportedActor {
                 kind: if record.actor == AUTOMATON {
                     "AUTOMATED_WORKER"
                 } else {
@@ -80,7 +80,7 @@ impl From<Record> for Entry {
                 display_name: record.actor.clone(),
                 id: record.actor,
             },
-            target: Target {
+            target: ExportedTarget {
                 id: record.target.id,
                 name: record.target.name,
                 kind,
@@ -94,7 +94,7 @@ impl From<Record> for Entry {
 }
 
 /// The reason as a sentence, and what it rests on.
-fn details(record: &Record) -> String {
+fn details(record: &AuditRecord) -> String {
     let mut parts = vec![format!("integration {}", record.integration_id)];
     if let Value::Object(details) = &record.details {
         parts.extend(details.iter().map(|(name, value)| match value {

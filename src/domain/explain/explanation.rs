@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::domain::audit::Record;
+use crate::domain::audit::AuditRecord;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::plan::Written;
+use crate::domain::plan::NodeRecord;
 
 /// The explanation of one device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,18 +37,18 @@ pub struct Explanation {
     #[serde(skip_serializing_if = "is_zero")]
     pub serials_omitted: usize,
     /// The Falcon hosts with one of its serials, the decisive one first.
-    pub hosts: Vec<Candidate>,
+    pub hosts: Vec<ExplainedHost>,
     /// How many more there are than are told.
     #[serde(skip_serializing_if = "is_zero")]
     pub hosts_omitted: usize,
     /// What is written now, by the records.
-    pub written: Option<Written>,
+    pub written: Option<NodeRecord>,
     /// What the next sync will do about it, as half a sentence with the sync as its subject: `sets custom:ztaScore to 71`.
     pub next: String,
     /// The same in one word.
     pub next_action: NextAction,
     /// What was changed, newest first.
-    pub history: Vec<Record>,
+    pub history: Vec<AuditRecord>,
 }
 
 /// What came of a device; stable names, those of the findings where there is one.
@@ -110,7 +110,7 @@ pub struct ReportedSerial {
 /// A Falcon host with one of the device's serials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Candidate {
+pub struct ExplainedHost {
     /// The sensor.
     pub aid: Aid,
     /// The host's own name.
@@ -124,7 +124,7 @@ pub struct Candidate {
     /// Whether its score is the one that counts.
     pub decides: bool,
     /// What it is among the hosts of its serial.
-    pub standing: Place,
+    pub standing: HostStatus,
     /// Why it counts or does not, as half a sentence about it.
     pub because: String,
 }
@@ -132,7 +132,7 @@ pub struct Candidate {
 /// What a host is among the hosts of its serial; stable names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Place {
+pub enum HostStatus {
     /// Alive, with the lowest score.
     Lowest,
     /// Alive, with a score that is not the lowest, or not the first of the same.

@@ -2,16 +2,16 @@
 
 use crate::domain::explain::explanation::NextAction;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::matching::Outcome;
+use crate::domain::matching::MatchOutcome;
 use crate::domain::plan::Change;
 use crate::domain::plan::journal::run_of;
 use crate::settings::OnMissing;
 
-use super::Scene;
+use super::ExplainContext;
 
-impl Scene<'_> {
+impl ExplainContext<'_> {
     /// What the next sync will do, with the sync as the subject of the words.
-    pub(super) fn next(&self, node_id: &NodeId, outcome: &Outcome) -> (NextAction, String) {
+    pub(super) fn next(&self, node_id: &NodeId, outcome: &MatchOutcome) -> (NextAction, String) {
         let (action, mut words) = self.action(node_id, outcome);
         let node = node_id.0.as_str();
         let unrecorded = self
@@ -31,7 +31,7 @@ impl Scene<'_> {
         (action, words)
     }
 
-    fn action(&self, node_id: &NodeId, outcome: &Outcome) -> (NextAction, String) {
+    fn action(&self, node_id: &NodeId, outcome: &MatchOutcome) -> (NextAction, String) {
         let key = &self.settings.attribute_key;
         if let Some(change) = self.change(node_id) {
             return planned(change);
@@ -42,7 +42,7 @@ impl Scene<'_> {
             return (NextAction::Waits, words.to_owned());
         }
         match (outcome, self.records.get(node_id)) {
-            (Outcome::Scored(_), Some(old)) => {
+            (MatchOutcome::Scored(_), Some(old)) => {
                 let words = format!("changes nothing: {key} is {}, as it should be", old.score);
                 (NextAction::Nothing, words)
             }
@@ -58,7 +58,7 @@ impl Scene<'_> {
                 );
                 (NextAction::Held, words)
             }
-            (Outcome::External, None) => (
+            (MatchOutcome::External, None) => (
                 NextAction::NotOurs,
                 "leaves it alone: it is another tailnet's device".to_owned(),
             ),

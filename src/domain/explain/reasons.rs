@@ -2,17 +2,17 @@
 
 use crate::domain::inventory::host::Host;
 use crate::domain::inventory::serial::Serial;
-use crate::domain::matching::candidates::{Claim, Claimants, Standing};
-use crate::domain::matching::{Evidence, Outcome};
+use crate::domain::matching::candidates::{Candidate, CandidateStatus, Candidates};
+use crate::domain::matching::{Evidence, MatchOutcome};
 
-use super::{Scene, fit};
+use super::{ExplainContext, fit};
 
 /// So many of a device's serials are named in a sentence.
 const NAMED: usize = 3;
 
 /// On whose account hosts are told.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asking<'a> {
+pub(super) enum Perspective<'a> {
     /// A device that has a score.
     Scored(&'a Evidence),
     /// A device that has none.
@@ -23,11 +23,11 @@ pub(super) enum Asking<'a> {
     Nobody,
 }
 
-impl<'a> Asking<'a> {
-    pub(super) fn of(outcome: &'a Outcome) -> Self {
+impl<'a> Perspective<'a> {
+    pub(super) fn of(outcome: &'a MatchOutcome) -> Self {
         match outcome {
-            Outcome::Scored(evidence) => Self::Scored(evidence),
-            Outcome::External => Self::External,
+            MatchOutcome::Scored(evidence) => Self::Scored(evidence),
+            MatchOutcome::External => Self::External,
             _ => Self::Scoreless,
         }
     }
@@ -37,9 +37,9 @@ impl<'a> Asking<'a> {
     }
 }
 
-impl Scene<'_> {
+impl ExplainContext<'_> {
     /// Why a device has the score that it has, or none.
-    pub(super) fn because(&self, outcome: &Outcome, claims: &[Claim<'_>]) -> String {
+    pub(super) fn because(&self, outcome: &MatchOutcome, claims: &[Candidate<'_>]) -> String {
         let living = claims.iter().filter(|claim| claim.standing.is_alive());
         let (alive, lacking) = living.fold((0, 0), |(alive, lacking), claim| {
             (
@@ -48,10 +48,10 @@ impl Scene<'_> {
             )
         });
         match outcome {
-            Outcome::Scored(evidence) => scored(evidence, alive - lacking, lacking),
-            Outcome::Unassessed { .. } => unassessed(claims, alive),
-            Outcome::Stale { .. } => self.stale(claims),
-            Outcome::Unmatched { serials } => {
+            MatchOutcome::Scored(evidence) => scored(evidence, alive - lacking, lacking),
+            MatchOutcome::Unassessed { .. } => unassessed(claims, alive),
+            MatchOutcome::Stale { .. } => self.stale(claims),
+            MatchOutcome::Unmatched { serials } => {
                 let mut named: Vec<&str> =
                     serials.iter().map(Serial::as_str).take(NAMED).collect();
                 if serials.len() > NAMED {
@@ -65,7 +65,7 @@ impl Scene<'_> {
                     ),
                 }
             }
-            Outcome::NoSerial { refused } => match refused.as_slice() {
+            MatchOutcome::NoSerial { refused } => match refused.as_slice() {
                 [] => "it reports a posture identity without any serial number".to_owned(),
                 [(text, why), others @ ..] => {
                     let more = match others.len() {
@@ -78,24 +78,24 @@ impl Scene<'_> {
                     )
                 }
             },
-            Outcome::NoIdentity { disabled: true } => {
+            MatchOutcome::NoIdentity { disabled: true } => {
                 "posture reporting is switched off on the device".to_owned()
             }
-            Outcome::NoIdentity { disabled: false } => {
+            MatchOutcome::NoIdentity { disabled: false } => {
                 "it reports no posture identity: Device Identity Collection is off in the tailnet, or the device has not \
                  reported yet"
                     .to_owned()
             }
-            Outcome::External => {
+            MatchOutcome::External => {
                 "it is shared in from another tailnet, and such devices get no score here".to_owned()
             }
         }
     }
 
-    fn stale(&self, claims: &[Claim<'_>]) -> String {
+    fn stale(&self, claims: &[Candidate<'_>]) -> String {
         let hosts = claims
             .iter()
-            .filter(|claim| claim.standing == Standing::Stale);
+            .filter(|claim| claim.standing == CandidateStatus::Stale);
         let last = hosts.filter_map(|claim| claim.host.last_seen).max();
         let limit = self.limit();
         match last {
@@ -114,14 +114,14 @@ impl Scene<'_> {
     }
 
     /// Why a host counts or does not.
-    pub(super) fn host_because(&self, claim: &Claim<'_>, asking: Asking<'_>) -> String {
+    pub(super) fn host_because(&self, claim: &Candidate<'_>, asking: Perspective<'_>) -> String {
         let rivals = claim.host.serial.as_ref();
-        let rivals = rivals.map_or_else(Claimants::new, |serial| self.claims.with(serial));
+        let rivals = rivals.map_or_else(Candidates::new, |serial| self.claims.with(serial));
         match claim.standing {
-            Standing::Lowest(_) => lowest(claim, &rivals, asking),
-            Standing::Behind(score) => {
+            CandidateStatus::Lowest(_) => lowest(claim, &rivals, asking),
+            CandidateStatus::Behind(score) => {
                 let first = rivals.iter().find_map(|rival| match rival.standing {
-                    Standing::Lowest(lowest) => Some((rival.host, lowest)),
+                    CandidateStatus::Lowest(lowest) => Some((rival.host, lowest)),
                     _ => None,
                 });
                 match first {
@@ -137,16 +137,16 @@ impl Scene<'_> {
                     None => "alive".to_owned(),
                 }
             }
-            Standing::Unassessed => "alive, but Falcon has not assessed it".to_owned(),
-            Standing::Invalid(text) => format!(
+            CandidateStatus::Unassessed => "alive, but Falcon has not assessed it".to_owned(),
+            CandidateStatus::Invalid(text) => format!(
                 "alive, but its score is {}, which is not a whole number from 0 to 100",
                 fit(text)
             ),
-            Standing::Superseded(newest) => format!(
+            CandidateStatus::Superseded(newest) => format!(
                 "an old record, such as re-imaging leaves behind: a host with this serial number was seen at \
                  {newest:.0}, more than 24 h later"
             ),
-            Standing::Stale => match claim.host.last_seen {
+            CandidateStatus::Stale => match claim.host.last_seen {
                 Some(_) => format!("not seen for too long: {}", self.limit()),
                 None => format!("not known to have been seen: {}", self.limit()),
             },
@@ -171,9 +171,9 @@ fn scored(evidence: &Evidence, scored: usize, lacking: usize) -> String {
     }
 }
 
-fn unassessed(claims: &[Claim<'_>], alive: usize) -> String {
+fn unassessed(claims: &[Candidate<'_>], alive: usize) -> String {
     let invalid = claims.iter().find_map(|claim| match claim.standing {
-        Standing::Invalid(text) => Some(text),
+        CandidateStatus::Invalid(text) => Some(text),
         _ => None,
     });
     match (alive, invalid) {
@@ -202,19 +202,19 @@ fn other(other: &Host, host: &Host) -> String {
 }
 
 /// Of the host with the lowest score of its serial.
-fn lowest(claim: &Claim<'_>, rivals: &[Claim<'_>], asking: Asking<'_>) -> String {
-    let behind = |rival: &Claim<'_>| matches!(rival.standing, Standing::Behind(_));
+fn lowest(claim: &Candidate<'_>, rivals: &[Candidate<'_>], asking: Perspective<'_>) -> String {
+    let behind = |rival: &Candidate<'_>| matches!(rival.standing, CandidateStatus::Behind(_));
     match asking {
-        Asking::Scored(evidence) if evidence.aid != claim.host.aid => format!(
+        Perspective::Scored(evidence) if evidence.aid != claim.host.aid => format!(
             "alive, but {} with another of the device's serial numbers has the score {}",
             evidence.aid, evidence.score
         ),
-        Asking::Scored(_) | Asking::Scoreless if rivals.iter().any(behind) => {
+        Perspective::Scored(_) | Perspective::Scoreless if rivals.iter().any(behind) => {
             "alive, with the lowest score".to_owned()
         }
-        Asking::Scored(_) | Asking::Scoreless => "alive, and its score counts".to_owned(),
-        Asking::External => "alive, but the device is another tailnet's".to_owned(),
-        Asking::Nobody => {
+        Perspective::Scored(_) | Perspective::Scoreless => "alive, and its score counts".to_owned(),
+        Perspective::External => "alive, but the device is another tailnet's".to_owned(),
+        Perspective::Nobody => {
             "alive; its score would count for a device that reports its serial number".to_owned()
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
 use crate::domain::inventory::serial::Serial;
-use crate::domain::plan::Records;
+use crate::domain::plan::NodeRecords;
 use crate::text::sanitize;
 
 use super::TEXT_CHARS;
@@ -11,7 +11,7 @@ use super::TEXT_CHARS;
 /// the full one, or without the tailnet's domain, or what the machine calls itself, in any case; else those that report
 /// this serial.
 pub fn find<'a>(devices: &'a Devices, text: &str) -> Vec<&'a NodeId> {
-    let wanted = Wanted::of(text);
+    let wanted = DeviceQuery::of(text);
     if let Some((node_id, _)) = devices.get_key_value(&wanted.node_id) {
         return vec![node_id];
     }
@@ -39,8 +39,8 @@ pub fn find<'a>(devices: &'a Devices, text: &str) -> Vec<&'a NodeId> {
 
 /// Likewise among the records, by what was written: the device may be gone, or called otherwise, or report no serial any
 /// more.
-pub fn recorded<'a>(records: &'a Records, text: &str) -> Vec<&'a NodeId> {
-    let wanted = Wanted::of(text);
+pub fn recorded<'a>(records: &'a NodeRecords, text: &str) -> Vec<&'a NodeId> {
+    let wanted = DeviceQuery::of(text);
     if let Some((node_id, _)) = records.get_key_value(&wanted.node_id) {
         return vec![node_id];
     }
@@ -59,13 +59,13 @@ pub fn recorded<'a>(records: &'a Records, text: &str) -> Vec<&'a NodeId> {
 }
 
 /// A text in each of the ways in which it may mean a device.
-struct Wanted {
+struct DeviceQuery {
     node_id: NodeId,
     name: String,
     serial: Option<Serial>,
 }
 
-impl Wanted {
+impl DeviceQuery {
     fn of(text: &str) -> Self {
         let text = text.trim();
         Self {

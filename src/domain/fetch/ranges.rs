@@ -7,7 +7,7 @@
 //! A score that moves from one range to another during the walk is seen twice, and the lower value counts, or not at all,
 //! and is then looked up before anything rests on it, as a score that moves within a single listing is.
 
-use crate::domain::inventory::histogram::Distribution;
+use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
 
 /// So many ranges are walked at once.
@@ -49,7 +49,7 @@ pub fn evenly(count: usize) -> Vec<Range> {
 
 /// The bounds for a listing of scores that are distributed so, by pages of so many: the longest range is as short as can
 /// be while all ranges together take hardly more pages than a single one would.
-pub fn divide(scores: &Distribution, page: usize) -> Vec<Score> {
+pub fn divide(scores: &ScoreHistogram, page: usize) -> Vec<Score> {
     let whole = pages(scores.total(), page);
     if whole < 3 {
         return Vec::new();
@@ -61,7 +61,7 @@ pub fn divide(scores: &Distribution, page: usize) -> Vec<Score> {
         .map_or_else(Vec::new, |cut| cut.lows)
 }
 
-struct Cut {
+struct Partition {
     /// The lowest score of each range but the first.
     lows: Vec<Score>,
     /// What they take together.
@@ -69,7 +69,7 @@ struct Cut {
 }
 
 /// Ranges of at most so many pages, filled one after the other. A single score that more hosts have is a range by itself.
-fn by_length(scores: &Distribution, longest: usize, page: usize) -> Cut {
+fn by_length(scores: &ScoreHistogram, longest: usize, page: usize) -> Partition {
     let room = longest * page * FILLED / 100;
     let (mut lows, mut pages_before, mut held) = (Vec::new(), 0, 0);
     for (score, count) in scores.iter() {
@@ -80,7 +80,7 @@ fn by_length(scores: &Distribution, longest: usize, page: usize) -> Cut {
         }
         held += count;
     }
-    Cut {
+    Partition {
         lows,
         pages: pages_before + pages(held, page),
     }
@@ -100,14 +100,14 @@ mod tests {
         Score::new(value).unwrap()
     }
 
-    fn evenly(records: usize) -> Distribution {
+    fn evenly(records: usize) -> ScoreHistogram {
         (0..records)
             .map(|n| score(i64::try_from(n % 101).unwrap()))
             .collect()
     }
 
     /// How many of the scores lie in each range.
-    fn lengths(scores: &Distribution, bounds: &[Score]) -> Vec<usize> {
+    fn lengths(scores: &ScoreHistogram, bounds: &[Score]) -> Vec<usize> {
         ranges(bounds)
             .iter()
             .map(|range| {
@@ -182,7 +182,7 @@ mod tests {
         /// A division never takes much more than a single listing would.
         #[test]
         fn a_division_costs_hardly_a_page(counts in prop::collection::vec((0_i64..=100, 1_usize..3_000), 0..60)) {
-            let scores: Distribution = counts
+            let scores: ScoreHistogram = counts
                 .iter()
                 .flat_map(|(value, count)| std::iter::repeat_n(score(*value), *count))
                 .collect();

@@ -44,11 +44,11 @@ pub enum Identity {
     /// Switched off on the device.
     Disabled,
     /// The reported texts, as they came: up to three on Windows and Linux (product, baseboard and chassis).
-    Serials(Texts),
+    Serials(ReportedSerials),
 }
 
 /// What a device reports as its serials.
-pub type Texts = SmallVec<[SmolStr; 2]>;
+pub type ReportedSerials = SmallVec<[SmolStr; 2]>;
 
 /// The devices of a tailnet by node.
 pub type Devices = BTreeMap<NodeId, Device>;

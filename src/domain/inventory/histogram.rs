@@ -5,29 +5,29 @@ use std::iter::Sum;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::inventory::host::{Assessment, Score, Scores};
-use crate::domain::matching::{Joined, Outcome};
+use crate::domain::inventory::host::{Assessment, Assessments, Score};
+use crate::domain::matching::{MatchOutcome, Matches};
 
 /// How many devices have which score. It is stored and shown as an object by score, such as `{"71":12}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, usize>", into = "BTreeMap<String, usize>")]
-pub struct Distribution(BTreeMap<Score, usize>);
+pub struct ScoreHistogram(BTreeMap<Score, usize>);
 
-impl Distribution {
+impl ScoreHistogram {
     /// The scores that the devices of an observation deserve.
-    pub fn of(joined: &Joined) -> Self {
+    pub fn of(joined: &Matches) -> Self {
         joined
             .outcomes
             .values()
             .filter_map(|outcome| match outcome {
-                Outcome::Scored(evidence) => Some(evidence.score),
+                MatchOutcome::Scored(evidence) => Some(evidence.score),
                 _ => None,
             })
             .collect()
     }
 
     /// All scores of an account.
-    pub fn of_account(scores: &Scores) -> Self {
+    pub fn of_account(scores: &Assessments) -> Self {
         scores.values().filter_map(Assessment::score).collect()
     }
 
@@ -47,7 +47,7 @@ impl Distribution {
     }
 }
 
-impl FromIterator<Score> for Distribution {
+impl FromIterator<Score> for ScoreHistogram {
     fn from_iter<I: IntoIterator<Item = Score>>(scores: I) -> Self {
         let mut counts = BTreeMap::new();
         for score in scores {
@@ -57,7 +57,7 @@ impl FromIterator<Score> for Distribution {
     }
 }
 
-impl<'a> Sum<&'a Self> for Distribution {
+impl<'a> Sum<&'a Self> for ScoreHistogram {
     fn sum<I: Iterator<Item = &'a Self>>(distributions: I) -> Self {
         let mut counts = BTreeMap::new();
         for (score, count) in distributions.flat_map(Self::iter) {
@@ -67,8 +67,8 @@ impl<'a> Sum<&'a Self> for Distribution {
     }
 }
 
-impl From<Distribution> for BTreeMap<String, usize> {
-    fn from(distribution: Distribution) -> Self {
+impl From<ScoreHistogram> for BTreeMap<String, usize> {
+    fn from(distribution: ScoreHistogram) -> Self {
         let counts = distribution.0.into_iter();
         counts
             .map(|(score, count)| (score.to_string(), count))
@@ -76,7 +76,7 @@ impl From<Distribution> for BTreeMap<String, usize> {
     }
 }
 
-impl TryFrom<BTreeMap<String, usize>> for Distribution {
+impl TryFrom<BTreeMap<String, usize>> for ScoreHistogram {
     type Error = String;
 
     fn try_from(counts: BTreeMap<String, usize>) -> Result<Self, Self::Error> {
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn devices_are_counted_by_score() {
         let scores = [71, 9, 100, 71, 0].map(|score| Score::new(score).unwrap());
-        let distribution: Distribution = scores.into_iter().collect();
+        let distribution: ScoreHistogram = scores.into_iter().collect();
         assert_eq!(distribution.total(), 5);
         for (min, expect) in [(0, 5), (9, 4), (10, 3), (71, 3), (72, 1), (100, 1)] {
             let min = Score::new(min).unwrap();
@@ -107,14 +107,14 @@ mod tests {
             stored,
             serde_json::json!({"0": 1, "9": 1, "71": 2, "100": 1})
         );
-        let read: Distribution = serde_json::from_value(stored).unwrap();
+        let read: ScoreHistogram = serde_json::from_value(stored).unwrap();
         assert_eq!(read, distribution);
         let lowest_first: Vec<u8> = read.iter().map(|(score, _)| score.get()).collect();
         assert_eq!(lowest_first, [0, 9, 71, 100]);
         for bad in ["101", "-1", "x", ""] {
             let stored = serde_json::json!({ bad: 1 });
             assert!(
-                serde_json::from_value::<Distribution>(stored).is_err(),
+                serde_json::from_value::<ScoreHistogram>(stored).is_err(),
                 "{bad}"
             );
         }

@@ -12,11 +12,11 @@ use crate::domain::inventory::serial::Serial;
 /// Falcon's id of an installed sensor (`device_id` of a host, `aid` of an assessment). A machine that was installed
 /// anew has a new one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Aid(Id);
+pub struct Aid(AidRepr);
 
 /// A run holds some hundred thousand of them, and looks for them all the time: what has the usual form is a number.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Id {
+enum AidRepr {
     /// 32 hexadecimal digits, in lower case.
     Usual(u128),
     /// Anything else that somebody has stored, or may one day send.
@@ -29,7 +29,7 @@ impl Aid {
 
     /// Whether it has the form that sensors' ids have.
     pub fn is_usual(&self) -> bool {
-        matches!(self.0, Id::Usual(_))
+        matches!(self.0, AidRepr::Usual(_))
     }
 }
 
@@ -66,15 +66,15 @@ fn number(text: &str) -> Option<u128> {
 impl From<&str> for Aid {
     /// As it comes: Falcon uses lower case throughout.
     fn from(text: &str) -> Self {
-        Self(number(text).map_or_else(|| Id::Other(text.into()), Id::Usual))
+        Self(number(text).map_or_else(|| AidRepr::Other(text.into()), AidRepr::Usual))
     }
 }
 
 impl fmt::Display for Aid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Id::Usual(number) => write!(f, "{number:032x}"),
-            Id::Other(text) => f.write_str(text),
+            AidRepr::Usual(number) => write!(f, "{number:032x}"),
+            AidRepr::Other(text) => f.write_str(text),
         }
     }
 }
@@ -177,7 +177,7 @@ impl fmt::Display for Score {
 ///
 /// An assessment whose score is not a whole number from 0 to 100 is kept as [`Assessment::Invalid`]: it counts as not
 /// assessed, and is reported.
-pub type Scores = BTreeMap<Aid, Assessment>;
+pub type Assessments = BTreeMap<Aid, Assessment>;
 
 /// What Falcon said about one sensor's posture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,19 +200,19 @@ impl Assessment {
 
 /// All that a run knows of the Falcon account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
+pub struct FalconInventory {
     /// How many visible hosts it has.
     pub visible: usize,
     /// Visible hosts by sensor: all of them, or those that were asked for.
     pub hosts: Hosts,
     /// Their assessments (and some of sensors that are no visible hosts).
-    pub scores: Scores,
+    pub scores: Assessments,
 }
 
-impl Account {
+impl FalconInventory {
     /// Adds what a direct look-up found. A host or score that is already known keeps its crawled value unless the
     /// look-up, which is newer, says otherwise.
-    pub fn extend(&mut self, hosts: Hosts, scores: Scores) {
+    pub fn extend(&mut self, hosts: Hosts, scores: Assessments) {
         if self.hosts.is_empty() {
             self.hosts = hosts;
         } else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::{SignedDuration, Timestamp};
 use smallvec::SmallVec;
 
-use crate::domain::inventory::host::{Account, Assessment, Host, Score};
+use crate::domain::inventory::host::{Assessment, FalconInventory, Host, Score};
 use crate::domain::inventory::serial::Serial;
 
 /// Of several hosts with one serial, those seen within this time of the most recently seen one are taken to be alive;
@@ -15,8 +15,8 @@ pub const ALIVE_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 /// The hosts of each serial, in the order of their sensors' ids. They are judged when they are asked for: most of a large
 /// account's are no devices of the tailnet.
 #[derive(Debug)]
-pub struct Claims<'a> {
-    falcon: &'a Account,
+pub struct HostsBySerial<'a> {
+    falcon: &'a FalconInventory,
     seen_since: Option<Timestamp>,
     /// For looking up only, so that its order shows nowhere.
     hosts: HashMap<&'a Serial, SmallVec<[&'a Host; 1]>>,
@@ -25,19 +25,19 @@ pub struct Claims<'a> {
 
 /// A host that claims to be the machine with its serial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim<'a> {
+pub struct Candidate<'a> {
     /// The host.
     pub host: &'a Host,
     /// What its claim is worth.
-    pub standing: Standing<'a>,
+    pub standing: CandidateStatus<'a>,
 }
 
 /// The claims to one serial: nearly always a single one.
-pub type Claimants<'a> = SmallVec<[Claim<'a>; 1]>;
+pub type Candidates<'a> = SmallVec<[Candidate<'a>; 1]>;
 
 /// What a host's claim is worth among the hosts of its serial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing<'a> {
+pub enum CandidateStatus<'a> {
     /// Alive, and of the living with a score it has the lowest; of several with the same, the first by sensor.
     Lowest(Score),
     /// Alive, and another one has the lowest.
@@ -52,7 +52,7 @@ pub enum Standing<'a> {
     Stale,
 }
 
-impl Standing<'_> {
+impl CandidateStatus<'_> {
     /// Whether the host is alive, assessed or not.
     pub fn is_alive(self) -> bool {
         match self {
@@ -67,9 +67,9 @@ impl Standing<'_> {
     }
 }
 
-impl<'a> Claims<'a> {
+impl<'a> HostsBySerial<'a> {
     /// The claims of all hosts that have a usable serial. `seen_since` is the age limit, if there is one.
-    pub fn of(falcon: &'a Account, seen_since: Option<Timestamp>) -> Self {
+    pub fn of(falcon: &'a FalconInventory, seen_since: Option<Timestamp>) -> Self {
         let mut hosts: HashMap<&Serial, SmallVec<[&Host; 1]>> =
             HashMap::with_capacity(falcon.hosts.len());
         let mut shared = BTreeSet::new();
@@ -90,15 +90,15 @@ impl<'a> Claims<'a> {
     }
 
     /// The hosts with a serial; none if Falcon does not know it.
-    pub fn with(&self, serial: &Serial) -> Claimants<'a> {
+    pub fn with(&self, serial: &Serial) -> Candidates<'a> {
         let hosts = self.hosts.get(serial);
-        hosts.map_or_else(Claimants::new, |hosts| {
+        hosts.map_or_else(Candidates::new, |hosts| {
             judge(hosts, self.falcon, self.seen_since)
         })
     }
 
     /// Each serial that several hosts have, with these.
-    pub fn shared(&self) -> impl Iterator<Item = (&'a Serial, Claimants<'a>)> {
+    pub fn shared(&self) -> impl Iterator<Item = (&'a Serial, Candidates<'a>)> {
         self.shared
             .iter()
             .map(|serial| (*serial, self.with(serial)))
@@ -108,23 +108,23 @@ impl<'a> Claims<'a> {
 /// Judges the hosts of one serial.
 fn judge<'a>(
     hosts: &[&'a Host],
-    falcon: &'a Account,
+    falcon: &'a FalconInventory,
     seen_since: Option<Timestamp>,
-) -> Claimants<'a> {
+) -> Candidates<'a> {
     let newest = hosts.iter().filter_map(|host| host.last_seen).max();
-    let mut claims: Claimants<'a> = hosts
+    let mut claims: Candidates<'a> = hosts
         .iter()
-        .map(|host| Claim {
+        .map(|host| Candidate {
             host,
             standing: standing(host, falcon, newest, seen_since),
         })
         .collect();
     let scored = claims.iter_mut().filter_map(|claim| match claim.standing {
-        Standing::Behind(score) => Some((score, claim)),
+        CandidateStatus::Behind(score) => Some((score, claim)),
         _ => None,
     });
     if let Some((score, lowest)) = scored.min_by_key(|(score, claim)| (*score, &claim.host.aid)) {
-        lowest.standing = Standing::Lowest(score);
+        lowest.standing = CandidateStatus::Lowest(score);
     }
     claims
 }
@@ -132,22 +132,22 @@ fn judge<'a>(
 /// What a host's claim is worth before the scores are compared.
 fn standing<'a>(
     host: &Host,
-    falcon: &'a Account,
+    falcon: &'a FalconInventory,
     newest: Option<Timestamp>,
     seen_since: Option<Timestamp>,
-) -> Standing<'a> {
+) -> CandidateStatus<'a> {
     // A host without a time cannot be ruled out as an old record, so it keeps its say.
     if let (Some(seen), Some(newest)) = (host.last_seen, newest)
         && newest.duration_since(seen) > ALIVE_WITHIN
     {
-        return Standing::Superseded(newest);
+        return CandidateStatus::Superseded(newest);
     }
     if seen_since.is_some_and(|limit| host.last_seen < Some(limit)) {
-        return Standing::Stale;
+        return CandidateStatus::Stale;
     }
     match falcon.scores.get(&host.aid) {
-        Some(Assessment::Score(score)) => Standing::Behind(*score),
-        Some(Assessment::Invalid(text)) => Standing::Invalid(text),
-        None => Standing::Unassessed,
+        Some(Assessment::Score(score)) => CandidateStatus::Behind(*score),
+        Some(Assessment::Invalid(text)) => CandidateStatus::Invalid(text),
+        None => CandidateStatus::Unassessed,
     }
 }

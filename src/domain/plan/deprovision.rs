@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::inventory::device::Devices;
-use crate::domain::plan::{Change, Plan, Records};
+use crate::domain::plan::{Change, NodeRecords, Plan};
 
 /// What becomes of the attributes that an integration wrote when it is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct Removal {
 
 /// The deletion of all that was written. Records of devices that are in the tailnet no more are departed: their
 /// attributes went with them.
-pub fn take_away(records: &Records, devices: &Devices) -> Plan {
+pub fn take_away(records: &NodeRecords, devices: &Devices) -> Plan {
     let mut plan = Plan::default();
     for (node_id, written) in records {
         match devices.get(node_id) {

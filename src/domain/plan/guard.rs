@@ -1,13 +1,13 @@
 //! The stop before a mass removal.
 
-use crate::domain::inventory::host::Account;
+use crate::domain::inventory::host::FalconInventory;
 use crate::domain::plan::{Change, Plan};
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::settings::MaxRemovals;
 
 /// A plan that may be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guarded {
+pub struct GuardedPlan {
     /// What is left to do.
     pub plan: Plan,
     /// Why its removals wait, if they do.
@@ -25,9 +25,9 @@ pub struct Held {
 
 /// The facts that the guard judges a plan by.
 #[derive(Clone, Copy, Debug)]
-pub struct Ground<'a> {
+pub struct GuardInputs<'a> {
     /// What Falcon shows.
-    pub falcon: &'a Account,
+    pub falcon: &'a FalconInventory,
     /// Recorded devices: those that have an attribute of ours.
     pub records: usize,
     /// Recorded devices that are in the tailnet.
@@ -44,9 +44,9 @@ const MIN_SUSPICIOUS_RECORDS: usize = 2;
 /// whose hosts match none of them. Scores are written in any case: a score that fell must arrive.
 ///
 /// `allowed` lets the plan pass as it is.
-pub fn guard(plan: Plan, ground: Ground<'_>, max: MaxRemovals, allowed: bool) -> Guarded {
+pub fn guard(plan: Plan, ground: GuardInputs<'_>, max: MaxRemovals, allowed: bool) -> GuardedPlan {
     if allowed {
-        return Guarded { plan, held: None };
+        return GuardedPlan { plan, held: None };
     }
     let removals = plan.removals().count();
     let takes_something = removals > 0 || !plan.departed.is_empty();
@@ -55,7 +55,7 @@ pub fn guard(plan: Plan, ground: Ground<'_>, max: MaxRemovals, allowed: bool) ->
         .clone()
         .or_else(|| exceeded_limit(removals, ground.records, max))
     else {
-        return Guarded { plan, held: None };
+        return GuardedPlan { plan, held: None };
     };
     let (waiting, changes): (Vec<Change>, Vec<Change>) =
         plan.changes.into_iter().partition(Change::is_removal);
@@ -74,7 +74,7 @@ pub fn guard(plan: Plan, ground: Ground<'_>, max: MaxRemovals, allowed: bool) ->
         FindingKind::HeldRemovals,
         waiting.into_iter().map(|change| change.name.into()),
     );
-    Guarded {
+    GuardedPlan {
         plan: Plan {
             changes,
             departed,
@@ -90,7 +90,7 @@ pub fn guard(plan: Plan, ground: Ground<'_>, max: MaxRemovals, allowed: bool) ->
     }
 }
 
-impl Ground<'_> {
+impl GuardInputs<'_> {
     /// Why the observation is implausible, at any number of devices but for a single one's own absence.
     ///
     /// A plan that takes nothing away (`onMissing: keep`) may rest on devices that match no host: they can stay so.

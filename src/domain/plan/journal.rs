@@ -16,7 +16,7 @@ use smol_str::SmolStr;
 
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::plan::{Change, Records, Target};
+use crate::domain::plan::{Change, DesiredAttribute, NodeRecords};
 use crate::settings::AttributeKey;
 use crate::text::sanitize;
 
@@ -36,7 +36,7 @@ const NOTED_BYTES: usize = 280_000;
 /// run writes thousands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Intent {
+pub struct PendingWrite {
     /// Its name in the tailnet.
     name: SmolStr,
     /// Its own host name.
@@ -60,11 +60,11 @@ struct Intended {
     "accepted is `name`, `hostname` and, unless the attribute goes, `key`, `score`, `aid` and `serial`, with tabs \
      between them"
 )]
-pub struct NoIntent;
+pub struct InvalidPendingWrite;
 
-impl From<Intent> for String {
-    fn from(intent: Intent) -> Self {
-        let Intent {
+impl From<PendingWrite> for String {
+    fn from(intent: PendingWrite) -> Self {
+        let PendingWrite {
             name,
             hostname,
             new,
@@ -79,23 +79,26 @@ impl From<Intent> for String {
     }
 }
 
-impl TryFrom<String> for Intent {
-    type Error = NoIntent;
+impl TryFrom<String> for PendingWrite {
+    type Error = InvalidPendingWrite;
 
-    fn try_from(line: String) -> Result<Self, NoIntent> {
+    fn try_from(line: String) -> Result<Self, InvalidPendingWrite> {
         let fields: Vec<&str> = line.split('\t').collect();
         let new = match fields.get(2..) {
             Some([]) => None,
             Some([key, score, aid, serial]) => {
                 let score = score.parse().ok().and_then(Score::new);
                 Some(Intended {
-                    key: (*key).to_owned().try_into().map_err(|_| NoIntent)?,
-                    score: score.ok_or(NoIntent)?,
+                    key: (*key)
+                        .to_owned()
+                        .try_into()
+                        .map_err(|_| InvalidPendingWrite)?,
+                    score: score.ok_or(InvalidPendingWrite)?,
                     aid: Aid::from(*aid),
                     serial: (*serial).into(),
                 })
             }
-            _ => return Err(NoIntent),
+            _ => return Err(InvalidPendingWrite),
         };
         Ok(Self {
             name: fields[0].into(),
@@ -106,16 +109,16 @@ impl TryFrom<String> for Intent {
 }
 
 /// The intents of one run, by node.
-pub type Intents = BTreeMap<String, Intent>;
+pub type JournalEntry = BTreeMap<String, PendingWrite>;
 
 /// What runs have left open, by the names of the notes.
-pub type Pending = BTreeMap<String, Intents>;
+pub type Journal = BTreeMap<String, JournalEntry>;
 
 /// The name of one of a run's notes: the run's id, and a number for all but the first (`…#1`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NoteName(String);
+pub struct JournalKey(String);
 
-impl NoteName {
+impl JournalKey {
     /// The name of a run's nth note, from 0.
     pub fn of(run_id: &str, n: usize) -> Self {
         match n {
@@ -135,17 +138,17 @@ pub fn run_of(note: &str) -> &str {
     note.split_once('#').map_or(note, |(run, _)| run)
 }
 
-impl fmt::Display for NoteName {
+impl fmt::Display for JournalKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
 /// What these changes mean to do.
-pub fn intents(changes: &[Change]) -> Intents {
+pub fn intents(changes: &[Change]) -> JournalEntry {
     let intent = |change: &Change| {
         let (name, hostname) = names(change);
-        Intent {
+        PendingWrite {
             name,
             hostname,
             new: change.new.as_ref().map(|new| Intended {
@@ -195,16 +198,16 @@ fn noted_bytes(change: &Change) -> usize {
     change.node_id.0.len() + name.len() + hostname.len() + new + 2
 }
 
-impl Intent {
+impl PendingWrite {
     /// The change, unless the record says that it is made and recorded, or that there is nothing to take away.
-    fn change(&self, run_id: &str, node_id: &NodeId, records: &Records) -> Option<Change> {
+    fn change(&self, run_id: &str, node_id: &NodeId, records: &NodeRecords) -> Option<Change> {
         let old = records.get(node_id);
         let Self {
             name,
             hostname,
             new,
         } = self;
-        let new = new.as_ref().map(|new| Target {
+        let new = new.as_ref().map(|new| DesiredAttribute {
             key: new.key.clone(),
             score: new.score,
             aid: new.aid.clone(),
@@ -228,7 +231,7 @@ impl Intent {
 }
 
 /// What one run may have changed without having recorded it.
-pub fn unrecorded(run_id: &str, intents: &Intents, records: &Records) -> Vec<Change> {
+pub fn unrecorded(run_id: &str, intents: &JournalEntry, records: &NodeRecords) -> Vec<Change> {
     intents
         .iter()
         .filter_map(|(node, intent)| intent.change(run_id, &NodeId(node.into()), records))
@@ -255,7 +258,7 @@ mod tests {
             name: name.into(),
             hostname: name.into(),
             old: None,
-            new: Some(Target {
+            new: Some(DesiredAttribute {
                 key: "custom:ztaScore".to_owned().try_into().unwrap(),
                 score: Score::new(70).unwrap(),
                 aid: Aid::from("4a027b0c95404062be4148c989dcf4c1"),
@@ -291,14 +294,14 @@ mod tests {
     #[test]
     fn a_note_tells_its_run() {
         for n in [0, 1, 12] {
-            let name = NoteName::of("8476a536-e9f4-11e8-9739-2dfe598c3fcd", n);
+            let name = JournalKey::of("8476a536-e9f4-11e8-9739-2dfe598c3fcd", n);
             assert_eq!(
                 run_of(name.as_str()),
                 "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
             );
         }
-        assert_eq!(NoteName::of("a", 0).as_str(), "a");
-        assert_ne!(NoteName::of("a", 1), NoteName::of("a", 2));
+        assert_eq!(JournalKey::of("a", 0).as_str(), "a");
+        assert_ne!(JournalKey::of("a", 1), JournalKey::of("a", 2));
     }
 
     #[test]
@@ -313,7 +316,7 @@ mod tests {
         let noted = intents(&changes);
         let text = serde_json::to_string(&noted).unwrap();
         assert!(text.contains(r#":"b\tb""#), "{text}");
-        let read: Intents = serde_json::from_str(&text).unwrap();
+        let read: JournalEntry = serde_json::from_str(&text).unwrap();
         assert_eq!(read, noted);
         for line in [
             "a",
@@ -322,7 +325,10 @@ mod tests {
             "a\tb\tc\t1\tc\td",
         ] {
             let text = format!(r#"{{"n1":{}}}"#, serde_json::to_string(line).unwrap());
-            assert!(serde_json::from_str::<Intents>(&text).is_err(), "{line}");
+            assert!(
+                serde_json::from_str::<JournalEntry>(&text).is_err(),
+                "{line}"
+            );
         }
     }
 }

@@ -11,12 +11,12 @@ pub struct Condition {
     /// The attribute that it is about.
     pub key: String,
     /// What it asks of it.
-    pub test: Test,
+    pub test: Predicate,
 }
 
 /// What a condition asks of an attribute.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Test {
+pub enum Predicate {
     /// It compares in this way with the value.
     Compares(Comparison, Value),
     /// It is one of the values, or none of them.
@@ -56,7 +56,7 @@ pub enum Value {
 /// A text that is no condition, and where it stops being one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is not understood from {0:?} on")]
-pub struct NoCondition(String);
+pub struct ConditionError(String);
 
 /// Longest first, where one begins with another.
 const COMPARISONS: [(&str, Comparison); 6] = [
@@ -73,7 +73,7 @@ impl Condition {
     ///
     /// # Errors
     /// Says from where on it makes no sense.
-    pub fn parse(text: &str) -> Result<Self, NoCondition> {
+    pub fn parse(text: &str) -> Result<Self, ConditionError> {
         let text = text.trim();
         let end = text
             .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
@@ -84,10 +84,10 @@ impl Condition {
             return Err(stuck(text));
         }
         let asks = match words(rest).as_slice() {
-            ["IS", "SET"] => Test::IsSet(true),
-            ["NOT", "SET"] => Test::IsSet(false),
-            ["NOT", "IN", ..] => Test::Among(false, list(after(rest, "IN"))?),
-            ["IN", ..] => Test::Among(true, list(after(rest, "IN"))?),
+            ["IS", "SET"] => Predicate::IsSet(true),
+            ["NOT", "SET"] => Predicate::IsSet(false),
+            ["NOT", "IN", ..] => Predicate::Among(false, list(after(rest, "IN"))?),
+            ["IN", ..] => Predicate::Among(true, list(after(rest, "IN"))?),
             _ => compares(rest)?,
         };
         Ok(Self {
@@ -103,25 +103,25 @@ impl Condition {
 
     /// Whether it is about the device's operating system.
     pub fn is_about_os(&self) -> bool {
-        self.key == OS && !matches!(self.test, Test::IsSet(false))
+        self.key == OS && !matches!(self.test, Predicate::IsSet(false))
     }
 
     /// Whether a device passes that has this value, or lacks the attribute.
     pub fn passes(&self, value: Option<&Value>) -> bool {
         let Some(value) = value else {
-            return self.test == Test::IsSet(false);
+            return self.test == Predicate::IsSet(false);
         };
         match &self.test {
-            Test::IsSet(set) => *set,
-            Test::Among(among, values) => values.contains(value) == *among,
-            Test::Compares(comparison, other) => comparison.holds(value, other),
+            Predicate::IsSet(set) => *set,
+            Predicate::Among(among, values) => values.contains(value) == *among,
+            Predicate::Compares(comparison, other) => comparison.holds(value, other),
         }
     }
 
     /// The score that it draws the line at, if it is of that kind.
     pub fn threshold(&self) -> Option<f64> {
         match &self.test {
-            Test::Compares(comparison, Value::Number(number)) if comparison.is_ordering() => {
+            Predicate::Compares(comparison, Value::Number(number)) if comparison.is_ordering() => {
                 Some(*number)
             }
             _ => None,
@@ -131,9 +131,9 @@ impl Condition {
     /// Why it can never do what it seems to, where that is so: our attribute is a number.
     pub fn objection(&self) -> Option<&'static str> {
         let values = match &self.test {
-            Test::Compares(_, value) => std::slice::from_ref(value),
-            Test::Among(_, values) => values.as_slice(),
-            Test::IsSet(_) => &[],
+            Predicate::Compares(_, value) => std::slice::from_ref(value),
+            Predicate::Among(_, values) => values.as_slice(),
+            Predicate::IsSet(_) => &[],
         };
         values
             .iter()
@@ -177,12 +177,12 @@ fn after<'a>(text: &'a str, word: &str) -> &'a str {
     text.split_once(word).map_or("", |(_, rest)| rest.trim())
 }
 
-fn compares(text: &str) -> Result<Test, NoCondition> {
+fn compares(text: &str) -> Result<Predicate, ConditionError> {
     for (sign, comparison) in COMPARISONS {
         if let Some(rest) = text.strip_prefix(sign) {
             let (value, rest) = value(rest.trim_start())?;
             return if rest.trim().is_empty() {
-                Ok(Test::Compares(comparison, value))
+                Ok(Predicate::Compares(comparison, value))
             } else {
                 Err(stuck(rest))
             };
@@ -191,7 +191,7 @@ fn compares(text: &str) -> Result<Test, NoCondition> {
     Err(stuck(text))
 }
 
-fn list(text: &str) -> Result<Vec<Value>, NoCondition> {
+fn list(text: &str) -> Result<Vec<Value>, ConditionError> {
     let mut rest = text
         .strip_prefix('[')
         .ok_or_else(|| stuck(text))?
@@ -213,7 +213,7 @@ fn list(text: &str) -> Result<Vec<Value>, NoCondition> {
 }
 
 /// The value that a text begins with, and the rest of the text.
-fn value(text: &str) -> Result<(Value, &str), NoCondition> {
+fn value(text: &str) -> Result<(Value, &str), ConditionError> {
     for quote in ['\'', '"'] {
         if let Some(inner) = text.strip_prefix(quote) {
             let (value, rest) = inner.split_once(quote).ok_or_else(|| stuck(text))?;
@@ -238,8 +238,8 @@ fn value(text: &str) -> Result<(Value, &str), NoCondition> {
     Ok((value, rest))
 }
 
-fn stuck(at: &str) -> NoCondition {
-    NoCondition(crate::text::sanitize(at, 40))
+fn stuck(at: &str) -> ConditionError {
+    ConditionError(crate::text::sanitize(at, 40))
 }
 
 /// The value that `node:os` has on a device of this operating system.

@@ -7,11 +7,11 @@ use serde::Serialize;
 use crate::domain::explain::explanation::Verdict;
 use crate::domain::explain::verdict;
 use crate::domain::inventory::device::{Device, Devices, NodeId};
-use crate::domain::inventory::histogram::Distribution;
+use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
-use crate::domain::matching::{Joined, Outcome};
-use crate::domain::plan::{Change, Plan, Records};
-use crate::domain::posture::{Posture, Problem, Value, os_value};
+use crate::domain::matching::{MatchOutcome, Matches};
+use crate::domain::plan::{Change, NodeRecords, Plan};
+use crate::domain::posture::{ConditionProblem, Posture, Value, os_value};
 use crate::settings::AttributeKey;
 
 /// So many devices that would lose access are named, and so many users: an answer of Lambda's has 6 MB at most.
@@ -19,9 +19,9 @@ const NAMED: usize = 500;
 
 /// A device, with what its attribute will be after the next sync.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct DeviceForecast<'a> {
     device: &'a Device,
-    outcome: &'a Outcome,
+    outcome: &'a MatchOutcome,
     score: Option<Score>,
 }
 
@@ -29,21 +29,21 @@ pub struct Subject<'a> {
 /// waits, is one.
 pub fn subjects<'a>(
     devices: &'a Devices,
-    joined: &'a Joined,
-    records: &Records,
+    joined: &'a Matches,
+    records: &NodeRecords,
     plan: &'a Plan,
-) -> Vec<Subject<'a>> {
+) -> Vec<DeviceForecast<'a>> {
     let changes: BTreeMap<&NodeId, &Change> = plan
         .changes
         .iter()
         .map(|change| (&change.node_id, change))
         .collect();
-    let subject = |(node, outcome): (&'a NodeId, &'a Outcome)| {
+    let subject = |(node, outcome): (&'a NodeId, &'a MatchOutcome)| {
         let score = match changes.get(node) {
             Some(change) => change.new.as_ref().map(|new| new.score),
             None => records.get(node).map(|written| written.score),
         };
-        Some(Subject {
+        Some(DeviceForecast {
             device: devices.get(node)?,
             outcome,
             score,
@@ -69,11 +69,11 @@ pub struct Preview {
     pub not_evaluated: Vec<String>,
     /// Conditions that do not do what they seem to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConditionProblem>,
     /// How many devices of each kind.
-    pub counts: Counts,
+    pub counts: PreviewCounts,
     /// The devices that would lose access, in the order of their names.
-    pub lose: Vec<Loser>,
+    pub lose: Vec<DeniedDevice>,
     /// How many more there are.
     pub lose_omitted: usize,
     /// By owner, those with the most losses first.
@@ -83,7 +83,7 @@ pub struct Preview {
     /// By operating system, likewise.
     pub by_os: Vec<Group>,
     /// The scores of the devices.
-    pub distribution: Distribution,
+    pub distribution: ScoreHistogram,
     /// How many would pass if the line were drawn elsewhere.
     pub thresholds: Vec<Threshold>,
 }
@@ -91,7 +91,7 @@ pub struct Preview {
 /// How many devices of each kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Counts {
+pub struct PreviewCounts {
     /// They pass.
     pub pass: usize,
     /// They have a score, and it is not good enough.
@@ -109,7 +109,7 @@ pub struct Counts {
 /// A device that would lose access.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Loser {
+pub struct DeniedDevice {
     /// The device.
     pub node_id: NodeId,
     /// Its full name in the tailnet.
@@ -148,7 +148,7 @@ pub struct Threshold {
 }
 
 /// What becomes of a device.
-enum Judgment {
+enum Access {
     Pass,
     Below,
     OtherOs,
@@ -157,30 +157,30 @@ enum Judgment {
 }
 
 /// Judges all devices by a posture.
-pub fn preview(subjects: &[Subject<'_>], posture: &Posture, key: &AttributeKey) -> Preview {
-    let mut counts = Counts::default();
+pub fn preview(subjects: &[DeviceForecast<'_>], posture: &Posture, key: &AttributeKey) -> Preview {
+    let mut counts = PreviewCounts::default();
     let mut losers = Vec::new();
     let mut by_user = Groups::default();
     let mut by_os = Groups::default();
     for subject in subjects {
         let judgment = subject.judge(posture, key);
         match judgment {
-            Judgment::Pass => counts.pass += 1,
-            Judgment::Below => counts.below += 1,
-            Judgment::OtherOs => counts.other_os += 1,
-            Judgment::NoScore => {
+            Access::Pass => counts.pass += 1,
+            Access::Below => counts.below += 1,
+            Access::OtherOs => counts.other_os += 1,
+            Access::NoScore => {
                 counts.no_score += 1;
                 *counts
                     .no_score_because
                     .entry(verdict(subject.outcome))
                     .or_default() += 1;
             }
-            Judgment::External => {
+            Access::External => {
                 counts.external += 1;
                 continue;
             }
         }
-        let passes = matches!(judgment, Judgment::Pass);
+        let passes = matches!(judgment, Access::Pass);
         by_user.count(&subject.device.user, passes);
         by_os.count(&subject.device.os, passes);
         if !passes {
@@ -226,23 +226,23 @@ fn thresholds(own: Option<f64>) -> impl Iterator<Item = u8> {
     (0..=Score::MAX).filter(move |score| score.is_multiple_of(10) || near(*score))
 }
 
-impl Subject<'_> {
+impl DeviceForecast<'_> {
     fn is_external(&self) -> bool {
         self.device.is_external
     }
 
-    fn judge(&self, posture: &Posture, key: &AttributeKey) -> Judgment {
+    fn judge(&self, posture: &Posture, key: &AttributeKey) -> Access {
         if self.is_external() {
-            Judgment::External
+            Access::External
         } else if !self.score_passes(posture, key) {
             match self.score {
-                Some(_) => Judgment::Below,
-                None => Judgment::NoScore,
+                Some(_) => Access::Below,
+                None => Access::NoScore,
             }
         } else if self.os_passes(posture, key) {
-            Judgment::Pass
+            Access::Pass
         } else {
-            Judgment::OtherOs
+            Access::OtherOs
         }
     }
 
@@ -263,7 +263,7 @@ impl Subject<'_> {
         self.score.is_some_and(|score| score.get() >= min_score) && self.os_passes(posture, key)
     }
 
-    fn loser(&self, judgment: &Judgment) -> Loser {
+    fn loser(&self, judgment: &Access) -> DeniedDevice {
         let Device {
             node_id,
             name,
@@ -272,11 +272,11 @@ impl Subject<'_> {
             ..
         } = self.device;
         let because = match (judgment, self.score) {
-            (Judgment::Below, Some(score)) => format!("its score is {score}"),
-            (Judgment::OtherOs, _) => format!("its operating system is {os}"),
+            (Access::Below, Some(score)) => format!("its score is {score}"),
+            (Access::OtherOs, _) => format!("its operating system is {os}"),
             _ => self.outcome.to_string(),
         };
-        Loser {
+        DeniedDevice {
             node_id: node_id.clone(),
             name: name.to_string(),
             user: user.to_string(),

@@ -15,7 +15,7 @@ const KEPT: usize = 24;
 /// A run, or several in a row that had the same outcome and changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Stretch {
+pub struct RunStreak {
     /// When the first of them began.
     pub since: Timestamp,
     /// When the latest of them began.
@@ -39,7 +39,7 @@ pub struct Stretch {
     pub run_id: String,
 }
 
-impl Stretch {
+impl RunStreak {
     fn is_quiet(&self) -> bool {
         self.written + self.removed + self.failed == 0
     }
@@ -51,10 +51,10 @@ impl Stretch {
 }
 
 /// The history with one more run, latest first.
-pub fn with(history: &[Stretch], run: Stretch) -> Vec<Stretch> {
+pub fn with(history: &[RunStreak], run: RunStreak) -> Vec<RunStreak> {
     let (latest, earlier) = match history.split_first() {
         Some((latest, earlier)) if latest.goes_on_with(&run) => {
-            let latest = Stretch {
+            let latest = RunStreak {
                 since: latest.since,
                 runs: latest.runs.saturating_add(run.runs),
                 ..run
@@ -71,9 +71,9 @@ pub fn with(history: &[Stretch], run: Stretch) -> Vec<Stretch> {
 mod tests {
     use super::*;
 
-    fn run(minute: i64, outcome: RunOutcome, written: usize) -> Stretch {
+    fn run(minute: i64, outcome: RunOutcome, written: usize) -> RunStreak {
         let at = Timestamp::from_second(minute * 60).unwrap();
-        Stretch {
+        RunStreak {
             since: at,
             until: at,
             runs: 1,
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn failures_of_different_kinds_are_two_lines() {
-        let failed = |minute, error_kind| Stretch {
+        let failed = |minute, error_kind| RunStreak {
             error_kind: Some(error_kind),
             ..run(minute, RunOutcome::Failed, 0)
         };

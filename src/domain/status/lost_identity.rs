@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::inventory::device::{Devices, NodeId};
-use crate::domain::matching::{Joined, Outcome};
-use crate::domain::plan::Records;
+use crate::domain::matching::{MatchOutcome, Matches};
+use crate::domain::plan::NodeRecords;
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::text::sanitize;
 
@@ -23,7 +23,7 @@ const NAME_CHARS: usize = 100;
 /// A device that lost its identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Lost {
+pub struct LostIdentity {
     /// The device.
     pub node_id: String,
     /// Its name in the tailnet.
@@ -34,28 +34,28 @@ pub struct Lost {
 
 /// The devices that are known to have had a score, by a record or from the run before, and report no serial now.
 pub fn lost(
-    before: &[Lost],
-    records: &Records,
-    joined: &Joined,
+    before: &[LostIdentity],
+    records: &NodeRecords,
+    joined: &Matches,
     devices: &Devices,
     now: Timestamp,
-) -> Vec<Lost> {
-    let before: BTreeMap<&str, &Lost> = before
+) -> Vec<LostIdentity> {
+    let before: BTreeMap<&str, &LostIdentity> = before
         .iter()
         .map(|lost| (lost.node_id.as_str(), lost))
         .collect();
     let gone = joined.outcomes.iter().filter(|(_, outcome)| {
         matches!(
             outcome,
-            Outcome::NoIdentity { .. } | Outcome::NoSerial { .. }
+            MatchOutcome::NoIdentity { .. } | MatchOutcome::NoSerial { .. }
         )
     });
-    let lost = |(node, _): (&NodeId, &Outcome)| {
+    let lost = |(node, _): (&NodeId, &MatchOutcome)| {
         let known = before.get(node.0.as_str());
         if known.is_none() && !records.contains_key(node) {
             return None;
         }
-        Some(Lost {
+        Some(LostIdentity {
             node_id: node.to_string(),
             name: sanitize(&devices.get(node)?.name, NAME_CHARS),
             since: known.map_or(now, |lost| lost.since),
@@ -65,12 +65,12 @@ pub fn lost(
 }
 
 /// Those of them that the status remembers.
-pub fn remembered(lost: &[Lost]) -> Vec<Lost> {
+pub fn remembered(lost: &[LostIdentity]) -> Vec<LostIdentity> {
     lost.iter().take(REMEMBERED).cloned().collect()
 }
 
 /// The finding that names them.
-pub fn finding(lost: &[Lost]) -> Option<Finding> {
+pub fn finding(lost: &[LostIdentity]) -> Option<Finding> {
     Finding::of(
         FindingKind::LostIdentity,
         lost.iter()
@@ -82,9 +82,9 @@ pub fn finding(lost: &[Lost]) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::domain::inventory::device::{Device, Identity};
-    use crate::domain::inventory::host::{Account, Aid, Score};
+    use crate::domain::inventory::host::{Aid, FalconInventory, Score};
     use crate::domain::matching::join;
-    use crate::domain::plan::Written;
+    use crate::domain::plan::NodeRecord;
 
     #[test]
     fn all_are_counted_and_some_are_remembered() {
@@ -98,7 +98,7 @@ mod tests {
             identity: Identity::Missing,
             node_id,
         };
-        let written = Written {
+        let written = NodeRecord {
             key: "custom:ztaScore".to_owned().try_into().unwrap(),
             score: Score::new(70).unwrap(),
             aid: Aid::from("a"),
@@ -108,8 +108,8 @@ mod tests {
             run_id: "before".into(),
         };
         let devices: Devices = nodes().map(|node| (node.clone(), device(node))).collect();
-        let records: Records = nodes().map(|node| (node, written.clone())).collect();
-        let joined = join(&Account::default(), &devices, None);
+        let records: NodeRecords = nodes().map(|node| (node, written.clone())).collect();
+        let joined = join(&FalconInventory::default(), &devices, None);
         let lost = lost(&[], &records, &joined, &devices, Timestamp::UNIX_EPOCH);
         assert_eq!(finding(&lost).unwrap().count, 1_000);
         assert_eq!(remembered(&lost).len(), REMEMBERED);

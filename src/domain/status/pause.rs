@@ -29,7 +29,7 @@ pub struct Pause {
 
 /// What is known of the present, to judge a pause by.
 #[derive(Clone, Copy, Debug)]
-pub struct Present<'a> {
+pub struct PauseContext<'a> {
     /// The time.
     pub now: Timestamp,
     /// The present version of the secret that the pause is about, if it could be found out.
@@ -42,7 +42,7 @@ pub struct Present<'a> {
 
 impl Pause {
     /// Whether it still holds. Time, changed settings, a new secret version or `force` end it.
-    pub fn holds(&self, present: Present<'_>) -> bool {
+    pub fn holds(&self, present: PauseContext<'_>) -> bool {
         present.now < self.until
             && !present.config_changed
             && !present.force
@@ -50,7 +50,7 @@ impl Pause {
     }
 
     /// A version that cannot be found out is no new one.
-    fn has_new_secret(&self, present: Present<'_>) -> bool {
+    fn has_new_secret(&self, present: PauseContext<'_>) -> bool {
         present
             .secret_version
             .is_some_and(|version| self.secret_version.as_deref() != Some(version))
@@ -63,7 +63,7 @@ impl Pause {
         side: Service,
         error: String,
         secret_version: Option<String>,
-        present: Present<'_>,
+        present: PauseContext<'_>,
     ) -> Self {
         let row = previous.filter(|pause| {
             pause.side == side && !present.config_changed && pause.secret_version == secret_version
@@ -101,8 +101,8 @@ mod tests {
         Timestamp::from_second(hours * 3600).unwrap()
     }
 
-    fn present(hours: i64) -> Present<'static> {
-        Present {
+    fn present(hours: i64) -> PauseContext<'static> {
+        PauseContext {
             now: at(hours),
             secret_version: Some("v1"),
             config_changed: false,
@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    fn refuse(previous: Option<&Pause>, present: Present<'_>) -> Pause {
+    fn refuse(previous: Option<&Pause>, present: PauseContext<'_>) -> Pause {
         Pause::after(
             previous,
             Service::Falcon,
@@ -140,19 +140,19 @@ mod tests {
         let pause = refuse(None, present(0));
         assert!(pause.holds(present(0)));
         assert!(!pause.holds(present(1)));
-        assert!(!pause.holds(Present {
+        assert!(!pause.holds(PauseContext {
             force: true,
             ..present(0)
         }));
-        assert!(!pause.holds(Present {
+        assert!(!pause.holds(PauseContext {
             config_changed: true,
             ..present(0)
         }));
-        assert!(!pause.holds(Present {
+        assert!(!pause.holds(PauseContext {
             secret_version: Some("v2"),
             ..present(0)
         }));
-        assert!(pause.holds(Present {
+        assert!(pause.holds(PauseContext {
             secret_version: None,
             ..present(0)
         }));
@@ -164,7 +164,7 @@ mod tests {
         let second = refuse(Some(&first), present(1));
         let forced = refuse(
             Some(&second),
-            Present {
+            PauseContext {
                 force: true,
                 ..present(2)
             },

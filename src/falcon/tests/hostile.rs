@@ -105,7 +105,7 @@ fn assert_hosts(hosts: &Hosts) {
     }
 }
 
-fn assert_scores(scores: &Scores) {
+fn assert_scores(scores: &Assessments) {
     for (aid, assessment) in scores {
         assert_aid(aid);
         match assessment {
@@ -155,7 +155,7 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
     let answers_of = script.clone();
     let server = Server::new(move |_, _| answers_of.next());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let http = Http::new().unwrap();
+    let http = HttpClient::new().unwrap();
     let here = cloud("us-1");
     let clouds = [(here.clone(), server.url.clone())].into();
     proptest!(cases(200), |(answers in answers(status(), header(), body()))| {
@@ -204,7 +204,7 @@ proptest! {
     fn whatever_status_headers_and_body_mean_they_mean_something(
         status in prop_oneof![status(), 100..1000_u16], headers in headers(), body in body(),
     ) {
-        let reply = Reply { status: StatusCode::from_u16(status).unwrap(), headers, received: Timestamp::UNIX_EPOCH, body };
+        let reply = Response { status: StatusCode::from_u16(status).unwrap(), headers, received: Timestamp::UNIX_EPOCH, body };
         assert_error(&errors::classify(HOST_LISTING, &reply));
         let error = errors::classify_token(token::TOKEN, &reply);
         assert_error(&error);
@@ -218,13 +218,13 @@ proptest! {
     /// Cursors of any kind, pages of any size, totals of any number: a crawl ends when the account does.
     #[test]
     fn a_crawl_ends(pages in vec((vec(0..40_u8, 0..6), any::<Option<usize>>(), any::<Option<u8>>()), 1..60)) {
-        let mut crawl = Crawl::<Numbered>::default();
+        let mut crawl = PageCollector::<Numbered>::default();
         // The server never stops to serve pages, and never has other records than these.
         let mut steps = 0;
         for (ids, total, next) in pages.iter().cycle() {
             steps += 1;
             prop_assert!(steps <= 42, "each page but the last brings one of 40 records");
-            let page = Page {
+            let page = ListingPage {
                 records: ids.iter().map(|id| Some(Numbered(*id))).collect(),
                 total: total.unwrap_or(usize::MAX),
                 next: next.map(|next| next.to_string()),
@@ -240,7 +240,7 @@ proptest! {
 
 struct Numbered(u8);
 
-impl Record for Numbered {
+impl ListedRecord for Numbered {
     type Value = ();
 
     fn entry(self) -> Option<(Aid, ())> {
@@ -250,8 +250,8 @@ impl Record for Numbered {
     fn merge((): &mut (), (): ()) {}
 }
 
-fn reply(body: &str) -> Reply {
-    Reply {
+fn reply(body: &str) -> Response {
+    Response {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
         received: Timestamp::UNIX_EPOCH,

@@ -301,7 +301,7 @@ impl Scored {
 /// All scores by the walk that knows nothing beforehand, and how many calls it took.
 async fn unknown(
     script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
-) -> (usize, Result<Scores, String>) {
+) -> (usize, Result<Assessments, String>) {
     let server = server(script);
     let falcon = sign_in(&server).await;
     let first = falcon.first_scores().await.unwrap();

@@ -42,7 +42,7 @@ async fn a_look_up_of_scores_reads_the_assessments_of_both_ages() {
     ]);
     let unknown =
         json!([{"code": 404, "message": "One or more of the specified agent IDs is not found"}]);
-    let found: Scores = [(Aid::from(A), score(19))].into();
+    let found: Assessments = [(Aid::from(A), score(19))].into();
     let ids: BTreeSet<Aid> = [A, B, C].map(Aid::from).into();
     for (status, body, expect) in [
         (
@@ -58,12 +58,12 @@ async fn a_look_up_of_scores_reads_the_assessments_of_both_ages() {
         (
             404,
             json!({"resources": null, "errors": unknown}),
-            Some(Scores::new()),
+            Some(Assessments::new()),
         ),
         (
             200,
             json!({"resources": [], "errors": null}),
-            Some(Scores::new()),
+            Some(Assessments::new()),
         ),
         // A path that is not there says nothing about a sensor, nor does an answer without a list.
         (

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
-use super::page::{Frame, cut, named, note};
-use crate::domain::audit::{Action, Record};
+use super::page::{WidgetContext, cut, named, note};
+use crate::domain::audit::{Action, AuditRecord};
 
 /// The view; `several` if the records may be of more than one integration.
-pub(crate) fn view(frame: &Frame<'_>, records: &[Record], several: bool) -> Markup {
+pub(crate) fn view(frame: &WidgetContext<'_>, records: &[AuditRecord], several: bool) -> Markup {
     if records.is_empty() {
         return note("No change is recorded.");
     }
@@ -28,7 +28,7 @@ pub(crate) fn view(frame: &Frame<'_>, records: &[Record], several: bool) -> Mark
     }
 }
 
-fn row(frame: &Frame<'_>, record: &Record, several: bool) -> Markup {
+fn row(frame: &WidgetContext<'_>, record: &AuditRecord, several: bool) -> Markup {
     let reason = record.details["reason"].as_str();
     let (from, to) = sides(record);
     html! {
@@ -52,13 +52,13 @@ fn row(frame: &Frame<'_>, record: &Record, several: bool) -> Markup {
 }
 
 /// When a record was made.
-pub(crate) fn when(frame: &Frame<'_>, record: &Record) -> Markup {
+pub(crate) fn when(frame: &WidgetContext<'_>, record: &AuditRecord) -> Markup {
     let time = record.event_time.parse().map(|time| frame.at(time));
     time.unwrap_or_else(|_| html! { (cut(&record.event_time)) })
 }
 
 /// Before and after. Of settings only those that differ.
-fn sides(record: &Record) -> (Markup, Markup) {
+fn sides(record: &AuditRecord) -> (Markup, Markup) {
     let (Value::Object(old), Value::Object(new)) = (&record.old, &record.new) else {
         return (value(&record.old), value(&record.new));
     };

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-use super::page::{Mood, cut};
-use crate::check::{Check, Outcome, Subject, failures, passes};
+use super::page::{Severity, cut};
+use crate::check::{Check, CheckKind, CheckResult, failures, passes};
 use crate::settings::IntegrationId;
 
 /// The answer to the button.
@@ -11,9 +11,9 @@ pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
     html! {
         div.fps-chips {
             @if passes(checks) {
-                (Mood::Ok.badge(format!("{integration} can work")))
+                (Severity::Ok.badge(format!("{integration} can work")))
             } @else {
-                (Mood::Failing.badge(format!("{integration} cannot work")))
+                (Severity::Failing.badge(format!("{integration} cannot work")))
             }
         }
         ul { @for check in checks {
@@ -27,37 +27,37 @@ pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
     }
 }
 
-fn mood(outcome: Outcome) -> Mood {
+fn mood(outcome: CheckResult) -> Severity {
     match outcome {
-        Outcome::Passed => Mood::Ok,
-        Outcome::Warning => Mood::Held,
-        Outcome::Failed => Mood::Failing,
-        Outcome::Skipped => Mood::Off,
+        CheckResult::Passed => Severity::Ok,
+        CheckResult::Warning => Severity::Held,
+        CheckResult::Failed => Severity::Failing,
+        CheckResult::Skipped => Severity::Off,
     }
 }
 
-fn word(outcome: Outcome) -> &'static str {
+fn word(outcome: CheckResult) -> &'static str {
     match outcome {
-        Outcome::Passed => "passed",
-        Outcome::Warning => "warning",
-        Outcome::Failed => "failed",
-        Outcome::Skipped => "skipped",
+        CheckResult::Passed => "passed",
+        CheckResult::Warning => "warning",
+        CheckResult::Failed => "failed",
+        CheckResult::Skipped => "skipped",
     }
 }
 
-fn subject(subject: Subject) -> &'static str {
+fn subject(subject: CheckKind) -> &'static str {
     match subject {
-        Subject::Settings => "Settings",
-        Subject::FalconSecret => "Falcon secret",
-        Subject::FalconToken => "Falcon token",
-        Subject::HostsScope => "Scope to read hosts",
-        Subject::AssessmentsScope => "Scope to read assessments",
-        Subject::TailscaleSecret => "Tailscale secret",
-        Subject::TailscaleToken => "Tailscale token",
-        Subject::DeviceListing => "Listing of devices",
-        Subject::IdentityCollection => "Device identity collection",
-        Subject::Attribute => "Writing of the attribute",
-        Subject::NativeIntegration => "Native Falcon integration",
-        Subject::SameAttribute => "Same attribute elsewhere",
+        CheckKind::Settings => "Settings",
+        CheckKind::FalconSecret => "Falcon secret",
+        CheckKind::FalconToken => "Falcon token",
+        CheckKind::HostsScope => "Scope to read hosts",
+        CheckKind::AssessmentsScope => "Scope to read assessments",
+        CheckKind::TailscaleSecret => "Tailscale secret",
+        CheckKind::TailscaleToken => "Tailscale token",
+        CheckKind::DeviceListing => "Listing of devices",
+        CheckKind::IdentityCollection => "Device identity collection",
+        CheckKind::Attribute => "Writing of the attribute",
+        CheckKind::NativeIntegration => "Native Falcon integration",
+        CheckKind::SameAttribute => "Same attribute elsewhere",
     }
 }

@@ -5,18 +5,18 @@ use maud::{Markup, html};
 use serde_json::json;
 
 use super::audit::{value, when};
-use super::page::{Frame, Mood, cut, named, note};
-use crate::domain::audit::Record;
-use crate::domain::explain::explanation::{Candidate, Explanation, ReportedSerial, Verdict};
-use crate::domain::plan::Written;
-use crate::explain::{Answer, Trace};
+use super::page::{Severity, WidgetContext, cut, named, note};
+use crate::domain::audit::AuditRecord;
+use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial, Verdict};
+use crate::domain::plan::NodeRecord;
+use crate::explain::{ExplainResponse, RecordedDevice};
 use crate::settings::IntegrationId;
-use crate::status::Overview;
+use crate::status::IntegrationView;
 
 /// The form with what was chosen and written, and the answer where there is one.
 pub(crate) fn form(
-    frame: &Frame<'_>,
-    overviews: &[Overview],
+    frame: &WidgetContext<'_>,
+    overviews: &[IntegrationView],
     chosen: Option<&IntegrationId>,
     device: Option<&String>,
     answer: Option<&Markup>,
@@ -51,7 +51,7 @@ pub(crate) fn form(
 }
 
 /// Renders the explanations.
-pub(crate) fn result(frame: &Frame<'_>, answer: &Answer) -> Markup {
+pub(crate) fn result(frame: &WidgetContext<'_>, answer: &ExplainResponse) -> Markup {
     html! {
         @for text in answer.error.iter().chain(&answer.note) { (note(text)) }
         @for explanation in &answer.explanations { (device(frame, explanation)) }
@@ -63,11 +63,11 @@ pub(crate) fn result(frame: &Frame<'_>, answer: &Answer) -> Markup {
     }
 }
 
-fn device(frame: &Frame<'_>, explanation: &Explanation) -> Markup {
+fn device(frame: &WidgetContext<'_>, explanation: &Explanation) -> Markup {
     let mood = match explanation.verdict {
-        Verdict::Scored => Mood::Ok,
-        Verdict::External => Mood::Off,
-        _ => Mood::Failing,
+        Verdict::Scored => Severity::Ok,
+        Verdict::External => Severity::Off,
+        _ => Severity::Failing,
     };
     html! {
         div.fps-item {
@@ -96,7 +96,7 @@ fn device(frame: &Frame<'_>, explanation: &Explanation) -> Markup {
 }
 
 /// A device that is not to be seen.
-fn gone(frame: &Frame<'_>, trace: &Trace) -> Markup {
+fn gone(frame: &WidgetContext<'_>, trace: &RecordedDevice) -> Markup {
     html! {
         div.fps-item {
             h3 { @if !trace.name.is_empty() { (named(&trace.name)) } span.fps-m { "node " (named(&trace.node_id.0)) } }
@@ -108,7 +108,7 @@ fn gone(frame: &Frame<'_>, trace: &Trace) -> Markup {
     }
 }
 
-fn written(frame: &Frame<'_>, written: Option<&Written>) -> Markup {
+fn written(frame: &WidgetContext<'_>, written: Option<&NodeRecord>) -> Markup {
     html! {
         dt { "Written" }
         dd {
@@ -143,7 +143,7 @@ fn serials(serials: &[ReportedSerial], omitted: usize) -> Markup {
     }
 }
 
-fn hosts(frame: &Frame<'_>, hosts: &[Candidate], omitted: usize) -> Markup {
+fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> Markup {
     let seen = |seen: Option<Timestamp>| {
         let told = seen.map(|seen| html! { "seen " (frame.ago(seen)) });
         told.unwrap_or_else(|| html! { "never seen at a known time" })
@@ -169,7 +169,7 @@ fn hosts(frame: &Frame<'_>, hosts: &[Candidate], omitted: usize) -> Markup {
     }
 }
 
-fn history(frame: &Frame<'_>, history: &[Record]) -> Markup {
+fn history(frame: &WidgetContext<'_>, history: &[AuditRecord]) -> Markup {
     html! {
         dt { "Changes" }
         dd {

@@ -2,16 +2,16 @@
 
 use maud::{Markup, html};
 
-use super::page::{Frame, Mood, cut, named, note};
+use super::page::{Severity, WidgetContext, cut, named, note};
 use crate::domain::status::finding::{Finding, FindingKind};
-use crate::status::Overview;
+use crate::status::IntegrationView;
 
 /// Maximum findings in the view. More would be the same findings of many integrations.
 const SHOWN: usize = 60;
 
 /// The view. What takes access away, or may, comes first.
-pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
-    let mut all: Vec<(&Overview, &Finding)> = Vec::new();
+pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> Markup {
+    let mut all: Vec<(&IntegrationView, &Finding)> = Vec::new();
     for one in overviews {
         let findings = one.status.iter().flat_map(|status| &status.findings);
         all.extend(findings.map(|finding| (one, finding)));
@@ -47,14 +47,14 @@ pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
     }
 }
 
-fn mood(kind: FindingKind) -> Mood {
+fn mood(kind: FindingKind) -> Severity {
     match kind {
         FindingKind::LostIdentity
         | FindingKind::RefusedWrites
         | FindingKind::SkippedDevices
-        | FindingKind::UnreadableState => Mood::Failing,
-        FindingKind::SuspiciousObservation | FindingKind::HeldRemovals => Mood::Held,
-        _ => Mood::Off,
+        | FindingKind::UnreadableState => Severity::Failing,
+        FindingKind::SuspiciousObservation | FindingKind::HeldRemovals => Severity::Held,
+        _ => Severity::Off,
     }
 }
 

@@ -5,10 +5,10 @@ use std::cmp::Reverse;
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
-use super::page::{Frame, Mood, count, note};
+use super::page::{Severity, WidgetContext, count, note};
 use crate::domain::status::RunOutcome;
-use crate::domain::status::history::Stretch;
-use crate::status::Overview;
+use crate::domain::status::history::RunStreak;
+use crate::status::IntegrationView;
 
 /// Maximum rows.
 const ROWS: usize = 30;
@@ -21,25 +21,25 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const STEPS: i64 = 1_440;
 
 /// The view.
-pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
+pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> Markup {
     let of = |one| stretches(one).iter().map(move |stretch| (one, stretch));
-    let mut rows: Vec<(&Overview, &Stretch)> = overviews.iter().flat_map(of).collect();
+    let mut rows: Vec<(&IntegrationView, &RunStreak)> = overviews.iter().flat_map(of).collect();
     if rows.is_empty() {
         return note("Nothing was synced yet.");
     }
     rows.sort_by_key(|(_, stretch)| Reverse(stretch.until));
     let several = overviews.len() > 1;
     // Of many, those that have or had trouble.
-    let mut strips: Vec<&Overview> = overviews
+    let mut strips: Vec<&IntegrationView> = overviews
         .iter()
         .filter(|one| !stretches(one).is_empty())
         .collect();
     strips.sort_by_key(|one| {
         let worst = stretches(one)
             .iter()
-            .map(|stretch| Mood::after(stretch.outcome))
+            .map(|stretch| Severity::after(stretch.outcome))
             .min();
-        (Mood::of(one.state), worst, &one.id)
+        (Severity::of(one.state), worst, &one.id)
     });
     html! {
         @for one in strips.iter().take(STRIPS) {
@@ -62,7 +62,7 @@ pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
                     td { (when(frame, stretch)) }
                     @if several { th scope="row" { (one.id) } }
                     td {
-                        (Mood::after(stretch.outcome).badge(stretch.outcome))
+                        (Severity::after(stretch.outcome).badge(stretch.outcome))
                         @if let Some(kind) = stretch.error_kind { div.fps-m { (kind) } }
                     }
                     td.fps-n { (changed(stretch)) }
@@ -74,11 +74,11 @@ pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
     }
 }
 
-fn stretches(one: &Overview) -> &[Stretch] {
+fn stretches(one: &IntegrationView) -> &[RunStreak] {
     one.status.as_ref().map_or(&[], |status| &status.history)
 }
 
-fn when(frame: &Frame<'_>, stretch: &Stretch) -> Markup {
+fn when(frame: &WidgetContext<'_>, stretch: &RunStreak) -> Markup {
     html! {
         (frame.at(stretch.until))
         div.fps-m {
@@ -91,7 +91,7 @@ fn when(frame: &Frame<'_>, stretch: &Stretch) -> Markup {
     }
 }
 
-fn changed(stretch: &Stretch) -> String {
+fn changed(stretch: &RunStreak) -> String {
     let parts = [
         (stretch.written, "written"),
         (stretch.removed, "removed"),
@@ -118,10 +118,10 @@ fn duration(millis: u64) -> String {
 }
 
 /// A rectangle for each row of runs: low where nothing changed, half where something did, whole where something is wrong.
-fn strip(now: Timestamp, one: &Overview) -> Markup {
+fn strip(now: Timestamp, one: &IntegrationView) -> Markup {
     let start = now.saturating_sub(DAY).unwrap_or(now);
     let step = |time: Timestamp| (time.duration_since(start).as_mins()).clamp(0, STEPS);
-    let recent: Vec<&Stretch> = stretches(one)
+    let recent: Vec<&RunStreak> = stretches(one)
         .iter()
         .filter(|stretch| stretch.until > start)
         .collect();
@@ -142,7 +142,7 @@ fn strip(now: Timestamp, one: &Overview) -> Markup {
         svg role="img" aria-label=(label) viewBox={ "0 0 " (STEPS) " 24" } preserveAspectRatio="none" {
             title { (label) }
             @for stretch in recent.iter().rev() {
-                @let mood = Mood::after(stretch.outcome);
+                @let mood = Severity::after(stretch.outcome);
                 @let height = match stretch.outcome {
                     RunOutcome::Unchanged | RunOutcome::Planned | RunOutcome::Skipped => 6,
                     RunOutcome::Synced => 14,
@@ -158,7 +158,7 @@ fn strip(now: Timestamp, one: &Overview) -> Markup {
     }
 }
 
-fn of_outcome(stretches: &[&Stretch], outcome: RunOutcome) -> u32 {
+fn of_outcome(stretches: &[&RunStreak], outcome: RunOutcome) -> u32 {
     let of = stretches
         .iter()
         .filter(|stretch| stretch.outcome == outcome);

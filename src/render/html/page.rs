@@ -11,7 +11,7 @@ use crate::command::widget::DisplayContext;
 use crate::domain::status::RunOutcome;
 use crate::domain::status::outcome::SyncState;
 use crate::render::text::distance;
-use crate::status::State;
+use crate::status::IntegrationState;
 use crate::text::sanitize;
 
 /// No text is shown longer than that; a hostile one could be.
@@ -19,7 +19,7 @@ const TEXT_CHARS: usize = 1_000;
 
 /// One widget's circumstances.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct WidgetContext<'a> {
     /// How the dashboard wants it.
     pub(crate) context: DisplayContext,
     /// The time.
@@ -31,7 +31,7 @@ pub(crate) struct Frame<'a> {
 }
 
 /// The whole answer. Characters that do not show are none of it, wherever they came from.
-pub(crate) fn page(frame: &Frame<'_>, body: &Markup) -> String {
+pub(crate) fn page(frame: &WidgetContext<'_>, body: &Markup) -> String {
     let theme = if frame.context.dark {
         "fps fps-dark"
     } else {
@@ -68,7 +68,7 @@ pub(crate) fn count(count: usize, thing: &str) -> String {
     }
 }
 
-impl Frame<'_> {
+impl WidgetContext<'_> {
     /// How far a time is from now; the time itself in both zones for who asks.
     pub(crate) fn ago(&self, time: Timestamp) -> Markup {
         self.time(time, distance(time, self.now))
@@ -109,7 +109,7 @@ impl Frame<'_> {
 
 /// How good or bad something is: a colour, a shape, and never without a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Mood {
+pub(crate) enum Severity {
     Failing,
     Paused,
     Held,
@@ -117,15 +117,17 @@ pub(crate) enum Mood {
     Ok,
 }
 
-impl Mood {
+impl Severity {
     /// Of an integration.
-    pub(crate) fn of(state: State) -> Self {
+    pub(crate) fn of(state: IntegrationState) -> Self {
         match state {
-            State::After(SyncState::Failing) => Self::Failing,
-            State::After(SyncState::Paused) => Self::Paused,
-            State::After(SyncState::Held) => Self::Held,
-            State::After(SyncState::Ok) => Self::Ok,
-            State::New | State::Disabled | State::Removing => Self::Off,
+            IntegrationState::After(SyncState::Failing) => Self::Failing,
+            IntegrationState::After(SyncState::Paused) => Self::Paused,
+            IntegrationState::After(SyncState::Held) => Self::Held,
+            IntegrationState::After(SyncState::Ok) => Self::Ok,
+            IntegrationState::New | IntegrationState::Disabled | IntegrationState::Removing => {
+                Self::Off
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 use maud::{Markup, html};
 
 use super::page::{count, note};
-use crate::domain::inventory::histogram::Distribution;
+use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
-use crate::status::Overview;
+use crate::status::IntegrationView;
 
 /// A column stands for so many scores; the last one has 100 as well.
 const WIDTH: u8 = 5;
@@ -22,13 +22,13 @@ struct Column {
 }
 
 /// The view: of one integration, or of all together.
-pub(crate) fn view(overviews: &[Overview], min_score: Option<Score>) -> Markup {
+pub(crate) fn view(overviews: &[IntegrationView], min_score: Option<Score>) -> Markup {
     let statuses = overviews.iter().filter_map(|one| one.status.as_ref());
     let possible: usize = statuses
         .clone()
         .map(|status| status.possible_matched_count)
         .sum();
-    let scores: Distribution = statuses.map(|status| &status.score_counts).sum();
+    let scores: ScoreHistogram = statuses.map(|status| &status.score_counts).sum();
     let total = scores.total();
     if total == 0 {
         return note("No device has a score yet.");
@@ -49,7 +49,7 @@ pub(crate) fn view(overviews: &[Overview], min_score: Option<Score>) -> Markup {
     }
 }
 
-fn histogram(scores: &Distribution, min_score: Option<Score>) -> Markup {
+fn histogram(scores: &ScoreHistogram, min_score: Option<Score>) -> Markup {
     let mut columns = [Column::default(); COLUMNS];
     for (score, devices) in scores.iter() {
         let at = usize::from(score.get() / WIDTH).min(COLUMNS - 1);

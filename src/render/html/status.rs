@@ -2,17 +2,17 @@
 
 use maud::{Markup, html};
 
-use super::page::{Frame, Mood, count, cut, note};
-use crate::status::{Overview, State, Summary};
+use super::page::{Severity, WidgetContext, count, cut, note};
+use crate::status::{IntegrationState, IntegrationView, Summary};
 
 /// The view. What needs a person comes first.
-pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
+pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> Markup {
     if overviews.is_empty() {
         return note(
             "No integration is connected yet. `make connect` connects a Falcon account to a tailnet.",
         );
     }
-    let mut sorted: Vec<&Overview> = overviews.iter().collect();
+    let mut sorted: Vec<&IntegrationView> = overviews.iter().collect();
     sorted.sort_by_key(|one| (urgency(one), &one.id));
     html! {
         @if overviews.len() > 1 { (summary(&Summary::of(overviews))) }
@@ -33,23 +33,23 @@ pub(crate) fn view(frame: &Frame<'_>, overviews: &[Overview]) -> Markup {
 }
 
 /// A mood, but that who was not looked at for long goes before who is well.
-fn urgency(one: &Overview) -> Mood {
-    match Mood::of(one.state) {
-        Mood::Ok if one.overdue => Mood::Failing,
+fn urgency(one: &IntegrationView) -> Severity {
+    match Severity::of(one.state) {
+        Severity::Ok if one.overdue => Severity::Failing,
         mood => mood,
     }
 }
 
 fn summary(summary: &Summary) -> Markup {
     let moods = [
-        (summary.failing, Mood::Failing, "failing"),
-        (summary.paused, Mood::Paused, "paused"),
-        (summary.held, Mood::Held, "held"),
-        (summary.overdue, Mood::Failing, "overdue"),
-        (summary.new, Mood::Off, "new"),
-        (summary.disabled, Mood::Off, "disabled"),
-        (summary.removing, Mood::Off, "being removed"),
-        (summary.ok, Mood::Ok, "ok"),
+        (summary.failing, Severity::Failing, "failing"),
+        (summary.paused, Severity::Paused, "paused"),
+        (summary.held, Severity::Held, "held"),
+        (summary.overdue, Severity::Failing, "overdue"),
+        (summary.new, Severity::Off, "new"),
+        (summary.disabled, Severity::Off, "disabled"),
+        (summary.removing, Severity::Off, "being removed"),
+        (summary.ok, Severity::Ok, "ok"),
     ];
     html! {
         div.fps-chips {
@@ -61,8 +61,8 @@ fn summary(summary: &Summary) -> Markup {
     }
 }
 
-fn row(frame: &Frame<'_>, one: &Overview) -> Markup {
-    let mood = Mood::of(one.state);
+fn row(frame: &WidgetContext<'_>, one: &IntegrationView) -> Markup {
+    let mood = Severity::of(one.state);
     let troubles = troubles(frame, one);
     let columns = if frame.buttons { "7" } else { "6" };
     let status = one.status.as_ref();
@@ -70,7 +70,7 @@ fn row(frame: &Frame<'_>, one: &Overview) -> Markup {
         tr class=[(!troubles.is_empty()).then_some("fps-has")] {
             td {
                 (mood.badge(one.state))
-                @if one.overdue { " " (Mood::Failing.badge("overdue")) }
+                @if one.overdue { " " (Severity::Failing.badge("overdue")) }
             }
             th.fps-any scope="row" {
                 (one.id)
@@ -123,7 +123,7 @@ fn row(frame: &Frame<'_>, one: &Overview) -> Markup {
 }
 
 /// Renders the problem of an integration and the end of its pause.
-fn troubles(frame: &Frame<'_>, one: &Overview) -> Vec<(Mood, Markup)> {
+fn troubles(frame: &WidgetContext<'_>, one: &IntegrationView) -> Vec<(Severity, Markup)> {
     let mut troubles = Vec::new();
     for unreadable in &one.unreadable {
         let what = if one.is_readable() {
@@ -131,17 +131,17 @@ fn troubles(frame: &Frame<'_>, one: &Overview) -> Vec<(Mood, Markup)> {
         } else {
             html! { (cut(unreadable)) }
         };
-        troubles.push((Mood::Failing, what));
+        troubles.push((Severity::Failing, what));
     }
     if let Some(error) = &one.settings_error {
         troubles.push((
-            Mood::Failing,
+            Severity::Failing,
             html! { "Its settings cannot be used: " (cut(error)) },
         ));
     }
     if let Some(pause) = &one.pause {
         troubles.push((
-            Mood::Paused,
+            Severity::Paused,
             html! {
                 "Paused until " (frame.at(pause.until)) " (" (pause.side) ", " (count(count_of(pause.attempts), "refusal"))
                 " since " (frame.at(pause.since)) "). " (cut(&pause.error))
@@ -152,11 +152,11 @@ fn troubles(frame: &Frame<'_>, one: &Overview) -> Vec<(Mood, Markup)> {
         .as_ref()
         .and_then(|status| Some((status, status.error.as_ref()?)))
     {
-        troubles.push((Mood::after(status.outcome), html! { (cut(error)) }));
+        troubles.push((Severity::after(status.outcome), html! { (cut(error)) }));
     }
-    if let (State::Removing, Some(removal)) = (one.state, &one.removal) {
+    if let (IntegrationState::Removing, Some(removal)) = (one.state, &one.removal) {
         troubles.push((
-            Mood::Off,
+            Severity::Off,
             html! { "Its removal was asked for " (frame.ago(removal.since)) " by " bdi { (cut(&removal.actor)) } "." },
         ));
     }

@@ -4,20 +4,20 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::page::{Frame, note};
+use super::page::{WidgetContext, note};
 use super::*;
 use crate::check::Check;
 use crate::command::widget::DisplayContext;
 use crate::config::Config;
-use crate::domain::audit::Record;
+use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::Explanation;
 use crate::settings::IntegrationId;
-use crate::status::Overview;
+use crate::status::IntegrationView;
 use crate::store::Integration;
 
 /// Every place in which a text of others is shown holds this one.
 fn everything(text: &str) -> [String; 6] {
-    let frame = Frame {
+    let frame = WidgetContext {
         context: DisplayContext::default(),
         now: "2026-11-22T09:30:00Z".parse().unwrap(),
         endpoint: "arn:aws:lambda:us-east-1:123456789012:function:f:console",
@@ -43,7 +43,7 @@ fn everything(text: &str) -> [String; 6] {
     .map(|body| page::page(&frame, &body))
 }
 
-fn overview(text: &str, now: Timestamp) -> Overview {
+fn overview(text: &str, now: Timestamp) -> IntegrationView {
     let status = json!({
         "lastSync": "2026-11-22T09:15:00Z", "outcome": "failed", "error": text, "providerHostCount": 5,
         "possibleMatchedCount": 4, "matchedCount": 3, "written": 0, "removed": 0, "runId": text, "durationMs": 9,
@@ -68,13 +68,13 @@ fn overview(text: &str, now: Timestamp) -> Overview {
         pause: Some(serde_json::from_value(pause).unwrap()),
         lease: None,
         removal: None,
-        pending: crate::domain::plan::journal::Pending::default(),
+        pending: crate::domain::plan::journal::Journal::default(),
         unreadable: vec![text.to_owned()],
     };
-    Overview::of(integration, &Config::from_lookup(variables).unwrap(), now)
+    IntegrationView::of(integration, &Config::from_lookup(variables).unwrap(), now)
 }
 
-fn record(text: &str) -> Record {
+fn record(text: &str) -> AuditRecord {
     serde_json::from_value(json!({
         "integrationId": "corp", "eventId": text, "eventTime": text, "runId": text, "actor": text,
         "target": {"type": "Node", "id": text, "name": text}, "targetId": text, "action": "Update node attribute",
@@ -83,21 +83,21 @@ fn record(text: &str) -> Record {
     .unwrap()
 }
 
-fn explanation(text: &str, record: &Record) -> crate::explain::Answer {
+fn explanation(text: &str, record: &AuditRecord) -> crate::explain::ExplainResponse {
     use crate::domain::explain::explanation::{
-        Candidate, NextAction, Place, ReportedSerial, Verdict,
+        ExplainedHost, HostStatus, NextAction, ReportedSerial, Verdict,
     };
     use crate::domain::inventory::device::NodeId;
     use crate::domain::inventory::host::Aid;
     let owned = || text.to_owned();
-    let hosts = vec![Candidate {
+    let hosts = vec![ExplainedHost {
         aid: Aid::from(owned().as_str()),
         hostname: Some(owned()),
         serial: owned(),
         last_seen: None,
         score: None,
         decides: false,
-        standing: Place::Stale,
+        standing: HostStatus::Stale,
         because: owned(),
     }];
     let explained = Explanation {
@@ -123,7 +123,7 @@ fn explanation(text: &str, record: &Record) -> crate::explain::Answer {
         next_action: NextAction::Nothing,
         history: vec![record.clone()],
     };
-    crate::explain::Answer {
+    crate::explain::ExplainResponse {
         integration: IntegrationId::try_from("corp".to_owned()).unwrap(),
         device: owned(),
         at: Timestamp::UNIX_EPOCH,
@@ -133,7 +133,7 @@ fn explanation(text: &str, record: &Record) -> crate::explain::Answer {
         omitted: 0,
         hosts,
         hosts_omitted: 0,
-        traces: vec![crate::explain::Trace {
+        traces: vec![crate::explain::RecordedDevice {
             node_id: NodeId(owned().into()),
             name: format!("x{text}"),
             written: None,

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::moment;
-use crate::domain::audit::Record;
-use crate::domain::explain::explanation::{Candidate, Explanation, ReportedSerial};
-use crate::domain::plan::Written;
-use crate::explain::{Answer, Trace};
+use crate::domain::audit::AuditRecord;
+use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
+use crate::domain::plan::NodeRecord;
+use crate::explain::{ExplainResponse, RecordedDevice};
 use crate::text::sanitize;
 
 /// Lines are broken here, but for words that are longer.
@@ -23,14 +23,14 @@ const MORE: usize = 17;
 const VALUE_CHARS: usize = 3_000;
 
 /// The answer, to read.
-pub fn explain(answer: &Answer) -> String {
+pub fn explain(answer: &ExplainResponse) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, answer);
     text
 }
 
-fn write(text: &mut String, answer: &Answer) -> fmt::Result {
+fn write(text: &mut String, answer: &ExplainResponse) -> fmt::Result {
     let heads = answer.error.iter().chain(&answer.note);
     let mut blank = false;
     for head in heads {
@@ -105,7 +105,7 @@ fn device(text: &mut String, explanation: &Explanation, now: Timestamp) -> fmt::
 }
 
 /// A device that is not to be seen.
-fn gone(text: &mut String, trace: &Trace, now: Timestamp) -> fmt::Result {
+fn gone(text: &mut String, trace: &RecordedDevice, now: Timestamp) -> fmt::Result {
     let title = if trace.name.is_empty() {
         trace.node_id.to_string()
     } else {
@@ -116,7 +116,7 @@ fn gone(text: &mut String, trace: &Trace, now: Timestamp) -> fmt::Result {
     history(text, &trace.history, now)
 }
 
-fn written(text: &mut String, written: Option<&Written>, now: Timestamp) -> fmt::Result {
+fn written(text: &mut String, written: Option<&NodeRecord>, now: Timestamp) -> fmt::Result {
     let value = match written {
         None => "nothing".to_owned(),
         Some(written) => {
@@ -156,7 +156,12 @@ fn serials(text: &mut String, serials: &[ReportedSerial], omitted: usize) -> fmt
     more(text, omitted)
 }
 
-fn hosts(text: &mut String, hosts: &[Candidate], omitted: usize, now: Timestamp) -> fmt::Result {
+fn hosts(
+    text: &mut String,
+    hosts: &[ExplainedHost],
+    omitted: usize,
+    now: Timestamp,
+) -> fmt::Result {
     let mut name = "hosts";
     if hosts.is_empty() {
         return block(text, name, "none in Falcon with its serial numbers");
@@ -184,7 +189,7 @@ fn hosts(text: &mut String, hosts: &[Candidate], omitted: usize, now: Timestamp)
     more(text, omitted)
 }
 
-fn history(text: &mut String, history: &[Record], now: Timestamp) -> fmt::Result {
+fn history(text: &mut String, history: &[AuditRecord], now: Timestamp) -> fmt::Result {
     let mut name = "history";
     if history.is_empty() {
         return block(text, name, "no change is recorded");

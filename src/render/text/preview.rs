@@ -3,22 +3,22 @@
 use std::fmt::{self, Write};
 
 use crate::domain::explain::explanation::Verdict;
-use crate::domain::posture::preview::{Counts, Group, Loser, Preview};
-use crate::preview::Answer;
+use crate::domain::posture::preview::{DeniedDevice, Group, Preview, PreviewCounts};
+use crate::preview::PreviewResponse;
 
 /// Maximum devices, and maximum groups, in the text. The JSON has more.
 const DEVICES: usize = 20;
 const GROUPS: usize = 8;
 
 /// The answer, to read.
-pub fn preview(answer: &Answer) -> String {
+pub fn preview(answer: &PreviewResponse) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, answer);
     text
 }
 
-fn write(text: &mut String, answer: &Answer) -> fmt::Result {
+fn write(text: &mut String, answer: &PreviewResponse) -> fmt::Result {
     if let Some(error) = &answer.error {
         return writeln!(text, "{error}");
     }
@@ -83,7 +83,7 @@ fn one(text: &mut String, preview: &Preview) -> fmt::Result {
     )
 }
 
-fn counts(text: &mut String, counts: &Counts) -> fmt::Result {
+fn counts(text: &mut String, counts: &PreviewCounts) -> fmt::Result {
     let lose = counts.below + counts.other_os + counts.no_score;
     writeln!(text, "  {:>6} pass", counts.pass)?;
     writeln!(text, "  {lose:>6} would lose access")?;
@@ -151,7 +151,7 @@ fn losers(text: &mut String, preview: &Preview) -> fmt::Result {
     }
     writeln!(text, "  who would lose access")?;
     for loser in preview.lose.iter().take(DEVICES) {
-        let Loser {
+        let DeniedDevice {
             name,
             user,
             os,

@@ -7,20 +7,20 @@ use jiff::Timestamp;
 use super::moment;
 use crate::domain::status::Status;
 use crate::domain::status::finding::Finding;
-use crate::status::{Overview, Summary};
+use crate::status::{IntegrationView, Summary};
 
 /// Maximum examples of a finding: these fit a line.
 const EXAMPLES: usize = 3;
 
 /// The integrations one after the other, and where there are several, a line about all of them first.
-pub fn status(overviews: &[Overview], now: Timestamp) -> String {
+pub fn status(overviews: &[IntegrationView], now: Timestamp) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, overviews, now);
     text
 }
 
-fn write(text: &mut String, overviews: &[Overview], now: Timestamp) -> fmt::Result {
+fn write(text: &mut String, overviews: &[IntegrationView], now: Timestamp) -> fmt::Result {
     match overviews {
         [] => writeln!(
             text,
@@ -38,7 +38,7 @@ fn write(text: &mut String, overviews: &[Overview], now: Timestamp) -> fmt::Resu
     Ok(())
 }
 
-fn one(text: &mut String, overview: &Overview, now: Timestamp) -> fmt::Result {
+fn one(text: &mut String, overview: &IntegrationView, now: Timestamp) -> fmt::Result {
     let overdue = if overview.overdue { ", overdue" } else { "" };
     writeln!(text, "{}: {}{overdue}", overview.id, overview.state)?;
     match (&overview.settings, &overview.settings_error) {

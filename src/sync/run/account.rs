@@ -5,17 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Run;
-use crate::domain::inventory::histogram::Distribution;
-use crate::domain::matching::Counts;
+use crate::domain::inventory::histogram::ScoreHistogram;
+use crate::domain::matching::MatchCounts;
 use crate::domain::status::error_kind::{ErrorKind, Service};
-use crate::domain::status::history::{self, Stretch};
+use crate::domain::status::history::{self, RunStreak};
 use crate::domain::status::lost_identity;
 use crate::domain::status::outcome::{SyncState, transition};
 use crate::domain::status::{LastChange, RunOutcome, Status};
 use crate::events::Event;
 use crate::metrics;
 use crate::store::StoreError;
-use crate::sync::answer::Answer;
+use crate::sync::answer::SyncResponse;
 use crate::sync::report::Report;
 use crate::text::error_chain;
 
@@ -79,7 +79,9 @@ impl Run<'_> {
                 None => before.map_or_else(Vec::new, |status| status.lost_identity.clone()),
             },
             score_counts: report.scores.clone().unwrap_or_else(|| {
-                before.map_or_else(Distribution::default, |status| status.score_counts.clone())
+                before.map_or_else(ScoreHistogram::default, |status| {
+                    status.score_counts.clone()
+                })
             }),
             last_change: if report.written + report.removed > 0 {
                 Some(LastChange {
@@ -202,15 +204,15 @@ impl Run<'_> {
         );
     }
 
-    fn measured(&self, outcome: RunOutcome) -> metrics::Line {
-        metrics::Line::of_integration(self.world.clock.now(), &self.integration.id)
+    fn measured(&self, outcome: RunOutcome) -> metrics::MetricEvent {
+        metrics::MetricEvent::of_integration(self.world.clock.now(), &self.integration.id)
             .note("runId", self.id())
             .note("outcome", outcome.to_string())
     }
 
-    fn history(&self, report: &Report) -> Vec<Stretch> {
+    fn history(&self, report: &Report) -> Vec<RunStreak> {
         let before = self.integration.status.as_ref();
-        let run = Stretch {
+        let run = RunStreak {
             since: self.started,
             until: self.started,
             runs: 1,
@@ -226,12 +228,12 @@ impl Run<'_> {
     }
 
     /// The counts of this run, or of the last one that came so far.
-    fn counts(&self, report: &Report) -> Counts {
+    fn counts(&self, report: &Report) -> MatchCounts {
         report.counts.unwrap_or_else(|| {
             self.integration
                 .status
                 .as_ref()
-                .map_or_else(Counts::default, |status| Counts {
+                .map_or_else(MatchCounts::default, |status| MatchCounts {
                     provider_hosts: status.provider_host_count,
                     possible_matched: status.possible_matched_count,
                     matched: status.matched_count,
@@ -296,7 +298,7 @@ impl Run<'_> {
     }
 
     /// The answer to whoever asked. A fault of our own is an error, so that Lambda tries again.
-    pub(in crate::sync) fn answer(&self, report: Report) -> Result<Answer, StoreError> {
+    pub(in crate::sync) fn answer(&self, report: Report) -> Result<SyncResponse, StoreError> {
         let (counts, error) = (self.counts(&report), self.told(&report));
         report.into_answer(
             &self.integration.id,

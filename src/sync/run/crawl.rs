@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use super::Run;
 use crate::domain::fetch::ranges::{Range, divide, ranges};
-use crate::domain::fetch::{Choice, Crawl, Need, Pages, always_full, choose};
+use crate::domain::fetch::{
+    FetchState, LookupDemand, PageSizes, StrategyChoice, always_full, choose,
+};
 use crate::domain::inventory::device::Devices;
-use crate::domain::inventory::histogram::Distribution;
-use crate::domain::inventory::host::{Account, Aid, Hosts, Scores};
+use crate::domain::inventory::histogram::ScoreHistogram;
+use crate::domain::inventory::host::{Aid, Assessments, FalconInventory, Hosts};
 use crate::domain::matching::spellings;
-use crate::domain::plan::Records;
+use crate::domain::plan::NodeRecords;
 use crate::falcon::{HOSTS_A_LOOK_UP, HOSTS_A_PAGE, SCORES_A_LOOK_UP, SCORES_A_PAGE};
 
-const PAGES: Pages = Pages {
+const PAGES: PageSizes = PageSizes {
     hosts: HOSTS_A_PAGE,
     scores: SCORES_A_PAGE,
     hosts_by_value: HOSTS_A_LOOK_UP,
@@ -21,7 +23,7 @@ const PAGES: Pages = Pages {
 
 impl Run<'_> {
     /// What the run before learned, if it was by the same settings: others may mean another account.
-    fn crawl_before(&self) -> Option<&Crawl> {
+    fn crawl_before(&self) -> Option<&FetchState> {
         let status = self.integration.status.as_ref();
         status
             .filter(|status| status.config_version == self.integration.config_version)
@@ -29,10 +31,10 @@ impl Run<'_> {
     }
 
     /// The way that this run takes by what the run before saw; none where nothing is known of the account.
-    pub(in crate::sync) fn expected(&self) -> Option<Choice> {
+    pub(in crate::sync) fn expected(&self) -> Option<StrategyChoice> {
         let status = self.integration.status.as_ref()?;
         let crawl = self.crawl_before()?;
-        let need = Need {
+        let need = LookupDemand {
             serials: status.possible_matched_count,
             aids: status.score_counts.total() + crawl.beside.len(),
         };
@@ -40,7 +42,7 @@ impl Run<'_> {
     }
 
     /// The choice for an account of so many hosts, where it is to list all, whatever the devices need.
-    pub(in crate::sync) fn lists_all(&self, hosts: usize) -> Option<Choice> {
+    pub(in crate::sync) fn lists_all(&self, hosts: usize) -> Option<StrategyChoice> {
         always_full(self.crawl_before(), hosts, PAGES)
     }
 
@@ -49,9 +51,9 @@ impl Run<'_> {
         &self,
         hosts: usize,
         devices: &Devices,
-        records: &Records,
-    ) -> Choice {
-        let need = Need {
+        records: &NodeRecords,
+    ) -> StrategyChoice {
+        let need = LookupDemand {
             serials: spellings(devices.values()).len(),
             aids: self.known(records).len(),
         };
@@ -59,7 +61,7 @@ impl Run<'_> {
     }
 
     /// The sensors that matched before.
-    pub(in crate::sync) fn known(&self, records: &Records) -> BTreeSet<Aid> {
+    pub(in crate::sync) fn known(&self, records: &NodeRecords) -> BTreeSet<Aid> {
         let deciding = records.values().map(|written| &written.aid);
         let beside = self
             .crawl_before()
@@ -68,7 +70,7 @@ impl Run<'_> {
         deciding.chain(beside).cloned().collect()
     }
 
-    fn choice(&self, hosts: usize, need: Need) -> Choice {
+    fn choice(&self, hosts: usize, need: LookupDemand) -> StrategyChoice {
         choose(self.crawl_before(), hosts, need, PAGES, self.started)
     }
 
@@ -78,15 +80,19 @@ impl Run<'_> {
     }
 
     /// The account by its listings.
-    pub(in crate::sync) fn full(&self, hosts: Hosts, scores: Scores) -> Account {
-        let mut account = Account::default();
+    pub(in crate::sync) fn full(&self, hosts: Hosts, scores: Assessments) -> FalconInventory {
+        let mut account = FalconInventory::default();
         account.extend(self.seen(hosts), scores);
         account
     }
 
-    pub(in crate::sync) fn crawled_fully(&self, choice: Choice, falcon: &Account) -> Crawl {
-        let scores = Distribution::of_account(&falcon.scores);
-        Crawl {
+    pub(in crate::sync) fn crawled_fully(
+        &self,
+        choice: StrategyChoice,
+        falcon: &FalconInventory,
+    ) -> FetchState {
+        let scores = ScoreHistogram::of_account(&falcon.scores);
+        FetchState {
             scores: Some(falcon.scores.len()),
             score_bounds: divide(&scores, SCORES_A_PAGE),
             last_full: Some(self.started),
@@ -96,9 +102,9 @@ impl Run<'_> {
     }
 
     /// A crawl that learned nothing beyond how many hosts there are.
-    pub(in crate::sync) fn crawled(&self, choice: Choice, hosts: usize) -> Crawl {
+    pub(in crate::sync) fn crawled(&self, choice: StrategyChoice, hosts: usize) -> FetchState {
         let before = self.crawl_before();
-        Crawl {
+        FetchState {
             way: choice.way,
             why: choice.why,
             hosts,
@@ -112,11 +118,11 @@ impl Run<'_> {
     /// A listing of all hosts, in which these match a device.
     pub(in crate::sync) fn listed(
         &self,
-        choice: Choice,
+        choice: StrategyChoice,
         hosts: usize,
         matching: BTreeSet<Aid>,
-        records: &Records,
-    ) -> Crawl {
+        records: &NodeRecords,
+    ) -> FetchState {
         let mut beside = matching;
         for written in records.values() {
             beside.remove(&written.aid);

@@ -1,7 +1,7 @@
 //! Whether Tailscale's own Falcon integration runs beside ours: good to know, and no reason to fail or to wait.
 
 use super::Run;
-use crate::domain::status::Native;
+use crate::domain::status::NativeIntegration;
 use crate::tailscale::Tailscale;
 use crate::text::error_chain;
 
@@ -15,7 +15,7 @@ const SEEING: [&str; 4] = [
 
 impl Run<'_> {
     /// What is known of it: remembered for an hour, and asked only with a credential that surely may.
-    pub(in crate::sync) async fn native(&self, tailscale: &Tailscale) -> Option<Native> {
+    pub(in crate::sync) async fn native(&self, tailscale: &Tailscale) -> Option<NativeIntegration> {
         let status = self.integration.status.as_ref();
         let known = status.and_then(|status| status.native_integration);
         if known.is_some_and(|native| native.is_fresh(self.started)) {
@@ -26,7 +26,7 @@ impl Run<'_> {
             return None;
         }
         match tailscale.native_falcon().await {
-            Ok(present) => Some(Native {
+            Ok(present) => Some(NativeIntegration {
                 asked: self.started,
                 present,
             }),

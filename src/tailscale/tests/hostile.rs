@@ -146,7 +146,7 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
     let answers_of = script.clone();
     let server = Server::new(move |_, _| answers_of.next());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let http = Http::new().unwrap();
+    let http = HttpClient::new().unwrap();
     let tailnet = Tailnet::default();
     proptest!(cases(200), |(answers in answers(status(), header(), body()))| {
         script.load(answers);

@@ -4,9 +4,9 @@ use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{DATE, RETRY_AFTER};
 
-use super::Reply;
+use super::Response;
 
-impl Reply {
+impl Response {
     /// The end of the wait that the answer asks for, on our clock: Falcon's `X-Ratelimit-Retryafter`, an epoch time, else
     /// the standard's `Retry-After`, in seconds or as a date.
     pub(crate) fn wait_until(&self) -> Option<Timestamp> {
@@ -63,7 +63,7 @@ mod tests {
             let value = HeaderValue::from_static(value);
             (HeaderName::from_static(name), value)
         };
-        let reply = Reply {
+        let reply = Response {
             status: StatusCode::TOO_MANY_REQUESTS,
             headers: headers.iter().map(header).collect::<HeaderMap>(),
             received: Timestamp::from_second(1000).unwrap(),

@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::*;
 use crate::clock::{Clock, Deadline};
 use crate::domain::status::error_kind::Service;
-use crate::json::{Things, decode};
+use crate::json::{TestList, decode};
 use crate::testing::server::{Server, answer};
 use crate::text::error_chain;
-use crate::upstream::retry::Policy;
+use crate::upstream::retry::RetryPolicy;
 use crate::upstream::retry::tests::budget;
 
 const PROBE: Operation = Operation {
@@ -17,16 +17,17 @@ const PROBE: Operation = Operation {
     scope: "",
 };
 
-async fn get(server: &Server, cap: usize) -> Result<Reply, UpstreamError> {
-    let http = Http::new().unwrap();
+async fn get(server: &Server, cap: usize) -> Result<Response, UpstreamError> {
+    let http = HttpClient::new().unwrap();
     let request = http.request(Method::GET, server.url.clone());
     http.send(request, PROBE, cap, &budget()).await
 }
 
 async fn stream(server: &Server, cap: usize) -> Result<Streamed<Value>, UpstreamError> {
-    let http = Http::new().unwrap();
+    let http = HttpClient::new().unwrap();
     let request = http.request(Method::GET, server.url.clone());
-    http.stream::<Things>(request, PROBE, cap, &budget()).await
+    http.stream::<TestList>(request, PROBE, cap, &budget())
+        .await
 }
 
 #[tokio::test]
@@ -48,7 +49,7 @@ async fn an_answer_comes_whole_whatever_its_status() {
 #[tokio::test]
 async fn requests_are_counted_by_side() {
     let server = Server::new(|_, _| answer(200, &[], ""));
-    let http = Http::new().unwrap();
+    let http = HttpClient::new().unwrap();
     let budget = budget();
     for _ in 0..2 {
         let request = http.request(Method::GET, server.url.clone());
@@ -123,10 +124,10 @@ async fn what_does_not_arrive_is_unavailable_and_the_url_is_not_told() {
 #[tokio::test]
 async fn a_call_without_time_is_not_made() {
     let server = Server::new(|_, _| answer(200, &[], ""));
-    let http = Http::new().unwrap();
+    let http = HttpClient::new().unwrap();
     let clock = Clock::system();
-    let over = Budget::new(
-        Policy::default(),
+    let over = CallBudget::new(
+        RetryPolicy::default(),
         clock.clone(),
         Deadline::new(clock, Timestamp::MIN),
     );
@@ -220,7 +221,7 @@ async fn nothing_older_than_tls_1_2_is_offered() {
         connection.read_exact(&mut hello[5..]).unwrap();
         hello
     });
-    let http = Http::new().unwrap();
+    let http = HttpClient::new().unwrap();
     let request = http.request(Method::GET, url);
     let refused = http.send(request, PROBE, 10, &budget()).await;
     assert!(refused.is_err());

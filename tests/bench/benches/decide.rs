@@ -4,17 +4,17 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
-use falcon_posture_sync::domain::inventory::host::{Account, Aid, Assessment, Host, Score};
+use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::serial::Serial;
-use falcon_posture_sync::domain::matching::{Joined, Outcome, join};
-use falcon_posture_sync::domain::plan::{Records, Written, plan};
+use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
+use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, plan};
 use falcon_posture_sync::settings::{AttributeKey, OnMissing};
 use posture_simulators::{GeneratorSpec, PostureIdentity, World, generate};
 
 /// Hosts and devices.
 const SIZES: [(usize, usize); 3] = [(1_000, 500), (10_000, 5_000), (100_000, 20_000)];
 
-fn account(world: &World) -> Account {
+fn account(world: &World) -> FalconInventory {
     let hosts = world.hosts.iter().map(|host| Host {
         aid: Aid::from(host.device_id.as_str()),
         serial: host
@@ -28,7 +28,7 @@ fn account(world: &World) -> Account {
         let score = score.as_i64().and_then(Score::new)?;
         Some((Aid::from(aid.as_str()), Assessment::Score(score)))
     });
-    let mut account = Account::default();
+    let mut account = FalconInventory::default();
     account.extend(
         hosts.map(|host| (host.aid.clone(), host)).collect(),
         scores.collect(),
@@ -57,9 +57,9 @@ fn devices(world: &World) -> Devices {
 }
 
 /// What was written: the scores of now, and another one for each hundredth device.
-fn records(joined: &Joined, key: &AttributeKey) -> Records {
+fn records(joined: &Matches, key: &AttributeKey) -> NodeRecords {
     let scored = joined.outcomes.iter().filter_map(|(node, outcome)| {
-        let Outcome::Scored(evidence) = outcome else {
+        let MatchOutcome::Scored(evidence) = outcome else {
             return None;
         };
         Some((node, evidence))
@@ -69,7 +69,7 @@ fn records(joined: &Joined, key: &AttributeKey) -> Records {
         .map(|(number, (node, evidence))| {
             let other = Score::new(i64::from(evidence.score.get() / 2));
             let score = other.filter(|_| number % 100 == 0);
-            let written = Written {
+            let written = NodeRecord {
                 key: key.clone(),
                 score: score.unwrap_or(evidence.score),
                 aid: evidence.aid.clone(),

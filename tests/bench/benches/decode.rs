@@ -17,8 +17,8 @@ use falcon_posture_sync::falcon::Falcon;
 use falcon_posture_sync::secrets::{FalconCredentials, TailscaleCredentials};
 use falcon_posture_sync::settings::{CloudId, Settings};
 use falcon_posture_sync::tailscale::Tailscale;
-use falcon_posture_sync::upstream::client::Http;
-use falcon_posture_sync::upstream::retry::{Budget, Policy};
+use falcon_posture_sync::upstream::client::HttpClient;
+use falcon_posture_sync::upstream::retry::{CallBudget, RetryPolicy};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use posture_simulators::net::{Bound, Server};
@@ -113,8 +113,8 @@ async fn serve(hosts: Bytes, scores: Bytes, devices: Bytes) -> Result<Server, Tr
 async fn sign_in(url: &str) -> Result<(Falcon, Tailscale), Trouble> {
     let clock = Clock::system();
     let deadline = Deadline::new(clock.clone(), jiff::Timestamp::MAX);
-    let budget = Budget::new(Policy::default(), clock, deadline);
-    let http = Http::new()?;
+    let budget = CallBudget::new(RetryPolicy::default(), clock, deadline);
+    let http = HttpClient::new()?;
     let settings = Settings::parse(
         json!({
             "id": "bench", "provider": "falcon", "cloudId": "bench", "falconSecret": "s/f", "tailscaleSecret": "s/t",

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use falcon_posture_sync::app::World;
+use falcon_posture_sync::app::App;
 use falcon_posture_sync::clock::Clock;
 use jiff::SignedDuration;
 use posture_simulators::{GeneratorSpec, Matcher, Side};
@@ -34,7 +34,7 @@ fn writes() -> Matcher {
 type Successor = Arc<Mutex<Option<Result<Value, String>>>>;
 
 /// Lets another machine take over as soon as the first write of the run to come is on its way.
-fn overtake(stage: &Stage, machine: World, moves: bool) -> Successor {
+fn overtake(stage: &Stage, machine: App, moves: bool) -> Successor {
     let answer = Successor::default();
     let (noted, runtime) = (Arc::clone(&answer), Handle::current());
     let (falcon, hosts) = (stage.sims.falcon().clone(), Company::corp().hosts(stage));

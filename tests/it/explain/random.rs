@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use falcon_posture_sync::app::Invocation;
 use falcon_posture_sync::domain::inventory::device::NodeId;
-use falcon_posture_sync::sync::{Look, Sight, With, look};
+use falcon_posture_sync::sync::{Inspection, Snapshot, With, look};
 use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Device, GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ fn go_on(stage: &Stage, seed: u64) {
     }
 }
 
-pub(super) async fn sight(stage: &Stage) -> (Look, Box<Sight>) {
+pub(super) async fn sight(stage: &Stage) -> (Inspection, Box<Snapshot>) {
     let now = stage.world.clock.now();
     let invocation = Invocation {
         id: "look".to_owned(),
@@ -142,7 +142,7 @@ pub(super) async fn sight(stage: &Stage) -> (Look, Box<Sight>) {
     let mut look = look(&stage.world, &corp, With::Nothing, &invocation)
         .await
         .unwrap();
-    let blind = Err(falcon_posture_sync::sync::Blind::Removed);
+    let blind = Err(falcon_posture_sync::sync::Unavailable::Removed);
     let sight = std::mem::replace(&mut look.sight, blind).unwrap();
     (look, sight)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use falcon_posture_sync::handler::HandlerError;
 use falcon_posture_sync::secrets::Secrets;
-use falcon_posture_sync::upstream::retry::Policy;
+use falcon_posture_sync::upstream::retry::RetryPolicy;
 use lambda_runtime::Diagnostic;
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ impl Lane {
         let dynamodb = impatient_sdk(&relays.url(Server::DynamoDb), patience);
         let clock = stage.world.clock.clone();
         stage.world = world(&variables, clock, &dynamodb, &services);
-        stage.world.retries = Policy {
+        stage.world.retries = RetryPolicy {
             attempts: 2,
             longest_wait: Duration::from_millis(2),
             patience,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use falcon_posture_sync::settings::IntegrationId;
-use falcon_posture_sync::store::{Search, StoreError};
+use falcon_posture_sync::store::{AuditQuery, StoreError};
 use falcon_posture_sync::text::error_chain;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -156,7 +156,7 @@ async fn read(stage: &Stage) {
         (Some(&corp), Some("C02")),
         (None, Some("n1")),
     ] {
-        let search = Search {
+        let search = AuditQuery {
             integration: integration.cloned(),
             device: device.map(str::to_owned),
             since: None,
