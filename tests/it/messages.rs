@@ -1,7 +1,7 @@
 //! A list of all texts in the code that a person may read: errors, findings, remedies, checks, log lines, pages.
 //!
-//! The list holds the string literals of `src/` with at least two words, except those of tests. It is sorted by text:
-//! moving code does not change it, and a changed text is one line of a diff.
+//! The list holds the string literals of `src/` with at least two words, except those of tests. It is sorted by text and
+//! leaves out the names of variables: moving or renaming code does not change it, and a changed text is one line of a diff.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,21 @@ use syn::{Item, Lit};
 
 use crate::contract::{files, text};
 
-/// Returns whether an item is compiled only for tests.
+/// Removes the names between braces: `{name:?}` becomes `{:?}`.
+fn without_names(text: &str) -> String {
+    let mut parts = text.split('{');
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+        let rest = part.trim_start_matches(name);
+        let is_argument = rest.starts_with('}') || rest.starts_with(':');
+        result.push('{');
+        result.push_str(if is_argument { rest } else { part });
+    }
+    result
+}
+
+/// Returns true if an item is compiled only for tests.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
@@ -34,7 +48,7 @@ fn collect(tokens: TokenStream, texts: &mut BTreeSet<String>) {
                 if let Lit::Str(literal) = Lit::new(literal) {
                     let text = literal.value();
                     if !doc && text.trim().contains(' ') {
-                        texts.insert(format!("{text:?}"));
+                        texts.insert(format!("{:?}", without_names(&text)));
                     }
                 }
             }

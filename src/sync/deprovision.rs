@@ -1,0 +1,47 @@
+//! The last run of an integration: removes what it wrote. It calls Tailscale only.
+
+use std::collections::BTreeSet;
+
+use super::apply;
+use super::confirm::get_devices;
+use super::error::SyncError;
+use super::recover;
+use super::report::Report;
+use super::run::Run;
+use crate::domain::inventory::device::NodeId;
+use crate::domain::plan::deprovision::{Attributes, Removal, plan_deprovisioning};
+
+/// Removes or keeps the integration's attributes, as the removal says. The next run does what is left.
+pub(super) async fn deprovision(run: &Run<'_>, removal: &Removal) -> Report {
+    let report = match removal.attributes {
+        Attributes::Delete => remove_attributes(run).await,
+        Attributes::Keep => keep_attributes(run).await,
+    };
+    report.unwrap_or_else(Report::failed).of_removal()
+}
+
+async fn remove_attributes(run: &Run<'_>) -> Result<Report, SyncError> {
+    let skipped = recover::unrecorded_writes(run).await?;
+    let records = run.app.store.records(&run.integration.id).await?;
+    if records.is_empty() {
+        return Ok(Report::removed_all(0).with_skipped_devices(&skipped));
+    }
+    let tailscale = run.connect_tailscale(run.settings()?).await?;
+    let mut devices = tailscale.devices().await?;
+    let missing: BTreeSet<NodeId> = records
+        .keys()
+        .filter(|node| !devices.contains_key(*node))
+        .cloned()
+        .collect();
+    devices.extend(get_devices(&tailscale, missing.iter()).await?);
+    let plan = plan_deprovisioning(&records, &devices).without_devices(&skipped);
+    let applied = apply::apply(run, &plan, &tailscale.writer()).await;
+    Ok(Report::from_deprovisioning(&plan, applied).with_skipped_devices(&skipped))
+}
+
+async fn keep_attributes(run: &Run<'_>) -> Result<Report, SyncError> {
+    let (store, id) = (&run.app.store, &run.integration.id);
+    let nodes: Vec<NodeId> = store.records(id).await?.into_keys().collect();
+    store.forget(id, &nodes).await?;
+    Ok(Report::removed_all(0))
+}

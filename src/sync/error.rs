@@ -1,0 +1,60 @@
+//! Failures that end a run.
+
+use crate::domain::status::Problem;
+use crate::domain::status::error_kind::{ErrorKind, Service};
+use crate::secrets::SecretError;
+use crate::settings::InvalidSettings;
+use crate::store::StoreError;
+use crate::text::error_chain;
+use crate::upstream::error::UpstreamError;
+
+/// A failure that ends a run early.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// A call to Falcon or Tailscale failed.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// A secret could not be read, or does not hold what it should.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The stored settings are invalid.
+    #[error("the integration's settings cannot be used")]
+    Settings(#[from] InvalidSettings),
+    /// DynamoDB failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl SyncError {
+    /// Returns the message and the remedy.
+    pub(crate) fn problem(&self) -> Problem {
+        Problem {
+            what: error_chain(self),
+            remedy: match self {
+                Self::Upstream(error) => error.remedy(),
+                Self::Secret(error) => error.remedy(),
+                Self::Settings(_) => "correct it with `make update`".to_owned(),
+                Self::Store(error) => error.remedy().to_owned(),
+            },
+        }
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Upstream(error) => error.kind(),
+            Self::Secret(error) => error.kind(),
+            Self::Settings(_) => ErrorKind::Configuration,
+            Self::Store(_) => ErrorKind::Storage,
+        }
+    }
+
+    /// Returns the service that rejected a credential, if the run failed for that.
+    pub(crate) fn unauthorized_by(&self) -> Option<Service> {
+        match self {
+            _ if !self.kind().pauses() => None,
+            Self::Upstream(error) => Some(error.side()),
+            Self::Secret(_) => Some(Service::Secrets),
+            Self::Settings(_) | Self::Store(_) => None,
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The end of a run: status, pause, event, metrics, log line and response.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::report::{Report, SyncResponse};
+use super::run::Run;
+use crate::domain::matching::MatchCounts;
+use crate::domain::status::error_kind::{ErrorKind, Service};
+use crate::domain::status::history::{self, RunStreak};
+use crate::domain::status::lost_identity;
+use crate::domain::status::outcome::{SyncState, transition};
+use crate::domain::status::pause::Pause;
+use crate::domain::status::{LastChange, Problem, RunOutcome, Status};
+use crate::events::Event;
+use crate::metrics::{self, MetricEvent};
+use crate::store::{FinishOutcome, RunRecord, StoreError};
+use crate::text::error_chain;
+
+/// Time that the event bus gets of the time kept back for recording.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Returns a report if the run has nothing to do: the integration is disabled or paused.
+pub(super) async fn skip_report(run: &mut Run<'_>) -> Option<Report> {
+    if run.is_disabled() {
+        return Some(Report::skipped("it is disabled"));
+    }
+    let pause = run.active_pause().await?;
+    tracing::info!(
+        integration = %run.integration.id,
+        run_id = run.id(),
+        side = %pause.side,
+        until = %pause.until,
+        "{} is paused until {}",
+        run.integration.id,
+        pause.until,
+    );
+    emit_pause_metrics(run);
+    Some(Report::paused(&pause))
+}
+
+/// Writes the status, gives the lease back, and emits the run's event, metrics and log line.
+pub(super) async fn record(run: &Run<'_>, report: &Report) -> Result<FinishOutcome, StoreError> {
+    let announced = announce(run, report).await;
+    let status = status(run, report, announced);
+    let pause = match report.unauthorized_by {
+        Some(service) => {
+            let version = run.rejected_secret_version(service).await;
+            let problem = report.problem.as_ref();
+            let error = problem.map_or_else(String::new, Problem::to_string);
+            let previous = run.previous_pause.as_ref();
+            let context = run.pause_context();
+            Some(Pause::after(previous, service, error, version, context))
+        }
+        None if report.outcome == RunOutcome::Failed => run.previous_pause.clone(),
+        None => None,
+    };
+    log(run, report, &status);
+    emit_metrics(run, report, &status);
+    let removal = run.integration.removal.as_ref();
+    if let Some(removal) = removal.filter(|_| report.is_removal_complete) {
+        return run.delete_integration(removal).await;
+    }
+    let record = RunRecord {
+        id: &run.integration.id,
+        owner: run.id(),
+        config_version: run.integration.config_version,
+        status: &status,
+        pause: pause.as_ref(),
+        closed: &run.recorded_keys(),
+    };
+    let outcome = run.app.store.finish(&record).await?;
+    if outcome == FinishOutcome::Overtaken {
+        tracing::warn!(
+            integration = %run.integration.id,
+            run_id = run.id(),
+            "the lease ran out before the run was recorded; another run goes on"
+        );
+        run.restore_journal().await?;
+    }
+    Ok(outcome)
+}
+
+/// Makes the response. A failure of DynamoDB is returned as an error, so that Lambda retries the invocation.
+pub(super) fn response(run: &Run<'_>, mut report: Report) -> Result<SyncResponse, StoreError> {
+    if let Some(error) = report.store_error.take() {
+        return Err(error);
+    }
+    let counts = counts(run, &report);
+    let error = message(run, &report);
+    Ok(SyncResponse {
+        provider_host_count: counts.provider_hosts,
+        possible_matched_count: counts.possible_matched,
+        matched_count: counts.matched,
+        duration_ms: duration_ms(run),
+        error,
+        ..report.into_response(&run.integration.id, run.id())
+    })
+}
+
+/// Returns the start and the number of the consecutive failed runs, this run included.
+fn failing_since(run: &Run<'_>) -> (Timestamp, u32) {
+    let previous = run.integration.status.as_ref();
+    let failing = previous.filter(|status| status.consecutive_failures > 0);
+    let since = failing.and_then(|status| status.failing_since);
+    let runs = failing.map_or(0, |status| status.consecutive_failures);
+    (since.unwrap_or(run.started), runs.saturating_add(1))
+}
+
+fn message(run: &Run<'_>, report: &Report) -> Option<String> {
+    let (since, runs) = failing_since(run);
+    let message = report.message(since, runs)?;
+    Some(match report.error_kind {
+        Some(ErrorKind::Deadline) => {
+            let time = run.invocation.deadline.duration_since(run.started);
+            format!("{message} This run had {} s.", time.as_secs())
+        }
+        _ => message,
+    })
+}
+
+fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Status {
+    let previous = run.integration.status.as_ref();
+    let observed = report.observed.as_ref();
+    let is_success = report.outcome.is_success();
+    let counts = counts(run, report);
+    let (since, runs) = failing_since(run);
+    Status {
+        last_sync: run.started,
+        last_success: if is_success {
+            Some(run.started)
+        } else {
+            previous.and_then(|status| status.last_success)
+        },
+        outcome: report.outcome,
+        error: message(run, report),
+        error_kind: report.error_kind,
+        provider_host_count: counts.provider_hosts,
+        possible_matched_count: counts.possible_matched,
+        matched_count: counts.matched,
+        written: report.written,
+        removed: report.removed,
+        run_id: run.id().to_owned(),
+        duration_ms: duration_ms(run),
+        config_version: run.integration.config_version,
+        consecutive_failures: if is_success { 0 } else { runs },
+        failing_since: (!is_success).then_some(since),
+        findings: report.findings.clone(),
+        lost_identity: match observed {
+            Some(observed) => lost_identity::remembered(&observed.lost_identities),
+            None => previous.map_or_else(Vec::new, |status| status.lost_identity.clone()),
+        },
+        score_counts: observed
+            .map(|observed| &observed.histogram)
+            .or(previous.map(|status| &status.score_counts))
+            .cloned()
+            .unwrap_or_default(),
+        last_change: if report.written + report.removed > 0 {
+            Some(LastChange {
+                at: run.started,
+                run_id: run.id().to_owned(),
+                written: report.written,
+                removed: report.removed,
+            })
+        } else {
+            previous.and_then(|status| status.last_change.clone())
+        },
+        crawl: observed
+            .map(|observed| &observed.fetch_state)
+            .or(previous.and_then(|status| status.crawl.as_ref()))
+            .cloned(),
+        announced,
+        native_integration: match observed {
+            Some(observed) => observed.native,
+            None => previous.and_then(|status| status.native_integration),
+        },
+        history: history(run, report),
+    }
+}
+
+/// Publishes a change of state on the event bus, and returns the state that was last published.
+///
+/// The event is sent before the status is written. If the run dies between the two, or EventBridge rejects the event, the
+/// next run sends it. A change is therefore published at least once, and nothing is published while nothing changes.
+async fn announce(run: &Run<'_>, report: &Report) -> Option<SyncState> {
+    let previous = run.integration.status.as_ref();
+    let announced = previous.and_then(|status| status.announced);
+    let Some(transition) = transition(announced, report.outcome) else {
+        return announced.or_else(|| SyncState::after(report.outcome));
+    };
+    if run.integration.removal.is_some() {
+        return announced;
+    }
+    let event = [Event::StateChanged {
+        integration: run.integration.id.clone(),
+        transition,
+        error: message(run, report),
+    }];
+    let put = run.app.events.put(&event);
+    let error = match tokio::time::timeout(EVENT_TIMEOUT, put).await {
+        Ok(Ok(())) => return Some(transition.to),
+        Ok(Err(error)) => error_chain(&error),
+        Err(_) => "the event bus did not answer in time".to_owned(),
+    };
+    tracing::warn!(
+        integration = %run.integration.id,
+        run_id = run.id(),
+        state = %transition.to,
+        error,
+        "the change of state could not be told on the bus; the next run tells it"
+    );
+    announced
+}
+
+fn emit_metrics(run: &Run<'_>, report: &Report, status: &Status) {
+    let is = |outcome: RunOutcome| u64::from(report.outcome == outcome);
+    let budget = &run.budget;
+    let now = run.app.clock.now();
+    let since_success = run.integration.seconds_since_success(Some(status), now);
+    let mut event = metric_event(run, report.outcome)
+        .with(metrics::DURATION, status.duration_ms)
+        .with(metrics::FALCON_REQUESTS, budget.requests(Service::Falcon))
+        .with(
+            metrics::TAILSCALE_REQUESTS,
+            budget.requests(Service::Tailscale),
+        )
+        .with(metrics::FALCON_RETRIES, budget.retries(Service::Falcon))
+        .with(
+            metrics::TAILSCALE_RETRIES,
+            budget.retries(Service::Tailscale),
+        )
+        .with(metrics::WRITTEN, report.written)
+        .with(metrics::REMOVED, report.removed)
+        .with(metrics::REFUSED, report.failed)
+        .with(metrics::FINDINGS, report.findings.len())
+        .with(metrics::PAUSED, is(RunOutcome::Paused))
+        .with(metrics::HELD, is(RunOutcome::Held))
+        .with(metrics::FAILED, is(RunOutcome::Failed))
+        .with(metrics::SUCCESS, u64::from(report.outcome.is_success()))
+        .with(metrics::SECONDS_SINCE_SUCCESS, since_success);
+    if let Some(observed) = &report.observed {
+        event = event
+            .with(metrics::FALCON_HOSTS, observed.counts.provider_hosts)
+            .with(metrics::POSSIBLE_MATCHED, observed.counts.possible_matched)
+            .with(metrics::MATCHED, observed.counts.matched);
+    }
+    if let Some(remaining) = budget.quota_remaining() {
+        event = event.with(metrics::FALCON_QUOTA_REMAINING, remaining);
+    }
+    if let Some(kind) = report.error_kind {
+        event = event.note("errorKind", kind.to_string());
+    }
+    run.app.metrics.put(&event);
+}
+
+/// Emits the metrics of a pause in each run, so that its alarm lasts as long as the pause.
+fn emit_pause_metrics(run: &Run<'_>) {
+    let status = run.integration.status.as_ref();
+    let now = run.app.clock.now();
+    let since_success = run.integration.seconds_since_success(status, now);
+    let event = metric_event(run, RunOutcome::Paused)
+        .with(metrics::PAUSED, 1_u64)
+        .with(metrics::SECONDS_SINCE_SUCCESS, since_success);
+    run.app.metrics.put(&event);
+}
+
+fn metric_event(run: &Run<'_>, outcome: RunOutcome) -> MetricEvent {
+    MetricEvent::of_integration(run.app.clock.now(), &run.integration.id)
+        .note("runId", run.id())
+        .note("outcome", outcome.to_string())
+}
+
+fn history(run: &Run<'_>, report: &Report) -> Vec<RunStreak> {
+    let previous = run.integration.status.as_ref();
+    let streak = RunStreak {
+        since: run.started,
+        until: run.started,
+        runs: 1,
+        outcome: report.outcome,
+        error_kind: report.error_kind,
+        written: report.written,
+        removed: report.removed,
+        failed: report.failed,
+        duration_ms: duration_ms(run),
+        run_id: run.id().to_owned(),
+    };
+    history::with(previous.map_or(&[], |status| &status.history), streak)
+}
+
+/// Returns the counts of this run, or of the latest one that observed both sides.
+fn counts(run: &Run<'_>, report: &Report) -> MatchCounts {
+    if let Some(observed) = &report.observed {
+        return observed.counts;
+    }
+    let status = run.integration.status.as_ref();
+    status.map_or_else(MatchCounts::default, |status| MatchCounts {
+        provider_hosts: status.provider_host_count,
+        possible_matched: status.possible_matched_count,
+        matched: status.matched_count,
+    })
+}
+
+fn duration_ms(run: &Run<'_>) -> u64 {
+    let duration = run.app.clock.now().duration_since(run.started);
+    u64::try_from(duration.as_millis()).unwrap_or(0)
+}
+
+fn log(run: &Run<'_>, report: &Report, status: &Status) {
+    let integration = &run.integration.id;
+    let outcome = report.outcome.to_string();
+    let error_kind = report.error_kind.map(|kind| kind.to_string());
+    // A macro, since the level of a tracing call is a constant of the call site.
+    macro_rules! log_at {
+        ($level:ident) => {
+            tracing::$level!(
+                integration = %integration,
+                run_id = run.id(),
+                outcome,
+                error = status.error,
+                error_kind,
+                provider_host_count = status.provider_host_count,
+                possible_matched_count = status.possible_matched_count,
+                matched_count = status.matched_count,
+                written = report.written,
+                removed = report.removed,
+                unchanged = report.unchanged,
+                failed = report.failed,
+                findings = status.findings.len(),
+                state = status.announced.map(|state| state.to_string()),
+                consecutive_failures = status.consecutive_failures,
+                config_version = status.config_version,
+                falcon_requests = run.budget.requests(Service::Falcon),
+                falcon_retries = run.budget.retries(Service::Falcon),
+                falcon_quota_remaining = run.budget.quota_remaining(),
+                crawl = status.crawl.as_ref().map(|crawl| crawl.strategy.to_string()),
+                tailscale_requests = run.budget.requests(Service::Tailscale),
+                tailscale_retries = run.budget.retries(Service::Tailscale),
+                duration_ms = status.duration_ms,
+                "{integration} is {outcome}: {} written, {} removed, {} unchanged",
+                report.written,
+                report.removed,
+                report.unchanged,
+            )
+        };
+    }
+    match report.outcome {
+        // The Lambda runtime logs a failure of DynamoDB as the invocation's error.
+        _ if report.store_error.is_some() => log_at!(info),
+        RunOutcome::Failed | RunOutcome::Paused => log_at!(error),
+        RunOutcome::Held => log_at!(warn),
+        RunOutcome::Synced | RunOutcome::Unchanged | RunOutcome::Planned | RunOutcome::Skipped => {
+            log_at!(info);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Recovers writes that an earlier run made in Tailscale, or may have made, and could not record in DynamoDB.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+
+use super::error::SyncError;
+use super::run::Run;
+use crate::domain::inventory::device::NodeId;
+use crate::domain::plan::Change;
+use crate::domain::plan::journal::{is_made, run_of, unrecorded};
+use crate::domain::status::error_kind::ErrorKind;
+use crate::tailscale::Tailscale;
+use crate::text::error_chain;
+use crate::upstream::error::UpstreamError;
+
+/// Devices that are asked concurrently. Their answers are recorded before the next ones are asked, so that each run makes
+/// progress even in a short time.
+const LOOKUP_CONCURRENCY: usize = 16;
+
+/// After this many devices without an answer no more are asked. Otherwise an outage of Tailscale would use up the run's
+/// time and retries here, and the run would end before the device listing tells that it is one.
+const MAX_UNANSWERED: usize = 16;
+
+/// Devices that could not be asked what they hold, each with its name and the reason. Their journal entries stay, and the
+/// run leaves them out: what it planned for them would rest on a record that may be wrong.
+pub(super) type SkippedDevices = BTreeMap<NodeId, String>;
+
+/// Asks the devices in the journal of earlier runs what they hold, and records the accepted writes in the name of the run
+/// that made them. Afterwards the plan can rest on the records again, except for the devices that are returned.
+///
+/// # Errors
+/// A failure that is not one device's own: a rejected credential, a rate limit, the deadline, DynamoDB.
+pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, SyncError> {
+    let (store, id) = (&run.app.store, &run.integration.id);
+    let (mut client, mut cached_records) = (None, None);
+    let mut skipped = SkippedDevices::new();
+    for (key, entry) in &run.integration.pending {
+        let earlier_run = run_of(key);
+        // The entries of one run are about different devices, so recording one does not change the records of the others.
+        let records = match cached_records.take() {
+            Some((run_id, records)) if run_id == earlier_run => records,
+            _ => store.records(id).await?,
+        };
+        let changes = unrecorded(earlier_run, entry, &records);
+        for changes in changes.chunks(LOOKUP_CONCURRENCY) {
+            if skipped.len() >= MAX_UNANSWERED {
+                skipped.extend(changes.iter().map(not_asked));
+                continue;
+            }
+            let tailscale = match &client {
+                Some(client) => client,
+                None => client.insert(run.connect_tailscale(run.settings()?).await?),
+            };
+            let lookups = look_up_attributes(tailscale, changes).await;
+            if !lookups.applied.is_empty() {
+                tracing::warn!(
+                    integration = %id,
+                    run_id = run.id(),
+                    earlier_run_id = earlier_run,
+                    changes = lookups.applied.len(),
+                    "recording what an earlier run wrote and could not record"
+                );
+                run.record_for(earlier_run, &lookups.applied).await?;
+            }
+            if !lookups.settled.is_empty() {
+                let nodes = lookups.settled.iter();
+                store.strike_out(id, run.id(), key, nodes).await?;
+            }
+            skipped.extend(lookups.skipped);
+            if let Some(error) = lookups.failure {
+                return Err(error.into());
+            }
+        }
+        let is_complete = changes
+            .iter()
+            .all(|change| !skipped.contains_key(&change.node_id));
+        if is_complete {
+            store.strike_out_all(id, run.id(), key).await?;
+        }
+        cached_records = Some((earlier_run, records));
+    }
+    if !skipped.is_empty() {
+        tracing::warn!(
+            integration = %id,
+            run_id = run.id(),
+            devices = skipped.len(),
+            "skipping devices that Tailscale could not be asked about"
+        );
+    }
+    Ok(skipped)
+}
+
+#[derive(Default)]
+struct AttributeLookups {
+    /// The changes that Tailscale had accepted.
+    applied: Vec<Change>,
+    /// Devices that answered, or have left the tailnet.
+    settled: Vec<NodeId>,
+    /// Devices that did not answer for a reason of their own.
+    skipped: SkippedDevices,
+    /// The first failure that is not one device's own.
+    failure: Option<UpstreamError>,
+}
+
+async fn look_up_attributes(tailscale: &Tailscale, changes: &[Change]) -> AttributeLookups {
+    let requests = changes
+        .iter()
+        .map(|change| tailscale.attributes(&change.node_id));
+    let mut lookups = AttributeLookups::default();
+    for (change, attributes) in changes.iter().zip(join_all(requests).await) {
+        let node = change.node_id.clone();
+        match attributes {
+            Ok(Some(attributes)) => {
+                if is_made(change, &attributes) {
+                    lookups.applied.push(change.clone());
+                }
+                lookups.settled.push(node);
+            }
+            // The attribute left with the device, and needs no record.
+            Ok(None) => lookups.settled.push(node),
+            Err(error) if is_devices_own(&error) => {
+                let example = format!("{} ({node}): {}", change.name, error_chain(&error));
+                lookups.skipped.insert(node, example);
+            }
+            Err(error) => {
+                lookups.failure.get_or_insert(error);
+            }
+        }
+    }
+    lookups
+}
+
+/// Returns true for failures that can be one device's own. An outage looks the same; then the device listing fails, too.
+fn is_devices_own(error: &UpstreamError) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Protocol)
+}
+
+fn not_asked(change: &Change) -> (NodeId, String) {
+    let Change { node_id, name, .. } = change;
+    let example =
+        format!("{name} ({node_id}): not asked, since {MAX_UNANSWERED} others gave no answer");
+    (node_id.clone(), example)
+}
