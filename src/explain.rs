@@ -14,7 +14,7 @@ use crate::domain::inventory::serial::Serial;
 use crate::domain::plan::{NodeRecord, NodeRecords};
 use crate::settings::IntegrationId;
 use crate::store::{AuditQuery, StoreError};
-use crate::sync::{Inspection, SyncError, Unavailable, With, look};
+use crate::sync::{Inspection, SyncError, Unavailable, inspect};
 use crate::text::sanitize;
 
 /// So many devices are explained: who means one of more than that can name it better.
@@ -82,8 +82,8 @@ pub async fn explain(
     let Inspection {
         integration: stored,
         at,
-        sight,
-    } = look(world, integration, With::Nothing, invocation).await?;
+        snapshot,
+    } = inspect(world, integration, false, invocation).await?;
     let search = DeviceSearch {
         world,
         integration,
@@ -101,8 +101,12 @@ pub async fn explain(
         hosts_omitted: 0,
         traces: Vec::new(),
     };
-    match sight {
-        Ok(sight) => search.seen(&sight.scene(&stored.pending), answer).await,
+    match snapshot {
+        Ok(snapshot) => {
+            search
+                .seen(&snapshot.explain_context(&stored.pending), answer)
+                .await
+        }
         Err(Unavailable::Failed(SyncError::Store(fault))) => Err(fault),
         Err(blind) => search.unseen(&blind, answer).await,
     }
@@ -203,7 +207,7 @@ impl DeviceSearch<'_> {
         blind: &Unavailable,
         mut answer: ExplainResponse,
     ) -> Result<ExplainResponse, StoreError> {
-        answer.error = Some(blind.told(self.integration));
+        answer.error = Some(blind.message(self.integration));
         let records = self.world.store.records(self.integration).await?;
         let nodes = self.formerly(&records).await?;
         answer.omitted = nodes.len().saturating_sub(DEVICES);

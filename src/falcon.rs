@@ -356,6 +356,6 @@ fn is_filterable(serial: &str) -> bool {
 
 /// The ids that can be a sensor's.
 fn usable(aids: &BTreeSet<Aid>) -> Vec<String> {
-    let usual = aids.iter().filter(|aid| aid.is_usual());
+    let usual = aids.iter().filter(|aid| aid.is_hex());
     usual.map(Aid::to_string).collect()
 }

@@ -218,7 +218,11 @@ async fn sync_one(
     let answer = match Box::pin(sync::sync(world, request, invocation)).await {
         // An event may arrive after the integration's end.
         Err(StoreError::NoIntegration { .. }) if request.trigger == Trigger::Automatic => {
-            SyncResponse::skipped(request, invocation, "there is no such integration any more")
+            SyncResponse::skipped(
+                request,
+                &invocation.id,
+                "there is no such integration any more",
+            )
         }
         answer => answer?,
     };

@@ -9,7 +9,7 @@ use crate::domain::posture::Posture;
 use crate::domain::posture::preview::{Preview, preview, subjects};
 use crate::settings::{AttributeKey, IntegrationId};
 use crate::store::StoreError;
-use crate::sync::{Snapshot, SyncError, Unavailable, With, look};
+use crate::sync::{Snapshot, SyncError, Unavailable, inspect};
 use crate::tailscale::Policy;
 
 /// The answer to whoever asks what a posture would do.
@@ -52,11 +52,8 @@ pub async fn answer(
     target: PreviewTarget,
     invocation: &Invocation,
 ) -> Result<PreviewResponse, StoreError> {
-    let with = match target {
-        PreviewTarget::MinScore(_) => With::Nothing,
-        PreviewTarget::Policy => With::Policy,
-    };
-    let look = look(world, integration, with, invocation).await?;
+    let include_policy = target == PreviewTarget::Policy;
+    let look = inspect(world, integration, include_policy, invocation).await?;
     let mut answer = PreviewResponse {
         integration: integration.clone(),
         at: look.at,
@@ -65,14 +62,14 @@ pub async fn answer(
         held: None,
         previews: Vec::new(),
     };
-    match look.sight {
+    match look.snapshot {
         Ok(sight) => {
             answer.previews = previews(&sight, target);
             answer.held = sight.held.map(|held| held.why);
             answer.attribute_key = Some(sight.settings.attribute_key);
         }
         Err(Unavailable::Failed(SyncError::Store(fault))) => return Err(fault),
-        Err(blind) => answer.error = Some(blind.told(integration)),
+        Err(blind) => answer.error = Some(blind.message(integration)),
     }
     Ok(answer)
 }
@@ -84,7 +81,7 @@ fn previews(sight: &Snapshot, target: PreviewTarget) -> Vec<Preview> {
         (PreviewTarget::Policy, Some(policy)) => postures(policy, key),
         (PreviewTarget::Policy, None) => Vec::new(),
     };
-    let subjects = subjects(&sight.devices, &sight.joined, &sight.records, &sight.plan);
+    let subjects = subjects(&sight.devices, &sight.matches, &sight.records, &sight.plan);
     postures
         .iter()
         .map(|posture| preview(&subjects, posture, key))

@@ -1,181 +1,180 @@
-//! One sync of one integration, in one screen:
-//! lease, pause -> settle -> observe -> join -> plan -> guard -> apply -> record.
+//! One sync of one integration: recover, observe, join, plan, confirm, guard, apply, record.
 //!
-//! A run takes no hints: whatever asked for it, it reads the present settings and does the same work, and a second run
-//! finds nothing to do.
+//! A run takes no hints from its trigger: it reads the present settings and does the same work each time, so a second
+//! run finds nothing to do.
 
-mod answer;
 mod apply;
-mod failure;
-mod look;
+mod confirm;
+mod decision;
+mod deprovision;
+mod error;
+mod fetch;
+mod finish;
 mod observe;
-mod removal;
+mod recover;
 mod report;
 mod request;
 mod run;
-mod settle;
+mod snapshot;
 
 use crate::app::{App, Invocation};
-use crate::domain::matching::{Matches, join};
-use crate::domain::plan::guard::{GuardedPlan, guard};
-use crate::domain::plan::{Plan, Unconfirmed, doubts, plan};
-use crate::domain::status::lost_identity::LostIdentity;
-use crate::settings::Settings;
+use crate::domain::plan::guard::guard;
+use crate::settings::IntegrationId;
 use crate::store::{FinishOutcome, StoreError};
 
-pub use answer::{PlannedChange, SyncResponse};
-pub use failure::SyncError;
-pub use look::{Inspection, Snapshot, Unavailable, With, look};
+pub use error::SyncError;
+pub use report::{PlannedChange, SyncResponse};
 pub use request::{SyncRequest, Trigger};
+pub use snapshot::{Inspection, Snapshot, Unavailable};
 
-use observe::{Confirmation, Observation};
+use decision::{Decision, Proposal};
+use recover::SkippedDevices;
 use report::Report;
 use run::Run;
-use settle::{SkippedDevices, settle};
 
-/// Carries the scores of one integration over.
+/// Syncs one integration: takes its lease, does the work, records how it went and gives the lease back.
 ///
 /// # Errors
-/// Only for faults of our own, and for an integration that does not exist. What an upstream refuses is an answer.
+/// Failures of DynamoDB, and an integration that does not exist. A failure of another service is part of the response.
 pub async fn sync(
-    world: &App,
+    app: &App,
     request: &SyncRequest,
     invocation: &Invocation,
 ) -> Result<SyncResponse, StoreError> {
     if request.dry_run {
-        return preview(world, request, invocation).await;
+        return dry_run(app, request, invocation).await;
     }
     loop {
-        let Some(mut run) = Run::begin(world, request, invocation).await? else {
-            return Ok(SyncResponse::skipped(
-                request,
-                invocation,
-                "another run of it is under way",
-            ));
+        let Some(mut run) = Run::acquire(app, request, invocation).await? else {
+            let reason = "another run of it is under way";
+            return Ok(SyncResponse::skipped(request, &invocation.id, reason));
         };
-        let (report, finished) = if let Some(report) = run.at_rest().await {
-            (report, run.leave().await?)
+        let (report, finished) = if let Some(report) = finish::skip_report(&mut run).await {
+            (report, run.release_lease().await?)
         } else {
-            let report = work(&run)
+            let report = execute(&run)
                 .await
                 .with_unreadable_state(&run.integration.unreadable);
-            let finished = run.finish(&report).await?;
+            let finished = finish::record(&run, &report).await?;
             (report, finished)
         };
         match finished {
-            FinishOutcome::Released => return run.answer(report),
-            FinishOutcome::Overtaken => return run.answer(report.overtaken()),
+            FinishOutcome::Released => return finish::response(&run, report),
+            FinishOutcome::Overtaken => return finish::response(&run, report.overtaken()),
             FinishOutcome::SettingsChanged => {}
         }
     }
 }
 
-/// What a sync would do. It never takes the lease and is given nothing that could write.
-async fn preview(
-    world: &App,
-    request: &SyncRequest,
-    invocation: &Invocation,
-) -> Result<SyncResponse, StoreError> {
-    let mut run = Run::look(world, request, invocation).await?;
-    if run.integration.removal.is_some() {
-        return Ok(SyncResponse::skipped(
-            request,
-            invocation,
-            "it is being removed",
-        ));
-    }
-    if let Some(pause) = run.paused().await {
-        return run.answer(Report::paused(&pause));
-    }
-    let report = match decide(&run, SkippedDevices::new()).await {
-        Ok(decided) => Report::planned(decided),
-        Err(failure) => Report::failed(failure),
-    };
-    run.answer(report.with_unreadable_state(&run.integration.unreadable))
-}
-
-async fn work(run: &Run<'_>) -> Report {
+async fn execute(run: &Run<'_>) -> Report {
     match &run.integration.removal {
-        Some(removal) => removal::carry_out(run, removal).await,
-        None => carry_over(run).await,
+        Some(removal) => deprovision::deprovision(run, removal).await,
+        None => reconcile(run).await.unwrap_or_else(Report::failed),
     }
 }
 
-/// The run itself, whatever comes of it.
-async fn carry_over(run: &Run<'_>) -> Report {
-    match settle_and_decide(run).await {
-        Ok(decided) => {
-            let writer = decided.seen.clients.tailscale.writer();
-            let applied = apply::apply(run, &decided.guarded.plan, &writer).await;
-            Report::applied(decided, applied)
-        }
-        Err(failure) => Report::failed(failure),
-    }
+/// Recovers, decides and applies. The caller records the report.
+async fn reconcile(run: &Run<'_>) -> Result<Report, SyncError> {
+    let skipped = recover::unrecorded_writes(run).await?;
+    let decision = decide(run, skipped).await?;
+    let writer = decision.observation.clients.tailscale.writer();
+    let applied = apply::apply(run, &decision.guarded.plan, &writer).await;
+    Ok(Report::applied(decision, applied))
 }
 
-async fn settle_and_decide(run: &Run<'_>) -> Result<Decision, SyncError> {
-    let skipped = settle(run).await?;
-    decide(run, skipped).await
-}
-
-/// What a run has seen, and what it means to do about it.
-#[derive(Debug)]
-pub struct Decision {
-    seen: Observation,
-    joined: Matches,
-    confirmed: Confirmation,
-    lost: Vec<LostIdentity>,
-    guarded: GuardedPlan,
-}
-
+/// Observes, joins, plans, confirms and guards. It only reads: a dry run, `explain` and `preview` end here.
 async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decision, SyncError> {
-    let settings: &Settings = run.settings()?;
-    // Boxed: so many things side by side make a large future.
-    let mut seen = Box::pin(observe::observe(run, settings, skipped)).await?;
-    let mut judged = Proposal::new(run, settings, &seen);
-    let confirmed = observe::confirm(run, settings, &mut seen, &judged).await;
-    if confirmed.looked {
-        judged = Proposal::new(run, settings, &seen);
+    let settings = run.settings()?;
+    // Boxed: the future of the concurrent listings is large.
+    let mut observation = Box::pin(observe::both_sides(run, settings, skipped)).await?;
+    // Join and plan.
+    let mut proposal = Proposal::new(run, settings, &observation);
+    let confirmation = confirm::missing_data(run, settings, &mut observation, &proposal).await;
+    if confirmation.looked_up {
+        proposal = Proposal::new(run, settings, &observation);
     }
-    let Proposal { joined, plan } = judged;
+    let Proposal { matches, plan } = proposal;
     let guarded = guard(
-        plan.without(&confirmed.open),
-        seen.ground(&joined),
+        plan.without_unconfirmed(&confirmation.unresolved),
+        observation.guard_inputs(&matches),
         settings.max_removals,
         run.request.allow_mass_removal,
     );
-    let lost = run.lost(&seen, &joined);
+    let (records, devices) = (&observation.records, &observation.devices);
     Ok(Decision {
-        seen,
-        joined,
-        confirmed,
-        lost,
+        lost_identities: run.lost_identities(records, devices, &matches),
+        observation,
+        matches,
+        confirmation,
         guarded,
     })
 }
 
-/// What follows from what was seen.
-struct Proposal {
-    joined: Matches,
-    plan: Plan,
+/// Returns the plan of a sync. It takes no lease and has no client that writes.
+async fn dry_run(
+    app: &App,
+    request: &SyncRequest,
+    invocation: &Invocation,
+) -> Result<SyncResponse, StoreError> {
+    let mut run = Run::read_only(app, request, invocation).await?;
+    if run.integration.removal.is_some() {
+        let reason = "it is being removed";
+        return Ok(SyncResponse::skipped(request, &invocation.id, reason));
+    }
+    if let Some(pause) = run.active_pause().await {
+        return finish::response(&run, Report::paused(&pause));
+    }
+    let report = match decide(&run, SkippedDevices::new()).await {
+        Ok(decision) => Report::planned(decision),
+        Err(error) => Report::failed(error),
+    };
+    let report = report.with_unreadable_state(&run.integration.unreadable);
+    finish::response(&run, report)
 }
 
-impl Proposal {
-    fn new(run: &Run<'_>, settings: &Settings, seen: &Observation) -> Self {
-        let joined = join(&seen.falcon, &seen.devices, run.seen_since(settings));
-        let plan = plan(
-            &joined,
-            &seen.devices,
-            &seen.records,
-            &settings.attribute_key,
-            settings.on_missing,
-        )
-        .without_devices(&seen.skipped);
-        Self { joined, plan }
-    }
+/// Returns what the next run of an integration would observe and plan. It takes no lease, and the result holds no client.
+///
+/// # Errors
+/// Failures of DynamoDB, and an integration that does not exist.
+pub async fn inspect(
+    app: &App,
+    integration: &IntegrationId,
+    include_policy: bool,
+    invocation: &Invocation,
+) -> Result<Inspection, StoreError> {
+    let request = SyncRequest {
+        dry_run: true,
+        ..SyncRequest::automatic(integration.clone())
+    };
+    let mut run = Run::read_only(app, &request, invocation).await?;
+    let snapshot = if run.integration.removal.is_some() {
+        Err(Unavailable::Removing)
+    } else if let Some(pause) = run.active_pause().await {
+        Err(Unavailable::Paused(pause))
+    } else {
+        let snapshot = take_snapshot(&run, include_policy).await;
+        snapshot.map(Box::new).map_err(Unavailable::Failed)
+    };
+    Ok(Inspection {
+        at: app.clock.now(),
+        integration: run.integration,
+        snapshot,
+    })
+}
 
-    /// What it rests on without having been seen.
-    fn doubts(&self, seen: &Observation) -> Unconfirmed {
-        doubts(&self.plan, &self.joined, &seen.devices)
-    }
+async fn take_snapshot(run: &Run<'_>, include_policy: bool) -> Result<Snapshot, SyncError> {
+    let settings = run.settings()?;
+    let decision = decide(run, SkippedDevices::new()).await?;
+    let policy = if include_policy {
+        Some(decision.observation.clients.tailscale.policy().await?)
+    } else {
+        None
+    };
+    let min_last_seen = run.min_last_seen(settings);
+    Ok(Snapshot::new(
+        settings.clone(),
+        min_last_seen,
+        decision,
+        policy,
+    ))
 }

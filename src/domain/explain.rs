@@ -19,9 +19,10 @@ use crate::domain::inventory::host::{Assessment, FalconInventory};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, HostsBySerial};
 use crate::domain::matching::{MatchOutcome, Matches, serials};
+use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
 use crate::domain::plan::journal::Journal;
-use crate::domain::plan::{NodeRecords, Plan, Unconfirmed};
+use crate::domain::plan::{NodeRecords, Plan};
 use crate::domain::status::finding::FindingKind;
 use crate::settings::Settings;
 use crate::text::sanitize;
@@ -180,7 +181,7 @@ pub(crate) fn verdict(outcome: &MatchOutcome) -> Verdict {
         MatchOutcome::Stale { .. } => Verdict::Stale,
         MatchOutcome::Unmatched { .. } => Verdict::Unmatched,
         // An empty list says no more than none.
-        MatchOutcome::NoSerial { refused } if refused.is_empty() => Verdict::NoIdentity,
+        MatchOutcome::NoSerial { invalid: refused } if refused.is_empty() => Verdict::NoIdentity,
         MatchOutcome::NoSerial { .. } => Verdict::NoSerial,
         MatchOutcome::NoIdentity { .. } => Verdict::NoIdentity,
         MatchOutcome::External => Verdict::External,

@@ -1,9 +1,9 @@
-//! Which way hosts and scores are fetched: all of them by listings, or those that the devices need.
+//! Chooses how to fetch hosts and scores: all of them by listings, or only those that the devices need.
 //!
-//! The listings take a request for 10,000 hosts and for 1,000 scores, whatever the size of the tailnet. Where its devices
-//! are few against the account, asking for their serials takes far fewer. But a filter finds what is spelled as it says:
-//! Falcon's own spelling of a serial may differ in case or in characters that cannot stand in a filter. So once a day all
-//! hosts are listed, and the sensors that matched are asked for by id from then on, however their serial is spelled.
+//! A listing takes one request for 10,000 hosts or 1,000 scores, whatever the size of the tailnet. If the tailnet has few
+//! devices and the account many hosts, a lookup by serial takes far fewer requests. But a filter finds only the exact
+//! spelling, and Falcon's spelling of a serial may differ in case or in characters that a filter cannot hold. So all hosts
+//! are listed once a day, and the sensors that matched are looked up by id from then on.
 
 pub mod ranges;
 
@@ -16,166 +16,167 @@ use serde::{Deserialize, Serialize};
 use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::plan::{Change, Plan};
 
-/// By serials it must take at most a quarter of the requests: the listings see more, and a looked up assessment has a
-/// hundred times the bytes of a listed score.
-const WORTH_IT: usize = 4;
+/// Lookups must take at most a quarter of the listings' requests: listings see more, and an assessment that is looked up has
+/// a hundred times the bytes of a listed score.
+const MIN_SAVING_FACTOR: usize = 4;
 
-/// What filters cannot see is looked for this often.
-const FULL_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// Time between two listings of all hosts, which find serials that filters do not.
+const FULL_LISTING_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 
-/// How the requests of the ways are counted: values in a request.
+/// Records or filter values per request, by kind of request.
 #[derive(Clone, Copy, Debug)]
 pub struct PageSizes {
     /// Hosts in a page of the listing.
     pub hosts: usize,
     /// Scores in a page of the listing.
     pub scores: usize,
-    /// Serials or sensors in a filter of hosts.
+    /// Serials or sensors in a filter for hosts.
     pub hosts_by_value: usize,
-    /// Sensors in a look-up of scores.
+    /// Sensors in a lookup of scores.
     pub scores_by_id: usize,
 }
 
-/// So many matching sensors that did not decide are kept in mind. In an account with more of them, hosts are listed in
-/// every run.
-const BESIDE: usize = 200;
+/// Maximum tracked sensors. In an account with more of them, every run lists the hosts.
+const MAX_TRACKED_AIDS: usize = 200;
 
-/// The ways; stable names.
+/// The strategies; the names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FetchStrategy {
-    /// All hosts and scores are listed.
+    /// Lists all hosts and scores.
     Full,
-    /// All hosts are listed, and scores asked for by the hosts that match.
+    /// Lists all hosts, and looks up the scores of those that match.
     Hosts,
-    /// Hosts are asked for by the devices' serials, and scores by the hosts found.
+    /// Looks up hosts by the devices' serials, and the scores of the hosts found.
     Filtered,
 }
 
-/// How a run fetched hosts and scores, and what it learned for the next one.
+/// The strategy of a run, and the numbers for the choice of the next run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FetchState {
-    /// Which way it took.
-    pub way: FetchStrategy,
-    /// Why.
-    pub why: String,
+    /// The strategy that the run used.
+    #[serde(rename = "way")]
+    pub strategy: FetchStrategy,
+    /// The reason for the strategy, as half a sentence.
+    #[serde(rename = "why")]
+    pub reason: String,
     /// Visible hosts of the account.
     pub hosts: usize,
-    /// Scores of the account, when they were last listed.
+    /// Scores of the account, at the last listing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<usize>,
-    /// The lowest scores of the ranges in which the next listing is walked, but for the first.
+    /// The lowest score of each range of the next listing, except the first range.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub score_bounds: Vec<Score>,
-    /// When all hosts were last listed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_full: Option<Timestamp>,
-    /// The hosts in it that matched a device and had no part in what was written: a clone, say, whose score was higher.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub beside: BTreeSet<Aid>,
+    /// The time of the last listing of all hosts.
+    #[serde(rename = "lastFull", default, skip_serializing_if = "Option::is_none")]
+    pub last_full_listing: Option<Timestamp>,
+    /// Sensors that matched a device but did not decide its score, such as a clone with a higher score.
+    #[serde(rename = "beside", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tracked_aids: BTreeSet<Aid>,
 }
 
 impl FetchState {
-    /// Takes note of a listing of all hosts, in which these matched a device and had no part in what is written.
+    /// Records a listing of all hosts, in which these sensors matched without deciding a score.
     #[must_use]
-    pub fn with_listing(mut self, now: Timestamp, beside: BTreeSet<Aid>) -> Self {
-        (self.last_full, self.beside) = (Some(now), BTreeSet::new());
-        self.keep_in_mind(beside);
+    pub fn with_listing(mut self, now: Timestamp, tracked_aids: BTreeSet<Aid>) -> Self {
+        (self.last_full_listing, self.tracked_aids) = (Some(now), BTreeSet::new());
+        self.track(tracked_aids);
         self
     }
 
-    /// What the next run is to know, after this plan: a host that decided until now may be spelled in its own way, too.
+    /// Tracks the hosts that decided until this plan: filters may not find their serials either.
     #[must_use]
     pub fn after(mut self, plan: &Plan) -> Self {
-        if self.way != FetchStrategy::Full {
+        if self.strategy != FetchStrategy::Full {
             let replaced = |change: &Change| {
                 let old = &change.old.as_ref()?.aid;
                 let new = change.new.as_ref().map(|new| &new.aid);
                 (new != Some(old)).then(|| old.clone())
             };
-            self.keep_in_mind(plan.changes.iter().filter_map(replaced));
+            self.track(plan.changes.iter().filter_map(replaced));
         }
         self
     }
 
-    /// Goes on asking for these sensors, though they have no part in what is written any more.
-    fn keep_in_mind(&mut self, beside: impl IntoIterator<Item = Aid>) {
-        self.beside.extend(beside);
-        if self.beside.len() > BESIDE {
-            // Those who cannot be kept in mind are looked for in the next run.
-            self.last_full = None;
-            self.beside.clear();
+    /// Adds sensors that later runs look up by id.
+    fn track(&mut self, tracked_aids: impl IntoIterator<Item = Aid>) {
+        self.tracked_aids.extend(tracked_aids);
+        if self.tracked_aids.len() > MAX_TRACKED_AIDS {
+            // The next run lists all hosts instead.
+            self.last_full_listing = None;
+            self.tracked_aids.clear();
         }
     }
 }
 
-/// What the filtered way would ask for.
+/// The number of values that lookups would ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LookupDemand {
-    /// Serials of devices, in all spellings.
+    /// Serials of devices, in each spelling.
     pub serials: usize,
-    /// Sensors that matched before.
+    /// Sensors that matched previous.
     pub aids: usize,
 }
 
-/// A way, with its reason.
+/// A strategy with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrategyChoice {
-    /// The way.
-    pub way: FetchStrategy,
-    /// The reason, as half a sentence.
-    pub why: String,
+    /// The cheapest strategy.
+    pub strategy: FetchStrategy,
+    /// Half a sentence.
+    pub reason: String,
 }
 
-/// Chooses the way for an account of so many hosts. `before` is what the run before learned of the same account.
-pub fn choose(
-    before: Option<&FetchState>,
+/// Chooses the strategy for an account with this many hosts. `previous` is the state of the previous run of the same account.
+pub fn choose_strategy(
+    previous: Option<&FetchState>,
     hosts: usize,
     need: LookupDemand,
     pages: PageSizes,
     now: Timestamp,
 ) -> StrategyChoice {
     let looked_up = need.serials.div_ceil(pages.scores_by_id);
-    let full = requests_of_listings(before, hosts, pages);
+    let full = listing_requests(previous, hosts, pages);
     let filtered = 1
         + need.serials.div_ceil(pages.hosts_by_value)
         + need.aids.div_ceil(pages.hosts_by_value)
         + looked_up;
-    let due = before.is_some_and(|crawl| {
-        crawl
-            .last_full
-            .is_none_or(|last| now.duration_since(last) >= FULL_EVERY)
+    let due = previous.is_some_and(|state| {
+        state
+            .last_full_listing
+            .is_none_or(|last| now.duration_since(last) >= FULL_LISTING_INTERVAL)
     });
     let costs = format!(
         "{full} requests list all {hosts} hosts and their scores, {filtered} ask by serial number"
     );
-    let (way, why) = if filtered * WORTH_IT > full {
+    let (strategy, reason) = if filtered * MIN_SAVING_FACTOR > full {
         (FetchStrategy::Full, costs)
     } else if due {
-        let why = "all hosts are listed once a day, for serials that a filter does not find";
-        (FetchStrategy::Hosts, why.to_owned())
+        let reason = "all hosts are listed once a day, for serials that a filter does not find";
+        (FetchStrategy::Hosts, reason.to_owned())
     } else {
         (FetchStrategy::Filtered, costs)
     };
-    StrategyChoice { way, why }
+    StrategyChoice { strategy, reason }
 }
 
-/// The choice for an account of so many hosts, where it is the same whatever the devices need: listing all.
-pub fn always_full(
-    before: Option<&FetchState>,
+/// Returns the choice of a full listing if it is the cheapest strategy whatever the devices need.
+pub fn full_listing_is_cheapest(
+    previous: Option<&FetchState>,
     hosts: usize,
     pages: PageSizes,
 ) -> Option<StrategyChoice> {
-    let full = requests_of_listings(before, hosts, pages);
-    (WORTH_IT > full).then(|| StrategyChoice {
-        way: FetchStrategy::Full,
-        why: format!("{full} requests list all {hosts} hosts and their scores"),
+    let full = listing_requests(previous, hosts, pages);
+    (MIN_SAVING_FACTOR > full).then(|| StrategyChoice {
+        strategy: FetchStrategy::Full,
+        reason: format!("{full} requests list all {hosts} hosts and their scores"),
     })
 }
 
-fn requests_of_listings(before: Option<&FetchState>, hosts: usize, pages: PageSizes) -> usize {
-    let scores = before.and_then(|crawl| crawl.scores).unwrap_or(hosts);
+fn listing_requests(previous: Option<&FetchState>, hosts: usize, pages: PageSizes) -> usize {
+    let scores = previous.and_then(|state| state.scores).unwrap_or(hosts);
     hosts.div_ceil(pages.hosts).max(1) + scores.div_ceil(pages.scores).max(1)
 }
 
@@ -211,43 +212,54 @@ mod tests {
         }
     }
 
-    fn before(last_full: Option<i64>) -> FetchState {
+    fn before(last_full_listing: Option<i64>) -> FetchState {
         FetchState {
-            way: FetchStrategy::Full,
-            why: String::new(),
+            strategy: FetchStrategy::Full,
+            reason: String::new(),
             hosts: 100_000,
             scores: Some(90_000),
             score_bounds: Vec::new(),
-            last_full: last_full.map(at),
-            beside: BTreeSet::new(),
+            last_full_listing: last_full_listing.map(at),
+            tracked_aids: BTreeSet::new(),
         }
     }
 
-    fn way(before: Option<&FetchState>, hosts: usize, devices: usize, hour: i64) -> FetchStrategy {
-        choose(before, hosts, need(devices), PAGES, at(hour)).way
+    fn strategy(
+        previous: Option<&FetchState>,
+        hosts: usize,
+        devices: usize,
+        hour: i64,
+    ) -> FetchStrategy {
+        choose_strategy(previous, hosts, need(devices), PAGES, at(hour)).strategy
     }
 
     #[test]
     fn few_devices_of_a_large_account_are_asked_for_by_serial() {
         let before = before(Some(0));
-        assert_eq!(way(Some(&before), 100_000, 200, 1), FetchStrategy::Filtered);
-        assert_eq!(way(Some(&before), 100_000, 20_000, 1), FetchStrategy::Full);
-        assert_eq!(way(None, 1_000, 50, 1), FetchStrategy::Full);
-        assert_eq!(way(None, 100_000, 200, 1), FetchStrategy::Filtered);
+        assert_eq!(
+            strategy(Some(&before), 100_000, 200, 1),
+            FetchStrategy::Filtered
+        );
+        assert_eq!(
+            strategy(Some(&before), 100_000, 20_000, 1),
+            FetchStrategy::Full
+        );
+        assert_eq!(strategy(None, 1_000, 50, 1), FetchStrategy::Full);
+        assert_eq!(strategy(None, 100_000, 200, 1), FetchStrategy::Filtered);
     }
 
     #[test]
     fn all_hosts_are_listed_once_a_day() {
         assert_eq!(
-            way(Some(&before(Some(0))), 100_000, 200, 23),
+            strategy(Some(&before(Some(0))), 100_000, 200, 23),
             FetchStrategy::Filtered
         );
         assert_eq!(
-            way(Some(&before(Some(0))), 100_000, 200, 24),
+            strategy(Some(&before(Some(0))), 100_000, 200, 24),
             FetchStrategy::Hosts
         );
         assert_eq!(
-            way(Some(&before(None)), 100_000, 200, 1),
+            strategy(Some(&before(None)), 100_000, 200, 1),
             FetchStrategy::Hosts
         );
     }
@@ -260,26 +272,30 @@ mod tests {
                 .collect()
         };
         let few = before(None).with_listing(at(1), aids(200));
-        assert_eq!((few.last_full, few.beside.len()), (Some(at(1)), 200));
+        assert_eq!(
+            (few.last_full_listing, few.tracked_aids.len()),
+            (Some(at(1)), 200)
+        );
         let many = before(Some(0)).with_listing(at(1), aids(201));
-        assert_eq!(many.beside, BTreeSet::new());
-        assert_eq!(way(Some(&many), 100_000, 200, 2), FetchStrategy::Hosts);
+        assert_eq!(many.tracked_aids, BTreeSet::new());
+        assert_eq!(strategy(Some(&many), 100_000, 200, 2), FetchStrategy::Hosts);
     }
 
     #[test]
     fn a_small_account_is_listed_whatever_is_needed() {
         for hosts in (0..12_000).step_by(500) {
-            let always = always_full(None, hosts, PAGES);
-            let fewest = choose(None, hosts, LookupDemand::default(), PAGES, at(1)).way;
+            let always = full_listing_is_cheapest(None, hosts, PAGES);
+            let fewest =
+                choose_strategy(None, hosts, LookupDemand::default(), PAGES, at(1)).strategy;
             assert_eq!(always.is_some(), fewest == FetchStrategy::Full, "{hosts}");
         }
     }
 
     #[test]
     fn the_reason_is_told() {
-        let choice = choose(Some(&before(Some(0))), 100_000, need(200), PAGES, at(1));
+        let choice = choose_strategy(Some(&before(Some(0))), 100_000, need(200), PAGES, at(1));
         assert_eq!(
-            choice.why,
+            choice.reason,
             "100 requests list all 100000 hosts and their scores, 4 ask by serial number"
         );
     }

@@ -1,4 +1,4 @@
-//! Which score does each device deserve? One outcome for every node, with the reason.
+//! Matches devices to Falcon hosts by serial number: one outcome per device, with the reason.
 
 pub mod candidates;
 
@@ -10,58 +10,59 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use crate::domain::inventory::serial::{NoSerial, Serial};
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, Candidates, HostsBySerial};
 use crate::domain::status::finding::{Finding, FindingKind};
 
-/// What is known of one device's score.
+/// The outcome of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MatchOutcome {
-    /// It has one.
+    /// The device has a score.
     Scored(Evidence),
-    /// There are hosts for it, none with an assessment.
+    /// Hosts match, but none has an assessment.
     Unassessed {
-        /// The sensors without an assessment.
+        /// Sensors without an assessment.
         aids: BTreeSet<Aid>,
     },
-    /// There are hosts for it, all older than the integration's `maxHostAgeDays`.
+    /// Hosts match, but all are older than the integration's `maxHostAgeDays`.
     Stale {
-        /// The sensors that have not been seen.
+        /// Sensors that were not seen since.
         aids: BTreeSet<Aid>,
     },
-    /// Falcon knows none of its serials.
+    /// Falcon has none of its serials.
     Unmatched {
-        /// Its usable serials.
+        /// The usable serials of the device.
         serials: Serials,
     },
-    /// It reports serials, but none that identifies a machine.
+    /// The device reports serials, but none that identifies a machine.
     NoSerial {
-        /// What it reports, and why that is no serial.
-        refused: Vec<(SmolStr, NoSerial)>,
+        /// The reported texts, each with the reason why it is invalid.
+        invalid: Vec<(SmolStr, NoSerial)>,
     },
-    /// It reports no posture identity.
+    /// The device reports no posture identity.
     NoIdentity {
-        /// Switched off on the device itself, rather than absent.
+        /// True if posture reporting is switched off on the device.
         disabled: bool,
     },
-    /// It is shared in from another tailnet.
+    /// The device is shared in from another tailnet.
     External,
 }
 
-/// Why a device has the score it has.
+/// The score of a device with its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// The score that counts.
+    /// The lowest score of the live hosts.
     pub score: Score,
-    /// The host it comes from.
+    /// The host that decides.
     pub aid: Aid,
-    /// The serial that led there.
+    /// The serial that led to the host.
     pub serial: Serial,
-    /// The host's own name.
+    /// The name of the host, if it has one.
     pub hostname: Option<SmolStr>,
-    /// Live hosts of the device's serials that have no assessment. They do not count; but before a score is written
-    /// beside them, they are looked up, since theirs may be lower and only have moved while it was read.
+    /// Live hosts of the device's serials without an assessment. They do not count. Before the score is written, they are
+    /// looked up: a lower assessment may be missing only because it moved during the listing.
     pub unassessed: BTreeSet<Aid>,
 }
 
@@ -84,21 +85,21 @@ impl fmt::Display for MatchOutcome {
     }
 }
 
-/// The outcome for every node of an observation.
+/// The outcomes of an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matches {
-    /// One for each device of the listing.
+    /// One outcome for each listed device.
     pub outcomes: BTreeMap<NodeId, MatchOutcome>,
-    /// The counts, named as in Tailscale's own integration.
+    /// Totals of the outcomes.
     pub counts: MatchCounts,
-    /// What a person should know about.
+    /// Findings of the match, such as devices without a host.
     pub findings: Vec<Finding>,
 }
 
-/// How many of what, as Tailscale's own integration counts.
+/// Counts of hosts and devices, named as in Tailscale's own integration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MatchCounts {
-    /// All visible hosts of the Falcon account.
+    /// Visible hosts of the Falcon account.
     pub provider_hosts: usize,
     /// Own nodes with a usable serial.
     pub possible_matched: usize,
@@ -106,25 +107,46 @@ pub struct MatchCounts {
     pub matched: usize,
 }
 
-/// Joins hosts and devices by serial number. `seen_since` is the age limit of hosts, if there is one; a host that was
-/// never seen at a known time does not meet it.
-pub fn join(falcon: &FalconInventory, devices: &Devices, seen_since: Option<Timestamp>) -> Matches {
-    let claims = HostsBySerial::of(falcon, seen_since);
-    let mut refused = Vec::new();
-    let outcome = |(id, device): (&NodeId, &Device)| {
-        let (outcome, odd) = outcome(device, &claims);
-        refused.extend(odd.map(|(text, why)| format!("{}: {text:?} is {why}", device.name)));
-        (id.clone(), outcome)
+/// Joins hosts and devices by serial number. Hosts last seen before `min_last_seen`, or never at a known time, do not count.
+pub fn join(
+    falcon: &FalconInventory,
+    devices: &Devices,
+    min_last_seen: Option<Timestamp>,
+) -> Matches {
+    let hosts = HostsBySerial::of(falcon, min_last_seen);
+    let mut invalid_serials = Vec::new();
+    let mut outcomes = BTreeMap::new();
+    for (id, device) in devices {
+        let (outcome, first_invalid) = outcome(device, &hosts);
+        if let Some((text, reason)) = first_invalid {
+            invalid_serials.push(format!("{}: {text:?} is {reason}", device.name));
+        }
+        outcomes.insert(id.clone(), outcome);
+    }
+    let count = |includes: fn(&MatchOutcome) -> bool| {
+        let included = outcomes.values().filter(|outcome| includes(outcome));
+        included.count()
     };
-    let outcomes: BTreeMap<NodeId, MatchOutcome> = devices.iter().map(outcome).collect();
     let counts = MatchCounts {
         provider_hosts: falcon.visible,
-        possible_matched: count(&outcomes, |o| {
-            o.has_host() || matches!(o, MatchOutcome::Unmatched { .. })
+        possible_matched: count(|outcome| {
+            outcome.has_host() || matches!(outcome, MatchOutcome::Unmatched { .. })
         }),
-        matched: count(&outcomes, MatchOutcome::has_host),
+        matched: count(MatchOutcome::has_host),
     };
-    let findings = findings(falcon, devices, &outcomes, refused, &claims);
+    let mut findings = device_findings(devices, &outcomes);
+    findings.extend(Finding::of(
+        FindingKind::PlaceholderSerials,
+        invalid_serials,
+    ));
+    findings.extend(Finding::of(
+        FindingKind::SharedSerials,
+        shared_serials(&hosts),
+    ));
+    findings.extend(Finding::of(
+        FindingKind::InvalidScores,
+        invalid_scores(falcon),
+    ));
     Matches {
         outcomes,
         counts,
@@ -132,8 +154,19 @@ pub fn join(falcon: &FalconInventory, devices: &Devices, seen_since: Option<Time
     }
 }
 
+impl Matches {
+    /// Counts the devices by score.
+    pub(crate) fn score_histogram(&self) -> ScoreHistogram {
+        let scores = self.outcomes.values().filter_map(|outcome| match outcome {
+            MatchOutcome::Scored(evidence) => Some(evidence.score),
+            _ => None,
+        });
+        scores.collect()
+    }
+}
+
 impl MatchOutcome {
-    /// Whether Falcon knows the device at all.
+    /// Returns true if a Falcon host matches, whether it counts or not.
     pub fn has_host(&self) -> bool {
         matches!(
             self,
@@ -142,30 +175,26 @@ impl MatchOutcome {
     }
 }
 
-fn count(
-    outcomes: &BTreeMap<NodeId, MatchOutcome>,
-    which: impl Fn(&MatchOutcome) -> bool,
-) -> usize {
-    outcomes.values().filter(|outcome| which(outcome)).count()
-}
-
-/// The serials of devices by which their hosts can be asked for, as reported and in normal form: whether Falcon's filter
-/// minds case is not documented.
-pub fn spellings<'a>(devices: impl IntoIterator<Item = &'a Device>) -> BTreeSet<String> {
-    let of_device = |device: &'a Device| match &device.identity {
-        Identity::Serials(texts) if !device.is_external => texts.as_slice(),
-        _ => &[],
-    };
-    let texts = devices.into_iter().flat_map(of_device);
-    let both = texts.filter_map(|text| {
+/// Returns the serials of the devices for a lookup of hosts, as reported and in normal form: Falcon does not document
+/// whether its filter folds case.
+pub fn serial_query_values<'a>(devices: impl IntoIterator<Item = &'a Device>) -> BTreeSet<String> {
+    let own = devices.into_iter().filter(|device| !device.is_external);
+    let texts = own.flat_map(|device| match &device.identity {
+        Identity::Serials(texts) => texts.as_slice(),
+        Identity::Missing | Identity::Disabled => &[],
+    });
+    let spellings = texts.filter_map(|text| {
         let serial = Serial::parse(text).ok()?;
         Some([text.trim().to_owned(), serial.to_string()])
     });
-    both.flatten().collect()
+    spellings.flatten().collect()
 }
 
-/// The hosts with a serial of one of the devices, however either side spells it.
-pub fn matching<'a>(hosts: impl IntoIterator<Item = &'a Host>, devices: &Devices) -> BTreeSet<Aid> {
+/// Returns the hosts that have a serial of one of the devices, whatever the spelling.
+pub fn matching_aids<'a>(
+    hosts: impl IntoIterator<Item = &'a Host>,
+    devices: &Devices,
+) -> BTreeSet<Aid> {
     let own = devices.values().filter(|device| !device.is_external);
     let wanted: BTreeSet<Serial> = own
         .filter_map(|device| match &device.identity {
@@ -175,35 +204,34 @@ pub fn matching<'a>(hosts: impl IntoIterator<Item = &'a Host>, devices: &Devices
         .flatten()
         .collect();
     let matching = hosts.into_iter().filter(|host| {
-        host.serial
-            .as_ref()
-            .is_some_and(|serial| wanted.contains(serial))
+        let serial = host.serial.as_ref();
+        serial.is_some_and(|serial| wanted.contains(serial))
     });
     matching.map(|host| host.aid.clone()).collect()
 }
 
-/// A device's serials, in order and each of them once: up to three of real ones.
+/// The serials of a device, sorted and without duplicates. Real devices have up to three.
 pub type Serials = SmallVec<[Serial; 2]>;
 
-/// The serials a device reports, and the texts that are none.
+/// Parses the reported texts. Returns the serials, and the invalid texts with the reason.
 pub fn serials(texts: &[SmolStr]) -> (Serials, Vec<(SmolStr, NoSerial)>) {
     let mut usable = Serials::new();
-    let mut refused = Vec::new();
+    let mut invalid = Vec::new();
     for text in texts {
         match Serial::parse(text) {
             Ok(serial) => usable.push(serial),
-            Err(why) => refused.push((text.clone(), why)),
+            Err(reason) => invalid.push((text.clone(), reason)),
         }
     }
     usable.sort_unstable();
     usable.dedup();
-    (usable, refused)
+    (usable, invalid)
 }
 
-/// What is known of a device's score, and the first text it reports that is no serial.
+/// Returns the outcome of a device, and the first invalid text that it reports as a serial.
 fn outcome(
     device: &Device,
-    claims: &HostsBySerial<'_>,
+    hosts: &HostsBySerial<'_>,
 ) -> (MatchOutcome, Option<(SmolStr, NoSerial)>) {
     if device.is_external {
         return (MatchOutcome::External, None);
@@ -213,25 +241,25 @@ fn outcome(
         Identity::Disabled => return (MatchOutcome::NoIdentity { disabled: true }, None),
         Identity::Serials(texts) => texts,
     };
-    let (serials, refused) = serials(texts);
-    let odd = refused.first().cloned();
+    let (serials, invalid) = serials(texts);
+    let first_invalid = invalid.first().cloned();
     if serials.is_empty() {
-        return (MatchOutcome::NoSerial { refused }, odd);
+        return (MatchOutcome::NoSerial { invalid }, first_invalid);
     }
-    (of_serials(serials, claims), odd)
+    (outcome_for_serials(serials, hosts), first_invalid)
 }
 
-fn of_serials(serials: Serials, claims: &HostsBySerial<'_>) -> MatchOutcome {
-    let claims: Candidates<'_> = serials
+fn outcome_for_serials(serials: Serials, hosts: &HostsBySerial<'_>) -> MatchOutcome {
+    let candidates: Candidates<'_> = serials
         .iter()
-        .flat_map(|serial| claims.with(serial))
+        .flat_map(|serial| hosts.with(serial))
         .collect();
-    let unassessed = aids(&claims, CandidateStatus::lacks_score);
-    let lowest = claims
+    let unassessed = aids(&candidates, CandidateStatus::lacks_score);
+    let lowest = candidates
         .iter()
-        .filter_map(|claim| match claim.standing {
+        .filter_map(|candidate| match candidate.standing {
             CandidateStatus::Lowest(score) => {
-                Some((score, claim.host, claim.host.serial.as_ref()?))
+                Some((score, candidate.host, candidate.host.serial.as_ref()?))
             }
             _ => None,
         })
@@ -245,83 +273,77 @@ fn of_serials(serials: Serials, claims: &HostsBySerial<'_>) -> MatchOutcome {
             unassessed,
         });
     }
-    if claims.is_empty() {
+    if candidates.is_empty() {
         return MatchOutcome::Unmatched { serials };
     }
     if unassessed.is_empty() {
         return MatchOutcome::Stale {
-            aids: aids(&claims, |standing| standing == CandidateStatus::Stale),
+            aids: aids(&candidates, |status| status == CandidateStatus::Stale),
         };
     }
     MatchOutcome::Unassessed { aids: unassessed }
 }
 
 fn aids<'a>(
-    claims: &[Candidate<'a>],
-    which: impl Fn(CandidateStatus<'a>) -> bool,
+    candidates: &[Candidate<'a>],
+    includes: impl Fn(CandidateStatus<'a>) -> bool,
 ) -> BTreeSet<Aid> {
-    let hosts = claims.iter().filter(|claim| which(claim.standing));
-    hosts.map(|claim| claim.host.aid.clone()).collect()
+    let hosts = candidates
+        .iter()
+        .filter(|candidate| includes(candidate.standing));
+    hosts.map(|candidate| candidate.host.aid.clone()).collect()
 }
 
-fn findings(
-    falcon: &FalconInventory,
-    devices: &Devices,
-    outcomes: &BTreeMap<NodeId, MatchOutcome>,
-    refused: Vec<String>,
-    claims: &HostsBySerial<'_>,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (kind, which) in DEVICE_FINDINGS {
+/// Returns the findings about devices without a score.
+fn device_findings(devices: &Devices, outcomes: &BTreeMap<NodeId, MatchOutcome>) -> Vec<Finding> {
+    const KINDS: [FindingKind; 4] = [
+        FindingKind::NoIdentity,
+        FindingKind::Unmatched,
+        FindingKind::Unassessed,
+        FindingKind::StaleHosts,
+    ];
+    let findings = KINDS.into_iter().filter_map(|kind| {
         let names = outcomes
             .iter()
-            .filter(|(_, outcome)| which(outcome))
+            .filter(|(_, outcome)| finding_kind(outcome) == Some(kind))
             .filter_map(|(id, _)| devices.get(id))
             .map(|device| device.name.to_string());
-        findings.extend(Finding::of(kind, names));
+        Finding::of(kind, names)
+    });
+    findings.collect()
+}
+
+fn finding_kind(outcome: &MatchOutcome) -> Option<FindingKind> {
+    match outcome {
+        MatchOutcome::NoIdentity { .. } => Some(FindingKind::NoIdentity),
+        // An empty list of serials means the same as no identity.
+        MatchOutcome::NoSerial { invalid } => invalid.is_empty().then_some(FindingKind::NoIdentity),
+        MatchOutcome::Unmatched { .. } => Some(FindingKind::Unmatched),
+        MatchOutcome::Unassessed { .. } => Some(FindingKind::Unassessed),
+        MatchOutcome::Stale { .. } => Some(FindingKind::StaleHosts),
+        MatchOutcome::Scored(_) | MatchOutcome::External => None,
     }
-    findings.extend(Finding::of(FindingKind::PlaceholderSerials, refused));
-    let shared = claims.shared().filter_map(|(serial, claims)| {
-        let names: BTreeSet<String> = claims
+}
+
+/// Returns the serials that live hosts with different names share, each with up to three of the names.
+fn shared_serials(hosts: &HostsBySerial<'_>) -> impl Iterator<Item = String> {
+    hosts.shared().filter_map(|(serial, candidates)| {
+        let names: BTreeSet<String> = candidates
             .iter()
-            .filter(|claim| claim.standing.is_alive())
-            .filter_map(|claim| claim.host.hostname.as_deref().map(str::to_lowercase))
+            .filter(|candidate| candidate.standing.is_alive())
+            .filter_map(|candidate| candidate.host.hostname.as_deref().map(str::to_lowercase))
             .collect();
         (names.len() > 1).then(|| {
             let names: Vec<String> = names.into_iter().take(3).collect();
             format!("{serial}: {}", names.join(", "))
         })
-    });
-    findings.extend(Finding::of(FindingKind::SharedSerials, shared));
-    let invalid = falcon
-        .scores
-        .iter()
-        .filter_map(|(aid, assessment)| match assessment {
-            Assessment::Score(_) => None,
-            Assessment::Invalid(text) => Some(format!("{aid}: {text}")),
-        });
-    findings.extend(Finding::of(FindingKind::InvalidScores, invalid));
-    findings
+    })
 }
 
-/// Whether an outcome belongs to a finding.
-type Belongs = fn(&MatchOutcome) -> bool;
-
-/// The findings that are one outcome of a device each.
-const DEVICE_FINDINGS: [(FindingKind, Belongs); 4] = [
-    (FindingKind::NoIdentity, |o| match o {
-        MatchOutcome::NoIdentity { .. } => true,
-        // An empty list says no more than none.
-        MatchOutcome::NoSerial { refused } => refused.is_empty(),
-        _ => false,
-    }),
-    (FindingKind::Unmatched, |o| {
-        matches!(o, MatchOutcome::Unmatched { .. })
-    }),
-    (FindingKind::Unassessed, |o| {
-        matches!(o, MatchOutcome::Unassessed { .. })
-    }),
-    (FindingKind::StaleHosts, |o| {
-        matches!(o, MatchOutcome::Stale { .. })
-    }),
-];
+fn invalid_scores(falcon: &FalconInventory) -> impl Iterator<Item = String> {
+    let assessments = falcon.scores.iter();
+    assessments.filter_map(|(aid, assessment)| match assessment {
+        Assessment::Score(_) => None,
+        Assessment::Invalid(text) => Some(format!("{aid}: {text}")),
+    })
+}

@@ -1,17 +1,18 @@
 //! What to change, as an ordered value that prints. Applying it makes no choices.
 
+pub mod confirm;
 pub mod deprovision;
 pub mod guard;
 pub mod journal;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use smol_str::SmolStr;
 
-use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::matching::{Evidence, MatchOutcome, Matches};
 use crate::settings::{AttributeKey, OnMissing};
@@ -80,7 +81,7 @@ impl Change {
     }
 
     /// The key that must be deleted: that of an attribute which goes, or which moves to another key.
-    pub fn deleted_key(&self) -> Option<&AttributeKey> {
+    pub fn key_to_delete(&self) -> Option<&AttributeKey> {
         let old = &self.old.as_ref()?.key;
         (self.new.as_ref().map(|new| &new.key) != Some(old)).then_some(old)
     }
@@ -103,15 +104,6 @@ impl Plan {
     /// The removals in it.
     pub fn removals(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.is_removal())
-    }
-
-    /// The plan without the changes that rest on something unconfirmed.
-    #[must_use]
-    pub fn without(mut self, doubts: &Unconfirmed) -> Self {
-        self.changes
-            .retain(|change| !doubts.changes.contains(&change.node_id));
-        self.departed.retain(|node| !doubts.departed.contains(node));
-        self
     }
 
     /// The plan without these devices: neither is their attribute changed nor their record forgotten.
@@ -159,7 +151,9 @@ pub fn plan(
             continue;
         }
         let new = match (outcome, old) {
-            (MatchOutcome::Scored(evidence), _) => Some(DesiredAttribute::deserved(key, evidence)),
+            (MatchOutcome::Scored(evidence), _) => {
+                Some(DesiredAttribute::from_evidence(key, evidence))
+            }
             (_, Some(old)) if score.is_some() => Some(DesiredAttribute::kept(key, old)),
             _ => None,
         };
@@ -180,7 +174,7 @@ pub fn plan(
 }
 
 impl DesiredAttribute {
-    fn deserved(key: &AttributeKey, evidence: &Evidence) -> Self {
+    fn from_evidence(key: &AttributeKey, evidence: &Evidence) -> Self {
         Self {
             key: key.clone(),
             score: evidence.score,
@@ -199,94 +193,6 @@ impl DesiredAttribute {
             falcon_hostname: None,
         }
     }
-}
-
-/// What must be looked up directly before the plan is believed: hosts and scores move while they are paged through, so
-/// one that a crawl lacks may still be there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unconfirmed {
-    /// The nodes whose change rests on something that was not seen.
-    pub changes: BTreeSet<NodeId>,
-    /// Serials of devices that would lose their attribute for want of a host, as reported and in normal form.
-    pub serials: BTreeSet<String>,
-    /// Sensors to look up as hosts.
-    pub hosts: BTreeSet<Aid>,
-    /// Sensors to look up as assessments.
-    pub scores: BTreeSet<Aid>,
-    /// Nodes with a record that the listing lacks.
-    pub departed: BTreeSet<NodeId>,
-}
-
-impl Unconfirmed {
-    /// Whether all was seen.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.departed.is_empty()
-    }
-
-    /// These and others.
-    #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.changes.extend(other.changes);
-        self.serials.extend(other.serials);
-        self.hosts.extend(other.hosts);
-        self.scores.extend(other.scores);
-        self.departed.extend(other.departed);
-        self
-    }
-}
-
-/// What is doubtful in a plan. Asked a second time, with the hosts that were found, it names the scores to look up.
-pub fn doubts(plan: &Plan, joined: &Matches, devices: &Devices) -> Unconfirmed {
-    let mut doubts = Unconfirmed {
-        departed: plan.departed.iter().cloned().collect(),
-        ..Unconfirmed::default()
-    };
-    for change in &plan.changes {
-        match joined.outcomes.get(&change.node_id) {
-            Some(MatchOutcome::Unmatched { serials }) => {
-                doubts
-                    .serials
-                    .extend(serials.iter().map(ToString::to_string));
-                if let Some(Identity::Serials(texts)) =
-                    devices.get(&change.node_id).map(|d| &d.identity)
-                {
-                    // Whether Falcon's filter folds case is not documented, so the text goes as reported, too.
-                    doubts
-                        .serials
-                        .extend(texts.iter().map(|text| text.trim().to_owned()));
-                }
-                if let Some(old) = &change.old {
-                    doubts.hosts.insert(old.aid.clone());
-                    doubts.scores.insert(old.aid.clone());
-                }
-                doubts.changes.insert(change.node_id.clone());
-            }
-            Some(MatchOutcome::Unassessed { aids }) => {
-                doubts.scores.extend(aids.iter().cloned());
-                doubts.changes.insert(change.node_id.clone());
-            }
-            Some(MatchOutcome::Scored(evidence)) => {
-                // Another host decides than before: if that one is only missing from the listing, its lower score counts.
-                let former = change.old.as_ref().map(|old| &old.aid);
-                let replaced = former.filter(|aid| **aid != evidence.aid);
-                if replaced.is_some() || !evidence.unassessed.is_empty() {
-                    doubts.changes.insert(change.node_id.clone());
-                }
-                doubts.hosts.extend(replaced.cloned());
-                doubts
-                    .scores
-                    .extend(evidence.unassessed.iter().chain(replaced).cloned());
-            }
-            Some(
-                MatchOutcome::Stale { .. }
-                | MatchOutcome::NoSerial { .. }
-                | MatchOutcome::NoIdentity { .. }
-                | MatchOutcome::External,
-            )
-            | None => {}
-        }
-    }
-    doubts
 }
 
 impl fmt::Display for Plan {

@@ -13,7 +13,7 @@ use futures::future::{try_join, try_join_all};
 use super::paging::{ListingPage, Step};
 use super::wire::{self, ScoreRecord};
 use super::{Falcon, Listing, SCORE_LISTING, SCORES, SCORES_A_PAGE};
-use crate::domain::fetch::ranges::{Range, evenly};
+use crate::domain::fetch::ranges::{Range, even_ranges};
 use crate::domain::inventory::host::{Aid, Assessment, Assessments};
 use crate::falcon::paging::ListedRecord;
 use crate::upstream::error::UpstreamError;
@@ -71,7 +71,7 @@ impl Falcon {
     pub async fn scores_after(&self, first: FirstScores) -> Result<Assessments, UpstreamError> {
         let FirstScores(first) = first;
         let parts = first.total.div_ceil(SCORES_A_PAGE) / PAGES_A_PART;
-        let ranges = evenly(parts.clamp(1, PARTS));
+        let ranges = even_ranges(parts.clamp(1, PARTS));
         // The first page is where the lowest of them begins.
         let firsts = std::iter::once(Some(first)).chain(std::iter::repeat_with(|| None));
         let walks = ranges

@@ -95,7 +95,7 @@ impl FromText for Aid {
     /// Both APIs use lower case, and the join must not depend on it.
     fn of_text(text: &str) -> Option<Self> {
         let aid = Self::from(text);
-        if aid.is_usual() {
+        if aid.is_hex() {
             return Some(aid);
         }
         let usable = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());

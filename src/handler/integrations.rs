@@ -166,7 +166,7 @@ impl<'a> IntegrationCommands<'a> {
             // Another run has just finished the job.
             Err(StoreError::NoIntegration { .. }) => SyncResponse {
                 integration_removed: true,
-                ..SyncResponse::skipped(&request, self.invocation, "removed by another run")
+                ..SyncResponse::skipped(&request, &self.invocation.id, "removed by another run")
             },
             run => run?,
         };

@@ -1,4 +1,4 @@
-//! Carries a plan out, chunk by chunk: Tailscale first, then one transaction for the records. It makes no choices.
+//! Applies a plan batch by batch: Tailscale first, then one transaction for the records. It makes no choices.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use futures::future::join_all;
 use futures::{StreamExt, stream};
 use tokio::sync::Semaphore;
 
-use super::failure::SyncError;
+use super::error::SyncError;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::journal::parts;
@@ -23,122 +23,113 @@ fn batch_size_for(limits: WriteLimits, changes: usize) -> usize {
         .clamp(MAX_CHANGES, limits.batch_size.max(MAX_CHANGES))
 }
 
-/// So many transactions are under way at once. They take turns, so that the next call goes out as soon as the records of
-/// one are made, while those of the others are.
-const RECORDS_AT_ONCE: usize = 8;
+/// Maximum transactions in flight. Batches wait for a permit each, so that a batch whose records are done sends its next
+/// call while others still record.
+const RECORD_CONCURRENCY: usize = 8;
 
 /// The result of applying a plan.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// Attributes that were set or changed, and recorded.
     pub(super) written: usize,
-    /// Attributes that were taken away, and recorded.
+    /// Attributes that were removed, and recorded.
     pub(super) removed: usize,
-    /// Devices whose change Tailscale refused, with its words.
-    pub(super) refused: Vec<(NodeId, String)>,
+    /// Devices whose change Tailscale rejected, with its message.
+    pub(super) rejected: Vec<(NodeId, String)>,
     /// The failure that stopped it early.
     pub(super) failure: Option<SyncError>,
 }
 
-/// Writes what the plan says, records what was accepted, and stops at the first failure that is not one device's own.
+/// Writes the changes of the plan and records the accepted ones. Stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
-    let (limits, stopped) = (run.world.write_limits, &AtomicBool::new(false));
-    let turns = &Semaphore::new(RECORDS_AT_ONCE);
-    let chunks = parts(
-        &plan.changes,
-        batch_size_for(limits, plan.changes.len()),
-        limits.concurrency,
-    );
-    let mut applied = stream::iter(chunks.enumerate())
-        .map(|(n, chunk)| async move {
-            if stopped.load(Ordering::Relaxed) {
+    let (limits, is_stopped) = (run.app.write_limits, &AtomicBool::new(false));
+    let permits = &Semaphore::new(RECORD_CONCURRENCY);
+    let batch_size = batch_size_for(limits, plan.changes.len());
+    let batches = parts(&plan.changes, batch_size, limits.concurrency);
+    let mut applied = stream::iter(batches.enumerate())
+        .map(|(n, batch)| async move {
+            if is_stopped.load(Ordering::Relaxed) {
                 return Applied::default();
             }
-            // The chunk that had this note before has come to its end: they end in their order.
-            let note = n % limits.concurrency;
-            let applied = apply_chunk(run, writer, turns, note, chunk).await;
+            // Batches end in their order, so the batch that used this journal entry before has ended.
+            let entry = n % limits.concurrency;
+            let applied = apply_batch(run, writer, permits, entry, batch).await;
             if applied.failure.is_some() {
-                stopped.store(true, Ordering::Relaxed);
+                is_stopped.store(true, Ordering::Relaxed);
             }
             applied
         })
         .buffered(limits.concurrency)
-        .fold(Applied::default(), |sum, chunk| async { sum.and(chunk) })
+        .fold(Applied::default(), |sum, batch| async { sum.merge(batch) })
         .await;
     if applied.failure.is_none() {
-        let store = &run.world.store;
-        let forgotten = store.forget(&run.integration.id, &plan.departed).await;
-        applied.failure = forgotten.err().map(SyncError::from);
+        let deleted = run.app.store.forget(&run.integration.id, &plan.departed);
+        applied.failure = deleted.await.err().map(SyncError::from);
     }
     applied
 }
 
-/// What is to be written is stored before it is, so that no death of the run can keep it from the records.
-async fn apply_chunk(
+/// Stores the changes in the journal before they are written, so that the next run can record them if this one dies.
+async fn apply_batch(
     run: &Run<'_>,
     writer: &TailscaleWriter,
-    turns: &Semaphore,
-    note: usize,
-    chunk: &[Change],
+    permits: &Semaphore,
+    entry: usize,
+    batch: &[Change],
 ) -> Applied {
-    if let Err(error) = run.intend(note, chunk).await {
-        return Applied {
-            failure: Some(error.into()),
-            ..Applied::default()
-        };
+    if let Err(error) = run.journal_batch(entry, batch).await {
+        return Applied::failed(error);
     }
-    let applied = write_and_record(run, writer, turns, chunk).await;
+    let applied = write_batch(run, writer, permits, batch).await;
     if applied.failure.is_none() {
-        run.close(note);
+        run.mark_recorded(entry);
     }
     applied
 }
 
-async fn write_and_record(
+async fn write_batch(
     run: &Run<'_>,
     writer: &TailscaleWriter,
-    turns: &Semaphore,
-    chunk: &[Change],
+    permits: &Semaphore,
+    batch: &[Change],
 ) -> Applied {
-    let entries: Vec<AttributeWrite> = chunk.iter().map(attribute_write).collect();
+    let attributes: Vec<AttributeWrite> = batch.iter().map(attribute_write).collect();
     let comment = format!("falcon-posture-sync run {}", run.id());
-    let written = writer.write(&entries, &comment).await;
-    let accepted: BTreeSet<&NodeId> = written.accepted.iter().collect();
-    let changes: Vec<Change> = chunk
+    let result = writer.write(&attributes, &comment).await;
+    let accepted_nodes: BTreeSet<&NodeId> = result.accepted.iter().collect();
+    let changes: Vec<Change> = batch
         .iter()
-        .filter(|change| accepted.contains(&change.node_id))
+        .filter(|change| accepted_nodes.contains(&change.node_id))
         .cloned()
         .collect();
-    let mut applied = Applied {
-        refused: written.refused,
-        failure: written.error.map(SyncError::from),
-        ..Applied::default()
-    };
     let records = changes.chunks(MAX_CHANGES).map(async |changes| {
-        let _turn = turns.acquire().await;
+        let _permit = permits.acquire().await;
         record(run, changes).await
     });
     let recorded = join_all(records).await.into_iter();
-    let recorded = recorded.fold(Applied::default(), Applied::and);
-    applied.failure = recorded.failure.or(applied.failure);
-    Applied {
-        written: recorded.written,
-        removed: recorded.removed,
-        ..applied
-    }
+    let rejected = Applied {
+        rejected: result.refused,
+        failure: result.error.map(SyncError::from),
+        ..Applied::default()
+    };
+    recorded
+        .fold(Applied::default(), Applied::merge)
+        .merge(rejected)
 }
 
-/// Records what was accepted. Where that fails, the note of what was to be written stays, and the next run records it.
+/// Records accepted changes. If that fails, the journal entry stays and the next run records them.
 async fn record(run: &Run<'_>, changes: &[Change]) -> Applied {
-    let mut applied = Applied::default();
     match run.record(changes).await {
         Ok(()) => {
-            applied.removed = changes.iter().filter(|change| change.is_removal()).count();
-            applied.written = changes.len() - applied.removed;
+            let removed = changes.iter().filter(|change| change.is_removal()).count();
+            Applied {
+                written: changes.len() - removed,
+                removed,
+                ..Applied::default()
+            }
         }
-        Err(error) => applied.failure = Some(error.into()),
+        Err(error) => Applied::failed(error),
     }
-    applied
 }
 
 fn attribute_write(change: &Change) -> AttributeWrite {
@@ -148,15 +139,23 @@ fn attribute_write(change: &Change) -> AttributeWrite {
             .new
             .as_ref()
             .map(|new| (new.key.clone(), new.score.get())),
-        delete: change.deleted_key().cloned(),
+        delete: change.key_to_delete().cloned(),
     }
 }
 
 impl Applied {
-    fn and(mut self, other: Self) -> Self {
+    fn failed(error: impl Into<SyncError>) -> Self {
+        Self {
+            failure: Some(error.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Adds both results. The earlier failure wins.
+    fn merge(mut self, other: Self) -> Self {
         self.written += other.written;
         self.removed += other.removed;
-        self.refused.extend(other.refused);
+        self.rejected.extend(other.rejected);
         self.failure = self.failure.or(other.failure);
         self
     }

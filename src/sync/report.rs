@@ -1,20 +1,22 @@
-//! What a run comes to, before it is told: each way that it can end.
+//! The report of a run, and the response that is made of it.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
-use super::Decision;
-use super::answer::{PLANNED, PlannedChange, SyncResponse};
 use super::apply::Applied;
-use super::failure::SyncError;
-use super::settle::SkippedDevices;
+use super::decision::Decision;
+use super::error::SyncError;
+use super::recover::SkippedDevices;
+use super::request::SyncRequest;
 use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::matching::MatchCounts;
+use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
-use crate::domain::plan::{Plan, Unconfirmed};
+use crate::domain::plan::{Change, Plan};
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::domain::status::lost_identity::{self, LostIdentity};
@@ -23,80 +25,78 @@ use crate::domain::status::{NativeIntegration, Problem, RunOutcome};
 use crate::settings::IntegrationId;
 use crate::store::StoreError;
 
-/// What there is to say about a run.
+/// Maximum planned changes in a response: at 400 bytes each, 2 MB of Lambda's 6.
+const MAX_PLANNED_CHANGES: usize = 5_000;
+
+/// The report of a run.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) outcome: RunOutcome,
-    /// Why nothing was done, or why something waits.
-    note: Option<String>,
-    /// What went wrong.
-    pub(super) trouble: Option<Problem>,
+    /// The reason why nothing was done, or why removals wait.
+    reason: Option<String>,
+    pub(super) problem: Option<Problem>,
     pub(super) error_kind: Option<ErrorKind>,
-    /// Who refused a credential, if that is what happened.
-    pub(super) refused_by: Option<Service>,
-    /// Of a run that came so far as to count.
-    pub(super) counts: Option<MatchCounts>,
+    /// The service that rejected a credential, if one did.
+    pub(super) unauthorized_by: Option<Service>,
+    /// Set once the run has observed both sides.
+    pub(super) observed: Option<ObservedFacts>,
     pub(super) written: usize,
     pub(super) removed: usize,
     pub(super) unchanged: usize,
     pub(super) failed: usize,
     pub(super) findings: Vec<Finding>,
-    /// Of a run that came so far as to know.
-    pub(super) lost: Option<Vec<LostIdentity>>,
-    /// Likewise.
-    pub(super) scores: Option<ScoreHistogram>,
-    /// Likewise.
-    pub(super) crawl: Option<FetchState>,
-    /// Of a run that asked.
-    pub(super) native: Option<NativeIntegration>,
     plan: Option<Vec<PlannedChange>>,
-    /// Whether nothing is left of an integration that is to be removed, but itself.
-    pub(super) ends: bool,
-    /// A fault of our own.
-    pub(super) fault: Option<StoreError>,
+    /// True if a removal is complete, so that only the integration itself is left to delete.
+    pub(super) is_removal_complete: bool,
+    /// The failure of DynamoDB that ended the run, if one did. It makes the invocation fail.
+    pub(super) store_error: Option<StoreError>,
+}
+
+/// The facts of a complete observation that the status keeps.
+#[derive(Debug)]
+pub(super) struct ObservedFacts {
+    pub(super) counts: MatchCounts,
+    pub(super) lost_identities: Vec<LostIdentity>,
+    pub(super) histogram: ScoreHistogram,
+    pub(super) fetch_state: FetchState,
+    pub(super) native: Option<NativeIntegration>,
 }
 
 impl Report {
     fn new(outcome: RunOutcome) -> Self {
         Self {
             outcome,
-            note: None,
-            trouble: None,
+            reason: None,
+            problem: None,
             error_kind: None,
-            refused_by: None,
-            counts: None,
+            unauthorized_by: None,
+            observed: None,
             written: 0,
             removed: 0,
             unchanged: 0,
             failed: 0,
             findings: Vec::new(),
-            lost: None,
-            scores: None,
-            crawl: None,
-            native: None,
             plan: None,
-            ends: false,
-            fault: None,
+            is_removal_complete: false,
+            store_error: None,
         }
     }
 
-    /// Of a run that failed before it wrote anything.
-    pub(super) fn failed(failure: SyncError) -> Self {
-        Self::new(RunOutcome::Failed).with_failure(failure)
+    /// Creates the report of a run that failed before it wrote anything.
+    pub(super) fn failed(error: SyncError) -> Self {
+        Self::new(RunOutcome::Failed).with_error(error)
     }
 
-    /// Of an attempt that had nothing to do.
     pub(super) fn skipped(reason: &str) -> Self {
         Self {
-            note: Some(reason.to_owned()),
+            reason: Some(reason.to_owned()),
             ..Self::new(RunOutcome::Skipped)
         }
     }
 
-    /// Of an attempt that a pause kept from working.
     pub(super) fn paused(pause: &Pause) -> Self {
         Self {
-            note: Some(format!(
+            reason: Some(format!(
                 "paused until {:.0}, since {:.0}: {}",
                 pause.until, pause.since, pause.error
             )),
@@ -104,76 +104,67 @@ impl Report {
         }
     }
 
-    /// Of a dry run.
-    pub(super) fn planned(decided: Decision) -> Self {
-        let plan = &decided.guarded.plan;
+    /// Creates the report of a dry run.
+    pub(super) fn planned(decision: Decision) -> Self {
+        let plan = &decision.guarded.plan;
         let removed = plan.removals().count();
+        let planned = plan.changes.iter().take(MAX_PLANNED_CHANGES);
         let mut report = Self {
             written: plan.changes.len() - removed,
             removed,
-            plan: Some(
-                plan.changes
-                    .iter()
-                    .take(PLANNED)
-                    .map(PlannedChange::from)
-                    .collect(),
-            ),
-            ..Self::decided(RunOutcome::Planned, &decided)
+            plan: Some(planned.map(PlannedChange::from).collect()),
+            ..Self::from_decision(RunOutcome::Planned, &decision)
         };
-        report.hold(decided.guarded.held);
-        if let Some(error) = decided.confirmed.error {
-            report.trouble = Some(SyncError::from(error).trouble());
-            report.say_open(&decided.confirmed.open);
+        report.apply_hold(decision.guarded.held);
+        if let Some(error) = decision.confirmation.error {
+            report.problem = Some(SyncError::from(error).problem());
+            report.append_unresolved(&decision.confirmation.unresolved);
         }
         report
     }
 
-    /// Of a run that carried its plan out, as far as it came.
-    pub(super) fn applied(decided: Decision, applied: Applied) -> Self {
-        let done = applied.written + applied.removed;
-        let mut report = Self::decided(
-            if done > 0 {
-                RunOutcome::Synced
-            } else {
-                RunOutcome::Unchanged
-            },
-            &decided,
-        );
-        let failure = report.count(&decided.guarded.plan, applied);
-        if decided.guarded.held.is_some() {
+    /// Creates the report of a run that applied its plan, as far as it came.
+    pub(super) fn applied(decision: Decision, applied: Applied) -> Self {
+        let outcome = if applied.written + applied.removed > 0 {
+            RunOutcome::Synced
+        } else {
+            RunOutcome::Unchanged
+        };
+        let plan = &decision.guarded.plan;
+        let mut report = Self::from_decision(outcome, &decision);
+        let failure = report.add_applied(plan, applied);
+        if decision.guarded.held.is_some() {
             report.outcome = RunOutcome::Held;
         }
-        report.hold(decided.guarded.held);
+        report.apply_hold(decision.guarded.held);
         if let Some(failure) = failure {
-            report = report.stopped(&decided.guarded.plan, failure);
-        } else if let Some(error) = decided.confirmed.error {
-            report = report.with_failure(error.into());
-            report.say_open(&decided.confirmed.open);
+            report = report.stopped(plan, failure);
+        } else if let Some(error) = decision.confirmation.error {
+            report = report.with_error(error.into());
+            report.append_unresolved(&decision.confirmation.unresolved);
         }
         report
     }
 
-    /// Of a removal that has deleted so many attributes, and all there were.
-    pub(super) fn taken_away(removed: usize) -> Self {
+    /// Creates the report of a removal that removed this many attributes, and all there were.
+    pub(super) fn removed_all(removed: usize) -> Self {
         Self {
             removed,
-            ends: true,
+            is_removal_complete: true,
             ..Self::new(RunOutcome::Synced)
         }
     }
 
-    /// Of a removal, as far as it came.
-    pub(super) fn after(plan: &Plan, applied: Applied) -> Self {
-        let mut report = Self::taken_away(applied.removed);
-        let failure = report.count(plan, applied);
-        report.ends = report.failed == 0 && failure.is_none();
-        if report.failed > 0 && report.trouble.is_none() {
-            report.outcome = RunOutcome::Failed;
-            report.error_kind = Some(ErrorKind::RefusedWrite);
-            report.trouble = Some(refused_writes(format!(
+    /// Creates the report of a removal, as far as it came.
+    pub(super) fn from_deprovisioning(plan: &Plan, applied: Applied) -> Self {
+        let mut report = Self::removed_all(applied.removed);
+        let failure = report.add_applied(plan, applied);
+        report.is_removal_complete = report.failed == 0 && failure.is_none();
+        if report.failed > 0 && report.problem.is_none() {
+            report.fail_by_rejected_writes(format!(
                 "Tailscale refused to delete the attribute of {} devices",
                 report.failed
-            )));
+            ));
         }
         match failure {
             Some(failure) => report.stopped(plan, failure),
@@ -181,17 +172,17 @@ impl Report {
         }
     }
 
-    /// Adds the devices that recovery skipped. A removal does not end while one of them may hold an attribute.
+    /// Adds the devices that recovery skipped. A removal is not complete while one of them may hold an attribute.
     #[must_use]
     pub(super) fn with_skipped_devices(mut self, skipped: &SkippedDevices) -> Self {
         let Some(first) = skipped.values().next() else {
             return self;
         };
-        self.ends = false;
-        if self.trouble.is_none() {
+        self.is_removal_complete = false;
+        if self.problem.is_none() {
             self.outcome = RunOutcome::Failed;
             self.error_kind = Some(ErrorKind::Unavailable);
-            self.trouble = Some(Problem {
+            self.problem = Some(Problem {
                 what: format!(
                     "what an earlier run wrote to {} devices cannot be found out: {first}",
                     skipped.len()
@@ -200,7 +191,7 @@ impl Report {
                     .to_owned(),
             });
         }
-        self.findings.extend(skipped_finding(skipped));
+        self.findings.extend(skipped_devices(skipped));
         self
     }
 
@@ -213,149 +204,162 @@ impl Report {
         self
     }
 
-    /// The same, where another run had the last word.
+    /// Marks the report of a run whose lease another run took over: that one deletes the integration.
     #[must_use]
     pub(super) fn overtaken(mut self) -> Self {
-        self.ends = false;
+        self.is_removal_complete = false;
         self
     }
 
-    /// The same, of a removal.
+    /// Says in the problem that the integration is being removed.
     #[must_use]
     pub(super) fn of_removal(mut self) -> Self {
-        if let Some(trouble) = &mut self.trouble {
-            trouble
+        if let Some(problem) = &mut self.problem {
+            problem
                 .what
                 .insert_str(0, "the integration is to be removed, but: ");
         }
         self
     }
 
-    /// Takes over what was done; what stopped it is the caller's to tell.
-    fn count(&mut self, plan: &Plan, applied: Applied) -> Option<SyncError> {
-        self.written = applied.written;
-        self.removed = applied.removed;
-        self.refuse(plan, &applied);
-        applied.failure
-    }
-
-    /// Of a run that was stopped on its way.
-    fn stopped(self, plan: &Plan, failure: SyncError) -> Self {
-        let done = self.written + self.removed;
-        let meant = plan.changes.len();
-        let mut report = self.with_failure(failure);
-        report.say(&format!(
-            "{done} of {meant} changes are written and recorded; the next run goes on"
-        ));
-        report
-    }
-
-    fn decided(outcome: RunOutcome, decided: &Decision) -> Self {
+    fn from_decision(outcome: RunOutcome, decision: &Decision) -> Self {
+        let Decision {
+            observation,
+            matches,
+            lost_identities,
+            guarded,
+            ..
+        } = decision;
+        let findings = lost_identity::finding(lost_identities)
+            .into_iter()
+            .chain(skipped_devices(&observation.skipped))
+            .chain(matches.findings.iter().cloned())
+            .chain(observation.native.and_then(NativeIntegration::finding));
         Self {
-            counts: Some(decided.joined.counts),
-            unchanged: decided.guarded.plan.unchanged,
-            findings: lost_identity::finding(&decided.lost)
-                .into_iter()
-                .chain(skipped_finding(&decided.seen.skipped))
-                .chain(decided.joined.findings.iter().cloned())
-                .chain(decided.seen.native.and_then(NativeIntegration::finding))
-                .collect(),
-            lost: Some(decided.lost.clone()),
-            scores: Some(ScoreHistogram::of(&decided.joined)),
-            crawl: Some(decided.seen.crawl.clone().after(&decided.guarded.plan)),
-            native: decided.seen.native,
+            unchanged: guarded.plan.unchanged,
+            findings: findings.collect(),
+            observed: Some(ObservedFacts {
+                counts: matches.counts,
+                lost_identities: lost_identities.clone(),
+                histogram: matches.score_histogram(),
+                fetch_state: observation.fetch_state.clone().after(&guarded.plan),
+                native: observation.native,
+            }),
             ..Self::new(outcome)
         }
     }
 
-    fn refuse(&mut self, plan: &Plan, applied: &Applied) {
-        let Some((first, said)) = applied.refused.first() else {
+    /// Adds the results of a plan. Returns the failure that stopped it, for the caller to report.
+    fn add_applied(&mut self, plan: &Plan, applied: Applied) -> Option<SyncError> {
+        self.written = applied.written;
+        self.removed = applied.removed;
+        self.add_rejected(plan, &applied);
+        applied.failure
+    }
+
+    fn add_rejected(&mut self, plan: &Plan, applied: &Applied) {
+        let Some((node, message)) = applied.rejected.first() else {
             return;
         };
-        self.failed = applied.refused.len();
+        self.failed = applied.rejected.len();
+        if applied.written + applied.removed == 0 {
+            self.fail_by_rejected_writes(format!(
+                "Tailscale refused to write the attribute of {} devices, {node} among them: {message}",
+                self.failed
+            ));
+        }
         let names: BTreeMap<&NodeId, &str> = plan
             .changes
             .iter()
             .map(|change| (&change.node_id, change.name.as_str()))
             .collect();
-        self.findings.extend(Finding::of(
-            FindingKind::RefusedWrites,
-            applied.refused.iter().map(|(node, message)| {
-                let name = names.get(node).copied().unwrap_or_default();
-                format!("{name} ({node}): {message}")
-            }),
-        ));
-        if applied.written + applied.removed == 0 {
-            self.outcome = RunOutcome::Failed;
-            self.error_kind = Some(ErrorKind::RefusedWrite);
-            self.trouble = Some(refused_writes(format!(
-                "Tailscale refused to write the attribute of {} devices, {first} among them: {said}",
-                self.failed
-            )));
-        }
+        let examples = applied.rejected.iter().map(|(node, message)| {
+            let name = names.get(node).copied().unwrap_or_default();
+            format!("{name} ({node}): {message}")
+        });
+        let finding = Finding::of(FindingKind::RefusedWrites, examples);
+        self.findings.extend(finding);
     }
 
-    fn with_failure(mut self, failure: SyncError) -> Self {
-        self.refused_by = failure.refused_by();
-        self.outcome = match self.refused_by {
+    fn fail_by_rejected_writes(&mut self, message: String) {
+        self.outcome = RunOutcome::Failed;
+        self.error_kind = Some(ErrorKind::RefusedWrite);
+        self.problem = Some(Problem {
+            what: message,
+            remedy: "see the finding refusedWrites".to_owned(),
+        });
+    }
+
+    /// Adds the failure that stopped a plan.
+    fn stopped(self, plan: &Plan, failure: SyncError) -> Self {
+        let done = self.written + self.removed;
+        let planned = plan.changes.len();
+        let mut report = self.with_error(failure);
+        report.append(&format!(
+            "{done} of {planned} changes are written and recorded; the next run goes on"
+        ));
+        report
+    }
+
+    fn with_error(mut self, error: SyncError) -> Self {
+        self.unauthorized_by = error.unauthorized_by();
+        self.outcome = match self.unauthorized_by {
             Some(_) => RunOutcome::Paused,
             None => RunOutcome::Failed,
         };
-        self.trouble = Some(failure.trouble());
-        self.error_kind = Some(failure.kind());
-        if let SyncError::Store(fault) = failure {
-            self.fault = Some(fault);
+        self.problem = Some(error.problem());
+        self.error_kind = Some(error.kind());
+        if let SyncError::Store(error) = error {
+            self.store_error = Some(error);
         }
         self
     }
 
-    fn hold(&mut self, held: Option<Held>) {
+    fn apply_hold(&mut self, held: Option<Held>) {
         if let Some(held) = held {
-            self.note = Some(held.why);
+            self.reason = Some(held.why);
             self.findings.extend(held.findings);
         }
     }
 
-    fn say_open(&mut self, open: &Unconfirmed) {
-        let waiting = open.changes.len();
-        self.say(&format!(
+    fn append_unresolved(&mut self, unresolved: &Unconfirmed) {
+        let waiting = unresolved.changes.len();
+        self.append(&format!(
             "{waiting} changes wait until what they rest on can be looked up"
         ));
     }
 
-    /// Adds a half sentence to what went wrong.
-    fn say(&mut self, more: &str) {
-        if let Some(Problem { what, .. }) = &mut self.trouble {
+    /// Appends half a sentence to the problem.
+    fn append(&mut self, clause: &str) {
+        if let Some(Problem { what, .. }) = &mut self.problem {
             what.push_str("; ");
-            what.push_str(more);
+            what.push_str(clause);
         }
     }
 
-    /// What there is to say, as it is stored, logged and answered. What went wrong has been so since `since`, for so many
-    /// `runs`.
-    pub(super) fn told(&self, since: Timestamp, runs: u32) -> Option<String> {
-        let trouble = self
-            .trouble
+    /// Returns the text for status, log and response. The problem has lasted since `since`, for this many `runs`.
+    pub(super) fn message(&self, since: Timestamp, runs: u32) -> Option<String> {
+        let problem = self
+            .problem
             .as_ref()
-            .map(|trouble| trouble.since(since, runs));
-        match (trouble, &self.note) {
-            (Some(trouble), Some(note)) => Some(format!("{trouble} {note}")),
-            (trouble, note) => trouble.or_else(|| note.clone()),
+            .map(|problem| problem.since(since, runs));
+        match (problem, &self.reason) {
+            (Some(problem), Some(reason)) => Some(format!("{problem} {reason}")),
+            (problem, reason) => problem.or_else(|| reason.clone()),
         }
     }
 
-    pub(super) fn into_answer(
-        self,
-        integration: &IntegrationId,
-        run_id: &str,
-        counts: MatchCounts,
-        duration_ms: u64,
-        error: Option<String>,
-    ) -> Result<SyncResponse, StoreError> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
-        }
-        Ok(SyncResponse {
+    /// Makes the response, with the counts of this run alone.
+    pub(super) fn into_response(self, integration: &IntegrationId, run_id: &str) -> SyncResponse {
+        let counts = self
+            .observed
+            .map_or_else(MatchCounts::default, |observed| observed.counts);
+        let planned = self.plan.as_ref().map_or(0, Vec::len);
+        let plan_omitted = match self.plan {
+            Some(_) => (self.written + self.removed).saturating_sub(planned),
+            None => 0,
+        };
+        SyncResponse {
             integration: integration.clone(),
             run_id: run_id.to_owned(),
             outcome: self.outcome,
@@ -366,26 +370,92 @@ impl Report {
             removed: self.removed,
             unchanged: self.unchanged,
             failed: self.failed,
-            error,
+            error: self.reason,
             findings: self.findings,
-            duration_ms,
-            plan_omitted: self.plan.as_ref().map_or(0, |plan| {
-                (self.written + self.removed).saturating_sub(plan.len())
-            }),
+            duration_ms: 0,
             plan: self.plan,
-            integration_removed: self.ends,
-        })
+            plan_omitted,
+            integration_removed: self.is_removal_complete,
+        }
     }
 }
 
-/// The finding about devices that recovery could not ask.
-fn skipped_finding(skipped: &SkippedDevices) -> Option<Finding> {
+fn skipped_devices(skipped: &SkippedDevices) -> Option<Finding> {
     Finding::of(FindingKind::SkippedDevices, skipped.values().cloned())
 }
 
-fn refused_writes(what: String) -> Problem {
-    Problem {
-        what,
-        remedy: "see the finding refusedWrites".to_owned(),
+/// The response to a sync of one integration.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncResponse {
+    pub(crate) integration: IntegrationId,
+    pub(crate) run_id: String,
+    /// The outcome of the run.
+    pub outcome: RunOutcome,
+    /// Visible hosts of the Falcon account.
+    pub(crate) provider_host_count: usize,
+    /// Own nodes with a usable serial.
+    pub(crate) possible_matched_count: usize,
+    /// Nodes with a Falcon host.
+    pub(crate) matched_count: usize,
+    /// Attributes set or changed; in a dry run, those that would be.
+    pub(crate) written: usize,
+    /// Attributes removed; in a dry run, those that would be.
+    pub(crate) removed: usize,
+    /// Attributes that were up to date.
+    pub(crate) unchanged: usize,
+    /// Devices whose attribute Tailscale rejected.
+    pub(crate) failed: usize,
+    /// The problem, or the reason why nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) duration_ms: u64,
+    /// The planned changes of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<Vec<PlannedChange>>,
+    /// Planned changes that are left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) plan_omitted: usize,
+    /// True if this run removed the integration.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) integration_removed: bool,
+}
+
+impl SyncResponse {
+    /// Makes the response of a run that did nothing.
+    pub(crate) fn skipped(request: &SyncRequest, run_id: &str, reason: &str) -> Self {
+        Report::skipped(reason).into_response(&request.integration, run_id)
     }
+}
+
+/// A change that a dry run plans.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedChange {
+    node_id: String,
+    name: String,
+    /// The recorded score by attribute key.
+    old: Option<BTreeMap<String, u8>>,
+    /// The score to write by attribute key; `None` removes the attribute.
+    new: Option<BTreeMap<String, u8>>,
+    reason: String,
+}
+
+impl From<&Change> for PlannedChange {
+    fn from(change: &Change) -> Self {
+        let by_key = |key: &str, score: u8| BTreeMap::from([(key.to_owned(), score)]);
+        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+        Self {
+            node_id: change.node_id.to_string(),
+            name: change.name.to_string(),
+            old: old.map(|old| by_key(old.key.as_str(), old.score.get())),
+            new: new.map(|new| by_key(new.key.as_str(), new.score.get())),
+            reason: change.reason.clone(),
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -1,76 +1,79 @@
-//! One run: its lease, its deadline, and what it leaves behind.
+//! The context of one run: its lease, its deadline, its clients and its journal.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::{join, try_join};
 use jiff::{SignedDuration, Timestamp};
 
-mod account;
-mod crawl;
-mod native;
-
-use super::failure::SyncError;
-use super::observe::Observation;
-use super::report::Report;
+use super::error::SyncError;
 use super::request::SyncRequest;
 use crate::app::{App, Invocation};
 use crate::clock::Deadline;
-use crate::domain::audit;
+use crate::domain::audit::AuditContext;
+use crate::domain::inventory::device::Devices;
 use crate::domain::inventory::host::Hosts;
 use crate::domain::matching::Matches;
-use crate::domain::plan::Change;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::domain::plan::journal::{JournalEntry, JournalKey, intents};
-use crate::domain::status::RunOutcome;
+use crate::domain::plan::{Change, NodeRecords};
 use crate::domain::status::error_kind::Service;
 use crate::domain::status::lost_identity::{self, LostIdentity};
 use crate::domain::status::pause::{Pause, PauseContext};
+use crate::falcon::Falcon;
 use crate::settings::{InvalidSettings, Settings};
-use crate::store::{FinishOutcome, Integration, RunRecord, StoreError, WriteCondition};
+use crate::store::{FinishOutcome, Integration, StoreError, WriteCondition};
+use crate::tailscale::Tailscale;
 use crate::upstream::retry::CallBudget;
 
-/// Left of a run's time for recording what it did: work stops this much before the end, or at three quarters of a very
-/// short time.
-const RESERVE: Duration = Duration::from_secs(10);
+/// Time kept back for recording the run. A run with less than four times as much keeps back a quarter.
+const RECORDING_TIME: Duration = Duration::from_secs(10);
 
-/// Who changes attributes, in the audit records of nodes.
-const ACTOR: &str = "falcon-posture-sync";
+/// The actor of attribute changes in the audit records.
+const SYSTEM_ACTOR: &str = "falcon-posture-sync";
 
-/// The versions of the secrets that a run signs in with.
+/// The versions of the secrets that the run connected with.
 #[derive(Debug, Default)]
-struct Versions {
+struct SecretVersions {
     falcon: Option<String>,
     tailscale: Option<String>,
 }
 
-/// What this run meant to write, by the stored notes of it. Where there is nothing, all of it is recorded.
-type Open = BTreeMap<JournalKey, Option<JournalEntry>>;
+/// The stored journal entries of this run. `None` marks an entry whose writes are all recorded.
+type RunJournal = BTreeMap<JournalKey, Option<JournalEntry>>;
 
-/// A run of one integration.
+/// Both clients, each with a token.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) falcon: Falcon,
+    pub(super) tailscale: Tailscale,
+}
+
+/// The context of a run of one integration.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
-    pub(super) world: &'a App,
+    pub(super) app: &'a App,
     pub(super) request: &'a SyncRequest,
+    pub(super) invocation: &'a Invocation,
     pub(super) integration: Integration,
     pub(super) budget: CallBudget,
-    invocation: &'a Invocation,
-    started: Timestamp,
-    versions: Mutex<Versions>,
-    open: Mutex<Open>,
-    /// The pause whose row of refusals another refusal would go on with.
-    row: Option<Pause>,
+    pub(super) started: Timestamp,
+    /// The pause to extend if the credential is rejected again.
+    pub(super) previous_pause: Option<Pause>,
+    secret_versions: Mutex<SecretVersions>,
+    journal: Mutex<RunJournal>,
 }
 
 impl<'a> Run<'a> {
-    /// Takes the lease. None if another run has it.
-    pub(super) async fn begin(
-        world: &'a App,
+    /// Takes the lease. Returns `None` if another run holds it.
+    pub(super) async fn acquire(
+        app: &'a App,
         request: &'a SyncRequest,
         invocation: &'a Invocation,
     ) -> Result<Option<Self>, StoreError> {
-        let now = world.clock.now();
-        let integration = world
+        let now = app.clock.now();
+        let integration = app
             .store
             .acquire(
                 &request.integration,
@@ -79,39 +82,40 @@ impl<'a> Run<'a> {
                 invocation.deadline,
             )
             .await?;
-        Ok(integration.map(|integration| Self::of(world, request, invocation, integration, now)))
+        Ok(integration.map(|integration| Self::new(app, request, invocation, integration, now)))
     }
 
-    /// Looks on, without the lease.
-    pub(super) async fn look(
-        world: &'a App,
+    /// Creates a run that reads only and holds no lease.
+    pub(super) async fn read_only(
+        app: &'a App,
         request: &'a SyncRequest,
         invocation: &'a Invocation,
     ) -> Result<Self, StoreError> {
-        let now = world.clock.now();
-        let integration = world.store.integration(&request.integration).await?;
-        Ok(Self::of(world, request, invocation, integration, now))
+        let now = app.clock.now();
+        let integration = app.store.integration(&request.integration).await?;
+        Ok(Self::new(app, request, invocation, integration, now))
     }
 
-    fn of(
-        world: &'a App,
+    fn new(
+        app: &'a App,
         request: &'a SyncRequest,
         invocation: &'a Invocation,
         integration: Integration,
         started: Timestamp,
     ) -> Self {
-        let deadline = Deadline::new(world.clock.clone(), invocation.deadline);
-        let reserve = RESERVE.min(deadline.left() / 4);
+        let deadline = Deadline::new(app.clock.clone(), invocation.deadline);
+        let recording_time = RECORDING_TIME.min(deadline.left() / 4);
+        let deadline = deadline.less(recording_time);
         Self {
-            world,
+            app,
             request,
-            row: integration.pause.clone(),
-            integration,
-            budget: CallBudget::new(world.retries, world.clock.clone(), deadline.less(reserve)),
             invocation,
+            previous_pause: integration.pause.clone(),
+            integration,
+            budget: CallBudget::new(app.retries, app.clock.clone(), deadline),
             started,
-            versions: Mutex::default(),
-            open: Mutex::default(),
+            secret_versions: Mutex::default(),
+            journal: Mutex::default(),
         }
     }
 
@@ -125,21 +129,21 @@ impl<'a> Run<'a> {
             .settings
             .as_ref()
             .map_err(InvalidSettings::clone)?;
-        self.world.config.accept(settings)?;
+        self.app.config.accept(settings)?;
         Ok(settings)
     }
 
-    /// Hosts as they can have been seen by now.
-    pub(super) fn seen(&self, mut hosts: Hosts) -> Hosts {
-        let now = self.world.clock.now();
+    /// Clamps each host's `last_seen` to the present.
+    pub(super) fn clamp_last_seen(&self, mut hosts: Hosts) -> Hosts {
+        let now = self.app.clock.now();
         for host in hosts.values_mut() {
-            host.seen_by(now);
+            host.clamp_last_seen(now);
         }
         hosts
     }
 
-    /// Since when a host must have been seen to count, if the integration says so.
-    pub(super) fn seen_since(&self, settings: &Settings) -> Option<Timestamp> {
+    /// Returns the age limit of hosts (`maxHostAgeDays`), if the integration has one.
+    pub(super) fn min_last_seen(&self, settings: &Settings) -> Option<Timestamp> {
         settings.max_host_age_days.map(|days| {
             self.started
                 .saturating_sub(SignedDuration::from_hours(24 * i64::from(days)))
@@ -147,88 +151,96 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// What there is to say if this run has nothing to do: the integration is disabled or paused.
-    pub(super) async fn at_rest(&mut self) -> Option<Report> {
-        if self.is_idle() {
-            return Some(Report::skipped("it is disabled"));
-        }
-        let pause = self.paused().await?;
-        tracing::info!(
-            integration = %self.integration.id,
-            run_id = self.id(),
-            side = %pause.side,
-            until = %pause.until,
-            "{} is paused until {}",
-            self.integration.id,
-            pause.until,
+    /// Fetches both credentials and exchanges each for a token.
+    pub(super) async fn connect(&self, settings: &Settings) -> Result<Clients, SyncError> {
+        let app = self.app;
+        let secrets = try_join(
+            app.secrets.falcon(&settings.falcon_secret),
+            app.secrets.tailscale(&settings.tailscale_secret),
         );
-        self.measure_pause();
-        Some(Report::paused(&pause))
+        // The HTTP client is built while the secrets are fetched.
+        let (secrets, _) = join(secrets, app.http(Service::Falcon)).await;
+        let (falcon, tailscale) = secrets?;
+        self.remember_secret_versions(falcon.version, tailscale.version);
+        let (falcon, tailscale) = try_join(
+            app.falcon(settings, falcon.value, &self.budget),
+            app.tailscale(settings, tailscale.value, &self.budget),
+        )
+        .await?;
+        Ok(Clients { falcon, tailscale })
     }
 
-    fn is_idle(&self) -> bool {
+    /// Fetches the Tailscale credential and exchanges it for a token.
+    pub(super) async fn connect_tailscale(
+        &self,
+        settings: &Settings,
+    ) -> Result<Tailscale, SyncError> {
+        let app = self.app;
+        let secret = app.secrets.tailscale(&settings.tailscale_secret).await?;
+        self.remember_secret_versions(None, secret.version);
+        let tailscale = app.tailscale(settings, secret.value, &self.budget).await?;
+        Ok(tailscale)
+    }
+
+    fn remember_secret_versions(&self, falcon: Option<String>, tailscale: Option<String>) {
+        *lock(&self.secret_versions) = SecretVersions { falcon, tailscale };
+    }
+
+    pub(super) fn is_disabled(&self) -> bool {
         let disabled = self.integration.settings.as_ref().is_ok_and(|s| !s.enabled);
         disabled && !self.request.force && self.integration.removal.is_none()
     }
 
-    /// The pause that keeps this run from working, if one is in force. Looking for a new version of the secret costs
-    /// one call, and is done only where nothing else has ended the pause.
-    pub(super) async fn paused(&mut self) -> Option<Pause> {
-        let calls_nobody = |removal: &Removal| removal.attributes == Attributes::Keep;
-        if self.integration.removal.as_ref().is_some_and(calls_nobody) {
+    /// Returns the active pause. Looks up the secret's version (one call) only if nothing else ended the pause.
+    pub(super) async fn active_pause(&mut self) -> Option<Pause> {
+        // A removal that keeps the attributes calls neither service.
+        let keeps_attributes = |removal: &Removal| removal.attributes == Attributes::Keep;
+        if self
+            .integration
+            .removal
+            .as_ref()
+            .is_some_and(keeps_attributes)
+        {
             return None;
         }
         let pause = self.integration.pause.clone()?;
-        let mut present = self.present();
-        if pause.holds(present) {
-            let version = self.secret_version(pause.side).await;
-            present.secret_version = version.as_deref();
-            if pause.holds(present) {
+        let mut context = self.pause_context();
+        if pause.holds(context) {
+            let version = self.current_secret_version(pause.side).await;
+            context.secret_version = version.as_deref();
+            if pause.holds(context) {
                 return Some(pause);
             }
-            self.row = None;
-        } else if present.config_changed {
-            self.row = None;
+            self.previous_pause = None;
+        } else if context.config_changed {
+            self.previous_pause = None;
         }
         None
     }
 
-    fn present(&self) -> PauseContext<'static> {
-        let worked_by = self.integration.status.as_ref().map(|s| s.config_version);
+    pub(super) fn pause_context(&self) -> PauseContext<'static> {
+        let status = self.integration.status.as_ref();
+        let synced_version = status.map(|status| status.config_version);
         PauseContext {
-            now: self.world.clock.now(),
+            now: self.app.clock.now(),
             secret_version: None,
-            config_changed: worked_by != Some(self.integration.config_version),
+            config_changed: synced_version != Some(self.integration.config_version),
             force: self.request.force,
         }
     }
 
-    pub(super) fn note_secrets(&self, falcon: Option<String>, tailscale: Option<String>) {
-        *self.versions.lock().unwrap_or_else(PoisonError::into_inner) =
-            Versions { falcon, tailscale };
-    }
-
-    /// The present version of the secret that a refusal by this side is about. Where Secrets Manager refuses, it may be
-    /// either of the two, so both count.
-    async fn secret_version(&self, side: Service) -> Option<String> {
+    /// Returns the current version of the secret that a rejection by this service is about. A rejection by Secrets Manager
+    /// may be about either secret, so both count.
+    async fn current_secret_version(&self, service: Service) -> Option<String> {
         let settings = self.integration.settings.as_ref().ok()?;
-        let secrets = &self.world.secrets;
-        match side {
-            Service::Falcon => secrets
-                .current_version(&settings.falcon_secret)
-                .await
-                .ok()?,
-            Service::Tailscale => secrets
-                .current_version(&settings.tailscale_secret)
-                .await
-                .ok()?,
+        let secrets = &self.app.secrets;
+        let falcon = secrets.current_version(&settings.falcon_secret);
+        let tailscale = secrets.current_version(&settings.tailscale_secret);
+        match service {
+            Service::Falcon => falcon.await.ok()?,
+            Service::Tailscale => tailscale.await.ok()?,
             Service::Secrets => {
-                let (falcon, tailscale) = futures::future::try_join(
-                    secrets.current_version(&settings.falcon_secret),
-                    secrets.current_version(&settings.tailscale_secret),
-                )
-                .await
-                .ok()?;
+                let (falcon, tailscale) = try_join(falcon, tailscale).await.ok()?;
                 let or_none =
                     |version: Option<String>| version.unwrap_or_else(|| "none".to_owned());
                 Some(format!("{} {}", or_none(falcon), or_none(tailscale)))
@@ -236,179 +248,127 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The version that was refused.
-    async fn refused_version(&self, side: Service) -> Option<String> {
-        if side == Service::Secrets {
-            return self.secret_version(side).await;
+    /// Returns the version of the secret that was rejected.
+    pub(super) async fn rejected_secret_version(&self, service: Service) -> Option<String> {
+        if service == Service::Secrets {
+            return self.current_secret_version(service).await;
         }
-        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        match side {
+        let versions = lock(&self.secret_versions);
+        match service {
             Service::Falcon => versions.falcon.clone(),
             Service::Tailscale | Service::Secrets => versions.tailscale.clone(),
         }
     }
 
-    /// Stores what is about to be written, in the run's nth note. It fails where the lease is another run's by now.
-    pub(super) async fn intend(&self, n: usize, changes: &[Change]) -> Result<(), StoreError> {
-        let (note, intents) = (JournalKey::of(self.id(), n), intents(changes));
-        let store = &self.world.store;
-        let noted = store.intend(
-            &self.integration.id,
-            self.id(),
-            &note,
-            &intents,
-            WriteCondition::HoldsLease,
-        );
-        noted.await?;
-        self.open().insert(note, Some(intents));
+    /// Stores the changes that a batch is about to write, as the run's nth journal entry.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`] if another run holds the lease by now, so that nothing may be written; or DynamoDB's.
+    pub(super) async fn journal_batch(
+        &self,
+        n: usize,
+        changes: &[Change],
+    ) -> Result<(), StoreError> {
+        let (key, entry) = (JournalKey::of(self.id(), n), intents(changes));
+        let condition = WriteCondition::HoldsLease;
+        self.app
+            .store
+            .intend(&self.integration.id, self.id(), &key, &entry, condition)
+            .await?;
+        lock(&self.journal).insert(key, Some(entry));
         Ok(())
     }
 
-    /// Takes note that all that was stored by [`Run::intend`] has come to its end, and is recorded.
-    pub(super) fn close(&self, n: usize) {
-        self.open().insert(JournalKey::of(self.id(), n), None);
+    /// Marks a journal entry whose writes are all recorded. The end of the run removes it from the table.
+    pub(super) fn mark_recorded(&self, n: usize) {
+        lock(&self.journal).insert(JournalKey::of(self.id(), n), None);
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn recorded_keys(&self) -> Vec<JournalKey> {
+        let journal = lock(&self.journal);
+        let recorded = journal.iter().filter(|(_, entry)| entry.is_none());
+        recorded.map(|(key, _)| key.clone()).collect()
     }
 
-    fn closed(&self) -> Vec<JournalKey> {
-        let open = self.open();
-        let closed = open.iter().filter(|(_, intents)| intents.is_none());
-        closed.map(|(note, _)| note.clone()).collect()
+    /// Restores this run's journal after the lease was lost, so that the next run checks what was written.
+    pub(super) async fn restore_journal(&self) -> Result<(), StoreError> {
+        let journal = std::mem::take(&mut *lock(&self.journal));
+        for (key, entry) in journal {
+            let Some(entry) = entry else { continue };
+            let condition = WriteCondition::IntegrationExists;
+            let store = &self.app.store;
+            let stored = store.intend(&self.integration.id, self.id(), &key, &entry, condition);
+            match stored.await {
+                // The integration is gone, and its attributes with it.
+                Err(StoreError::Overtaken { .. }) => return Ok(()),
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
-    /// Records accepted changes.
+    /// Records changes that this run made.
     pub(super) async fn record(&self, changes: &[Change]) -> Result<(), StoreError> {
         self.record_for(self.id(), changes).await
     }
 
-    /// Records changes that a run, this one or another, has made.
+    /// Records changes in the name of the run that made them.
     pub(super) async fn record_for(
         &self,
         run_id: &str,
         changes: &[Change],
     ) -> Result<(), StoreError> {
-        let context = audit::AuditContext {
+        let context = AuditContext {
             run_id: run_id.to_owned(),
-            ..self.audit(ACTOR)
+            ..self.audit_context(SYSTEM_ACTOR)
         };
-        self.world
-            .store
-            .record(&context, changes, self.world.clock.now())
-            .await
+        let now = self.app.clock.now();
+        self.app.store.record(&context, changes, now).await
     }
 
-    /// The devices that lost their identity, known from before or seen now.
-    pub(super) fn lost(&self, seen: &Observation, joined: &Matches) -> Vec<LostIdentity> {
-        let before = self.integration.status.as_ref();
-        let before = before.map_or(&[][..], |status| &status.lost_identity);
-        lost_identity::lost(before, &seen.records, joined, &seen.devices, self.started)
+    pub(super) fn audit_context(&self, actor: &str) -> AuditContext {
+        self.app.audit(&self.integration.id, self.invocation, actor)
     }
 
-    fn audit(&self, actor: &str) -> audit::AuditContext {
-        self.world
-            .audit(&self.integration.id, self.invocation, actor)
+    /// Returns the devices that lost their identity, in this observation or an earlier one.
+    pub(super) fn lost_identities(
+        &self,
+        records: &NodeRecords,
+        devices: &Devices,
+        matches: &Matches,
+    ) -> Vec<LostIdentity> {
+        let status = self.integration.status.as_ref();
+        let known = status.map_or(&[][..], |status| &status.lost_identity);
+        lost_identity::lost(known, records, matches, devices, self.started)
     }
 
-    /// The integration goes, with the audit record of its removal in the name of whoever asked for that.
-    async fn end(&self, removal: &Removal) -> Result<FinishOutcome, StoreError> {
+    /// Gives the lease back without a record. The status stays that of the last run.
+    pub(super) async fn release_lease(&self) -> Result<FinishOutcome, StoreError> {
+        let Integration {
+            id, config_version, ..
+        } = &self.integration;
+        self.app.store.release(id, self.id(), *config_version).await
+    }
+
+    /// Deletes the integration, with the audit record of its removal in the name of the actor who asked for it.
+    pub(super) async fn delete_integration(
+        &self,
+        removal: &Removal,
+    ) -> Result<FinishOutcome, StoreError> {
         let Integration {
             id,
             config_version,
             stored,
             ..
         } = &self.integration;
-        let now = self.world.clock.now();
-        let record = self.audit(&removal.actor).removed(stored, removal, now);
-        self.world
-            .store
-            .end(id, self.id(), *config_version, &record)
-            .await
+        let now = self.app.clock.now();
+        let context = self.audit_context(&removal.actor);
+        let record = context.removed(stored, removal, now);
+        let store = &self.app.store;
+        store.end(id, self.id(), *config_version, &record).await
     }
+}
 
-    /// Writes the status and gives the lease back. This is the one record of the run, in the table and in the log.
-    pub(super) async fn finish(&self, report: &Report) -> Result<FinishOutcome, StoreError> {
-        let announced = self.announce(report).await;
-        let status = self.status(report, announced);
-        let pause = match report.refused_by {
-            Some(side) => {
-                let version = self.refused_version(side).await;
-                let error = report
-                    .trouble
-                    .as_ref()
-                    .map_or_else(String::new, ToString::to_string);
-                Some(Pause::after(
-                    self.row.as_ref(),
-                    side,
-                    error,
-                    version,
-                    self.present(),
-                ))
-            }
-            None if report.outcome == RunOutcome::Failed => self.row.clone(),
-            None => None,
-        };
-        self.log(report, &status);
-        self.measure(report, &status);
-        if let Some(removal) = self.integration.removal.as_ref().filter(|_| report.ends) {
-            return self.end(removal).await;
-        }
-        let finish = RunRecord {
-            id: &self.integration.id,
-            owner: &self.invocation.id,
-            config_version: self.integration.config_version,
-            status: &status,
-            pause: pause.as_ref(),
-            closed: &self.closed(),
-        };
-        let finished = self.world.store.finish(&finish).await?;
-        if finished == FinishOutcome::Overtaken {
-            tracing::warn!(
-                integration = %self.integration.id,
-                run_id = self.id(),
-                "the lease ran out before the run was recorded; another run goes on"
-            );
-            self.leave_open().await?;
-        }
-        Ok(finished)
-    }
-
-    /// What this run may have written after it had lost its lease is the next one's to find out.
-    async fn leave_open(&self) -> Result<(), StoreError> {
-        let (id, run_id) = (&self.integration.id, self.id());
-        let store = &self.world.store;
-        let open = std::mem::take(&mut *self.open());
-        for (note, intents) in open {
-            let Some(intents) = intents else { continue };
-            match store
-                .intend(
-                    id,
-                    run_id,
-                    &note,
-                    &intents,
-                    WriteCondition::IntegrationExists,
-                )
-                .await
-            {
-                // The integration is gone, and its attributes with it.
-                Err(StoreError::Overtaken { .. }) => return Ok(()),
-                done => done?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the lease back without having done anything. The status stays that of the last run.
-    pub(super) async fn leave(&self) -> Result<FinishOutcome, StoreError> {
-        self.world
-            .store
-            .release(
-                &self.integration.id,
-                self.id(),
-                self.integration.config_version,
-            )
-            .await
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -81,8 +81,8 @@ async fn the_function_answers_what_the_pure_part_says() {
     stage.sync().await;
     let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
     for device in devices.iter().step_by(9) {
-        let (look, sight) = random::sight(&stage).await;
-        let scene = sight.scene(&look.integration.pending);
+        let (inspection, snapshot) = random::snapshot(&stage).await;
+        let scene = snapshot.explain_context(&inspection.integration.pending);
         let id =
             falcon_posture_sync::domain::inventory::device::NodeId(device.node_id.as_str().into());
         let answer = explain(&stage, &device.node_id).await;

@@ -6,9 +6,10 @@ use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, 
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
+use falcon_posture_sync::domain::plan::confirm::find_unconfirmed;
 use falcon_posture_sync::domain::plan::guard::{GuardInputs, guard};
 use falcon_posture_sync::domain::plan::journal::{intents, is_made, unrecorded};
-use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, Plan, doubts, plan};
+use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, Plan, plan};
 use falcon_posture_sync::settings::{AttributeKey, MaxRemovals, OnMissing};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
@@ -358,15 +359,15 @@ proptest! {
     fn removals_for_want_of_something_are_doubted(account in account(), devices in devices(), records in records()) {
         let joined = join(&account, &devices, None);
         let plan = planned(&joined, &devices, &records, OnMissing::Delete);
-        let doubts = doubts(&plan, &joined, &devices);
+        let unconfirmed = find_unconfirmed(&plan, &joined, &devices);
         for change in plan.removals() {
             let wanting = matches!(
                 joined.outcomes[&change.node_id],
                 MatchOutcome::Unmatched { .. } | MatchOutcome::Unassessed { .. }
             );
-            prop_assert_eq!(doubts.changes.contains(&change.node_id), wanting);
+            prop_assert_eq!(unconfirmed.changes.contains(&change.node_id), wanting);
         }
-        let certain = plan.without(&doubts);
+        let certain = plan.without_unconfirmed(&unconfirmed);
         prop_assert!(certain.departed.is_empty());
     }
 }

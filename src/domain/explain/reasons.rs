@@ -65,7 +65,7 @@ impl ExplainContext<'_> {
                     ),
                 }
             }
-            MatchOutcome::NoSerial { refused } => match refused.as_slice() {
+            MatchOutcome::NoSerial { invalid: refused } => match refused.as_slice() {
                 [] => "it reports a posture identity without any serial number".to_owned(),
                 [(text, why), others @ ..] => {
                     let more = match others.len() {

@@ -1,37 +1,37 @@
-//! How the listing of scores is divided into ranges that are walked side by side.
+//! Divides the listing of scores into ranges that are listed concurrently.
 //!
-//! A listing's pages come one after the other, since each names the next. So a large account's scores are asked for by
-//! ranges, each of which is a listing of its own. A range ends in a page that is not full; so the bounds lie where the
-//! pages before them are nearly full, by the distribution that the last run saw, and a division costs hardly a request.
+//! The pages of one listing are sequential, since each page names the next. So the scores of a large account are requested
+//! by ranges, each of which is a listing. The last page of a range is not full; so the bounds are chosen by the previous
+//! run's histogram such that the pages before them are nearly full, and the division costs hardly a request.
 //!
-//! A score that moves from one range to another during the walk is seen twice, and the lower value counts, or not at all,
-//! and is then looked up before anything rests on it, as a score that moves within a single listing is.
+//! A score that moves between two ranges during the listing is seen twice or not at all. If it is seen twice, the lower
+//! value counts. If it is missing, it is looked up before any change rests on it, as in a single listing.
 
 use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
 
-/// So many ranges are walked at once.
-const MOST: usize = 10;
+/// Maximum ranges, which are listed concurrently.
+const MAX_RANGES: usize = 10;
 
-/// A page is planned to be filled by so many hundredths: between two runs, some scores move into a range.
-const FILLED: usize = 98;
+/// Planned fill of a page: between two runs, some scores move into a range.
+const PAGE_FILL_PERCENT: usize = 98;
 
-/// A part of the scores, from one to another, both included. Without a bound it is open there.
+/// A range of scores with inclusive bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The lowest score in it.
+    /// The lowest score, if bounded.
     pub min: Option<Score>,
-    /// The highest score in it.
+    /// The highest score, if bounded.
     pub max: Option<Score>,
 }
 
-/// The ranges between bounds, each of which is the lowest score of a range. No bound gives the one range of everything.
-/// Bounds that are not in order are put in order: they may have been stored by anybody.
+/// Returns the ranges that start at 0 and at each bound. Without a bound, one range holds all scores. The bounds are sorted,
+/// since the stored ones may have been edited.
 pub fn ranges(bounds: &[Score]) -> Vec<Range> {
     let mut bounds: Vec<Score> = bounds.iter().copied().filter(|min| min.get() > 0).collect();
     bounds.sort();
     bounds.dedup();
-    bounds.truncate(MOST - 1);
+    bounds.truncate(MAX_RANGES - 1);
     let mins = std::iter::once(None).chain(bounds.iter().copied().map(Some));
     let maxes = bounds.iter().map(|min| min.before()).chain([None]);
     mins.zip(maxes)
@@ -39,50 +39,52 @@ pub fn ranges(bounds: &[Score]) -> Vec<Range> {
         .collect()
 }
 
-/// So many ranges of the same width, for an account whose distribution is not known.
-pub fn evenly(count: usize) -> Vec<Range> {
+/// Returns ranges of equal width, for an account without a histogram.
+pub fn even_ranges(count: usize) -> Vec<Range> {
     let width = (usize::from(Score::MAX) + 1).div_ceil(count.max(1));
-    let lows = (0..=Score::MAX).step_by(width).skip(1);
-    let bounds: Vec<Score> = lows.filter_map(|low| Score::new(low.into())).collect();
+    let lower_bounds = (0..=Score::MAX).step_by(width).skip(1);
+    let bounds: Vec<Score> = lower_bounds
+        .filter_map(|low| Score::new(low.into()))
+        .collect();
     ranges(&bounds)
 }
 
-/// The bounds for a listing of scores that are distributed so, by pages of so many: the longest range is as short as can
-/// be while all ranges together take hardly more pages than a single one would.
-pub fn divide(scores: &ScoreHistogram, page: usize) -> Vec<Score> {
+/// Splits the listing into up to 10 ranges of similar page counts, with at most 1/16 more pages than one listing needs.
+/// Returns the lower bounds of the ranges except the first.
+pub fn partition(scores: &ScoreHistogram, page: usize) -> Vec<Score> {
     let whole = pages(scores.total(), page);
     if whole < 3 {
         return Vec::new();
     }
     let allowed = whole + (whole / 16).max(1);
-    (whole.div_ceil(MOST)..whole)
-        .map(|longest| by_length(scores, longest, page))
-        .find(|cut| cut.lows.len() < MOST && cut.pages <= allowed)
-        .map_or_else(Vec::new, |cut| cut.lows)
+    (whole.div_ceil(MAX_RANGES)..whole)
+        .map(|longest| fill_ranges(scores, longest, page))
+        .find(|partition| partition.lower_bounds.len() < MAX_RANGES && partition.pages <= allowed)
+        .map_or_else(Vec::new, |partition| partition.lower_bounds)
 }
 
 struct Partition {
-    /// The lowest score of each range but the first.
-    lows: Vec<Score>,
-    /// What they take together.
+    /// The lowest score of each range except the first.
+    lower_bounds: Vec<Score>,
+    /// Pages of all ranges together.
     pages: usize,
 }
 
-/// Ranges of at most so many pages, filled one after the other. A single score that more hosts have is a range by itself.
-fn by_length(scores: &ScoreHistogram, longest: usize, page: usize) -> Partition {
-    let room = longest * page * FILLED / 100;
-    let (mut lows, mut pages_before, mut held) = (Vec::new(), 0, 0);
+/// Fills ranges of at most `longest` pages, one after the other. A score that more hosts have is a range of its own.
+fn fill_ranges(scores: &ScoreHistogram, longest: usize, page: usize) -> Partition {
+    let room = longest * page * PAGE_FILL_PERCENT / 100;
+    let (mut lower_bounds, mut pages_before, mut in_current) = (Vec::new(), 0, 0);
     for (score, count) in scores.iter() {
-        if held > 0 && held + count > room {
-            lows.push(score);
-            pages_before += pages(held, page);
-            held = 0;
+        if in_current > 0 && in_current + count > room {
+            lower_bounds.push(score);
+            pages_before += pages(in_current, page);
+            in_current = 0;
         }
-        held += count;
+        in_current += count;
     }
     Partition {
-        lows,
-        pages: pages_before + pages(held, page),
+        lower_bounds,
+        pages: pages_before + pages(in_current, page),
     }
 }
 
@@ -100,7 +102,7 @@ mod tests {
         Score::new(value).unwrap()
     }
 
-    fn evenly(records: usize) -> ScoreHistogram {
+    fn uniform_histogram(records: usize) -> ScoreHistogram {
         (0..records)
             .map(|n| score(i64::try_from(n % 101).unwrap()))
             .collect()
@@ -126,18 +128,18 @@ mod tests {
     #[test]
     fn an_unknown_account_is_divided_by_width() {
         for count in 1..=8 {
-            let ranges = super::evenly(count);
+            let ranges = even_ranges(count);
             assert_eq!(ranges.len(), count);
             assert_eq!((ranges[0].min, ranges[count - 1].max), (None, None));
         }
-        let four = super::evenly(4);
+        let four = even_ranges(4);
         assert_eq!(four[1].min, Some(score(26)));
         assert_eq!(four[1].max, Some(score(51)));
     }
 
     #[test]
     fn a_small_account_is_one_range() {
-        assert_eq!(divide(&evenly(2_000), 1_000), []);
+        assert_eq!(partition(&uniform_histogram(2_000), 1_000), []);
         assert_eq!(
             ranges(&[]),
             [Range {
@@ -150,8 +152,8 @@ mod tests {
     #[test]
     fn a_large_account_is_divided_at_nearly_full_pages() {
         for (records, longest, most) in [(10_000, 3, 11), (100_000, 11, 106)] {
-            let scores = evenly(records);
-            let bounds = divide(&scores, 1_000);
+            let scores = uniform_histogram(records);
+            let bounds = partition(&scores, 1_000);
             let pages: Vec<usize> = lengths(&scores, &bounds)
                 .into_iter()
                 .map(|length| length.div_ceil(1_000))
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     fn one_score_of_all_cannot_be_divided() {
         let scores = vec![score(71); 9_000].into_iter().collect();
-        assert_eq!(divide(&scores, 1_000), []);
+        assert_eq!(partition(&scores, 1_000), []);
     }
 
     proptest! {
@@ -174,7 +176,7 @@ mod tests {
             let bounds: Vec<Score> = bounds.into_iter().map(score).collect();
             let every = (0..=100).map(score).collect();
             let lengths = lengths(&every, &bounds);
-            prop_assert!(lengths.len() <= MOST);
+            prop_assert!(lengths.len() <= MAX_RANGES);
             prop_assert!(lengths.iter().all(|length| *length > 0));
             prop_assert_eq!(lengths.iter().sum::<usize>(), 101);
         }
@@ -186,7 +188,7 @@ mod tests {
                 .iter()
                 .flat_map(|(value, count)| std::iter::repeat_n(score(*value), *count))
                 .collect();
-            let bounds = divide(&scores, 1_000);
+            let bounds = partition(&scores, 1_000);
             let taken: usize = lengths(&scores, &bounds).into_iter().map(|length| length.div_ceil(1_000)).sum();
             let whole = scores.total().div_ceil(1_000);
             prop_assert!(taken <= whole + (whole / 16).max(1));

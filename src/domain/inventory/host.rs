@@ -1,4 +1,4 @@
-//! What is kept of the Falcon side: hosts, and the scores of their assessments.
+//! Falcon hosts and the scores of their assessments.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,72 +9,69 @@ use smol_str::SmolStr;
 
 use crate::domain::inventory::serial::Serial;
 
-/// Falcon's id of an installed sensor (`device_id` of a host, `aid` of an assessment). A machine that was installed
-/// anew has a new one.
+/// Falcon's id of an installed sensor (`device_id` of a host, `aid` of an assessment). A reinstalled machine gets a new one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Aid(AidRepr);
 
-/// A run holds some hundred thousand of them, and looks for them all the time: what has the usual form is a number.
+/// A number where possible: a run holds and compares some hundred thousand ids.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum AidRepr {
-    /// 32 hexadecimal digits, in lower case.
-    Usual(u128),
-    /// Anything else that somebody has stored, or may one day send.
-    Other(Box<str>),
+    /// 32 hexadecimal digits in lower case.
+    Hex(u128),
+    /// Any other text, such as one from an edited record.
+    Text(Box<str>),
 }
 
 impl Aid {
-    /// Digits of an id in its usual form.
-    const DIGITS: usize = 32;
+    const HEX_DIGITS: usize = 32;
 
-    /// Whether it has the form that sensors' ids have.
-    pub fn is_usual(&self) -> bool {
-        matches!(self.0, AidRepr::Usual(_))
+    /// Returns true if the id has the form of Falcon's ids.
+    pub fn is_hex(&self) -> bool {
+        matches!(self.0, AidRepr::Hex(_))
     }
 }
 
-/// What each byte is as a digit; [`NO_DIGIT`] where it is none. A run reads some hundred thousand ids.
-const DIGITS: [u8; 256] = {
-    let mut digits = [NO_DIGIT; 256];
+/// The value of each byte as a hexadecimal digit, or [`NO_DIGIT`]. A table, since a run parses some hundred thousand ids.
+const DIGIT_VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
     let mut digit = 0;
     while digit < 16 {
-        digits[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        values[b"0123456789abcdef"[digit as usize] as usize] = digit;
         digit += 1;
     }
-    digits
+    values
 };
-/// None of the digits has this bit.
+/// A bit that no digit has.
 const NO_DIGIT: u8 = 1 << 4;
 
-/// The number that an id in its usual form is.
-fn number(text: &str) -> Option<u128> {
-    let half = |digits: &[u8]| {
+fn parse_hex(text: &str) -> Option<u128> {
+    let parse_half = |digits: &[u8]| {
         digits
             .iter()
-            .fold((0, 0), |(number, seen): (u64, u8), byte| {
-                let digit = DIGITS[usize::from(*byte)];
-                (number << 4 | u64::from(digit), seen | digit)
+            .fold((0, 0), |(number, bits): (u64, u8), byte| {
+                let digit = DIGIT_VALUES[usize::from(*byte)];
+                (number << 4 | u64::from(digit), bits | digit)
             })
     };
-    let text: &[u8; Aid::DIGITS] = text.as_bytes().try_into().ok()?;
-    // In halves, since a machine counts by 64 bits.
-    let (high, low) = text.split_at(Aid::DIGITS / 2);
-    let ((high, seen), (low, also_seen)) = (half(high), half(low));
-    ((seen | also_seen) & NO_DIGIT == 0).then(|| u128::from(high) << 64 | u128::from(low))
+    let text: &[u8; Aid::HEX_DIGITS] = text.as_bytes().try_into().ok()?;
+    // In halves, since machines calculate with 64 bits.
+    let (high, low) = text.split_at(Aid::HEX_DIGITS / 2);
+    let ((high, high_bits), (low, low_bits)) = (parse_half(high), parse_half(low));
+    ((high_bits | low_bits) & NO_DIGIT == 0).then(|| u128::from(high) << 64 | u128::from(low))
 }
 
 impl From<&str> for Aid {
-    /// As it comes: Falcon uses lower case throughout.
+    /// Keeps the case: Falcon uses lower case throughout.
     fn from(text: &str) -> Self {
-        Self(number(text).map_or_else(|| AidRepr::Other(text.into()), AidRepr::Usual))
+        Self(parse_hex(text).map_or_else(|| AidRepr::Text(text.into()), AidRepr::Hex))
     }
 }
 
 impl fmt::Display for Aid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            AidRepr::Usual(number) => write!(f, "{number:032x}"),
-            AidRepr::Other(text) => f.write_str(text),
+            AidRepr::Hex(number) => write!(f, "{number:032x}"),
+            AidRepr::Text(text) => f.write_str(text),
         }
     }
 }
@@ -100,25 +97,24 @@ impl<'de> Deserialize<'de> for Aid {
 /// A visible host of the Falcon account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// The sensor's id; the key of its score.
+    /// The key of its score.
     pub aid: Aid,
-    /// The usable serial number, if it has one.
+    /// The valid serial number, if it has one.
     pub serial: Option<Serial>,
-    /// As reported; untrusted text, shortened to a sane length.
+    /// The reported name, sanitized and truncated.
     pub hostname: Option<SmolStr>,
-    /// When the sensor last spoke to the cloud. Some records lack it.
+    /// The sensor's last contact with the cloud. Some records lack it.
     pub last_seen: Option<Timestamp>,
 }
 
 impl Host {
-    /// It cannot have been seen later than `now`: a time far ahead would make all other hosts of its serial look like old
-    /// records.
-    pub fn seen_by(&mut self, now: Timestamp) {
+    /// Clamps `last_seen` to `now`: a future time would make the other hosts of its serial look superseded.
+    pub fn clamp_last_seen(&mut self, now: Timestamp) {
         self.last_seen = self.last_seen.map(|seen| seen.min(now));
     }
 }
 
-/// Hosts by sensor.
+/// Hosts by aid.
 pub type Hosts = BTreeMap<Aid, Host>;
 
 /// An overall Zero Trust Assessment score: a whole number from 0 (worst) to 100.
@@ -130,7 +126,7 @@ impl Score {
     /// The best score.
     pub const MAX: u8 = 100;
 
-    /// Takes 0 to 100, refuses anything else.
+    /// Accepts 0 to 100.
     pub fn new(value: i64) -> Option<Self> {
         u8::try_from(value)
             .ok()
@@ -138,7 +134,7 @@ impl Score {
             .map(Self)
     }
 
-    /// Takes a whole number from 0 to 100, refuses anything else.
+    /// Accepts a whole number from 0 to 100.
     pub fn from_f64(value: f64) -> Option<Self> {
         let is_score = (0.0..=f64::from(Self::MAX)).contains(&value) && value.fract() == 0.0;
         #[expect(
@@ -148,12 +144,12 @@ impl Score {
         is_score.then_some(value as i64).and_then(Self::new)
     }
 
-    /// The next lower score; none below 0.
+    /// Returns the next lower score, if there is one.
     pub fn before(self) -> Option<Self> {
         self.0.checked_sub(1).map(Self)
     }
 
-    /// The number, as it is written to the posture attribute.
+    /// Returns the value of the posture attribute.
     pub const fn get(self) -> u8 {
         self.0
     }
@@ -173,23 +169,20 @@ impl fmt::Display for Score {
     }
 }
 
-/// The account's scores by sensor. A sensor without an assessment is not in it.
-///
-/// An assessment whose score is not a whole number from 0 to 100 is kept as [`Assessment::Invalid`]: it counts as not
-/// assessed, and is reported.
+/// Assessments by aid. A sensor without an assessment has no entry.
 pub type Assessments = BTreeMap<Aid, Assessment>;
 
-/// What Falcon said about one sensor's posture.
+/// The assessment of one sensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Assessment {
-    /// A score to carry over.
+    /// A valid score.
     Score(Score),
-    /// Anything but a whole number from 0 to 100, as text (shortened).
+    /// A score that is not a whole number from 0 to 100, as truncated text. It counts as not assessed and is reported.
     Invalid(String),
 }
 
 impl Assessment {
-    /// The usable score, if it is one.
+    /// Returns the valid score, if there is one.
     pub fn score(&self) -> Option<Score> {
         match self {
             Self::Score(score) => Some(*score),
@@ -198,20 +191,19 @@ impl Assessment {
     }
 }
 
-/// All that a run knows of the Falcon account.
+/// The hosts and assessments that a run fetched from Falcon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FalconInventory {
-    /// How many visible hosts it has.
+    /// Visible hosts of the account.
     pub visible: usize,
-    /// Visible hosts by sensor: all of them, or those that were asked for.
+    /// All visible hosts, or those that were looked up.
     pub hosts: Hosts,
-    /// Their assessments (and some of sensors that are no visible hosts).
+    /// Assessments of the hosts, and possibly of hidden ones.
     pub scores: Assessments,
 }
 
 impl FalconInventory {
-    /// Adds what a direct look-up found. A host or score that is already known keeps its crawled value unless the
-    /// look-up, which is newer, says otherwise.
+    /// Adds the results of a listing or a lookup. They replace older values of the same sensor.
     pub fn extend(&mut self, hosts: Hosts, scores: Assessments) {
         if self.hosts.is_empty() {
             self.hosts = hosts;
@@ -250,7 +242,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<Aid>(&json).unwrap(), aid);
         }
         let mut usual = [texts[6], texts[3], texts[2]].map(Aid::from);
-        assert!(usual.iter().all(Aid::is_usual));
+        assert!(usual.iter().all(Aid::is_hex));
         usual.sort();
         assert_eq!(usual, [texts[2], texts[3], texts[6]].map(Aid::from));
     }

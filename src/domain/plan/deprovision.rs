@@ -1,4 +1,4 @@
-//! The end of an integration: what is taken away with it.
+//! The removal of an integration, and of the attributes that it wrote.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,40 +6,40 @@ use serde::{Deserialize, Serialize};
 use crate::domain::inventory::device::Devices;
 use crate::domain::plan::{Change, NodeRecords, Plan};
 
-/// What becomes of the attributes that an integration wrote when it is removed.
+/// The handling of an integration's attributes when it is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Attributes {
-    /// They are deleted.
+    /// Removes them.
     #[default]
     Delete,
-    /// They stay, and nothing refreshes or removes them any more.
+    /// Leaves them in the tailnet; nothing updates or removes them any more.
     Keep,
 }
 
-/// The wish to remove an integration, as it is stored with it until the job is done.
+/// A request to remove an integration. It is stored in the item until the removal is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Removal {
-    /// What becomes of the attributes.
+    /// The handling of the attributes.
     pub attributes: Attributes,
-    /// When it was asked for.
+    /// The time of the request.
     pub since: Timestamp,
-    /// Who asked.
+    /// The actor of the request.
     pub actor: String,
 }
 
-/// The deletion of all that was written. Records of devices that are in the tailnet no more are departed: their
+/// Plans the removal of all recorded attributes. Records of devices that have left the tailnet are departed: their
 /// attributes went with them.
-pub fn take_away(records: &NodeRecords, devices: &Devices) -> Plan {
+pub fn plan_deprovisioning(records: &NodeRecords, devices: &Devices) -> Plan {
     let mut plan = Plan::default();
-    for (node_id, written) in records {
+    for (node_id, record) in records {
         match devices.get(node_id) {
             Some(device) => plan.changes.push(Change {
                 node_id: node_id.clone(),
                 name: device.name.clone(),
                 hostname: device.hostname.clone(),
-                old: Some(written.clone()),
+                old: Some(record.clone()),
                 new: None,
                 reason: "the integration is removed".to_owned(),
             }),

@@ -50,8 +50,8 @@ pub fn guard(plan: Plan, ground: GuardInputs<'_>, max: MaxRemovals, allowed: boo
     }
     let removals = plan.removals().count();
     let takes_something = removals > 0 || !plan.departed.is_empty();
-    let suspicion = ground.suspicion(takes_something);
-    let Some(reason) = suspicion
+    let implausibility = ground.implausibility(takes_something);
+    let Some(reason) = implausibility
         .clone()
         .or_else(|| exceeded_limit(removals, ground.records, max))
     else {
@@ -60,7 +60,7 @@ pub fn guard(plan: Plan, ground: GuardInputs<'_>, max: MaxRemovals, allowed: boo
     let (waiting, changes): (Vec<Change>, Vec<Change>) =
         plan.changes.into_iter().partition(Change::is_removal);
     // A record is what an attribute can be found by later: it must not go because a strange tailnet lacks the device.
-    let departed = if suspicion.is_some() {
+    let departed = if implausibility.is_some() {
         Vec::new()
     } else {
         plan.departed
@@ -69,7 +69,7 @@ pub fn guard(plan: Plan, ground: GuardInputs<'_>, max: MaxRemovals, allowed: boo
         0 => "nothing is taken away".to_owned(),
         removals => format!("{removals} removals wait"),
     };
-    let suspicious = Finding::of(FindingKind::SuspiciousObservation, suspicion);
+    let suspicious = Finding::of(FindingKind::SuspiciousObservation, implausibility);
     let held = Finding::of(
         FindingKind::HeldRemovals,
         waiting.into_iter().map(|change| change.name.into()),
@@ -94,7 +94,7 @@ impl GuardInputs<'_> {
     /// Why the observation is implausible, at any number of devices but for a single one's own absence.
     ///
     /// A plan that takes nothing away (`onMissing: keep`) may rest on devices that match no host: they can stay so.
-    fn suspicion(&self, takes_something: bool) -> Option<String> {
+    fn implausibility(&self, takes_something: bool) -> Option<String> {
         let records = self.records;
         let are_several = records >= MIN_SUSPICIOUS_RECORDS;
         let mut assessments = self.falcon.scores.values();

@@ -130,7 +130,11 @@ fn runs(text: &mut String, status: &Status, now: Timestamp) -> fmt::Result {
     );
     line(text, "counts", &counts)?;
     match &status.crawl {
-        Some(crawl) => line(text, "crawl", &format!("{}: {}", crawl.way, crawl.why)),
+        Some(crawl) => line(
+            text,
+            "crawl",
+            &format!("{}: {}", crawl.strategy, crawl.reason),
+        ),
         None => Ok(()),
     }
 }

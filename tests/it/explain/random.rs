@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use falcon_posture_sync::app::Invocation;
 use falcon_posture_sync::domain::inventory::device::NodeId;
-use falcon_posture_sync::sync::{Inspection, Snapshot, With, look};
+use falcon_posture_sync::sync::{Inspection, Snapshot, inspect};
 use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Device, GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ fn go_on(stage: &Stage, seed: u64) {
     }
 }
 
-pub(super) async fn sight(stage: &Stage) -> (Inspection, Box<Snapshot>) {
+pub(super) async fn snapshot(stage: &Stage) -> (Inspection, Box<Snapshot>) {
     let now = stage.world.clock.now();
     let invocation = Invocation {
         id: "look".to_owned(),
@@ -139,12 +139,12 @@ pub(super) async fn sight(stage: &Stage) -> (Inspection, Box<Snapshot>) {
             .to_owned(),
     };
     let corp = "corp".to_owned().try_into().unwrap();
-    let mut look = look(&stage.world, &corp, With::Nothing, &invocation)
+    let mut inspection = inspect(&stage.world, &corp, false, &invocation)
         .await
         .unwrap();
-    let blind = Err(falcon_posture_sync::sync::Unavailable::Removed);
-    let sight = std::mem::replace(&mut look.sight, blind).unwrap();
-    (look, sight)
+    let taken = Err(falcon_posture_sync::sync::Unavailable::Removing);
+    let snapshot = std::mem::replace(&mut inspection.snapshot, taken).unwrap();
+    (inspection, snapshot)
 }
 
 /// True if the next sync holds its removals: by the settings, or since more than half of the scores would go. A single
@@ -236,8 +236,8 @@ async fn what_is_explained_is_what_the_oracle_says() {
         let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
         let reasons = in_world(&stage, &devices, limit);
         let holds = holds(&rules, &reasons, &written);
-        let (look, sight) = sight(&stage).await;
-        let scene = sight.scene(&look.integration.pending);
+        let (inspection, snapshot) = snapshot(&stage).await;
+        let scene = snapshot.explain_context(&inspection.integration.pending);
         for device in &devices {
             let node = &device.node_id;
             let explanation = scene

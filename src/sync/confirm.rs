@@ -1,0 +1,104 @@
+//! Looks up what a plan would act upon only because the listings lack it.
+
+use futures::future::try_join;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::decision::{Confirmation, Proposal};
+use super::observe::Observation;
+use super::run::Run;
+use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::domain::inventory::host::{Assessments, Hosts};
+use crate::domain::plan::confirm::Unconfirmed;
+use crate::settings::Settings;
+use crate::tailscale::Tailscale;
+use crate::upstream::error::UpstreamError;
+
+/// Maximum departed devices that one run looks up; the next run looks up the rest.
+const MAX_DEVICE_LOOKUPS: usize = 100;
+const LOOKUP_CONCURRENCY: usize = 8;
+
+/// Looks up the missing data and adds it to the observation.
+pub(super) async fn missing_data(
+    run: &Run<'_>,
+    settings: &Settings,
+    observation: &mut Observation,
+    proposal: &Proposal,
+) -> Confirmation {
+    let unconfirmed = proposal.unconfirmed(observation);
+    if unconfirmed.is_empty() {
+        return Confirmation::default();
+    }
+    tracing::info!(
+        integration = %settings.id,
+        run_id = run.id(),
+        changes = unconfirmed.changes.len(),
+        departed = unconfirmed.departed.len(),
+        "looking up what the listings lack before it is believed to be gone"
+    );
+    match resolve_unconfirmed(run, settings, observation, &unconfirmed).await {
+        Ok(()) => Confirmation {
+            unresolved: Unconfirmed {
+                departed: unconfirmed
+                    .departed
+                    .into_iter()
+                    .skip(MAX_DEVICE_LOOKUPS)
+                    .collect(),
+                ..Unconfirmed::default()
+            },
+            error: None,
+            looked_up: true,
+        },
+        Err(error) => {
+            // The lookups that succeeded may have raised further questions: those are unresolved, too.
+            let found = Proposal::new(run, settings, observation).unconfirmed(observation);
+            Confirmation {
+                unresolved: unconfirmed.merge(found),
+                error: Some(error),
+                looked_up: true,
+            }
+        }
+    }
+}
+
+async fn resolve_unconfirmed(
+    run: &Run<'_>,
+    settings: &Settings,
+    observation: &mut Observation,
+    unconfirmed: &Unconfirmed,
+) -> Result<(), UpstreamError> {
+    let clients = &observation.clients;
+    let departed = unconfirmed.departed.iter().take(MAX_DEVICE_LOOKUPS);
+    let (hosts, devices) = try_join(
+        clients
+            .falcon
+            .find_hosts(&unconfirmed.serials, &unconfirmed.hosts),
+        get_devices(&clients.tailscale, departed),
+    )
+    .await?;
+    observation
+        .falcon
+        .extend(run.clamp_last_seen(hosts), Assessments::new());
+    observation.devices.extend(devices);
+    // A host or device that was found adds sensors whose scores are needed.
+    let found = Proposal::new(run, settings, observation).unconfirmed(observation);
+    let aids = found.scores.union(&unconfirmed.scores).cloned().collect();
+    let scores = observation.clients.falcon.find_scores(&aids).await?;
+    observation.falcon.extend(Hosts::new(), scores);
+    Ok(())
+}
+
+/// Asks Tailscale for devices by id and returns those that exist.
+pub(super) async fn get_devices(
+    tailscale: &Tailscale,
+    nodes: impl Iterator<Item = &NodeId>,
+) -> Result<Devices, UpstreamError> {
+    let found: Vec<Option<Device>> = stream::iter(nodes)
+        .map(|node| tailscale.device(node))
+        .buffer_unordered(LOOKUP_CONCURRENCY)
+        .try_collect()
+        .await?;
+    let devices = found.into_iter().flatten();
+    Ok(devices
+        .map(|device| (device.node_id.clone(), device))
+        .collect())
+}

@@ -1,0 +1,62 @@
+//! The steps from an observation to a guarded plan, as values.
+
+use super::observe::Observation;
+use super::run::Run;
+use crate::domain::matching::{Matches, join};
+use crate::domain::plan::confirm::{Unconfirmed, find_unconfirmed};
+use crate::domain::plan::guard::GuardedPlan;
+use crate::domain::plan::{Plan, plan};
+use crate::domain::status::lost_identity::LostIdentity;
+use crate::settings::Settings;
+use crate::upstream::error::UpstreamError;
+
+/// The plan that follows from an observation, before it is confirmed and guarded.
+pub(super) struct Proposal {
+    pub(super) matches: Matches,
+    pub(super) plan: Plan,
+}
+
+impl Proposal {
+    pub(super) fn new(run: &Run<'_>, settings: &Settings, observation: &Observation) -> Self {
+        let matches = join(
+            &observation.falcon,
+            &observation.devices,
+            run.min_last_seen(settings),
+        );
+        let plan = plan(
+            &matches,
+            &observation.devices,
+            &observation.records,
+            &settings.attribute_key,
+            settings.on_missing,
+        )
+        .without_devices(&observation.skipped);
+        Self { matches, plan }
+    }
+
+    /// Returns the changes that rest on missing data.
+    pub(super) fn unconfirmed(&self, observation: &Observation) -> Unconfirmed {
+        find_unconfirmed(&self.plan, &self.matches, &observation.devices)
+    }
+}
+
+/// The result of the lookups for a proposal.
+#[derive(Debug, Default)]
+pub(super) struct Confirmation {
+    /// Changes that still rest on missing data. This run does not make them.
+    pub(super) unresolved: Unconfirmed,
+    /// The failure that left them unresolved, if any.
+    pub(super) error: Option<UpstreamError>,
+    /// True if the lookups may have added to the observation.
+    pub(super) looked_up: bool,
+}
+
+/// The plan of a run, and all that it rests on.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) observation: Observation,
+    pub(super) matches: Matches,
+    pub(super) confirmation: Confirmation,
+    pub(super) lost_identities: Vec<LostIdentity>,
+    pub(super) guarded: GuardedPlan,
+}
