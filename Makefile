@@ -113,14 +113,33 @@ $(CARGO_DENY)/bin/cargo-deny:
 	@MAKEFLAGS= CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	cargo install --quiet --locked cargo-deny@$(patsubst $(TOOLS)/cargo-deny-%,%,$(CARGO_DENY)) --root $(CARGO_DENY)
 
-# --- Working on it ----------------------------------------------------------------------------------------------------
+# --- Try --------------------------------------------------------------------------------------------------------------
+##@ Try
 
+# Lists each target with its `##` text, under the `##@` headings.
 .PHONY: help
-help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## List the targets
+	@awk -F ':.*## ' '/^##@ / { printf "%s%s\n", separator, substr($$0, 5); separator = "\n" } \
+	  /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 } \
+	  END { print "\nBrackets mark what is optional. The comment above a target in the Makefile explains its variables." }' \
+	  $(MAKEFILE_LIST)
 
+# Deploys to a local AWS, with simulated Falcon and Tailscale, and checks each step that it prints.
+#   KEEP=1         leaves everything running until Ctrl-C and prints commands to explore it
+#   AS_DEPLOYED=1  builds the function as for AWS
+.PHONY: demo
+demo: ## Run everything on this machine, with simulated Falcon and Tailscale [KEEP=1]
+	@: $(call is-on,KEEP) $(call is-on,AS_DEPLOYED)
+	@echo "installing into $(TOOLS)/, building the function and the simulators (minutes, the first time)"
+	@$(MAKE) -s -j2 say=: $(TOOLS)/local.stamp local-build
+	@$(VENV)/bin/python tests/local/demo.py $(if $(call is-on,KEEP),--keep)
+
+# --- Develop ----------------------------------------------------------------------------------------------------------
+##@ Develop
+
+# Changes no files.
 .PHONY: check
-check: ## Format, lints, docs, dependencies, templates; changes nothing
+check: ## Check format, lints, docs, dependencies and templates
 	@$(MAKE) -s -j2 $(TOOLS)/local.stamp $(CARGO_DENY)/bin/cargo-deny
 	cargo fmt --all --check
 	CLIPPY_CONF_DIR="$(CURDIR)/infra" cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -130,16 +149,18 @@ check: ## Format, lints, docs, dependencies, templates; changes nothing
 	$(VENV)/bin/ruff check --config tests/local/ruff.toml tests/local tests/console
 	$(VENV)/bin/ruff format --config tests/local/ruff.toml --check tests/local tests/console
 
+# Fetches the database from GitHub.
 .PHONY: advisories
-advisories: $(CARGO_DENY)/bin/cargo-deny ## Known vulnerabilities of the dependencies, from RustSec's database, which it fetches
+advisories: $(CARGO_DENY)/bin/cargo-deny ## Check the dependencies against RustSec's advisory database
 	$(CARGO_DENY)/bin/cargo-deny --locked --config infra/deny.toml check advisories
 
 # Tests wait for most of their time, so there are more of them at a time than cores, and the two kinds run side by side. What
 # the one on the local AWS prints comes in one piece. (MAKEFLAGS is emptied where cargo would take it for a job server.)
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
+#   AS_DEPLOYED=1  builds the function for the tests on the local AWS as for AWS
 .PHONY: test
-test: ## All tests, also those that deploy to a local AWS and run there (AS_DEPLOYED=1: with the function built as for AWS)
+test: ## Run all tests, including those on a local AWS [AS_DEPLOYED=1]
 	@: $(call is-on,AS_DEPLOYED)
 	@$(MAKE) -s -j2 $(TOOLS)/local.stamp test-build
 	@$(if $(call is-on,AS_DEPLOYED),$(MAKE) build COMPILER=cargo)
@@ -159,35 +180,35 @@ test-local: $(TOOLS)/local.stamp
 console-pages: $(TOOLS)/console.stamp
 	cargo test --locked --workspace --test it console::pages
 
+#   CHROMIUM  the browser, if it is not on the PATH
+#   JAVA      the Java that runs the HTML validator, if it is not on the PATH
 .PHONY: console
-console: console-pages ## The dashboard's widgets in a real browser (CHROMIUM=...) and an HTML validator (JAVA=...)
+console: console-pages ## Test the dashboard's widgets in a browser and an HTML validator
 	$(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/console
 
+# Writes them to infra/console/.
+#   CHROMIUM  the browser, if it is not on the PATH
 .PHONY: screenshots
-screenshots: console-pages ## The README's pictures of the dashboard, into infra/console/
+screenshots: console-pages ## Update the documentation's pictures of the dashboard
 	@$(VENV)/bin/python tests/console/screenshots.py
 
-# The function is built by itself, as it is deployed: together with other crates it would get their features, too.
+# Prints Markdown, and writes it to target/bench.md.
+#   BENCH  arguments, for example BENCH='--quick', BENCH='--only 10k' or BENCH='--strict'
+# The function is built alone, as for a deployment: cargo would otherwise enable the features that other crates ask for.
 .PHONY: bench
-bench: ## What a sync costs at every size, as Markdown (also target/bench.md): BENCH='--quick', '--only 10k', '--strict', ...
+bench: ## Measure what a sync costs at every size [BENCH=--quick]
 	cargo build --locked --release --bin falcon-posture-sync
 	cargo build --locked --profile bench --package posture-bench
 	@$(TARGET)/release/posture-bench $(BENCH)
-
-.PHONY: demo
-demo: ## The whole thing on this machine, with simulated Falcon and Tailscale (KEEP=1 leaves it running)
-	@: $(call is-on,KEEP) $(call is-on,AS_DEPLOYED)
-	@echo "installing into $(TOOLS)/, building the function and the simulators (minutes, the first time)"
-	@$(MAKE) -s -j2 say=: $(TOOLS)/local.stamp local-build
-	@$(VENV)/bin/python tests/local/demo.py $(if $(call is-on,KEEP),--keep)
 
 .PHONY: local-build
 local-build:
 	@MAKEFLAGS= $(PYTHON) tests/local/build.py
 
-# A local AWS gets the binary that the tests use, unless AS_DEPLOYED=1.
+#   ARCH           arm64 or x86_64
+#   AS_DEPLOYED=1  uses the release profile for a local AWS, too, which otherwise gets the binary that the tests use
 .PHONY: build
-build: build-tools ## The function's binary for Lambda (ARCH=arm64 or x86_64)
+build: build-tools ## Build the function for Lambda [ARCH=arm64]
 ifeq ($(COMPILER)$(call is-on,AS_DEPLOYED),cargo)
 	@$(MAKE) local-build
 	@mkdir -p $(LAMBDA_DIR)/falcon-posture-sync
@@ -199,10 +220,11 @@ else
 endif
 
 .PHONY: clean
-clean: ## Remove what was built and the tools
+clean: ## Remove build output and tools
 	rm -rf target $(TOOLS)
 
-# --- Running it in AWS ------------------------------------------------------------------------------------------------
+# --- Deploy -----------------------------------------------------------------------------------------------------------
+##@ Deploy
 
 # Where `cargo lambda build` leaves the binary, and the function's environment beside it.
 LAMBDA_DIR := $(TARGET)/lambda
@@ -223,8 +245,9 @@ output = $$(awk '$$1 == "$(1)" { print $$2 }' <<<"$$outputs")
 deploy-switches:
 	@: $(call is-on,DELETION_PROTECTION) $(call is-on,CONSOLE_BUTTONS)
 
+# Safe to repeat. The settings are listed at the top of this file.
 .PHONY: deploy
-deploy: deploy-switches build ## Create or update everything in AWS; safe to repeat
+deploy: deploy-switches build ## Create or update the function and its stacks in AWS
 	@echo "==> tables, role, log group, dead-letter queue ($(STATE))"
 	@$(call deploy-stack,$(STATE),infra/state.yaml) \
 	  FunctionName=$(FUNCTION) TablePrefix=$(TABLE_PREFIX) SecretPrefix=$(SECRET_PREFIX) EventBusName=$(EVENT_BUS) \
@@ -281,6 +304,47 @@ Deployed. Every $(SCHEDULE_MINUTES) min it looks at all connected integrations. 
 endef
 export NEXT_STEPS
 
+# Keeps the stack $(STATE): tables, role, log group and dead-letter queue.
+#   DELETE_DATA=1  deletes that stack and the tables, too, including the audit trail
+#   CONFIRM        the value of STACK; required with DELETE_DATA=1
+.PHONY: destroy
+destroy: deploy-tools ## Delete the deployment but keep its data [DELETE_DATA=1 CONFIRM=<stack>]
+	$(if $(call is-on,DELETE_DATA),$(if $(filter-out 1,$(words $(CONFIRM)))$(filter-out $(STACK),$(CONFIRM)),$(error \
+	  CONFIRM: must be $(STACK), the name of the stack whose tables and audit trail DELETE_DATA=1 deletes for good)))
+	@echo "==> dashboard, alarms ($(CONSOLE))"
+	@$(AWS) cloudformation delete-stack --stack-name $(CONSOLE)
+	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(CONSOLE)
+	@echo "==> schedule, rules, retries ($(TRIGGERS))"
+	@$(AWS) cloudformation delete-stack --stack-name $(TRIGGERS)
+	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(TRIGGERS)
+	@echo "==> function ($(FUNCTION))"
+	@if ! log=$$($(AWS) lambda delete-function --function-name $(FUNCTION) 2>&1) && ! grep -q ResourceNotFound <<<"$$log"; then \
+	  printf '%s\n' "$$log" >&2; exit 1; fi
+	@$(if $(call is-on,DELETE_DATA),$(delete-data),$(keep-data))
+
+# The stack keeps the tables it leaves and DynamoDB protects them, so they are unprotected and deleted by name.
+define delete-data
+echo "==> tables, role, log group, dead-letter queue ($(STATE))"; \
+outputs=$$($(state-outputs)); \
+$(AWS) cloudformation delete-stack --stack-name $(STATE); \
+$(AWS) cloudformation wait stack-delete-complete --stack-name $(STATE); \
+for table in $(call output,IntegrationsTableName) $(call output,NodesTableName) $(call output,AuditTableName); do \
+  $(AWS) dynamodb update-table --table-name $$table --no-deletion-protection-enabled >/dev/null; \
+  $(AWS) dynamodb wait table-exists --table-name $$table; \
+  $(AWS) dynamodb delete-table --table-name $$table >/dev/null; \
+  echo "deleted $$table"; \
+done; \
+echo "The secrets under $(SECRET_PREFIX)/ are yours to delete."
+endef
+
+define keep-data
+echo "Kept: the stack $(STATE) (tables, role, log group, dead-letter queue); \`make deploy\` picks it up again."; \
+echo "To delete it with all its data: make destroy DELETE_DATA=1 CONFIRM=$(STACK)"
+endef
+
+# --- Operate ----------------------------------------------------------------------------------------------------------
+##@ Operate
+
 # Sends the function a payload and prints its answer, which is JSON. An error of the function goes to standard error,
 # without cargo-lambda's invitation to report it to cargo-lambda, and fails.
 define-invoke = invoke() { $(CARGO_LAMBDA) invoke $(FUNCTION) --remote --output-format json "$$@" \
@@ -319,8 +383,11 @@ as-actor = ACTOR=$${ACTOR:-$$($(AWS) sts get-caller-identity --query Arn --outpu
 
 require = $(if $($(1)),,$(error Say which: $(1)=$(2)))
 
+# Asks for the credential, and stores it as a new secret or as a new version of an existing one.
+#   INTEGRATION  the integration's name
+#   SIDE         falcon or tailscale
 .PHONY: secret
-secret: deploy-tools ## Store an API client's credential, or a new version of it: INTEGRATION=corp SIDE=falcon or tailscale; asks for it
+secret: deploy-tools ## Store an API client's credential: INTEGRATION=corp SIDE=falcon
 	$(call require,INTEGRATION,<a short name>)
 	$(if $(filter "falcon" "tailscale","$(SIDE)"),,$(error Say which: SIDE=falcon or SIDE=tailscale))
 	@credential=$$($(PYTHON) -c "$$CREDENTIAL"); \
@@ -367,8 +434,14 @@ print(json.dumps(answers | {name: answer for name, answer in optional.items() if
 endef
 export CREDENTIAL
 
+# Checks everything that the integration needs, and stores it only if all of that works. The first sync then follows.
+#   INTEGRATION    a name of your choice
+#   CLOUD          Falcon's cloud, such as us-1, us-2 or eu-1
+#   TAILNET        the tailnet's id or name (default: the credential's tailnet)
+#   ATTRIBUTE_KEY  the attribute to write (default: custom:ztaScore)
+#   CONFIG         a file like events/connect.json, for other settings; replaces the variables above
 .PHONY: connect
-connect: deploy-tools ## Connect a Falcon account to a tailnet: INTEGRATION=corp CLOUD=us-2 [TAILNET=... ATTRIBUTE_KEY=...] or CONFIG=file
+connect: deploy-tools ## Connect a Falcon account to a tailnet: INTEGRATION=corp CLOUD=us-2
 ifdef CONFIG
 	@$(invoke) --data-file "$$CONFIG"
 else
@@ -380,47 +453,63 @@ else
 	  integration.attributeKey=ATTRIBUTE_KEY
 endif
 
+# Repeats the checks of `make connect` and prints a remedy for each that fails. Exits with an error if one fails.
 .PHONY: check-connection
-check-connection: deploy-tools ## Try what a connection needs, and say what to mend; writes nothing: INTEGRATION=corp
+check-connection: deploy-tools ## Check that an integration can work; writes nothing: INTEGRATION=corp
 	$(call require,INTEGRATION,<the name of a connected one>)
 	@answer=$$($(ask) check integration=INTEGRATION); \
 	printf '%s\n' "$$answer"; \
 	grep -Eq '"ok": ?true' <<<"$$answer"
 
+# A sync with the new settings follows.
+#   CHANGES  a JSON object of settings; null resets a setting to its default
 .PHONY: update
-update: deploy-tools ## Change settings; a sync follows by itself: INTEGRATION=corp CHANGES='{"maxHostAgeDays":30}'
+update: deploy-tools ## Change settings: INTEGRATION=corp CHANGES='{"maxHostAgeDays":30}'
 	$(call require,INTEGRATION,<the name of a connected one>)
 	$(call require,CHANGES,'{"maxHostAgeDays":30}'; null puts a setting back to its default)
 	@$(as-actor); $(ask) update integration=INTEGRATION changes:CHANGES actor=ACTOR
 
+# Deletes the integration, its node records and the attributes that it wrote. Its audit records stay.
+#   KEEP_ATTRIBUTES=1  leaves the attributes on the devices
 .PHONY: remove
-remove: deploy-tools ## Disconnect INTEGRATION=corp, and delete the attributes it wrote unless KEEP_ATTRIBUTES=1
+remove: deploy-tools ## Remove an integration and its attributes: INTEGRATION=corp [KEEP_ATTRIBUTES=1]
 	$(call require,INTEGRATION,<the name of a connected one>)
 	@$(as-actor); export ATTRIBUTES=$(if $(call is-on,KEEP_ATTRIBUTES),keep,delete); \
 	answer=$$($(ask) remove integration=INTEGRATION attributes=ATTRIBUTES actor=ACTOR); \
 	printf '%s\n' "$$answer"; \
 	grep -Eq '"removed": ?true' <<<"$$answer"
 
+#   INTEGRATION           only this integration (default: all)
+#   FORCE=1               ends a pause, and syncs a disabled integration
+#   DRY_RUN=1             prints the plan and writes nothing
+#   ALLOW_MASS_REMOVAL=1  carries out removals that are held
 .PHONY: sync
-sync: deploy-tools ## Sync now, all or INTEGRATION=corp; FORCE=1 ends a pause, DRY_RUN=1 only answers the plan, ALLOW_MASS_REMOVAL=1 lets held removals pass
+sync: deploy-tools ## Sync now [INTEGRATION=corp FORCE=1 DRY_RUN=1 ALLOW_MASS_REMOVAL=1]
 	@answer=$$($(ask) sync integration=INTEGRATION $(call flag,force,FORCE) $(call flag,dryRun,DRY_RUN) \
 	  $(call flag,allowMassRemoval,ALLOW_MASS_REMOVAL)); \
 	printf '%s\n' "$$answer"; \
 	: "What Falcon or Tailscale refused is an answer of the function, but not what was wanted here"; \
 	! grep -Eq '"outcome": ?"(failed|paused)"' <<<"$$answer"
 
+#   INTEGRATION  only this integration (default: all)
+#   FORMAT=json  prints JSON
 .PHONY: status
-status: deploy-tools ## What the last syncs did, all or INTEGRATION=corp [FORMAT=json]
+status: deploy-tools ## Show the state of the integrations and their latest syncs [INTEGRATION=corp]
 	@$(tell); $(ask) status integration=INTEGRATION format=FORMAT | tell
 
+#   DEVICE       a node id, a name with or without the tailnet's domain, or a serial number
+#   FORMAT=json  prints JSON
 .PHONY: explain
-explain: deploy-tools ## Why a device has its score, or none: INTEGRATION=corp DEVICE=node id, name or serial [FORMAT=json]
+explain: deploy-tools ## Explain why a device has its score, or none: INTEGRATION=corp DEVICE=bob-pc
 	$(call require,INTEGRATION,<the name of a connected one>)
 	$(call require,DEVICE,<a node id or name or serial number>)
 	@$(tell); $(ask) explain integration=INTEGRATION device=DEVICE format=FORMAT | tell
 
+#   MIN_SCORE    previews a posture that requires at least this score
+#   POLICY=1     previews the postures of the tailnet policy file that use the attribute
+#   FORMAT=json  prints JSON
 .PHONY: preview
-preview: deploy-tools ## Who would pass a posture, and who would lose access: INTEGRATION=corp MIN_SCORE=70, or POLICY=1 for those of the policy file [FORMAT=json]
+preview: deploy-tools ## List who would lose access: INTEGRATION=corp MIN_SCORE=70, or POLICY=1
 	$(call require,INTEGRATION,<the name of a connected one>)
 	$(if $(MIN_SCORE)$(call is-on,POLICY),,$(error Say which: MIN_SCORE=70, or POLICY=1 for the postures of the tailnet policy file))
 	@$(tell); answer=$$($(ask) preview integration=INTEGRATION minScore:MIN_SCORE $(call flag,policy,POLICY) format=FORMAT); \
@@ -442,15 +531,21 @@ export PLAIN
 audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error Say which: INTEGRATION=<the name of one> or DEVICE=<a node id>, or both)) \
   audit integration=INTEGRATION device=DEVICE since=SINCE until=UNTIL
 
+# Takes INTEGRATION, DEVICE or both.
+#   DEVICE       a node id; with INTEGRATION also a name or serial number
+#   SINCE,UNTIL  a date or an RFC 3339 time; UNTIL is exclusive
+#   LIMIT        the number of records
+#   NEXT         continues where an answer with this `next` ended
 .PHONY: audit
-audit: deploy-tools ## The newest changes: INTEGRATION=corp or DEVICE=node id, both for a device's name or serial [SINCE=2026-11-01 UNTIL=... LIMIT=100 NEXT=...]
+audit: deploy-tools ## List changes, newest first: INTEGRATION=corp [DEVICE=bob-pc SINCE=2026-11-01]
 	@$(ask) $(audit-filter) limit:LIMIT next=NEXT
 
 # So many records a call: the most that an answer may hold.
 EXPORT_PAGE ?= 1000
 
+# Takes the variables of `make audit` but LIMIT and NEXT. Prints the shape of Tailscale's configuration audit log.
 .PHONY: audit-export
-audit-export: deploy-tools ## The same to the end, as JSON lines in the shape of Tailscale's configuration audit log
+audit-export: deploy-tools ## Print all changes as JSON lines: INTEGRATION=corp [SINCE=2026-11-01]
 	@export FORMAT=tailscale PAGE=$(EXPORT_PAGE) NEXT=; \
 	while answer=$$($(ask) $(audit-filter) limit:PAGE next=NEXT format=FORMAT) || exit; do \
 	  { read -r NEXT; cat; } < <($(PYTHON) -c "$$EXPORT_LINES" <<<"$$answer"); \
@@ -468,41 +563,6 @@ export EXPORT_LINES
 MINUTES ?= 60
 
 .PHONY: logs
-logs: deploy-tools ## The function's log of the last MINUTES=60
+logs: deploy-tools ## Print the function's log of the last hour [MINUTES=60]
 	@$(AWS) logs filter-log-events --log-group-name /aws/lambda/$(FUNCTION) \
 	  --start-time $$(( ($$(date +%s) - $(MINUTES) * 60) * 1000 )) --query 'events[].[message]' --output text
-
-.PHONY: destroy
-destroy: deploy-tools ## Take it down but keep the tables, role and log; DELETE_DATA=1 CONFIRM=<the stack's name> deletes those too
-	$(if $(call is-on,DELETE_DATA),$(if $(filter-out 1,$(words $(CONFIRM)))$(filter-out $(STACK),$(CONFIRM)),$(error \
-	  CONFIRM: must be $(STACK), the name of the stack whose tables and audit trail DELETE_DATA=1 deletes for good)))
-	@echo "==> dashboard, alarms ($(CONSOLE))"
-	@$(AWS) cloudformation delete-stack --stack-name $(CONSOLE)
-	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(CONSOLE)
-	@echo "==> schedule, rules, retries ($(TRIGGERS))"
-	@$(AWS) cloudformation delete-stack --stack-name $(TRIGGERS)
-	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(TRIGGERS)
-	@echo "==> function ($(FUNCTION))"
-	@if ! log=$$($(AWS) lambda delete-function --function-name $(FUNCTION) 2>&1) && ! grep -q ResourceNotFound <<<"$$log"; then \
-	  printf '%s\n' "$$log" >&2; exit 1; fi
-	@$(if $(call is-on,DELETE_DATA),$(delete-data),$(keep-data))
-
-# The stack keeps the tables it leaves and DynamoDB protects them, so they are unprotected and deleted by name.
-define delete-data
-echo "==> tables, role, log group, dead-letter queue ($(STATE))"; \
-outputs=$$($(state-outputs)); \
-$(AWS) cloudformation delete-stack --stack-name $(STATE); \
-$(AWS) cloudformation wait stack-delete-complete --stack-name $(STATE); \
-for table in $(call output,IntegrationsTableName) $(call output,NodesTableName) $(call output,AuditTableName); do \
-  $(AWS) dynamodb update-table --table-name $$table --no-deletion-protection-enabled >/dev/null; \
-  $(AWS) dynamodb wait table-exists --table-name $$table; \
-  $(AWS) dynamodb delete-table --table-name $$table >/dev/null; \
-  echo "deleted $$table"; \
-done; \
-echo "The secrets under $(SECRET_PREFIX)/ are yours to delete."
-endef
-
-define keep-data
-echo "Kept: the stack $(STATE) (tables, role, log group, dead-letter queue); \`make deploy\` picks it up again."; \
-echo "To delete it with all its data: make destroy DELETE_DATA=1 CONFIRM=$(STACK)"
-endef
