@@ -88,7 +88,8 @@ build-tools: deploy-tools
 	@if [ "$(COMPILER)" = cargo-zigbuild ] && ! zig version >/dev/null 2>&1; then $(MAKE) -s $(TOOLS)/cross.stamp; fi
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed (PYTHON=...), this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 10) and sys.exit("Python 3.10 or newer is required, found " \
+	  + sys.version.split()[0] + ". Set PYTHON, for example PYTHON=python3.12.")'
 	@$(PYTHON) -m venv $(VENV)
 
 # Prints a line; `make demo` silences it, because the build shows a bar meanwhile.
@@ -130,7 +131,7 @@ help: ## List the targets
 .PHONY: demo
 demo: ## Run everything on this machine, with simulated Falcon and Tailscale [KEEP=1]
 	@: $(call is-on,KEEP) $(call is-on,AS_DEPLOYED)
-	@echo "installing into $(TOOLS)/, building the function and the simulators (minutes, the first time)"
+	@echo "installing into $(TOOLS)/, building the function and the simulators (takes minutes the first time)"
 	@$(MAKE) -s -j2 say=: $(TOOLS)/local.stamp local-build
 	@$(VENV)/bin/python tests/local/demo.py $(if $(call is-on,KEEP),--keep)
 
@@ -290,16 +291,17 @@ deploy: deploy-switches build ## Create or update the function and its stacks in
 
 define NEXT_STEPS
 
-Deployed. Every $(SCHEDULE_MINUTES) min it looks at all connected integrations. To connect one, here named corp:
+Deployed. The function syncs all connected integrations every $(SCHEDULE_MINUTES) min. To connect one, for example corp:
 
-1. Store the credentials of its two API clients; each call asks for one
+1. Store the credentials of its two API clients. Each command asks for one
    (Falcon: Hosts Read, Zero Trust Assessment Read; Tailscale: devices:core:read, devices:posture_attributes):
      make secret INTEGRATION=corp SIDE=falcon
      make secret INTEGRATION=corp SIDE=tailscale
-2. make connect INTEGRATION=corp CLOUD=us-2
-   tries them first, and its first sync starts by itself; make check-connection INTEGRATION=corp tries them again
-3. make status
-4. In the tailnet policy file, under "postures", then "srcPosture" in the rules it is for:
+2. Connect it. This checks the credentials and starts the first sync; `make check-connection` repeats the checks:
+     make connect INTEGRATION=corp CLOUD=us-2
+3. Look at the result:
+     make status
+4. In the tailnet policy file, add a posture to "postures", and name it in "srcPosture" of each rule that needs it:
      "posture:trusted": ["custom:ztaScore >= 70"]
 endef
 export NEXT_STEPS
@@ -310,7 +312,7 @@ export NEXT_STEPS
 .PHONY: destroy
 destroy: deploy-tools ## Delete the deployment but keep its data [DELETE_DATA=1 CONFIRM=<stack>]
 	$(if $(call is-on,DELETE_DATA),$(if $(filter-out 1,$(words $(CONFIRM)))$(filter-out $(STACK),$(CONFIRM)),$(error \
-	  CONFIRM: must be $(STACK), the name of the stack whose tables and audit trail DELETE_DATA=1 deletes for good)))
+	  CONFIRM: must be $(STACK), the name of the stack whose tables and audit trail DELETE_DATA=1 deletes permanently)))
 	@echo "==> dashboard, alarms ($(CONSOLE))"
 	@$(AWS) cloudformation delete-stack --stack-name $(CONSOLE)
 	@$(AWS) cloudformation wait stack-delete-complete --stack-name $(CONSOLE)
@@ -334,12 +336,12 @@ for table in $(call output,IntegrationsTableName) $(call output,NodesTableName) 
   $(AWS) dynamodb delete-table --table-name $$table >/dev/null; \
   echo "deleted $$table"; \
 done; \
-echo "The secrets under $(SECRET_PREFIX)/ are yours to delete."
+echo "Kept: the secrets under $(SECRET_PREFIX)/. Delete them in Secrets Manager if nothing else uses them."
 endef
 
 define keep-data
-echo "Kept: the stack $(STATE) (tables, role, log group, dead-letter queue); \`make deploy\` picks it up again."; \
-echo "To delete it with all its data: make destroy DELETE_DATA=1 CONFIRM=$(STACK)"
+echo "Kept: the stack $(STATE) (tables, role, log group, dead-letter queue); \`make deploy\` uses it again."; \
+echo "To delete it and all its data, run: make destroy DELETE_DATA=1 CONFIRM=$(STACK)"
 endef
 
 # --- Operate ----------------------------------------------------------------------------------------------------------
@@ -370,7 +372,7 @@ for field in sys.argv[2:]:
         try:
             place[name] = json.loads(value) if kind == ":" else value
         except ValueError as error:
-            sys.exit(f"{variable} is not JSON: {error}")
+            sys.exit(f"{variable}: must be JSON: {error}")
 print(json.dumps(payload))
 endef
 export PAYLOAD
@@ -381,21 +383,22 @@ flag = $(if $(call is-on,$(2)),$(1)?)
 # Who the audit record names: by default whoever's AWS credentials are in use.
 as-actor = ACTOR=$${ACTOR:-$$($(AWS) sts get-caller-identity --query Arn --output text)}; export ACTOR
 
-require = $(if $($(1)),,$(error Say which: $(1)=$(2)))
+# $(call require,NAME,EXAMPLE) fails unless the variable is set.
+require = $(if $($(1)),,$(error $(1) is required, for example $(1)=$(2)))
 
 # Asks for the credential, and stores it as a new secret or as a new version of an existing one.
 #   INTEGRATION  the integration's name
 #   SIDE         falcon or tailscale
 .PHONY: secret
 secret: deploy-tools ## Store an API client's credential: INTEGRATION=corp SIDE=falcon
-	$(call require,INTEGRATION,<a short name>)
-	$(if $(filter "falcon" "tailscale","$(SIDE)"),,$(error Say which: SIDE=falcon or SIDE=tailscale))
+	$(call require,INTEGRATION,corp)
+	$(if $(filter "falcon" "tailscale","$(SIDE)"),,$(error SIDE: must be falcon or tailscale, for example SIDE=falcon))
 	@credential=$$($(PYTHON) -c "$$CREDENTIAL"); \
 	: "It reaches the AWS CLI by a pipe: neither its arguments nor its environment hold it"; \
 	store() { printf '%s' "$$credential" | $(AWS) secretsmanager "$$@" --secret-string file:///dev/stdin 2>&1; }; \
 	name="$(SECRET_PREFIX)/$$INTEGRATION/$$SIDE"; \
 	if log=$$(store put-secret-value --secret-id "$$name"); then \
-	  echo "Put a new version of the secret $$name; a connected integration that uses it is synced at once."; \
+	  echo "Stored a new version of the secret $$name. Connected integrations that use it sync at once."; \
 	elif grep -q ResourceNotFoundException <<<"$$log" && log=$$(store create-secret --name "$$name"); then \
 	  echo "Created the secret $$name."; \
 	else \
@@ -415,13 +418,13 @@ def ask(what, hidden=False):
     return sys.stdin.readline().strip()
 
 if not re.fullmatch("[a-z0-9][a-z0-9-]{0,63}", os.environ["INTEGRATION"]):
-    sys.exit("INTEGRATION takes 1 to 64 lower-case letters, digits and hyphens, and no leading hyphen")
+    sys.exit("INTEGRATION: must be 1 to 64 lower-case letters, digits or hyphens, without a leading hyphen")
 try:
     if os.environ["SIDE"] == "falcon":
         answers = {"clientId": ask("Client id"), "clientSecret": ask("Client secret", True)}
-        optional = {"memberCid": ask("CID of the child account, with Flight Control only (empty: none)")}
+        optional = {"memberCid": ask("CID of the child account, for Flight Control only (or leave empty)")}
     else:
-        answers, optional = {"clientId": ask("OAuth client id (empty: you have an API access token)")}, {}
+        answers, optional = {"clientId": ask("OAuth client id (leave empty to enter an API access token)")}, {}
         if answers["clientId"]:
             answers["clientSecret"] = ask("Client secret", True)
         else:
@@ -445,7 +448,7 @@ connect: deploy-tools ## Connect a Falcon account to a tailnet: INTEGRATION=corp
 ifdef CONFIG
 	@$(invoke) --data-file "$$CONFIG"
 else
-	$(if $(and $(INTEGRATION),$(CLOUD)),,$(error Say which: INTEGRATION=<a short name> CLOUD=<us-1, us-2, eu-1, ...>, or CONFIG=<a file like events/connect.json>))
+	$(if $(and $(INTEGRATION),$(CLOUD)),,$(error INTEGRATION and CLOUD are required, for example INTEGRATION=corp CLOUD=us-2; or set CONFIG to a file like events/connect.json))
 	@$(as-actor); export PROVIDER=falcon \
 	  FALCON_SECRET="$(SECRET_PREFIX)/$$INTEGRATION/falcon" TAILSCALE_SECRET="$(SECRET_PREFIX)/$$INTEGRATION/tailscale"; \
 	$(ask) connect actor=ACTOR integration.id=INTEGRATION integration.provider=PROVIDER integration.cloudId=CLOUD \
@@ -456,7 +459,7 @@ endif
 # Repeats the checks of `make connect` and prints a remedy for each that fails. Exits with an error if one fails.
 .PHONY: check-connection
 check-connection: deploy-tools ## Check that an integration can work; writes nothing: INTEGRATION=corp
-	$(call require,INTEGRATION,<the name of a connected one>)
+	$(call require,INTEGRATION,corp)
 	@answer=$$($(ask) check integration=INTEGRATION); \
 	printf '%s\n' "$$answer"; \
 	grep -Eq '"ok": ?true' <<<"$$answer"
@@ -465,15 +468,15 @@ check-connection: deploy-tools ## Check that an integration can work; writes not
 #   CHANGES  a JSON object of settings; null resets a setting to its default
 .PHONY: update
 update: deploy-tools ## Change settings: INTEGRATION=corp CHANGES='{"maxHostAgeDays":30}'
-	$(call require,INTEGRATION,<the name of a connected one>)
-	$(call require,CHANGES,'{"maxHostAgeDays":30}'; null puts a setting back to its default)
+	$(call require,INTEGRATION,corp)
+	$(call require,CHANGES,'{"maxHostAgeDays":30}'. A null resets a setting to its default)
 	@$(as-actor); $(ask) update integration=INTEGRATION changes:CHANGES actor=ACTOR
 
 # Deletes the integration, its node records and the attributes that it wrote. Its audit records stay.
 #   KEEP_ATTRIBUTES=1  leaves the attributes on the devices
 .PHONY: remove
 remove: deploy-tools ## Remove an integration and its attributes: INTEGRATION=corp [KEEP_ATTRIBUTES=1]
-	$(call require,INTEGRATION,<the name of a connected one>)
+	$(call require,INTEGRATION,corp)
 	@$(as-actor); export ATTRIBUTES=$(if $(call is-on,KEEP_ATTRIBUTES),keep,delete); \
 	answer=$$($(ask) remove integration=INTEGRATION attributes=ATTRIBUTES actor=ACTOR); \
 	printf '%s\n' "$$answer"; \
@@ -501,8 +504,8 @@ status: deploy-tools ## Show the state of the integrations and their latest sync
 #   FORMAT=json  prints JSON
 .PHONY: explain
 explain: deploy-tools ## Explain why a device has its score, or none: INTEGRATION=corp DEVICE=bob-pc
-	$(call require,INTEGRATION,<the name of a connected one>)
-	$(call require,DEVICE,<a node id or name or serial number>)
+	$(call require,INTEGRATION,corp)
+	$(call require,DEVICE,bob-pc. Use a node id or name or serial number)
 	@$(tell); $(ask) explain integration=INTEGRATION device=DEVICE format=FORMAT | tell
 
 #   MIN_SCORE    previews a posture that requires at least this score
@@ -510,8 +513,8 @@ explain: deploy-tools ## Explain why a device has its score, or none: INTEGRATIO
 #   FORMAT=json  prints JSON
 .PHONY: preview
 preview: deploy-tools ## List who would lose access: INTEGRATION=corp MIN_SCORE=70, or POLICY=1
-	$(call require,INTEGRATION,<the name of a connected one>)
-	$(if $(MIN_SCORE)$(call is-on,POLICY),,$(error Say which: MIN_SCORE=70, or POLICY=1 for the postures of the tailnet policy file))
+	$(call require,INTEGRATION,corp)
+	$(if $(MIN_SCORE)$(call is-on,POLICY),,$(error MIN_SCORE or POLICY is required, for example MIN_SCORE=70. POLICY=1 previews the postures of the tailnet policy file))
 	@$(tell); answer=$$($(ask) preview integration=INTEGRATION minScore:MIN_SCORE $(call flag,policy,POLICY) format=FORMAT); \
 	tell <<<"$$answer"; \
 	: "Nothing was looked at where the answer says why"; \
@@ -528,7 +531,7 @@ print(text if isinstance(text, str) else answer, end="")
 endef
 export PLAIN
 
-audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error Say which: INTEGRATION=<the name of one> or DEVICE=<a node id>, or both)) \
+audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error INTEGRATION or DEVICE is required, for example INTEGRATION=corp. DEVICE alone must be a node id)) \
   audit integration=INTEGRATION device=DEVICE since=SINCE until=UNTIL
 
 # Takes INTEGRATION, DEVICE or both.

@@ -35,7 +35,8 @@ def test_the_function_is_configured(aws: LocalAws, sims: Simulators) -> None:
 
 
 def test_a_command_that_lacks_something_says_what(aws: LocalAws) -> None:
-    with pytest.raises(CommandFailedError, match="INTEGRATION=<a short name> CLOUD="):
+    complaint = "INTEGRATION and CLOUD are required, for example INTEGRATION=corp CLOUD=us-2"
+    with pytest.raises(CommandFailedError, match=complaint):
         aws.make("connect")
 
 

@@ -105,8 +105,8 @@ def test_an_update_is_refused_by_name_and_by_version(connect: Connect) -> None:
     for variables, complaint in (
         (changes(colour="red"), "BadInput changes.colour: "),
         (changes(cloudId=HOSTILE), "BadInput changes.cloudId: "),
-        ({"CHANGES": "{colour}"}, "CHANGES is not JSON"),
-        ({}, """CHANGES='{"maxHostAgeDays":30}'"""),
+        ({"CHANGES": "{colour}"}, "CHANGES: must be JSON"),
+        ({}, """CHANGES is required, for example CHANGES='{"maxHostAgeDays":30}'"""),
     ):
         with pytest.raises(CommandFailedError) as failure:
             world.make("update", **variables)

@@ -71,7 +71,7 @@ def test_a_secret_is_created_and_then_gets_new_versions(aws: LocalAws) -> None:
     value, version = aws.secret(name)
     assert value == {"clientId": "id", "clientSecret": "first"}
 
-    assert f"Put a new version of the secret {name};" in store(aws, "vault", "falcon", "id", "second", "child")
+    assert f"Stored a new version of the secret {name}." in store(aws, "vault", "falcon", "id", "second", "child")
     value, other_version = aws.secret(name)
     assert value == {"clientId": "id", "clientSecret": "second", "memberCid": "child"}
     assert other_version != version
@@ -119,8 +119,8 @@ def test_a_terminal_is_asked_and_does_not_show_the_secret(aws: LocalAws) -> None
     [
         ("void", "falcon", ["id", " ", ""], "Nothing was stored: clientSecret must not be empty."),
         ("void", "tailscale", [], "Nothing was stored: apiKey must not be empty."),
-        ("Void", "falcon", ["id", "secret", ""], "INTEGRATION takes 1 to 64 lower-case letters"),
-        ("void", "falcon tailscale", ["id", "secret"], "SIDE=falcon or SIDE=tailscale"),
+        ("Void", "falcon", ["id", "secret", ""], "INTEGRATION: must be 1 to 64 lower-case letters"),
+        ("void", "falcon tailscale", ["id", "secret"], "SIDE: must be falcon or tailscale"),
     ],
 )
 def test_what_cannot_be_a_secret_is_not_stored(

@@ -108,7 +108,7 @@ def test_a_switch_of_a_command(make: Make, case: tuple[str, str, list[str], str,
 def test_a_preview_needs_a_line_or_the_policy(make: Make) -> None:
     for calls, complaint in make.switched("preview", "POLICY", "0", "INTEGRATION=corp"):
         assert not calls
-        assert "MIN_SCORE=70" in complaint
+        assert "MIN_SCORE or POLICY is required, for example MIN_SCORE=70" in complaint
 
 
 def test_data_is_deleted_only_by_a_yes_and_the_name_of_the_stack(make: Make) -> None:
