@@ -1,7 +1,7 @@
-# Everything that is done with this project; `make` alone lists it.
+# Builds, tests, deploys and operates this project. `make` lists the targets.
 #
-# Needs Rust, Python 3.10 and make. What else it uses it installs into .tools/, pinned, when a target first asks for it;
-# for a deployment to AWS your own `aws` and `cargo lambda` are preferred.
+# Needs Rust, Python 3.10, make and a C compiler. Targets install pinned versions of other tools into .tools/ when they
+# first need them. A deployment to AWS uses the `aws` and `cargo lambda` of the machine, if it has them.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,7 +9,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# --- What you may set: on the command line or in the environment ------------------------------------------------------
+# --- Settings, on the command line or in the environment --------------------------------------------------------------
 
 FUNCTION ?= falcon-posture-sync
 # The stacks are $(STACK)-state, $(STACK)-triggers and $(STACK)-console.
@@ -23,45 +23,45 @@ AUDIT_RETENTION_DAYS ?= 365
 DELETION_PROTECTION ?= true
 TAILSCALE_API_URL ?=
 FALCON_CLOUDS_EXTRA ?=
-# The dashboard: its threshold in the histogram of scores, and whether its buttons may ask for a sync or a check.
+# Dashboard: the threshold in the histogram of scores, and whether it has buttons to start a sync or a check.
 CONSOLE_MIN_SCORE ?= 70
 CONSOLE_BUTTONS ?= false
-# 1 builds the function for a local AWS with the release profile, as for AWS; otherwise it has the profile of the tests.
+# 1 builds the function for a local AWS with the release profile, as for AWS. The default is the profile of the tests.
 AS_DEPLOYED ?=
-# Alarms: an SNS topic to tell (none: they are only shown), and after how long without a successful sync.
+# Alarms: the SNS topic to notify (optional), and the minutes without a successful sync that raise an alarm.
 ALARM_TOPIC_ARN ?=
 NO_SUCCESS_MINUTES ?= $(shell echo $$(( $(SCHEDULE_MINUTES) > 30 ? 2 * $(SCHEDULE_MINUTES) : 60 )))
 
-# A local AWS runs the function as a process of this machine; AWS has both, and arm64 costs less.
+# A local AWS runs the function as a process of this machine. AWS offers arm64 and x86_64, and arm64 costs less.
 HOST_ARCH := $(subst aarch64,arm64,$(shell uname -m))
 ARCH ?= $(if $(AWS_ENDPOINT_URL),$(HOST_ARCH),arm64)
 
 PYTHON ?= python3
 
-# What the commands below take. Each is used exactly as it was given: it goes through the environment, where a `$` means
-# nothing to make, and a quote nothing to the shell or to JSON.
+# Arguments of the targets. They are passed through the environment and used exactly as given: make does not expand a
+# `$` in them, and quotes are safe for the shell and for JSON.
 ARGUMENTS := INTEGRATION CLOUD TAILNET ATTRIBUTE_KEY CONFIG SIDE CHANGES ACTOR KEEP_ATTRIBUTES FORCE DRY_RUN \
   ALLOW_MASS_REMOVAL DEVICE SINCE UNTIL LIMIT NEXT FORMAT MIN_SCORE POLICY KEEP DELETE_DATA CONFIRM
 $(foreach name,$(ARGUMENTS),$(if $(filter undefined,$(origin $(name))),,\
   $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
 
-# Switches are read in one way only: `1`, `true` and `yes` are yes; `0`, `false`, `no` and nothing are no; anything else is
-# refused by name. $(call is-on,NAME) is 1 for yes and empty for no.
-is-on = $(if $(filter-out 0 1,$(words $(value $(1)))),$(call refuse-switch,$(1)),$(strip $(if \
-  $(filter 1 true yes,$(value $(1))),1,$(if $(filter-out 0 false no,$(value $(1))),$(call refuse-switch,$(1))))))
-refuse-switch = $(error $(1): must be 1, true or yes, or 0, false, no or nothing; it is "$(value $(1))")
+# Every switch accepts the same values: `1`, `true` and `yes` switch it on; `0`, `false`, `no` and nothing switch it off.
+# Other values are an error that names the switch. $(call is-on,NAME) is 1 if it is on, and empty if it is off.
+is-on = $(if $(filter-out 0 1,$(words $(value $(1)))),$(call invalid-switch,$(1)),$(strip $(if \
+  $(filter 1 true yes,$(value $(1))),1,$(if $(filter-out 0 false no,$(value $(1))),$(call invalid-switch,$(1))))))
+invalid-switch = $(error $(1): must be 1, true or yes, or 0, false, no or nothing; it is "$(value $(1))")
 true-or-false = $(if $(call is-on,$(1)),true,false)
 
-# REGION=eu-central-1 stands for the SDK's own variables; version 1 of the AWS CLI knows only the second of them.
+# REGION=eu-central-1 sets both variables of the SDKs: version 1 of the AWS CLI reads only AWS_DEFAULT_REGION.
 REGION ?= $(or $(AWS_REGION),$(AWS_DEFAULT_REGION))
 ifneq ($(REGION),)
 export AWS_REGION := $(REGION)
 export AWS_DEFAULT_REGION := $(REGION)
 endif
-# No `less` in the middle of a deployment.
+# The AWS CLI must not open a pager during a deployment.
 export AWS_PAGER :=
 
-# Where cargo builds.
+# cargo's build directory.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 # --- Tools ------------------------------------------------------------------------------------------------------------
@@ -70,12 +70,13 @@ TOOLS := .tools
 VENV := $(TOOLS)/venv
 CARGO_DENY := $(TOOLS)/cargo-deny-0.20.2
 
-# Looked up when a recipe first uses them, after their stamps were made. Against a local AWS always the pinned ones.
-own = $(if $(AWS_ENDPOINT_URL),,$(shell $(1) --version >/dev/null 2>&1 && echo "$(1)"))
-AWS = $(eval AWS := $(or $(call own,aws),$(VENV)/bin/aws))$(AWS)
-CARGO_LAMBDA = $(eval CARGO_LAMBDA := $(or $(call own,cargo lambda),$(VENV)/bin/cargo-lambda lambda))$(CARGO_LAMBDA)
+# The machine's own tools, or else the pinned ones. A local AWS always uses the pinned ones. make evaluates these when a
+# recipe first uses them, which is after the tools were installed.
+installed = $(if $(AWS_ENDPOINT_URL),,$(shell $(1) --version >/dev/null 2>&1 && echo "$(1)"))
+AWS = $(eval AWS := $(or $(call installed,aws),$(VENV)/bin/aws))$(AWS)
+CARGO_LAMBDA = $(eval CARGO_LAMBDA := $(or $(call installed,cargo lambda),$(VENV)/bin/cargo-lambda lambda))$(CARGO_LAMBDA)
 
-# The machine's own compiler links against its C library, which may be newer than Lambda's: only a local AWS takes that.
+# `cargo` links against the machine's C library, which may be newer than Lambda's, so it serves only for a local AWS.
 COMPILER = $(if $(and $(AWS_ENDPOINT_URL),$(filter $(HOST_ARCH),$(ARCH))),cargo,cargo-zigbuild)
 
 .PHONY: deploy-tools
@@ -92,9 +93,9 @@ $(VENV)/bin/python:
 	  + sys.version.split()[0] + ". Set PYTHON, for example PYTHON=python3.12.")'
 	@$(PYTHON) -m venv $(VENV)
 
-# Prints a line; `make demo` silences it, because the build shows a bar meanwhile.
-say = echo
-pip-install = @$(say) "installing $< into $(TOOLS)/" >&2 && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
+# Prints a line of progress. `make demo` silences it, because it shows the progress of the build at the same time.
+progress = echo
+pip-install = @$(progress) "installing $< into $(TOOLS)/" >&2 && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
 
 $(TOOLS)/deploy.stamp: infra/requirements.txt | $(VENV)/bin/python
 	$(pip-install)
@@ -108,9 +109,9 @@ $(TOOLS)/local.stamp: tests/local/requirements.txt $(TOOLS)/deploy.stamp | $(VEN
 $(TOOLS)/console.stamp: tests/console/requirements.txt | $(VENV)/bin/python
 	$(pip-install)
 
-# Compiled once, and without optimisation: it runs for two seconds.
+# Compiled once, without optimisation, because it runs for two seconds only.
 $(CARGO_DENY)/bin/cargo-deny:
-	@$(say) "installing cargo-deny into $(TOOLS)/" >&2
+	@$(progress) "installing cargo-deny into $(TOOLS)/" >&2
 	@MAKEFLAGS= CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 	cargo install --quiet --locked cargo-deny@$(patsubst $(TOOLS)/cargo-deny-%,%,$(CARGO_DENY)) --root $(CARGO_DENY)
 
@@ -132,7 +133,7 @@ help: ## List the targets
 demo: ## Run everything on this machine, with simulated Falcon and Tailscale [KEEP=1]
 	@: $(call is-on,KEEP) $(call is-on,AS_DEPLOYED)
 	@echo "installing into $(TOOLS)/, building the function and the simulators (takes minutes the first time)"
-	@$(MAKE) -s -j2 say=: $(TOOLS)/local.stamp local-build
+	@$(MAKE) -s -j2 progress=: $(TOOLS)/local.stamp local-build
 	@$(VENV)/bin/python tests/local/demo.py $(if $(call is-on,KEEP),--keep)
 
 # --- Develop ----------------------------------------------------------------------------------------------------------
@@ -155,8 +156,8 @@ check: ## Check format, lints, docs, dependencies and templates
 advisories: $(CARGO_DENY)/bin/cargo-deny ## Check the dependencies against RustSec's advisory database
 	$(CARGO_DENY)/bin/cargo-deny --locked --config infra/deny.toml check advisories
 
-# Tests wait for most of their time, so there are more of them at a time than cores, and the two kinds run side by side. What
-# the one on the local AWS prints comes in one piece. (MAKEFLAGS is emptied where cargo would take it for a job server.)
+# Tests mostly wait, so cargo runs two per core, and both kinds of tests run in parallel. The output of the tests on the
+# local AWS is printed at the end. (MAKEFLAGS is emptied where cargo would read a job server from it.)
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 #   AS_DEPLOYED=1  builds the function for the tests on the local AWS as for AWS
@@ -227,7 +228,7 @@ clean: ## Remove build output and tools
 # --- Deploy -----------------------------------------------------------------------------------------------------------
 ##@ Deploy
 
-# Where `cargo lambda build` leaves the binary, and the function's environment beside it.
+# The output directory of `cargo lambda build`, and a file with the function's environment.
 LAMBDA_DIR := $(TARGET)/lambda
 ENV_FILE := $(LAMBDA_DIR)/$(FUNCTION).env
 
@@ -236,12 +237,12 @@ TRIGGERS := $(STACK)-triggers
 CONSOLE := $(STACK)-console
 deploy-stack = $(AWS) cloudformation deploy --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
   --stack-name $(1) --template-file $(2) --parameter-overrides
-# One output of the state stack, in a shell that has them all in $outputs.
+# state-outputs lists the outputs of the state stack. $(call output,NAME) is one of them, from the shell's $outputs.
 state-outputs = $(AWS) cloudformation describe-stacks --stack-name $(STATE) \
   --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]' --output text
 output = $$(awk '$$1 == "$(1)" { print $$2 }' <<<"$$outputs")
 
-# Read before the build, which takes minutes.
+# Checks the switches before the build, which takes minutes.
 .PHONY: deploy-switches
 deploy-switches:
 	@: $(call is-on,DELETION_PROTECTION) $(call is-on,CONSOLE_BUTTONS)
@@ -268,11 +269,11 @@ deploy: deploy-switches build ## Create or update the function and its stacks in
 	for attempt in 1 2 3 4; do \
 	  if log=$$($(CARGO_LAMBDA) deploy $(FUNCTION) --binary-name falcon-posture-sync --lambda-dir $(LAMBDA_DIR) \
 	    --role "$(call output,FunctionRoleArn)" --env-file $(ENV_FILE) 2>&1); then break; fi; \
-	  : "IAM needs some seconds until Lambda knows a new role"; \
+	  : "Lambda can assume a new role only after some seconds"; \
 	  if [ $$attempt = 4 ] || ! grep -q 'cannot be assumed' <<<"$$log"; then printf '%s\n' "$$log" >&2; exit 1; fi; \
 	  sleep 5; \
 	done
-	@: "Lambda's own log lines as JSON too; cargo-lambda has no setting for it"; \
+	@: "Makes Lambda itself log as JSON; cargo-lambda has no setting for that"; \
 	$(AWS) lambda wait function-updated --function-name $(FUNCTION); \
 	if [ "$$($(AWS) lambda get-function-configuration --function-name $(FUNCTION) \
 	    --query LoggingConfig.LogFormat --output text)" != JSON ]; then \
@@ -324,7 +325,7 @@ destroy: deploy-tools ## Delete the deployment but keep its data [DELETE_DATA=1 
 	  printf '%s\n' "$$log" >&2; exit 1; fi
 	@$(if $(call is-on,DELETE_DATA),$(delete-data),$(keep-data))
 
-# The stack keeps the tables it leaves and DynamoDB protects them, so they are unprotected and deleted by name.
+# Deleting the stack keeps its tables, and DynamoDB protects them: remove the protection and delete each by name.
 define delete-data
 echo "==> tables, role, log group, dead-letter queue ($(STATE))"; \
 outputs=$$($(state-outputs)); \
@@ -347,18 +348,18 @@ endef
 # --- Operate ----------------------------------------------------------------------------------------------------------
 ##@ Operate
 
-# Sends the function a payload and prints its answer, which is JSON. An error of the function goes to standard error,
-# without cargo-lambda's invitation to report it to cargo-lambda, and fails.
+# Invokes the function and prints its response, which is JSON. An error of the function is printed to standard error and
+# fails; `sed` drops cargo-lambda's request to report the error to cargo-lambda.
 define-invoke = invoke() { $(CARGO_LAMBDA) invoke $(FUNCTION) --remote --output-format json "$$@" \
   2> >(sed '/Was this behavior unexpected/,$$d' >&2); }
 invoke = $(define-invoke); invoke
 
-# The same with a command and its fields, as PAYLOAD reads them.
-ask = $(define-invoke); \
-  ask() { local payload; payload=$$($(PYTHON) -c "$$PAYLOAD" "$$@") && invoke --data-ascii "$$payload"; }; ask
+# Invokes the function with a command and its fields, in the syntax of PAYLOAD.
+send = $(define-invoke); \
+  send() { local payload; payload=$$($(PYTHON) -c "$$PAYLOAD" "$$@") && invoke --data-ascii "$$payload"; }; send
 
-# name=VARIABLE is a text from that variable of the environment, and name:VARIABLE is JSON. What is not set is left out.
-# name? is true; a.b is a field of a field.
+# Builds a payload. `name=VARIABLE` is a string from the environment, `name:VARIABLE` is JSON from the environment, and
+# `name?` is true. An unset variable omits the field. `a.b` is the field `b` of the object `a`.
 define PAYLOAD
 import json, os, re, sys
 payload = {"command": sys.argv[1]}
@@ -366,21 +367,21 @@ for field in sys.argv[2:]:
     path, kind, variable = re.split("([=:?])", field)
     if value := kind == "?" or os.environ.get(variable):
         *parents, name = path.split(".")
-        place = payload
+        target = payload
         for parent in parents:
-            place = place.setdefault(parent, {})
+            target = target.setdefault(parent, {})
         try:
-            place[name] = json.loads(value) if kind == ":" else value
+            target[name] = json.loads(value) if kind == ":" else value
         except ValueError as error:
             sys.exit(f"{variable}: must be JSON: {error}")
 print(json.dumps(payload))
 endef
 export PAYLOAD
 
-# $(call flag,name,SWITCH) is a field that is true where the switch is on, and nothing where it is off.
+# $(call flag,name,SWITCH) is a field that is true if the switch is on, and empty if it is off.
 flag = $(if $(call is-on,$(2)),$(1)?)
 
-# Who the audit record names: by default whoever's AWS credentials are in use.
+# Sets ACTOR, which the audit record names. The default is the identity of the AWS credentials in use.
 as-actor = ACTOR=$${ACTOR:-$$($(AWS) sts get-caller-identity --query Arn --output text)}; export ACTOR
 
 # $(call require,NAME,EXAMPLE) fails unless the variable is set.
@@ -394,7 +395,7 @@ secret: deploy-tools ## Store an API client's credential: INTEGRATION=corp SIDE=
 	$(call require,INTEGRATION,corp)
 	$(if $(filter "falcon" "tailscale","$(SIDE)"),,$(error SIDE: must be falcon or tailscale, for example SIDE=falcon))
 	@credential=$$($(PYTHON) -c "$$CREDENTIAL"); \
-	: "It reaches the AWS CLI by a pipe: neither its arguments nor its environment hold it"; \
+	: "A pipe keeps the credential out of the arguments and the environment of the AWS CLI"; \
 	store() { printf '%s' "$$credential" | $(AWS) secretsmanager "$$@" --secret-string file:///dev/stdin 2>&1; }; \
 	name="$(SECRET_PREFIX)/$$INTEGRATION/$$SIDE"; \
 	if log=$$(store put-secret-value --secret-id "$$name"); then \
@@ -405,16 +406,16 @@ secret: deploy-tools ## Store an API client's credential: INTEGRATION=corp SIDE=
 	  printf '%s\n' "$$log" >&2; exit 1; \
 	fi
 
-# Asks for a credential, on a terminal with prompts, otherwise one answer a line, and prints it as a secret holds it.
+# Reads a credential and prints it as the secret's JSON. Prompts on a terminal; otherwise reads one answer per line.
 define CREDENTIAL
 import getpass, json, os, re, sys
 
-def ask(what, hidden=False):
+def ask(prompt, hidden=False):
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     if hidden:
-        return getpass.getpass(f"{what} (not shown): ")
-    print(f"{what}: ", end="", file=sys.stderr, flush=True)
+        return getpass.getpass(f"{prompt} (not shown): ")
+    print(f"{prompt}: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip()
 
 if not re.fullmatch("[a-z0-9][a-z0-9-]{0,63}", os.environ["INTEGRATION"]):
@@ -451,7 +452,7 @@ else
 	$(if $(and $(INTEGRATION),$(CLOUD)),,$(error INTEGRATION and CLOUD are required, for example INTEGRATION=corp CLOUD=us-2; or set CONFIG to a file like events/connect.json))
 	@$(as-actor); export PROVIDER=falcon \
 	  FALCON_SECRET="$(SECRET_PREFIX)/$$INTEGRATION/falcon" TAILSCALE_SECRET="$(SECRET_PREFIX)/$$INTEGRATION/tailscale"; \
-	$(ask) connect actor=ACTOR integration.id=INTEGRATION integration.provider=PROVIDER integration.cloudId=CLOUD \
+	$(send) connect actor=ACTOR integration.id=INTEGRATION integration.provider=PROVIDER integration.cloudId=CLOUD \
 	  integration.falconSecret=FALCON_SECRET integration.tailnet=TAILNET integration.tailscaleSecret=TAILSCALE_SECRET \
 	  integration.attributeKey=ATTRIBUTE_KEY
 endif
@@ -460,7 +461,7 @@ endif
 .PHONY: check-connection
 check-connection: deploy-tools ## Check that an integration can work; writes nothing: INTEGRATION=corp
 	$(call require,INTEGRATION,corp)
-	@answer=$$($(ask) check integration=INTEGRATION); \
+	@answer=$$($(send) check integration=INTEGRATION); \
 	printf '%s\n' "$$answer"; \
 	grep -Eq '"ok": ?true' <<<"$$answer"
 
@@ -470,7 +471,7 @@ check-connection: deploy-tools ## Check that an integration can work; writes not
 update: deploy-tools ## Change settings: INTEGRATION=corp CHANGES='{"maxHostAgeDays":30}'
 	$(call require,INTEGRATION,corp)
 	$(call require,CHANGES,'{"maxHostAgeDays":30}'. A null resets a setting to its default)
-	@$(as-actor); $(ask) update integration=INTEGRATION changes:CHANGES actor=ACTOR
+	@$(as-actor); $(send) update integration=INTEGRATION changes:CHANGES actor=ACTOR
 
 # Deletes the integration, its node records and the attributes that it wrote. Its audit records stay.
 #   KEEP_ATTRIBUTES=1  leaves the attributes on the devices
@@ -478,7 +479,7 @@ update: deploy-tools ## Change settings: INTEGRATION=corp CHANGES='{"maxHostAgeD
 remove: deploy-tools ## Remove an integration and its attributes: INTEGRATION=corp [KEEP_ATTRIBUTES=1]
 	$(call require,INTEGRATION,corp)
 	@$(as-actor); export ATTRIBUTES=$(if $(call is-on,KEEP_ATTRIBUTES),keep,delete); \
-	answer=$$($(ask) remove integration=INTEGRATION attributes=ATTRIBUTES actor=ACTOR); \
+	answer=$$($(send) remove integration=INTEGRATION attributes=ATTRIBUTES actor=ACTOR); \
 	printf '%s\n' "$$answer"; \
 	grep -Eq '"removed": ?true' <<<"$$answer"
 
@@ -488,17 +489,17 @@ remove: deploy-tools ## Remove an integration and its attributes: INTEGRATION=co
 #   ALLOW_MASS_REMOVAL=1  carries out removals that are held
 .PHONY: sync
 sync: deploy-tools ## Sync now [INTEGRATION=corp FORCE=1 DRY_RUN=1 ALLOW_MASS_REMOVAL=1]
-	@answer=$$($(ask) sync integration=INTEGRATION $(call flag,force,FORCE) $(call flag,dryRun,DRY_RUN) \
+	@answer=$$($(send) sync integration=INTEGRATION $(call flag,force,FORCE) $(call flag,dryRun,DRY_RUN) \
 	  $(call flag,allowMassRemoval,ALLOW_MASS_REMOVAL)); \
 	printf '%s\n' "$$answer"; \
-	: "What Falcon or Tailscale refused is an answer of the function, but not what was wanted here"; \
+	: "A rejection by Falcon or Tailscale is a response of the function, but fails this target"; \
 	! grep -Eq '"outcome": ?"(failed|paused)"' <<<"$$answer"
 
 #   INTEGRATION  only this integration (default: all)
 #   FORMAT=json  prints JSON
 .PHONY: status
 status: deploy-tools ## Show the state of the integrations and their latest syncs [INTEGRATION=corp]
-	@$(tell); $(ask) status integration=INTEGRATION format=FORMAT | tell
+	@$(show); $(send) status integration=INTEGRATION format=FORMAT | show
 
 #   DEVICE       a node id, a name with or without the tailnet's domain, or a serial number
 #   FORMAT=json  prints JSON
@@ -506,7 +507,7 @@ status: deploy-tools ## Show the state of the integrations and their latest sync
 explain: deploy-tools ## Explain why a device has its score, or none: INTEGRATION=corp DEVICE=bob-pc
 	$(call require,INTEGRATION,corp)
 	$(call require,DEVICE,bob-pc. Use a node id or name or serial number)
-	@$(tell); $(ask) explain integration=INTEGRATION device=DEVICE format=FORMAT | tell
+	@$(show); $(send) explain integration=INTEGRATION device=DEVICE format=FORMAT | show
 
 #   MIN_SCORE    previews a posture that requires at least this score
 #   POLICY=1     previews the postures of the tailnet policy file that use the attribute
@@ -515,21 +516,22 @@ explain: deploy-tools ## Explain why a device has its score, or none: INTEGRATIO
 preview: deploy-tools ## List who would lose access: INTEGRATION=corp MIN_SCORE=70, or POLICY=1
 	$(call require,INTEGRATION,corp)
 	$(if $(MIN_SCORE)$(call is-on,POLICY),,$(error MIN_SCORE or POLICY is required, for example MIN_SCORE=70. POLICY=1 previews the postures of the tailnet policy file))
-	@$(tell); answer=$$($(ask) preview integration=INTEGRATION minScore:MIN_SCORE $(call flag,policy,POLICY) format=FORMAT); \
-	tell <<<"$$answer"; \
-	: "Nothing was looked at where the answer says why"; \
+	@$(show); answer=$$($(send) preview integration=INTEGRATION minScore:MIN_SCORE $(call flag,policy,POLICY) format=FORMAT); \
+	show <<<"$$answer"; \
+	: "Fails if the response says why there is no preview"; \
 	! grep -Eq '"error": ?"|^"Nothing (was|could be) looked at' <<<"$$answer"
 
-# Text by default. An answer is printed as it came, but for a text, which comes as a JSON string.
-tell = export FORMAT="$${FORMAT:-text}"; tell() { $(PYTHON) -c "$$PLAIN"; }
+# Asks for text unless FORMAT is set, and prints a response: text comes as a JSON string and is decoded, the rest is
+# printed unchanged.
+show = export FORMAT="$${FORMAT:-text}"; show() { $(PYTHON) -c "$$SHOW"; }
 
-define PLAIN
+define SHOW
 import json, sys
-answer = sys.stdin.read()
-text = json.loads(answer)
-print(text if isinstance(text, str) else answer, end="")
+response = sys.stdin.read()
+text = json.loads(response)
+print(text if isinstance(text, str) else response, end="")
 endef
-export PLAIN
+export SHOW
 
 audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error INTEGRATION or DEVICE is required, for example INTEGRATION=corp. DEVICE alone must be a node id)) \
   audit integration=INTEGRATION device=DEVICE since=SINCE until=UNTIL
@@ -541,21 +543,21 @@ audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error INTEGRATION or DEVICE is re
 #   NEXT         continues where an answer with this `next` ended
 .PHONY: audit
 audit: deploy-tools ## List changes, newest first: INTEGRATION=corp [DEVICE=bob-pc SINCE=2026-11-01]
-	@$(ask) $(audit-filter) limit:LIMIT next=NEXT
+	@$(send) $(audit-filter) limit:LIMIT next=NEXT
 
-# So many records a call: the most that an answer may hold.
+# Records per call. 1000 is the function's maximum.
 EXPORT_PAGE ?= 1000
 
 # Takes the variables of `make audit` but LIMIT and NEXT. Prints the shape of Tailscale's configuration audit log.
 .PHONY: audit-export
 audit-export: deploy-tools ## Print all changes as JSON lines: INTEGRATION=corp [SINCE=2026-11-01]
 	@export FORMAT=tailscale PAGE=$(EXPORT_PAGE) NEXT=; \
-	while answer=$$($(ask) $(audit-filter) limit:PAGE next=NEXT format=FORMAT) || exit; do \
+	while answer=$$($(send) $(audit-filter) limit:PAGE next=NEXT format=FORMAT) || exit; do \
 	  { read -r NEXT; cat; } < <($(PYTHON) -c "$$EXPORT_LINES" <<<"$$answer"); \
 	  [ -n "$$NEXT" ] || break; \
 	done
 
-# Of an answer of `audit`: where it goes on, then one record a line.
+# Prints the `next` of a response of `audit`, then one record per line.
 define EXPORT_LINES
 import json, sys
 answer = json.load(sys.stdin)
