@@ -1,6 +1,6 @@
-"""Builds what runs on this machine, the function and the simulators, and says how far it is: `make local-build`.
+"""Builds the function and the simulators for this machine, and shows the progress: `make local-build`.
 
-Needs nothing but Python, so that it can run while the tools are installed.
+Uses only Python's standard library, so that it can run while the tools are installed.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# In the profile and with the features of the tests, so that each dependency is compiled once for all of them. Without
-# `--examples`, of which there are none, cargo would leave out the features that only the tests' dependencies ask for.
+# Uses the profile and the features of the tests, so that each dependency is compiled once. There are no examples, but
+# `--examples` makes cargo enable the features that only dev-dependencies ask for.
 COMMAND = ["cargo", "build", "--locked", "--workspace", "--examples"]
 COMMAND += ["--bin", "falcon-posture-sync", "--bin", "posture-simulators"]
 
-# Where cargo leaves them.
+# The directory of the binaries.
 BINARIES = REPOSITORY / os.environ.get("CARGO_TARGET_DIR", "target") / "debug"
 
-# cargo's own progress, which it draws again for each crate: `Building [==>  ] 57/240: tokio, syn`.
+# cargo's progress, which it redraws for each crate: `Building [==>  ] 57/240: tokio, syn`.
 PROGRESS = re.compile(r"\] (\d+)/(\d+)(?:: (.*))?")
 
 
-class Bar:
-    """How far the build is: one line that is drawn again on a terminal, a line each quarter elsewhere."""
+class ProgressBar:
+    """Progress of the build: one line that is redrawn on a terminal, or a line per quarter elsewhere."""
 
     def __init__(self) -> None:
-        """Begin with nothing shown."""
+        """Start with nothing shown."""
         self.terminal = sys.stdout.isatty()
         self.quarters = 0
 
-    def show(self, done: int, of: int, now: str) -> None:
-        """Show that so many crates of all are compiled, and which are being compiled now."""
-        quarters = 4 * done // of
+    def show(self, done: int, total: int, current: str) -> None:
+        """Show the number of compiled crates, and the crates that are being compiled."""
+        quarters = 4 * done // total
         if self.terminal:
-            filled = 24 * done // of
-            line = f"   building [{'#' * filled}{'.' * (24 - filled)}] {done} of {of} {now}"
+            filled = 24 * done // total
+            line = f"   building [{'#' * filled}{'.' * (24 - filled)}] {done} of {total} {current}"
             print(f"\r{line[: os.get_terminal_size().columns - 1]}\033[K", end="", flush=True)
         elif quarters > self.quarters:
-            print(f"   building: {done} of {of}", flush=True)
+            print(f"   building: {done} of {total}", flush=True)
         self.quarters = quarters
 
-    def end(self, line: str) -> None:
-        """Put this line in its place."""
+    def finish(self, line: str) -> None:
+        """Replace the progress with this line."""
         print(f"\r{line}\033[K" if self.terminal else line, flush=True)
 
 
@@ -54,19 +54,19 @@ def main() -> int:
     """Build, and return cargo's exit status."""
     settings = {"CARGO_TERM_PROGRESS_WHEN": "always", "CARGO_TERM_PROGRESS_WIDTH": "200", "CARGO_TERM_COLOR": "never"}
     environment = os.environ | settings
-    bar, told, started = Bar(), [], time.monotonic()
+    bar, messages, started = ProgressBar(), [], time.monotonic()
     with subprocess.Popen(COMMAND, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as cargo:
-        for line in cargo.stderr or ():  # a carriage return ends a line, too
+        for line in cargo.stderr or ():  # a carriage return also ends a line
             if progress := PROGRESS.search(line):
-                done, of, now = progress.groups()
-                bar.show(int(done), int(of), (now or "").strip())
+                done, total, current = progress.groups()
+                bar.show(int(done), int(total), (current or "").strip())
             elif line.strip():
-                told.append(line)
+                messages.append(line)
     if cargo.returncode:
-        bar.end("   building: failed")
-        sys.stderr.writelines(told)
+        bar.finish("   building: failed")
+        sys.stderr.writelines(messages)
     else:
-        bar.end(f"   built the function and the simulators in {time.monotonic() - started:.0f} s")
+        bar.finish(f"   built the function and the simulators in {time.monotonic() - started:.0f} s")
     return cargo.returncode
 
 

@@ -1,4 +1,4 @@
-"""One local AWS for all tests, with the policies of the deployed roles in force, and simulators beside it."""
+"""Fixtures: one local AWS for all tests, which enforces the policies of the deployed roles, and the simulators."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def sims() -> Iterator[Simulators]:
-    """Yield Falcon in two clouds, and Tailscale."""
+    """Yield the simulators of Tailscale and of Falcon in two clouds."""
     with interruptible(), simulators(["us-1", "us-2"]) as sims:
         yield sims
 
 
 @pytest.fixture(scope="session")
 def settings(sims: Simulators) -> dict[str, Any]:
-    """Return what `make deploy` is told."""
+    """Return the variables of `make deploy`."""
     return {"SCHEDULE_MINUTES": 1, **sims.settings}
 
 
 @pytest.fixture(scope="session")
 def aws(settings: dict[str, Any]) -> Iterator[LocalAws]:
-    """Yield an AWS to which the function is deployed; its schedule is off until a test switches it on."""
+    """Yield an AWS with the function deployed. The schedule is disabled until a test enables it."""
     with interruptible(), local_aws(auth=True) as aws:
         aws.make("deploy", **settings)
-        aws.switch_schedule("DISABLED")
+        aws.set_schedule_state("DISABLED")
         yield aws

@@ -120,7 +120,7 @@ class Demo:
 
     def connect_one(self, name: str, cloud: str, spec: Json) -> list[object]:
         """Connect one account to its tailnet, wait for the scores, and return what to print of it."""
-        for side, secret in self.sims.load(name, spec, region=cloud).items():
+        for side, secret in self.sims.generate(name, spec, region=cloud).items():
             self.aws.put_secret(f"falcon-posture-sync/{name}/{side}", secret)
         settings = {
             "id": name,

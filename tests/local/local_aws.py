@@ -1,4 +1,4 @@
-"""A local AWS (ministack) and the simulators as context managers that leave nothing running."""
+"""Runs a local AWS (ministack) and the simulators as context managers, which stop all processes at the end."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ TOOLS = Path(sys.executable).parent
 
 REGION = "us-east-1"
 ARCH = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
-# Key and secret of the account's root user. With `auth` every other key is held to its policies.
+# Key and secret of the account's root user. With `auth`, policies apply to every other key.
 ROOT_KEY = "test"
 
 T = TypeVar("T")
 Json = Any
 
-# Whether the function is built as it is for AWS, and not as the tests are.
+# Whether the function is built with the release profile, as for AWS, instead of the profile of the tests.
 AS_DEPLOYED = os.environ.get("AS_DEPLOYED", "")
 
-# The user's own AWS and make settings must not reach a deployment that is meant for the local AWS.
+# The AWS and make settings of the user must not affect a deployment to the local AWS.
 _MAKEFILE = (REPOSITORY / "Makefile").read_text().replace("\\\n", "")
 _SETTINGS = set(re.findall(r"^([A-Z_]+) \?=", _MAKEFILE, re.MULTILINE))
 _SETTINGS |= set(re.findall(r"^ARGUMENTS := (.*)", _MAKEFILE, re.MULTILINE)[0].split())
@@ -54,23 +54,23 @@ os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.
 
 
 class CommandFailedError(Exception):
-    """A make target failed; the message has what it printed."""
+    """A make target failed. The message contains its output."""
 
-    def __init__(self, target: str, printed: str, complained: str) -> None:
-        """Keep what it printed, since an answer may be in it."""
-        super().__init__(f"make {target} failed\n{printed}{complained}".rstrip())
-        self.printed = printed
-        # The words of an error, without cargo-lambda's frame and line breaks.
-        self.complaint = " ".join(re.sub("[\u2502\u00d7]", " ", complained).split())
+    def __init__(self, target: str, stdout: str, stderr: str) -> None:
+        """Keep the output, because it may contain a response."""
+        super().__init__(f"make {target} failed\n{stdout}{stderr}".rstrip())
+        self.stdout = stdout
+        # The text of the error, without cargo-lambda's frame and line breaks.
+        self.error = " ".join(re.sub("[\u2502\u00d7]", " ", stderr).split())
 
 
 class FunctionError(Exception):
-    """The function answered with an error instead of a result."""
+    """The function returned an error."""
 
-    def __init__(self, answer: Json) -> None:
-        """Keep the error's type beside its message."""
-        super().__init__(answer.get("errorMessage"))
-        self.type: str = answer.get("errorType", "")
+    def __init__(self, response: Json) -> None:
+        """Keep the type of the error."""
+        super().__init__(response.get("errorMessage"))
+        self.type: str = response.get("errorType", "")
 
 
 def wait_until(what: str, probe: Callable[[], T], *, seconds: float = 30, every: float = 0.2) -> T:
@@ -84,23 +84,23 @@ def wait_until(what: str, probe: Callable[[], T], *, seconds: float = 30, every:
 
 
 def event(name: str, **replacements: str) -> Json:
-    """Read a payload of events/, with some words of it replaced by others, for `old="new"`."""
+    """Read a payload of events/, and replace texts in it: `old="new"`."""
     text = (EVENTS / f"{name}.json").read_text()
     for old, new in replacements.items():
         text = text.replace(old, new)
     return json.loads(text)
 
 
-def plain(value: Json) -> Json:
-    """Turn DynamoDB's numbers and sets into ordinary ones."""
+def to_json(value: Json) -> Json:
+    """Convert DynamoDB's numbers and sets to numbers and lists."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, set):
-        return sorted(plain(item) for item in value)
+        return sorted(to_json(item) for item in value)
     return value
 
 
@@ -115,7 +115,7 @@ class LocalAws:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program needs to take this for AWS."""
+        """Environment variables that direct a program to this AWS."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": ROOT_KEY,
@@ -125,23 +125,21 @@ class LocalAws:
         }
 
     def client(self, service: str) -> Any:  # noqa: ANN401
-        """Return a client of one service; an invocation is waited for and never sent twice."""
+        """Return a client of one service. It waits for an invocation and never repeats it."""
         config = Config(read_timeout=900, retries={"total_max_attempts": 1})
         return self.session.client(service, endpoint_url=self.url, config=config)
 
-    def make(
-        self, target: str, *, log: IO[bytes] | None = None, answers: Sequence[str] = (), **variables: object
-    ) -> str:
-        """Run a target of the Makefile against this AWS, as a person would who gives these answers to its questions.
+    def make(self, target: str, *, log: IO[bytes] | None = None, stdin: Sequence[str] = (), **variables: object) -> str:
+        """Run a make target against this AWS, with these lines as input.
 
-        Returns what it printed, unless it prints to `log`.
+        Returns the output, unless it goes to `log`.
         """
         settings = {"REGION": REGION, "FUNCTION": self.function, "ARCH": ARCH, "AS_DEPLOYED": AS_DEPLOYED} | variables
         done = subprocess.run(
             ["make", target, *(f"{name}={value}" for name, value in settings.items())],
             cwd=REPOSITORY,
             env=os.environ | self.environment,
-            input="".join(f"{answer}\n" for answer in answers),
+            input="".join(f"{line}\n" for line in stdin),
             stdout=log or subprocess.PIPE,
             stderr=log or subprocess.PIPE,
             text=True,
@@ -152,7 +150,7 @@ class LocalAws:
         return done.stdout or ""
 
     def put_secret(self, name: str, value: Json) -> str:
-        """Store a secret, or a new version of it, and return the version's id."""
+        """Store a secret or a new version of a secret, and return the version's id."""
         secrets, text = self.client("secretsmanager"), json.dumps(value)
         try:
             stored = secrets.create_secret(Name=name, SecretString=text)
@@ -162,36 +160,36 @@ class LocalAws:
         return version
 
     def secret(self, name: str) -> tuple[Json, str]:
-        """Read a secret and the id of its version."""
+        """Return the current value of a secret and the id of its version."""
         stored = self.client("secretsmanager").get_secret_value(SecretId=name)
         return json.loads(stored["SecretString"]), stored["VersionId"]
 
     def invoke(self, payload: Json) -> Json:
-        """Send the function a payload and return its answer."""
-        response = self.client("lambda").invoke(FunctionName=self.function, Payload=json.dumps(payload))
-        answer = json.load(response["Payload"])
-        if "FunctionError" in response:
-            raise FunctionError(answer)
-        return answer
+        """Invoke the function and return its response."""
+        invocation = self.client("lambda").invoke(FunctionName=self.function, Payload=json.dumps(payload))
+        response = json.load(invocation["Payload"])
+        if "FunctionError" in invocation:
+            raise FunctionError(response)
+        return response
 
-    def switch_schedule(self, state: str) -> None:
-        """Switch the deployed schedule to ENABLED or DISABLED, and leave the rest of it as it is."""
+    def set_schedule_state(self, state: str) -> None:
+        """Set the deployed schedule to ENABLED or DISABLED. Its other settings stay."""
         scheduler = self.client("scheduler")
-        present = scheduler.get_schedule(Name=self.function)
-        kept = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
-        scheduler.update_schedule(**{field: present[field] for field in kept}, State=state)
+        current = scheduler.get_schedule(Name=self.function)
+        unchanged = ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+        scheduler.update_schedule(**{field: current[field] for field in unchanged}, State=state)
 
     def table(self, kind: str) -> list[Json]:
         """Read all items of the integrations, nodes or audit table."""
         pages = self.session.resource("dynamodb", endpoint_url=self.url).meta.client.get_paginator("scan")
-        return [plain(item) for page in pages.paginate(TableName=f"{self.function}-{kind}") for item in page["Items"]]
+        return [to_json(item) for page in pages.paginate(TableName=f"{self.function}-{kind}") for item in page["Items"]]
 
     def integrations(self) -> dict[str, Json]:
-        """Read the integrations table, by id."""
+        """Read the integrations table by id."""
         return {item["id"]: item for item in self.table("integrations")}
 
     def nodes(self, integration: str) -> dict[str, Json]:
-        """Read the node records of an integration, by node id."""
+        """Read the node records of an integration by node id."""
         return {item["nodeId"]: item for item in self.table("nodes") if item["integrationId"] == integration}
 
     def audit(self, integration: str) -> list[Json]:
@@ -208,7 +206,7 @@ class LocalAws:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP as Ctrl-C, so that what was started is stopped."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that started processes are stopped."""
     numbers = (signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
@@ -218,16 +216,16 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-# Becomes the server, in a process group of its own with a watcher that stops the group when this program is gone,
-# however it went: then its end of the pipe is closed.
-GUARDED = 'exec 3<&0; (cat <&3 >/dev/null; kill -TERM -$$) & exec "$@" 3<&- </dev/null'
+# Replaces itself with the server, in an own process group. A watcher in the group reads the pipe from this program and
+# stops the group when the pipe closes, which happens even if this program is killed.
+SERVER_WRAPPER = 'exec 3<&0; (cat <&3 >/dev/null; kill -TERM -$$) & exec "$@" 3<&- </dev/null'
 
 
 @contextlib.contextmanager
 def server(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[bytes]]:  # noqa: ANN401
-    """Run a server and, at the end, stop it and the processes that it started."""
-    guarded = ["sh", "-c", GUARDED, "sh", *command]
-    with subprocess.Popen(guarded, stdin=subprocess.PIPE, start_new_session=True, **options) as child:
+    """Run a server, and stop it and its child processes at the end."""
+    wrapped = ["sh", "-c", SERVER_WRAPPER, "sh", *command]
+    with subprocess.Popen(wrapped, stdin=subprocess.PIPE, start_new_session=True, **options) as child:
         try:
             yield child
         finally:
@@ -239,19 +237,19 @@ def server(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a free port of the loopback interface."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager
 def local_aws(*, auth: bool = False) -> Iterator[LocalAws]:
-    """Run a local AWS; with `auth` it enforces the policies of the roles that the templates make."""
+    """Run a local AWS. With `auth`, it enforces the policies of the roles in the templates."""
     with tempfile.TemporaryDirectory(prefix="local-aws-") as directory:
         port = free_port()
         aws = LocalAws(url=f"http://127.0.0.1:{port}", log=Path(directory) / "log")
-        # The functions inherit this environment, so it has nothing of the user's.
+        # The functions inherit this environment, so it contains no variables of the user.
         environment = aws.environment | {
             "AUTH": str(auth).lower(),
             "BIND_HOST": "127.0.0.1",
@@ -259,7 +257,7 @@ def local_aws(*, auth: bool = False) -> Iterator[LocalAws]:
             "HOME": directory,
             "TMPDIR": directory,
             "PATH": os.environ["PATH"],
-            # What Lambda sets where the function's log format is JSON.
+            # Lambda sets this if the function's log format is JSON.
             "AWS_LAMBDA_LOG_FORMAT": "JSON",
         }
         with (
@@ -269,13 +267,13 @@ def local_aws(*, auth: bool = False) -> Iterator[LocalAws]:
 
             def healthy() -> bool:
                 if child.poll() is not None:
-                    raise RuntimeError(f"the local AWS ended:\n{aws.log.read_text()}")
+                    raise RuntimeError(f"the local AWS exited:\n{aws.log.read_text()}")
                 with contextlib.suppress(urllib.error.URLError, ConnectionError):
                     urllib.request.urlopen(f"{aws.url}/_ministack/health", timeout=5).close()
                     return True
                 return False
 
-            wait_until("local AWS", healthy)
+            wait_until("the local AWS", healthy)
             yield aws
 
 
@@ -289,24 +287,24 @@ class Simulators:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Variables for `make deploy`, so that the function calls these instead of the real services."""
+        """Variables of `make deploy` that direct the function to the simulators."""
         clouds = ",".join(f"{name}={url}" for name, url in self.falcon.items())
         return {"TAILSCALE_API_URL": self.tailscale, "FALCON_CLOUDS_EXTRA": clouds}
 
-    def ask(self, method: str, path: str, body: Json = None) -> Json:
-        """Call the control interface."""
+    def call(self, method: str, path: str, body: Json = None) -> Json:
+        """Call the control interface of the simulators."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.control}{path}", data, method=method)
         request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)
 
-    def load(self, name: str, spec: Json, *, region: str) -> dict[str, Json]:
-        """Make a Falcon account and a tailnet of this name with generated data, and return their credentials.
+    def generate(self, name: str, spec: Json, *, region: str) -> dict[str, Json]:
+        """Create a Falcon account and a tailnet with generated data, and return their credentials by side.
 
-        They come as the two secrets of an integration hold them, by side.
+        The credentials have the form of the secrets.
         """
-        made = self.ask(
+        created = self.call(
             "POST",
             "/generate",
             {
@@ -315,7 +313,7 @@ class Simulators:
                 "tailnet": {"name": name},
             },
         )
-        clients = {"falcon": made["account"], "tailscale": made["tailnet"]["oauth_clients"][0]}
+        clients = {"falcon": created["account"], "tailscale": created["tailnet"]["oauth_clients"][0]}
         return {
             side: {"clientId": client["client_id"], "clientSecret": client["client_secret"]}
             for side, client in clients.items()
@@ -323,39 +321,39 @@ class Simulators:
 
     def hosts(self, account: str) -> list[Json]:
         """Return the hosts of a Falcon account."""
-        hosts: list[Json] = self.ask("GET", f"/falcon/accounts/{account}/hosts")
+        hosts: list[Json] = self.call("GET", f"/falcon/accounts/{account}/hosts")
         return hosts
 
     def scores(self, account: str) -> dict[str, int]:
-        """Return the scores of a Falcon account by sensor."""
-        scores: dict[str, int] = self.ask("GET", f"/falcon/accounts/{account}/scores")
+        """Return the scores of a Falcon account by host id (aid)."""
+        scores: dict[str, int] = self.call("GET", f"/falcon/accounts/{account}/scores")
         return scores
 
     def set_score(self, account: str, aid: str, score: int) -> None:
-        """Let Falcon come to another score."""
-        self.ask("PUT", f"/falcon/accounts/{account}/scores/{aid}", score)
+        """Change the score of a host in Falcon."""
+        self.call("PUT", f"/falcon/accounts/{account}/scores/{aid}", score)
 
-    def slow_down(self, milliseconds: int) -> None:
-        """Let each answer of both sides take so long."""
-        self.ask("PUT", "/latency", {"falcon_ms": milliseconds, "tailscale_ms": milliseconds})
+    def set_latency(self, milliseconds: int) -> None:
+        """Set the latency of each response of Falcon and Tailscale."""
+        self.call("PUT", "/latency", {"falcon_ms": milliseconds, "tailscale_ms": milliseconds})
 
     def devices(self, tailnet: str) -> dict[str, Json]:
         """Return the devices of a tailnet by node id."""
-        return {device["nodeId"]: device for device in self.ask("GET", f"/tailscale/tailnets/{tailnet}/devices")}
+        return {device["nodeId"]: device for device in self.call("GET", f"/tailscale/tailnets/{tailnet}/devices")}
 
     def attributes(self, tailnet: str, key: str = "custom:ztaScore") -> dict[str, int]:
-        """Return the attribute of each device that has it, by node id."""
-        everything = self.ask("GET", f"/tailscale/tailnets/{tailnet}/attributes")
-        return {node: of_node[key] for node, of_node in everything.items() if key in of_node}
+        """Return the values of an attribute in a tailnet by node id."""
+        by_node = self.call("GET", f"/tailscale/tailnets/{tailnet}/attributes")
+        return {node: attributes[key] for node, attributes in by_node.items() if key in attributes}
 
     def changes(self, tailnet: str) -> list[Json]:
-        """Return all changes of attributes, oldest first."""
-        changes: list[Json] = self.ask("GET", f"/tailscale/tailnets/{tailnet}/changes")
+        """Return all changes of attributes in a tailnet, oldest first."""
+        changes: list[Json] = self.call("GET", f"/tailscale/tailnets/{tailnet}/changes")
         return changes
 
     def writes(self) -> list[Json]:
-        """Return the requests that would write to Tailscale, whatever came of them."""
-        requests = self.ask("GET", "/requests")["requests"]
+        """Return all write requests to Tailscale, with the failed ones."""
+        requests = self.call("GET", "/requests")["requests"]
         return [
             request
             for request in requests
@@ -375,5 +373,5 @@ def simulators(regions: Sequence[str] = ("us-1", "us-2")) -> Iterator[Simulators
         line = child.stdout.readline() if child.stdout else b""
         if not line:
             log.seek(0)
-            raise RuntimeError(f"the simulators ended:\n{log.read().decode()}")
+            raise RuntimeError(f"the simulators exited:\n{log.read().decode()}")
         yield Simulators(**json.loads(line))

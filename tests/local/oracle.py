@@ -1,4 +1,4 @@
-"""Which score each device should have, worked out the slow and obvious way, by rules written down here once more."""
+"""Computes the score that each device should have, slowly and simply. Shares no code with the function."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLACEHOLDERS = {
 
 
 def serial(text: str) -> str | None:
-    """Return a serial number in a form that compares, or none if it identifies no machine."""
+    """Normalize a serial number. Return None if it does not identify a machine."""
     text = text.strip().lower()
     one_character = len(set(text)) <= 1
     return None if one_character or text in PLACEHOLDERS else text
@@ -40,27 +40,27 @@ def serial(text: str) -> str | None:
 
 def lowest_score(wanted: str, hosts: list[Any], scores: dict[str, int]) -> int | None:
     """Return the lowest score of the hosts with this serial that were seen within a day of the newest of them."""
-    claimants = [
+    candidates = [
         (datetime.fromisoformat(host["last_seen"].replace("Z", "+00:00")), scores.get(host["device_id"]))
         for host in hosts
         if serial(host.get("serial_number", "")) == wanted
     ]
-    newest = max((seen for seen, _ in claimants), default=None)
-    alive = [
-        score for seen, score in claimants if newest and newest - seen <= timedelta(hours=24) and score is not None
+    newest = max((seen for seen, _ in candidates), default=None)
+    live_scores = [
+        score for seen, score in candidates if newest and newest - seen <= timedelta(hours=24) and score is not None
     ]
-    return min(alive, default=None)
+    return min(live_scores, default=None)
 
 
-def expected(hosts: list[Any], scores: dict[str, int], devices: dict[str, Any]) -> dict[str, int]:
-    """Return the score of each device that should have one, by node id."""
-    found = {}
+def expected_scores(hosts: list[Any], scores: dict[str, int], devices: dict[str, Any]) -> dict[str, int]:
+    """Return the scores that devices should have by node id."""
+    expected = {}
     for node, device in devices.items():
         if device["isExternal"]:
             continue
-        texts = (device.get("postureIdentity") or {}).get("serialNumbers", [])
-        claims = [lowest_score(wanted, hosts, scores) for wanted in map(serial, texts) if wanted]
-        lowest = min((score for score in claims if score is not None), default=None)
+        reported = (device.get("postureIdentity") or {}).get("serialNumbers", [])
+        by_serial = [lowest_score(wanted, hosts, scores) for wanted in map(serial, reported) if wanted]
+        lowest = min((score for score in by_serial if score is not None), default=None)
         if lowest is not None:
-            found[node] = lowest
-    return found
+            expected[node] = lowest
+    return expected

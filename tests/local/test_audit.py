@@ -1,4 +1,4 @@
-"""The audit trail: found again by integration, device and time, exported, and never altered."""
+"""The audit trail: filtered by integration, device and time, exported, and append-only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from integrations import Integration, connected
 from local_aws import CommandFailedError, Json
-from worlds import World, connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,80 +22,80 @@ TAILSCALE_FIELDS = {
 
 
 @pytest.fixture(scope="module")
-def world(aws: LocalAws, sims: Simulators) -> Iterator[World]:
-    """Yield an integration with some history: three runs, of which the latter two changed one score each."""
-    with connected(aws, sims, "book") as world:
+def integration(aws: LocalAws, sims: Simulators) -> Iterator[Integration]:
+    """Yield an integration with three runs. The second and the third changed one score each."""
+    with connected(aws, sims, "book") as integration:
         for _ in range(2):
-            world.another_score()
-            assert world.make("sync")["written"] == 1
-        yield world
+            integration.change_score()
+            assert integration.make("sync")["written"] == 1
+        yield integration
 
 
 @pytest.fixture(scope="module")
-def trail(world: World) -> list[Json]:
-    """Return its audit records, newest first."""
-    return world.audit()[::-1]
+def trail(integration: Integration) -> list[Json]:
+    """Return the audit records of the integration, newest first."""
+    return integration.audit()[::-1]
 
 
-def found(world: World, **filters: object) -> list[Json]:
-    """Return the records that `make audit` finds."""
-    records: list[Json] = world.make("audit", **filters)["records"]
+def find_records(integration: Integration, **filters: object) -> list[Json]:
+    """Return the records that `make audit` prints."""
+    records: list[Json] = integration.make("audit", **filters)["records"]
     return records
 
 
-def test_records_come_newest_first_and_in_pages(world: World, trail: list[Json]) -> None:
-    assert found(world) == trail
-    first = world.make("audit", LIMIT=2)
-    second = world.make("audit", LIMIT=3, NEXT=first["next"])
+def test_records_are_listed_newest_first_and_in_pages(integration: Integration, trail: list[Json]) -> None:
+    assert find_records(integration) == trail
+    first = integration.make("audit", LIMIT=2)
+    second = integration.make("audit", LIMIT=3, NEXT=first["next"])
     assert first["records"] + second["records"] == trail[:5]
-    last = world.make("audit", LIMIT=100, NEXT=second["next"])
+    last = integration.make("audit", LIMIT=100, NEXT=second["next"])
     assert last == {"records": trail[5:]}
 
 
-def test_a_device_is_found_by_node_id_name_and_serial(world: World, trail: list[Json]) -> None:
-    node, record = world.target()
+def test_records_of_a_device_are_found_by_node_id_name_and_serial(integration: Integration, trail: list[Json]) -> None:
+    node, record = integration.device_with_own_host()
     history = [entry for entry in trail if entry["targetId"] == node]
     assert len(history) == 3
     for device in (node, record["name"], record["name"].partition(".")[0], record["serial"], record["serial"].lower()):
-        assert found(world, DEVICE=device) == history
-    alone = json.loads(world.aws.make("audit", DEVICE=node))
-    assert alone["records"] == history
-    assert found(world, DEVICE="""none"such'$(id)""") == []
+        assert find_records(integration, DEVICE=device) == history
+    by_node = json.loads(integration.aws.make("audit", DEVICE=node))
+    assert by_node["records"] == history
+    assert find_records(integration, DEVICE="""none"such'$(id)""") == []
 
 
-def test_a_device_is_explained_to_a_person_or_a_program(world: World, trail: list[Json]) -> None:
-    node, record = world.target()
+def test_a_device_is_explained_as_text_and_as_json(integration: Integration, trail: list[Json]) -> None:
+    node, record = integration.device_with_own_host()
     written = [entry["eventTime"] for entry in trail if entry["targetId"] == node]
     for device in (node, record["name"], record["serial"].lower()):
-        (explanation,) = world.make("explain", DEVICE=device, FORMAT="json")["explanations"]
+        (explanation,) = integration.make("explain", DEVICE=device, FORMAT="json")["explanations"]
         assert (explanation["nodeId"], explanation["score"]) == (node, record["score"])
         assert [entry["eventTime"] for entry in explanation["history"]] == written
-        verdict, *chain = world.aws.make("explain", INTEGRATION=world.name, DEVICE=device).splitlines()
+        verdict, *details = integration.aws.make("explain", INTEGRATION=integration.name, DEVICE=device).splitlines()
         assert verdict == f"{record['name']}: score {record['score']}"
-        assert any(line.startswith("  history    ") for line in chain)
-    text = world.aws.make("explain", INTEGRATION=world.name, DEVICE="""none"such'$(id)""")
+        assert any(line.startswith("  history    ") for line in details)
+    text = integration.aws.make("explain", INTEGRATION=integration.name, DEVICE="""none"such'$(id)""")
     assert text.startswith("Nothing is known by that: ")
     with pytest.raises(CommandFailedError, match="DEVICE is required, for example DEVICE=bob-pc"):
-        world.make("explain")
+        integration.make("explain")
 
 
-def test_a_span_of_time_is_found(world: World, trail: list[Json]) -> None:
+def test_records_are_filtered_by_time(integration: Integration, trail: list[Json]) -> None:
     newest, middle, *_, oldest = trail
-    assert found(world, SINCE=newest["eventTime"]) == [newest]
-    assert found(world, SINCE=middle["eventTime"], UNTIL=newest["eventTime"]) == [middle]
-    assert found(world, UNTIL=middle["eventTime"]) == trail[2:]
-    assert found(world, SINCE=oldest["eventTime"][:10]) == trail
-    assert found(world, UNTIL="2020-01-01") == []
+    assert find_records(integration, SINCE=newest["eventTime"]) == [newest]
+    assert find_records(integration, SINCE=middle["eventTime"], UNTIL=newest["eventTime"]) == [middle]
+    assert find_records(integration, UNTIL=middle["eventTime"]) == trail[2:]
+    assert find_records(integration, SINCE=oldest["eventTime"][:10]) == trail
+    assert find_records(integration, UNTIL="2020-01-01") == []
     with pytest.raises(CommandFailedError, match="since"):
-        found(world, SINCE="yesterday")
+        find_records(integration, SINCE="yesterday")
     with pytest.raises(CommandFailedError, match="LIMIT: must be JSON"):
-        found(world, LIMIT="all")
+        find_records(integration, LIMIT="all")
     with pytest.raises(CommandFailedError, match="INTEGRATION or DEVICE is required"):
-        world.aws.make("audit")
+        integration.aws.make("audit")
 
 
-def same(event: Json, record: Json) -> bool:
-    """Tell whether an exported event is this record."""
+def is_same(event: Json, record: Json) -> bool:
+    """Return whether an exported event is this record."""
     return (
         (event["eventTime"], event["eventGroupID"], event["actor"]["id"])
         == (record["eventTime"], record["runId"], record["actor"])
@@ -104,24 +104,24 @@ def same(event: Json, record: Json) -> bool:
     )
 
 
-def test_the_export_has_each_record_once_in_tailscales_shape(world: World, trail: list[Json]) -> None:
-    lines = world.aws.make("audit-export", INTEGRATION=world.name, EXPORT_PAGE=4).splitlines()
+def test_the_export_has_each_record_once_in_tailscales_format(integration: Integration, trail: list[Json]) -> None:
+    lines = integration.aws.make("audit-export", INTEGRATION=integration.name, EXPORT_PAGE=4).splitlines()
     events = [json.loads(line) for line in lines]
-    assert all(same(event, record) for event, record in zip(events, trail, strict=True))
+    assert all(is_same(event, record) for event, record in zip(events, trail, strict=True))
     assert {frozenset(event) for event in events} == {frozenset(TAILSCALE_FIELDS)}
     assert {(event["target"]["type"], event["action"]) for event in events} == {
         ("TAILNET", "CREATE"),
         ("NODE", "CREATE"),
         ("NODE", "UPDATE"),
     }
-    assert world.aws.make("audit-export", INTEGRATION=world.name, UNTIL="2020-01-01") == ""
+    assert integration.aws.make("audit-export", INTEGRATION=integration.name, UNTIL="2020-01-01") == ""
 
 
-def test_the_role_may_read_and_add_records_and_nothing_else(aws: LocalAws) -> None:
+def test_the_role_may_only_read_and_add_records(aws: LocalAws) -> None:
     function = aws.client("lambda").get_function_configuration(FunctionName=aws.function)
     table = aws.client("dynamodb").describe_table(TableName=f"{aws.function}-audit")["Table"]["TableArn"]
     operations = ("PutItem", "Query", "UpdateItem", "DeleteItem", "Scan", "BatchWriteItem", "PartiQLDelete")
-    decided = {
+    results_by_resource = {
         resource: aws.client("iam").simulate_principal_policy(
             PolicySourceArn=function["Role"],
             ActionNames=[f"dynamodb:{operation}" for operation in operations],
@@ -131,7 +131,7 @@ def test_the_role_may_read_and_add_records_and_nothing_else(aws: LocalAws) -> No
     }
     allowed = {
         resource: {result["EvalActionName"] for result in results if result["EvalDecision"] == "allowed"}
-        for resource, results in decided.items()
+        for resource, results in results_by_resource.items()
     }
     assert allowed[table] == {"dynamodb:PutItem", "dynamodb:Query"}
     assert "dynamodb:Query" in allowed[f"{table}/index/target"]

@@ -1,4 +1,4 @@
-"""What is built for a local AWS: quickly, and once."""
+"""The build for the local AWS compiles each dependency once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from local_aws import REPOSITORY
 
 
 def libraries(command: list[str]) -> dict[str, set[str]]:
-    """Return the files that a cargo command compiles the dependencies to, by package and its features."""
+    """Return the files that a cargo command compiles the dependencies to, by package id."""
     command = [*command, "--message-format", "json", "--quiet"]
-    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    messages = [json.loads(line) for line in told.splitlines()]
+    output = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    messages = [json.loads(line) for line in output.splitlines()]
     files: dict[str, set[str]] = {}
     for message in messages:
         if message["reason"] == "compiler-artifact" and message["package_id"].startswith("registry"):
@@ -21,7 +21,7 @@ def libraries(command: list[str]) -> dict[str, set[str]]:
     return files
 
 
-def test_the_demo_compiles_no_dependency_but_as_the_tests_do() -> None:
+def test_demo_and_tests_share_all_compiled_dependencies() -> None:
     demo = libraries(build.COMMAND)
     tests = libraries(["cargo", "test", "--locked", "--workspace", "--no-run"])
     assert len(demo) > 100

@@ -1,4 +1,4 @@
-"""The deployment itself: `make deploy` repeated, configured, enforced."""
+"""`make deploy`: repeated, with settings, and its dashboard and alarms."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def test_the_function_is_configured(aws: LocalAws, sims: Simulators) -> None:
         "AUDIT_RETENTION_DAYS": "365",
         "SYNC_INTERVAL_MINUTES": "1",
         "CONSOLE_BUTTONS": "false",
-        # Set only where they are other than usual.
+        # Set only if they differ from the default.
         **sims.settings,
     }
 
 
-def test_a_command_that_lacks_something_says_what(aws: LocalAws) -> None:
-    complaint = "INTEGRATION and CLOUD are required, for example INTEGRATION=corp CLOUD=us-2"
-    with pytest.raises(CommandFailedError, match=complaint):
+def test_a_missing_argument_is_named(aws: LocalAws) -> None:
+    message = "INTEGRATION and CLOUD are required, for example INTEGRATION=corp CLOUD=us-2"
+    with pytest.raises(CommandFailedError, match=message):
         aws.make("connect")
 
 
-def test_the_dashboard_and_the_alarms_are_there(aws: LocalAws) -> None:
+def test_the_dashboard_and_the_alarms_exist(aws: LocalAws) -> None:
     cloudwatch = aws.client("cloudwatch")
     body = json.loads(cloudwatch.get_dashboard(DashboardName=aws.function)["DashboardBody"])
     alarms = {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}

@@ -1,18 +1,18 @@
-"""Each file of events/, as a person would send it."""
+"""Sends each payload of events/ to the function."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
+from integrations import Integration, clean_up, create_accounts
 from local_aws import EVENTS, Json, event, wait_until
-from worlds import World, load, unload
 
 if TYPE_CHECKING:
     from local_aws import LocalAws, Simulators
 
-# What each is answered with, in an order in which all of them make sense; of a text, how it begins.
-ANSWERS: dict[str, Json | str] = {
+# The expected fields of each response, or the start of a text response. The payloads are sent in this order.
+RESPONSES: dict[str, Json | str] = {
     "connect": {"integration": "corp", "configVersion": 1},
     "integration-changed": {"integration": "corp", "outcome": "unchanged"},
     "sync": {"integration": "corp", "outcome": "unchanged"},
@@ -40,51 +40,51 @@ ANSWERS: dict[str, Json | str] = {
 }
 
 
-def settle(world: World) -> None:
-    """Wait until no run of it is under way or due."""
+def wait_until_idle(integration: Integration) -> None:
+    """Wait until no run of the integration is active or due."""
 
-    def settled() -> bool:
-        item = world.aws.integrations().get(world.name, {"configVersion": None})
+    def idle() -> bool:
+        item = integration.aws.integrations().get(integration.name, {"configVersion": None})
         return "lease" not in item and item.get("status", {}).get("configVersion") == item["configVersion"]
 
-    wait_until("the runs of corp", settled)
+    wait_until("the end of the runs of corp", idle)
 
 
-def send(world: World, name: str) -> Json:
-    """Send a payload file when nothing else is under way."""
-    settle(world)
+def send(integration: Integration, name: str) -> Json:
+    """Send a payload file while no run is active."""
+    wait_until_idle(integration)
     if name == "remove":
-        world.aws.invoke(event("connect"))
-        settle(world)
-    return world.aws.invoke(event(name))
+        integration.aws.invoke(event("connect"))
+        wait_until_idle(integration)
+    return integration.aws.invoke(event(name))
 
 
-def part(answer: Json | str, told: Json | str) -> Json | str:
-    """Of an answer what is told of it."""
-    if isinstance(told, str):
-        return answer[: len(told)]
-    return {field: answer.get(field) for field in told}
+def expected_part(response: Json | str, expected: Json | str) -> Json | str:
+    """Return the fields or the start of a response that the expected response has."""
+    if isinstance(expected, str):
+        return response[: len(expected)]
+    return {field: response.get(field) for field in expected}
 
 
-def test_every_payload_file_is_answered(aws: LocalAws, sims: Simulators) -> None:
-    assert sorted(ANSWERS) == sorted(file.stem for file in EVENTS.glob("*.json"))
-    load(aws, sims, "corp", "us-2", {"seed": 21, "hosts": 24, "devices": 12})
+def test_each_payload_file_gets_its_response(aws: LocalAws, sims: Simulators) -> None:
+    assert sorted(RESPONSES) == sorted(file.stem for file in EVENTS.glob("*.json"))
+    create_accounts(aws, sims, "corp", "us-2", {"seed": 21, "hosts": 24, "devices": 12})
     scored = next(host for host in sims.hosts("corp") if host["device_id"] in sims.scores("corp"))
     node, device = event("audit-device")["device"], {"postureIdentity": {"serialNumbers": [scored["serial_number"]]}}
-    sims.ask("PUT", f"/tailscale/tailnets/corp/devices/{node}", device)
-    world = World(aws, sims, "corp", {})
+    sims.call("PUT", f"/tailscale/tailnets/corp/devices/{node}", device)
+    integration = Integration(aws, sims, "corp", {})
     try:
-        # One by the tool that the README names, the others as it would send them.
-        answers = {"connect": json.loads(aws.make("connect", CONFIG=EVENTS / "connect.json"))}
-        answers |= {name: send(world, name) for name in ANSWERS if name != "connect"}
+        # `make connect` sends the first payload, as a user would. The others are sent directly.
+        responses = {"connect": json.loads(aws.make("connect", CONFIG=EVENTS / "connect.json"))}
+        responses |= {name: send(integration, name) for name in RESPONSES if name != "connect"}
     finally:
-        unload(aws, sims, "corp")
-    assert {name: part(answers[name], told) for name, told in ANSWERS.items()} == ANSWERS
-    assert not [name for name, answer in answers.items() if "error" in answer]
+        clean_up(aws, sims, "corp")
+    assert {name: expected_part(responses[name], expected) for name, expected in RESPONSES.items()} == RESPONSES
+    assert not [name for name, response in responses.items() if "error" in response]
 
-    assert [one["id"] for one in answers["status"]["integrations"]] == ["corp"]
-    assert len(answers["audit"]["records"]) <= event("audit")["limit"]
-    (record,) = answers["audit-device"]["records"]
+    assert [view["id"] for view in responses["status"]["integrations"]] == ["corp"]
+    assert len(responses["audit"]["records"]) <= event("audit")["limit"]
+    (record,) = responses["audit-device"]["records"]
     assert (record["target"]["id"], record["details"]["aid"]) == (node, scored["device_id"])
-    exported = [entry["target"]["type"] for entry in answers["audit-export"]["records"]]
+    exported = [entry["target"]["type"] for entry in responses["audit-export"]["records"]]
     assert exported.count("TAILNET") >= 2

@@ -1,4 +1,4 @@
-"""What the templates promise and the local AWS cannot show: retries, dead letters, permissions."""
+"""Properties of the templates that the local AWS cannot show: retries, dead letters, permissions."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def resources(template: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
 
 
 def statements() -> dict[str, dict[str, Any]]:
-    """Return the statements of the function's policy by their Sid."""
+    """Return the statements of the function's policy by Sid."""
     (policy,) = STATE["Resources"]["FunctionRole"]["Properties"]["Policies"]
     return {statement["Sid"]: statement for statement in policy["PolicyDocument"]["Statement"]}
 
 
 def actions(statement: dict[str, Any]) -> set[str]:
-    """Return a statement's actions, of which YAML allows one without a list."""
+    """Return the actions of a statement, which are a string or a list."""
     action = statement["Action"]
     return {action} if isinstance(action, str) else set(action)
 
@@ -50,7 +50,7 @@ def test_the_schedule_sends_the_sync_command() -> None:
     assert TRIGGERS["Parameters"]["ScheduleMinutes"]["Default"] == 15
 
 
-def test_rules_match_our_events_and_only_those() -> None:
+def test_rules_on_the_configured_bus_match_only_events_of_the_function() -> None:
     rules = [rule for rule in resources(TRIGGERS, "Events::Rule").values() if rule.get("EventBusName")]
     envelopes = [event("integration-changed"), event("sync-requested")]
     assert [rule["EventPattern"] for rule in rules] == [
@@ -59,8 +59,8 @@ def test_rules_match_our_events_and_only_those() -> None:
     assert [rule["EventBusName"] for rule in rules] == [{"Ref": "EventBusName"}] * 2
 
 
-def test_the_events_of_aws_are_taken_from_its_own_bus() -> None:
-    """Whichever bus is ours; what the patterns match, a deployed rule shows."""
+def test_rules_for_events_of_aws_are_on_the_default_bus() -> None:
+    """`test_secrets.py` tests with the deployed rules which events the patterns match."""
     rules = [rule for rule in resources(TRIGGERS, "Events::Rule").values() if not rule.get("EventBusName")]
     kinds = [kind for rule in rules for kind in rule["EventPattern"]["detail-type"]]
     envelopes = [event(name) for name in ("secret-label-updated", "secret-put", "secret-rotated")]
@@ -68,7 +68,7 @@ def test_the_events_of_aws_are_taken_from_its_own_bus() -> None:
     assert {source for rule in rules for source in rule["EventPattern"]["source"]} == {"aws.secretsmanager"}
 
 
-def test_every_target_retries_and_then_keeps_what_failed() -> None:
+def test_every_target_retries_and_then_sends_to_the_dead_letter_queue() -> None:
     targets = [schedule["Target"] for schedule in resources(TRIGGERS, "Scheduler::Schedule").values()]
     targets += [target for rule in resources(TRIGGERS, "Events::Rule").values() for target in rule["Targets"]]
     for target in targets:
@@ -113,13 +113,13 @@ def test_the_audit_trail_is_append_only() -> None:
 
 
 @pytest.mark.parametrize("statement", statements().values(), ids=statements())
-def test_the_function_may_nothing_in_general(statement: dict[str, Any]) -> None:
+def test_no_permission_of_the_function_has_a_wildcard(statement: dict[str, Any]) -> None:
     assert not any("*" in action for action in actions(statement))
     assert statement["Resource"] != "*"
 
 
-def test_the_function_may_exactly_what_its_code_calls() -> None:
-    """Find the SDK's calls in the source by the SDK's own list of operations."""
+def test_the_function_may_do_exactly_what_its_code_calls() -> None:
+    """Finds the calls in the source by the list of operations of the AWS SDK."""
     source = "\n".join(path.read_text() for path in sorted((REPOSITORY / "src").rglob("*.rs")))
     session = botocore.session.get_session()
     called = {
@@ -128,7 +128,7 @@ def test_the_function_may_exactly_what_its_code_calls() -> None:
         for operation in session.get_service_model(service).operation_names
         if re.search(rf"\.\s*{xform_name(operation)}\(\)", source)
     }
-    # A transaction has no action of its own; its parts have.
+    # IAM has no action for a transaction, only for its parts.
     if "dynamodb:TransactWriteItems" in called:
         called.remove("dynamodb:TransactWriteItems")
         parts = {
@@ -140,7 +140,7 @@ def test_the_function_may_exactly_what_its_code_calls() -> None:
         called |= {
             f"dynamodb:{action}" for part, action in parts.items() if re.search(rf"\b{part}::builder\(\)", source)
         }
-    # Lambda writes the log and the dead letters in the function's name.
+    # Lambda writes the log and the dead letters with the function's role.
     allowed = {
         action
         for sid, statement in statements().items()
@@ -151,7 +151,7 @@ def test_the_function_may_exactly_what_its_code_calls() -> None:
 
 
 def widgets() -> list[dict[str, Any]]:
-    """Return the dashboard's widgets, with a word in the place of each reference."""
+    """Return the widgets of the dashboard, with a placeholder for each reference."""
     (dashboard,) = resources(CONSOLE, "CloudWatch::Dashboard").values()
     text = dashboard["DashboardBody"]["Fn::Sub"]
     names = set(CONSOLE["Parameters"]) | set(CONSOLE["Resources"])
@@ -161,8 +161,8 @@ def widgets() -> list[dict[str, Any]]:
     return json.loads(re.sub(r"\$\{([^}!]+)\}", r"<\1>", body))["widgets"]
 
 
-def test_the_dashboards_widgets_lie_beside_each_other() -> None:
-    taken: set[tuple[int, int]] = set()
+def test_the_widgets_of_the_dashboard_do_not_overlap() -> None:
+    occupied: set[tuple[int, int]] = set()
     for widget in widgets():
         assert widget["x"] + widget["width"] <= 24
         fields = {
@@ -170,11 +170,11 @@ def test_the_dashboards_widgets_lie_beside_each_other() -> None:
             for x in range(widget["x"], widget["x"] + widget["width"])
             for y in range(widget["y"], widget["y"] + widget["height"])
         }
-        assert not fields & taken, widget
-        taken |= fields
+        assert not fields & occupied, widget
+        occupied |= fields
 
 
-def test_the_dashboard_calls_the_function_by_its_alias() -> None:
+def test_the_dashboard_invokes_the_function_through_the_alias() -> None:
     custom = [widget["properties"] for widget in widgets() if widget["type"] == "custom"]
     views = ["overview", "scores", "findings", "history", "explain", "audit"]
     assert [properties["params"]["view"] for properties in custom] == views
@@ -183,7 +183,7 @@ def test_the_dashboard_calls_the_function_by_its_alias() -> None:
     assert (alias["Name"], alias["FunctionVersion"]) == ("console", "$LATEST")
 
 
-def test_whoever_looks_may_invoke_nothing_but_the_alias() -> None:
+def test_the_viewer_policy_allows_only_the_alias_and_reading() -> None:
     (policy,) = resources(CONSOLE, "IAM::ManagedPolicy").values()
     by_action = {
         action: statement["Resource"]
@@ -200,7 +200,7 @@ def metrics() -> set[str]:
     return set(re.findall(r'^    [A-Z_]+ = "(\w+)", "', source, re.MULTILINE))
 
 
-def test_alarms_and_graphs_go_by_metrics_that_the_function_emits() -> None:
+def test_alarms_and_graphs_use_metrics_that_the_function_emits() -> None:
     assert len(metrics()) > 10
     alarms = resources(CONSOLE, "CloudWatch::Alarm").values()
     own = {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "FalconPostureSync"}
@@ -212,16 +212,16 @@ def test_alarms_and_graphs_go_by_metrics_that_the_function_emits() -> None:
     assert {"Written", "DurationMs", "FalconRequests", "TailscaleRetries", "FalconQuotaRemaining"} <= drawn
 
 
-def test_each_alarm_says_what_to_do_and_whom_it_tells() -> None:
+def test_each_alarm_has_a_description_and_notifies_the_topic() -> None:
     topic = {"Fn::If": ["HasTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
     alarms = resources(CONSOLE, "CloudWatch::Alarm")
     for alarm in alarms.values():
         assert alarm["AlarmActions"] == alarm["OKActions"] == topic
         assert len(alarm["AlarmDescription"]["Fn::Sub"]) > 100
     missing = {name: alarm["TreatMissingData"] for name, alarm in alarms.items()}
-    assert missing["Silent"] == "breaching", "no tick is what it is about"
+    assert missing["Silent"] == "breaching", "missing data means that the schedule does not run"
     assert missing["NoSuccess"] == missing["Paused"] == missing["Held"] == "ignore"
-    (status,) = [widget for widget in widgets() if widget["type"] == "alarm"]
-    assert status["properties"]["alarms"] == [f"<{name}.Arn>" for name in alarms]
+    (alarm_widget,) = [widget for widget in widgets() if widget["type"] == "alarm"]
+    assert alarm_widget["properties"]["alarms"] == [f"<{name}.Arn>" for name in alarms]
     names = {"Fn::Sub": "${AWS::StackName}-DeadLetterQueueName"}
     assert STATE["Outputs"]["DeadLetterQueueName"]["Export"]["Name"] == names
