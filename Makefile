@@ -95,7 +95,8 @@ $(VENV)/bin/python:
 
 # Prints a line of progress. `make demo` silences it, because it shows the progress of the build at the same time.
 progress = echo
-pip-install = @$(progress) "installing $< into $(TOOLS)/" >&2 && $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
+pip-install = @$(progress) "installing $< into $(TOOLS)/" >&2 && \
+  $(VENV)/bin/python -m pip install --quiet --no-deps --disable-pip-version-check -r $< && touch $@
 
 $(TOOLS)/deploy.stamp: infra/requirements.txt | $(VENV)/bin/python
 	$(pip-install)
@@ -208,7 +209,7 @@ local-build:
 	@MAKEFLAGS= $(PYTHON) tests/local/build.py
 
 #   ARCH           arm64 or x86_64
-#   AS_DEPLOYED=1  uses the release profile for a local AWS, too, which otherwise gets the binary that the tests use
+#   AS_DEPLOYED=1  uses the release profile for a local AWS, instead of the binary that the tests use
 .PHONY: build
 build: build-tools ## Build the function for Lambda [ARCH=arm64]
 ifeq ($(COMPILER)$(call is-on,AS_DEPLOYED),cargo)
@@ -308,7 +309,7 @@ endef
 export NEXT_STEPS
 
 # Keeps the stack $(STATE): tables, role, log group and dead-letter queue.
-#   DELETE_DATA=1  deletes that stack and the tables, too, including the audit trail
+#   DELETE_DATA=1  also deletes that stack and the tables, including the audit trail
 #   CONFIRM        the value of STACK; required with DELETE_DATA=1
 .PHONY: destroy
 destroy: deploy-tools ## Delete the deployment but keep its data [DELETE_DATA=1 CONFIRM=<stack>]
@@ -449,7 +450,8 @@ connect: deploy-tools ## Connect a Falcon account to a tailnet: INTEGRATION=corp
 ifdef CONFIG
 	@$(invoke) --data-file "$$CONFIG"
 else
-	$(if $(and $(INTEGRATION),$(CLOUD)),,$(error INTEGRATION and CLOUD are required, for example INTEGRATION=corp CLOUD=us-2; or set CONFIG to a file like events/connect.json))
+	$(if $(and $(INTEGRATION),$(CLOUD)),,$(error INTEGRATION and CLOUD are required, for example INTEGRATION=corp \
+	  CLOUD=us-2; or set CONFIG to a file like events/connect.json))
 	@$(as-actor); export PROVIDER=falcon \
 	  FALCON_SECRET="$(SECRET_PREFIX)/$$INTEGRATION/falcon" TAILSCALE_SECRET="$(SECRET_PREFIX)/$$INTEGRATION/tailscale"; \
 	$(send) connect actor=ACTOR integration.id=INTEGRATION integration.provider=PROVIDER integration.cloudId=CLOUD \
@@ -515,7 +517,8 @@ explain: deploy-tools ## Explain why a device has its score, or none: INTEGRATIO
 .PHONY: preview
 preview: deploy-tools ## List who would lose access: INTEGRATION=corp MIN_SCORE=70, or POLICY=1
 	$(call require,INTEGRATION,corp)
-	$(if $(MIN_SCORE)$(call is-on,POLICY),,$(error MIN_SCORE or POLICY is required, for example MIN_SCORE=70. POLICY=1 previews the postures of the tailnet policy file))
+	$(if $(MIN_SCORE)$(call is-on,POLICY),,$(error MIN_SCORE or POLICY is required, for example \
+	  MIN_SCORE=70. POLICY=1 previews the postures of the tailnet policy file))
 	@$(show); answer=$$($(send) preview integration=INTEGRATION minScore:MIN_SCORE $(call flag,policy,POLICY) format=FORMAT); \
 	show <<<"$$answer"; \
 	: "Fails if the response says why there is no preview"; \
@@ -533,7 +536,8 @@ print(text if isinstance(text, str) else response, end="")
 endef
 export SHOW
 
-audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error INTEGRATION or DEVICE is required, for example INTEGRATION=corp. DEVICE alone must be a node id)) \
+audit-filter = $(if $(INTEGRATION)$(DEVICE),,$(error INTEGRATION or DEVICE is required, for example INTEGRATION=corp. \
+  DEVICE alone must be a node id)) \
   audit integration=INTEGRATION device=DEVICE since=SINCE until=UNTIL
 
 # Takes INTEGRATION, DEVICE or both.
@@ -548,7 +552,7 @@ audit: deploy-tools ## List changes, newest first: INTEGRATION=corp [DEVICE=bob-
 # Records per call. 1000 is the function's maximum.
 EXPORT_PAGE ?= 1000
 
-# Takes the variables of `make audit` but LIMIT and NEXT. Prints the shape of Tailscale's configuration audit log.
+# Takes the variables of `make audit` except LIMIT and NEXT. Prints the format of Tailscale's configuration audit log.
 .PHONY: audit-export
 audit-export: deploy-tools ## Print all changes as JSON lines: INTEGRATION=corp [SINCE=2026-11-01]
 	@export FORMAT=tailscale PAGE=$(EXPORT_PAGE) NEXT=; \
