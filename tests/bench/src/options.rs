@@ -80,6 +80,13 @@ impl Options {
         Ok(options)
     }
 
+    /// Whether everything is measured as the documented results were: all cases, at the default pace, of the binary
+    /// that cargo built.
+    pub(crate) fn is_complete(&self) -> bool {
+        let usual_setup = self.pace == Pace::default() && self.function.is_none();
+        usual_setup && self.only.is_empty() && !self.quick
+    }
+
     /// Whether the cold starts are wanted.
     pub(crate) fn starts(&self) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == START)
@@ -112,6 +119,22 @@ mod tests {
         assert_eq!(names(&["--quick"]), ["100", "1k"]);
         assert_eq!(names(&["--only", "few,100"]), ["100", "few"]);
         assert_eq!(names(&[]).len(), CASES.len());
+    }
+
+    #[test]
+    fn only_a_complete_bench_is_documented() {
+        for arguments in [&["--strict"][..], &[]] {
+            assert!(parse(arguments).unwrap().is_complete(), "{arguments:?}");
+        }
+        for arguments in [
+            &["--quick"][..],
+            &["--only", "10k"],
+            &["--latency-ms", "5"],
+            &["--aws-latency-ms", "5"],
+            &["--function", "other"],
+        ] {
+            assert!(!parse(arguments).unwrap().is_complete(), "{arguments:?}");
+        }
     }
 
     #[test]
