@@ -340,7 +340,7 @@ def main() -> int:
 All checks passed. Nothing is still running. Next:
    make demo KEEP=1   leaves everything running and prints commands to explore it
    README.md          explains how to deploy to AWS
-   src/lib.rs         explains how it works
+   src/README.md      explains how it works
    make test          runs all tests""")
     return 0
 
