@@ -8,8 +8,6 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Deserializer;
 
 use crate::text::redact;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
 
 #[cfg(test)]
 pub(crate) use stream::tests::TestList;
@@ -60,15 +58,6 @@ fn whole(path: &str) -> &str {
 }
 
 impl JsonError {
-    /// As the failure of a call.
-    pub(crate) fn at(self, operation: Operation) -> UpstreamError {
-        match self {
-            // A proxy or a server that goes down cuts bodies; asking again helps.
-            Self::Early => operation.unreachable(self),
-            Self::Malformed(_) | Self::TooLarge(_) | Self::TooMany(_) => operation.protocol(self),
-        }
-    }
-
     /// The error of a list's nth thing, as one of the list.
     fn within(self, list: &str, n: usize) -> Self {
         match self {
@@ -91,17 +80,6 @@ impl JsonError {
         let path = redact(&place::path(text, line, column), PATH_CHARS);
         Self::Malformed(Malformed { path, line, column })
     }
-}
-
-/// Decodes a body.
-///
-/// # Errors
-/// Says at which path decoding stopped.
-pub(crate) fn decode<T: DeserializeOwned>(
-    operation: Operation,
-    body: &[u8],
-) -> Result<T, UpstreamError> {
-    parse(body).map_err(|error| error.at(operation))
 }
 
 /// Decodes a text.

@@ -19,7 +19,6 @@ use reqwest::{Method, RequestBuilder, StatusCode, Url};
 
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::status::error_kind::Service;
-use crate::json::decode;
 use crate::secrets::TailscaleCredentials;
 use crate::settings::Tailnet;
 use crate::upstream::auth::{AccessToken, TokenCache, TokenOutcome};
@@ -124,7 +123,7 @@ impl Tailscale {
         if reply.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let device: wire::WireDevice = decode(DEVICE_LOOK_UP, &reply.body)?;
+        let device: wire::WireDevice = DEVICE_LOOK_UP.decode(&reply.body)?;
         device
             .device()
             .map(Some)

@@ -4,7 +4,6 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
-use crate::json::decode;
 use crate::json::lenient::{LenientObject, ListOrOther, LooseValue};
 use crate::settings::CloudId;
 use crate::text::redact;
@@ -103,7 +102,9 @@ pub(super) fn in_success(
     operation: Operation,
     reply: &Response,
 ) -> Result<Vec<FalconApiError>, UpstreamError> {
-    decode::<Reported>(operation, &reply.body).map(|reported| reported.errors)
+    operation
+        .decode::<Reported>(&reply.body)
+        .map(|reported| reported.errors)
 }
 
 /// Returns an error unless the response is a success.

@@ -16,7 +16,6 @@ use crate::domain::inventory::host::{Aid, Assessment, Assessments, Host, Score};
 use crate::domain::inventory::serial::Serial;
 use crate::falcon::errors::{self, FalconApiError};
 use crate::falcon::paging::{ListedRecord, ListingPage};
-use crate::json::decode;
 use crate::json::lenient::{BoundedList, FromText, LenientObject, LenientText, LooseValue};
 use crate::text::{sanitize, sanitize_smol};
 use crate::upstream::client::Response;
@@ -73,7 +72,7 @@ pub(super) fn page<R: ListedRecord + DeserializeOwned>(
         resources: Option<BoundedList<Option<R>, RECORDS>>,
     }
     errors::check_status(operation, reply)?;
-    let envelope = decode::<Envelope<R>>(operation, &reply.body);
+    let envelope = operation.decode::<Envelope<R>>(&reply.body);
     // Looked at first: an answer that reports errors may lack what a page must have.
     let problems = match &envelope {
         Ok(envelope) => &envelope.errors,
@@ -223,7 +222,7 @@ pub(super) fn assessments(
     if let Some(problem) = problems.iter().find(|problem| !is_unknown_id(problem)) {
         return Err(errors::error_in_success(operation, reply, problem));
     }
-    let envelope: Envelope = decode(operation, &reply.body)?;
+    let envelope: Envelope = operation.decode(&reply.body)?;
     // A missing list is no news of anyone, except in the 404.
     let entities = match envelope.resources {
         None if !not_found => return Err(operation.protocol("the list of resources is missing")),

@@ -8,7 +8,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::domain::inventory::device::NodeId;
-use crate::json::decode;
 use crate::tailscale::{Tailscale, errors, operation, wire};
 use crate::text::sanitize;
 use crate::upstream::client::Response;
@@ -57,7 +56,7 @@ impl Tailscale {
         }
         let url = self.of_tailnet(&["settings"]);
         let reply = self.get(SETTINGS, &url, |_| false).await?;
-        let wire: Wire = decode(SETTINGS, &reply.body)?;
+        let wire: Wire = SETTINGS.decode(&reply.body)?;
         Ok(wire.posture_identity_collection_on)
     }
 
@@ -85,7 +84,7 @@ impl Tailscale {
         }
         let url = self.of_tailnet(&["posture", "integrations"]);
         let reply = self.get(INTEGRATIONS, &url, |_| false).await?;
-        let wire: Wire = decode(INTEGRATIONS, &reply.body)?;
+        let wire: Wire = INTEGRATIONS.decode(&reply.body)?;
         Ok(wire
             .integrations
             .iter()
@@ -120,7 +119,7 @@ impl Tailscale {
                 None => Ok(None),
             };
         }
-        let wire: Wire = decode(ATTRIBUTES, &reply.body)?;
+        let wire: Wire = ATTRIBUTES.decode(&reply.body)?;
         Ok(Some(wire.attributes))
     }
 

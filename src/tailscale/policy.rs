@@ -6,7 +6,6 @@ use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
-use crate::json::decode;
 use crate::json::lenient::{BoundedList, LenientObject, ListOrOther, LooseValue};
 use crate::tailscale::{Tailscale, operation};
 use crate::text::sanitize;
@@ -80,7 +79,7 @@ impl Tailscale {
             request.header(ACCEPT, "application/json")
         };
         let reply = session.call(POLICY, request, |_| false).await?;
-        let wire: Wire = decode(POLICY, &reply.body)?;
+        let wire: Wire = POLICY.decode(&reply.body)?;
         Ok(wire.into())
     }
 }

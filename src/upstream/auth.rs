@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::json::decode;
 use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
@@ -57,7 +56,7 @@ impl AccessToken {
             #[serde(default)]
             scope: Value,
         }
-        let wire: Wire = decode(operation, &reply.body)?;
+        let wire: Wire = operation.decode(&reply.body)?;
         let ends = wire
             .expires_in
             .map(|seconds| now.saturating_add(SignedDuration::from_secs(seconds.into())))

@@ -200,10 +200,12 @@ impl<'a> InFlight<'a> {
         let (mut partial, mut bytes) = (ListDecoder::<F>::new(), 0);
         while let Some(piece) = self.next_piece(cap, &mut bytes).await? {
             let taken = partial.take(piece.as_ref());
-            taken.map_err(|error| error.at(operation))?;
+            taken.map_err(|error| operation.invalid_json(error))?;
         }
         self.log(bytes);
-        partial.finish().map_err(|error| error.at(operation))
+        partial
+            .finish()
+            .map_err(|error| operation.invalid_json(error))
     }
 
     async fn next_piece(

@@ -3,8 +3,10 @@
 use std::error::Error as StdError;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 
 use crate::domain::status::error_kind::Service;
+use crate::json::{self, JsonError};
 use crate::upstream::error::UpstreamError;
 
 /// A kind of call: whose it is, how people name it, and the scope that it needs. It makes the errors of that call.
@@ -19,6 +21,25 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// Decodes the body of a response.
+    ///
+    /// # Errors
+    /// Names the path at which decoding stopped.
+    pub(crate) fn decode<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, UpstreamError> {
+        json::parse(body).map_err(|error| self.invalid_json(error))
+    }
+
+    /// Returns the error of a body that does not decode.
+    pub(crate) fn invalid_json(self, error: JsonError) -> UpstreamError {
+        match error {
+            // A proxy or a server that shuts down truncates bodies; a retry helps.
+            JsonError::Early => self.unreachable(error),
+            JsonError::Malformed(_) | JsonError::TooLarge(_) | JsonError::TooMany(_) => {
+                self.protocol(error)
+            }
+        }
+    }
+
     pub(crate) fn refused(self, status: u16, advice: &'static str) -> UpstreamError {
         UpstreamError::Refused {
             side: self.side,

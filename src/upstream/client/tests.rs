@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::clock::{Clock, Deadline};
 use crate::domain::status::error_kind::Service;
-use crate::json::{TestList, decode};
+use crate::json::TestList;
 use crate::testing::server::{Server, answer};
 use crate::text::error_chain;
 use crate::upstream::retry::RetryPolicy;
@@ -145,14 +145,15 @@ async fn a_stream_that_is_no_success_comes_as_a_reply() {
 
 #[test]
 fn a_decoding_error_names_the_place_and_not_the_content() {
-    let error =
-        decode::<std::collections::BTreeMap<String, u8>>(PROBE, br#"{"a": "s3cret"}"#).unwrap_err();
+    let error = PROBE
+        .decode::<std::collections::BTreeMap<String, u8>>(br#"{"a": "s3cret"}"#)
+        .unwrap_err();
     let text = error_chain(&error);
     assert!(
         text.ends_with("not what is expected at a (line 1, column 14)"),
         "{text}"
     );
-    let text = error_chain(&decode::<Value>(PROBE, b"{} s3cret").unwrap_err());
+    let text = error_chain(&PROBE.decode::<Value>(b"{} s3cret").unwrap_err());
     assert!(
         text.ends_with("not what is expected at the top (line 1, column 4)"),
         "{text}"
@@ -167,7 +168,9 @@ fn a_decoding_error_names_no_key_that_is_not_fit_to_be_shown() {
     ] {
         let body = format!("{{{}: nul}}", Value::from(key));
         let text = error_chain(
-            &decode::<std::collections::BTreeMap<String, u8>>(PROBE, body.as_bytes()).unwrap_err(),
+            &PROBE
+                .decode::<std::collections::BTreeMap<String, u8>>(body.as_bytes())
+                .unwrap_err(),
         );
         assert!(!text.contains("s3cret"), "{text:?}");
         crate::testing::hostile::assert_fit(&text, 1_000);
