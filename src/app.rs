@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use crate::aws::sdk;
+use crate::aws::sdk_config;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::audit;
@@ -16,7 +16,7 @@ use crate::settings::{IntegrationId, Settings};
 use crate::store::Store;
 use crate::tailscale::{Tailscale, WriteLimits};
 use crate::text::error_chain;
-use crate::upstream::client::HttpClient;
+use crate::upstream::client::{ApiClient, HttpClient};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 use crate::upstream::retry::{CallBudget, RetryPolicy};
@@ -49,9 +49,9 @@ impl App {
     /// The world as this configuration reaches it.
     pub fn new(config: Config) -> Self {
         let aws = &config.aws;
-        let dynamodb = sdk(aws, aws.dynamodb.as_deref());
-        let secrets_manager = sdk(aws, aws.secrets_manager.as_deref());
-        let event_bridge = sdk(aws, aws.event_bridge.as_deref());
+        let dynamodb = sdk_config(aws, aws.dynamodb.as_deref());
+        let secrets_manager = sdk_config(aws, aws.secrets_manager.as_deref());
+        let event_bridge = sdk_config(aws, aws.event_bridge.as_deref());
         Self {
             clock: Clock::system(),
             http: OnceCell::new(),
@@ -80,11 +80,7 @@ impl App {
 
 /// Without any roots, the SDK would not even have started; but the two libraries read them each in its own way.
 fn no_tls(side: Service, error: &reqwest::Error) -> UpstreamError {
-    let client = Operation {
-        side,
-        name: "the HTTP client",
-        scope: "",
-    };
+    let client = Operation::new(side, "the HTTP client", "");
     let problem = format!("it cannot be built: {}", error_chain(error));
     client.misconfigured(
         None,
@@ -120,11 +116,10 @@ impl App {
         budget: &CallBudget,
     ) -> Result<Falcon, UpstreamError> {
         Falcon::sign_in(
-            self.http(Service::Falcon).await?,
+            ApiClient::new(self.http(Service::Falcon).await?, budget.clone()),
             &self.config.clouds,
             &settings.cloud_id,
             credentials,
-            budget.clone(),
         )
         .await
     }
@@ -140,11 +135,10 @@ impl App {
         budget: &CallBudget,
     ) -> Result<Tailscale, UpstreamError> {
         Tailscale::sign_in(
-            self.http(Service::Tailscale).await?,
+            ApiClient::new(self.http(Service::Tailscale).await?, budget.clone()),
             &self.config.tailscale_api,
             &settings.tailnet,
             credentials,
-            budget.clone(),
         )
         .await
     }

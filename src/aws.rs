@@ -1,7 +1,7 @@
-//! The AWS SDK, as the function's environment configures it.
+//! The AWS SDK, configured by the function's environment.
 //!
-//! The SDK's own loader would also look for profiles, container and instance credentials and STS: a Lambda has none of
-//! these, and looking costs time at the start and room in the zip.
+//! The SDK's own loader also looks for profiles, container and instance credentials, and STS. A Lambda has none of these,
+//! and the loader costs start time and space in the zip.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -15,23 +15,23 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use crate::config::Aws;
 use crate::text::{error_chain, redact};
 
-/// The configuration of one service's client; `endpoint` is another address than AWS's own.
-pub(crate) fn sdk(aws: &Aws, endpoint: Option<&str>) -> SdkConfig {
+/// Returns the configuration of one service's client; `endpoint` replaces the address of AWS.
+pub(crate) fn sdk_config(aws: &Aws, endpoint: Option<&str>) -> SdkConfig {
     let credentials = EnvironmentVariableCredentialsProvider::new();
-    let mut sdk = SdkConfig::builder()
+    let mut config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(aws.region.clone().map(Region::new))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .timeout_config(patience())
+        .timeout_config(timeouts())
         .use_fips(aws.fips)
         .use_dual_stack(aws.dual_stack);
-    sdk.set_endpoint_url(endpoint.map(str::to_owned));
-    sdk.build()
+    config.set_endpoint_url(endpoint.map(str::to_owned));
+    config.build()
 }
 
-/// AWS answers in milliseconds. A call that hangs is given up in time to be made again, and all of it within what a run
-/// keeps in reserve for recording how it went.
-fn patience() -> TimeoutConfig {
+/// Returns timeouts that leave time for a retry. All attempts fit into the time that a run reserves for its status. AWS
+/// normally responds in milliseconds.
+fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_millis(3_100))
         .operation_attempt_timeout(Duration::from_secs(4))
@@ -45,19 +45,18 @@ pub(crate) fn aws_error<E>(error: &SdkError<E>) -> Box<dyn StdError + Send + Syn
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
-    /// The message of the service, or of the SDK.
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
     struct Message(String);
-    const MAX: usize = 400;
+    const MAX_CHARS: usize = 400;
     Box::new(Message(match (error.code(), error) {
         (Some(code), _) => {
             let message = error.message().unwrap_or("no reason is given");
-            format!("{}: {}", redact(code, 80), redact(message, MAX))
+            format!("{}: {}", redact(code, 80), redact(message, MAX_CHARS))
         }
         (None, SdkError::ResponseError(_) | SdkError::ServiceError(_)) => {
             "the answer does not decode".to_owned()
         }
-        (None, _) => redact(&error_chain(error), MAX),
+        (None, _) => redact(&error_chain(error), MAX_CHARS),
     }))
 }

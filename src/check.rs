@@ -1,4 +1,4 @@
-//! Whether an integration can work: everything that it needs, tried one by one. Reads only.
+//! Checks whether an integration can work, one requirement after the other. Reads only.
 
 mod attribute;
 mod upstream;
@@ -6,6 +6,7 @@ mod upstream;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::domain::status::error_kind::Service;
 use crate::secrets::{SecretError, Versioned};
 use crate::settings::{IntegrationId, InvalidSettings, SecretName, Settings};
 use crate::store::{Integration, StoreError};
@@ -13,141 +14,124 @@ use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::retry::CallBudget;
 
-/// What was tried, and what came of it.
+/// One check, with its result and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was tried.
-    pub check: CheckKind,
-    /// Whose answer it rests on.
-    pub side: Service,
-    /// What came of it.
-    pub result: CheckResult,
-    /// What was found.
-    pub found: String,
-    /// What to do about it.
+    #[serde(rename = "check")]
+    pub(crate) kind: CheckKind,
+    /// The service whose response decides the result.
+    #[serde(rename = "side")]
+    pub(crate) service: Service,
+    pub(crate) result: CheckResult,
+    #[serde(rename = "found")]
+    pub(crate) finding: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
+    pub(crate) remedy: Option<String>,
 }
 
-/// What is tried; stable names, in the order of the answer.
+/// The kinds of checks, by stable names, in the order of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum CheckKind {
-    /// The settings themselves.
+pub(crate) enum CheckKind {
     Settings,
-    /// The Falcon secret can be read and holds what it should.
+    /// The Falcon secret can be read and holds a usable credential.
     FalconSecret,
-    /// Falcon issues a token, in the cloud that is named.
+    /// Falcon issues a token, in the named cloud.
     FalconToken,
     /// The API client may read hosts.
     HostsScope,
     /// The API client may read assessments.
     AssessmentsScope,
-    /// The Tailscale secret can be read and holds what it should.
+    /// The Tailscale secret can be read and holds a usable credential.
     TailscaleSecret,
     /// Tailscale issues a token.
     TailscaleToken,
     /// The tailnet's devices can be listed.
     DeviceListing,
-    /// Devices report the serial numbers that are matched.
+    /// Devices report serial numbers.
     IdentityCollection,
     /// The attribute can be written, as a number.
     Attribute,
-    /// No native Falcon integration runs beside.
+    /// Tailscale's own Falcon integration does not run in the tailnet.
     NativeIntegration,
     /// No other integration writes the same attribute.
     SameAttribute,
 }
 
-/// Whose answer a check rests on.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Service {
-    /// CrowdStrike Falcon.
-    Falcon,
-    /// Tailscale.
-    Tailscale,
-    /// AWS Secrets Manager.
-    Secrets,
-    /// This deployment itself.
-    Deployment,
-}
-
-/// What came of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum CheckResult {
-    /// As it should be.
+pub(crate) enum CheckResult {
     Passed,
-    /// It works, but a person should know.
+    /// The integration works, but somebody should read the finding.
     Warning,
-    /// It cannot work so.
+    /// The integration cannot work.
     Failed,
-    /// Not tried, since something that it needs had failed, or not to be found out.
+    /// Not tried because an earlier check failed, or the answer is not available.
     Skipped,
 }
 
 impl Check {
     /// Creates the failed check of a call that failed.
-    fn from_error(subject: CheckKind, error: &UpstreamError) -> Self {
-        Self::failed(subject, error_chain(error)).remedy(error.remedy())
+    fn from_error(kind: CheckKind, error: &UpstreamError) -> Self {
+        Self::failed(kind, error_chain(error)).with_remedy(error.remedy())
     }
 
-    fn new(check: CheckKind, result: CheckResult, found: impl Into<String>) -> Self {
+    fn new(kind: CheckKind, result: CheckResult, finding: impl Into<String>) -> Self {
         Self {
-            check,
-            side: check.side(),
+            kind,
+            service: kind.service(),
             result,
-            found: found.into(),
+            finding: finding.into(),
             remedy: None,
         }
     }
 
-    fn passed(check: CheckKind, found: impl Into<String>) -> Self {
-        Self::new(check, CheckResult::Passed, found)
+    fn passed(kind: CheckKind, finding: impl Into<String>) -> Self {
+        Self::new(kind, CheckResult::Passed, finding)
     }
 
-    fn warning(check: CheckKind, found: impl Into<String>) -> Self {
-        Self::new(check, CheckResult::Warning, found)
+    fn warning(kind: CheckKind, finding: impl Into<String>) -> Self {
+        Self::new(kind, CheckResult::Warning, finding)
     }
 
-    fn failed(check: CheckKind, found: impl Into<String>) -> Self {
-        Self::new(check, CheckResult::Failed, found)
+    fn failed(kind: CheckKind, finding: impl Into<String>) -> Self {
+        Self::new(kind, CheckResult::Failed, finding)
     }
 
-    fn skipped(check: CheckKind, found: impl Into<String>) -> Self {
-        Self::new(check, CheckResult::Skipped, found)
+    fn skipped(kind: CheckKind, finding: impl Into<String>) -> Self {
+        Self::new(kind, CheckResult::Skipped, finding)
     }
 
-    fn remedy(self, remedy: impl Into<String>) -> Self {
+    fn with_remedy(self, remedy: impl Into<String>) -> Self {
         Self {
             remedy: Some(remedy.into()),
             ..self
         }
     }
 
-    /// Of stored settings that cannot be used.
-    pub fn settings(error: &InvalidSettings) -> Self {
+    /// Creates the failed check of invalid stored settings.
+    pub(crate) fn from_invalid_settings(error: &InvalidSettings) -> Self {
         Self::failed(CheckKind::Settings, error.to_string())
-            .remedy("correct the setting with `update`")
+            .with_remedy("correct the setting with `update`")
     }
 }
 
-/// Whether nothing failed.
-pub fn passes(checks: &[Check]) -> bool {
+/// Returns whether no check failed.
+pub(crate) fn passes(checks: &[Check]) -> bool {
     checks
         .iter()
         .all(|check| check.result != CheckResult::Failed)
 }
 
-/// What failed, as half a sentence.
-pub fn failures(checks: &[Check]) -> String {
+/// Describes the failed checks, as half a sentence.
+pub(crate) fn describe_failures(checks: &[Check]) -> String {
     let failed: Vec<String> = checks
         .iter()
         .filter(|check| check.result == CheckResult::Failed)
         .map(|check| match &check.remedy {
-            Some(remedy) => format!("{}: {remedy}", check.found),
-            None => check.found.clone(),
+            Some(remedy) => format!("{}: {remedy}", check.finding),
+            None => check.finding.clone(),
         })
         .collect();
     format!(
@@ -158,8 +142,11 @@ pub fn failures(checks: &[Check]) -> String {
     )
 }
 
-/// The integration that surely writes the same attribute of the same devices.
-pub fn collision<'a>(settings: &Settings, others: &'a [Integration]) -> Option<&'a IntegrationId> {
+/// Returns the integration that writes the same attribute of the same tailnet, by its settings.
+pub(crate) fn conflicting_integration<'a>(
+    settings: &Settings,
+    others: &'a [Integration],
+) -> Option<&'a IntegrationId> {
     others
         .iter()
         .filter_map(|other| other.settings.as_ref().ok())
@@ -167,58 +154,94 @@ pub fn collision<'a>(settings: &Settings, others: &'a [Integration]) -> Option<&
         .map(|other| &other.id)
 }
 
-/// Tries everything that an integration needs, both sides at once, and goes on where something fails.
+/// Checks everything that an integration needs. Both services are checked at the same time, and a failure of one does not
+/// end the other.
 ///
 /// # Errors
-/// Our own tables.
-pub async fn check(
-    world: &App,
+/// If DynamoDB failed.
+pub(crate) async fn check(
+    app: &App,
     settings: &Settings,
     others: &[Integration],
     budget: &CallBudget,
 ) -> Result<Vec<Check>, StoreError> {
-    let accepted = match world.config.accept(settings) {
-        Err(error) => return Ok(vec![Check::settings(&error)]),
-        Ok(()) => Check::passed(
-            CheckKind::Settings,
-            "the settings can work in this deployment",
-        ),
-    };
+    if let Err(error) = app.config.accept(settings) {
+        return Ok(vec![Check::from_invalid_settings(&error)]);
+    }
     let (falcon, tailscale) = futures::future::join(
-        upstream::falcon(world, settings, budget),
-        upstream::tailscale(world, settings, others, budget),
+        upstream::falcon(app, settings, budget),
+        upstream::tailscale(app, settings, others, budget),
     )
     .await;
-    let mut checks = vec![accepted];
+    let mut checks = vec![Check::passed(
+        CheckKind::Settings,
+        "the settings can work in this deployment",
+    )];
     checks.extend(falcon);
     checks.extend(tailscale?);
     Ok(checks)
 }
 
-/// What a secret holds, or the check that failed.
-fn secret<T>(
-    subject: CheckKind,
-    name: &SecretName,
-    fetched: Result<Versioned<T>, SecretError>,
-) -> (Check, Option<T>) {
-    match fetched {
-        Ok(secret) => (
-            Check::passed(subject, format!("the secret {name} holds what it should")),
-            Some(secret.value),
-        ),
-        Err(error) => (
-            Check::failed(subject, error_chain(&error)).remedy(error.remedy()),
-            None,
-        ),
+/// Collects the checks of one service in the order of `kinds`.
+struct Checks {
+    kinds: &'static [CheckKind],
+    done: Vec<Check>,
+}
+
+impl Checks {
+    fn new(kinds: &'static [CheckKind]) -> Self {
+        Self {
+            kinds,
+            done: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, check: Check) {
+        self.done.push(check);
+    }
+
+    /// Adds the check of a secret. Returns the credential, or `None` if the check failed.
+    fn secret<T>(
+        &mut self,
+        kind: CheckKind,
+        name: &SecretName,
+        fetched: Result<Versioned<T>, SecretError>,
+    ) -> Option<T> {
+        match fetched {
+            Ok(secret) => {
+                let finding = format!("the secret {name} holds what it should");
+                self.push(Check::passed(kind, finding));
+                Some(secret.value)
+            }
+            Err(error) => {
+                self.push(Check::failed(kind, error_chain(&error)).with_remedy(error.remedy()));
+                None
+            }
+        }
+    }
+
+    /// Returns the value of a call. Adds a failed check and returns `None` if the call failed.
+    fn value<T>(&mut self, kind: CheckKind, result: Result<T, UpstreamError>) -> Option<T> {
+        result
+            .map_err(|error| self.push(Check::from_error(kind, &error)))
+            .ok()
+    }
+
+    /// Adds the checks that were not reached, as skipped.
+    fn skip_remaining(mut self) -> Vec<Check> {
+        let skipped = self.kinds.iter().skip(self.done.len());
+        self.done.extend(
+            skipped.map(|kind| Check::skipped(*kind, "not tried, since what it needs has failed")),
+        );
+        self.done
     }
 }
 
 impl CheckKind {
-    /// Whose answer it rests on.
-    fn side(self) -> Service {
+    fn service(self) -> Service {
         match self {
             Self::Settings | Self::SameAttribute => Service::Deployment,
-            Self::FalconSecret | Self::TailscaleSecret => Service::Secrets,
+            Self::FalconSecret | Self::TailscaleSecret => Service::SecretsManager,
             Self::FalconToken | Self::HostsScope | Self::AssessmentsScope => Service::Falcon,
             Self::TailscaleToken
             | Self::DeviceListing

@@ -1,10 +1,10 @@
-//! The API credentials: what a secret holds, and how it is fetched.
+//! The API credentials, from AWS Secrets Manager.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::aws::aws_error;
-use crate::domain::status::error_kind::{ErrorKind, Service};
+use crate::domain::status::error_kind::ErrorKind;
 use crate::json::lenient::LenientObject;
 use crate::settings::SecretName;
 
@@ -23,71 +23,71 @@ pub struct FalconCredentials {
     pub client_id: String,
     /// 40 characters.
     pub client_secret: SecretString,
-    /// With Flight Control: the child account to act for.
+    /// The child account to act for, with Flight Control.
     pub member_cid: Option<String>,
 }
 
 /// A Tailscale credential.
 #[derive(Clone, Debug)]
 pub enum TailscaleCredentials {
-    /// An OAuth client (`tskey-client-…`): the recommended one, bound to no person and with no end.
+    /// An OAuth client (`tskey-client-…`), which is recommended: it belongs to no person and does not expire.
     OAuth {
         /// The client's id.
         client_id: String,
         /// The client's secret.
         client_secret: SecretString,
     },
-    /// An API access token (`tskey-api-…`): a person's, and it ends after 90 days at most.
+    /// An API access token (`tskey-api-…`). It belongs to a person and expires after at most 90 days.
     ApiKey(SecretString),
 }
 
-/// What is wrong with a secret. None of it tells what the secret holds.
+/// A failure to read a secret. No message quotes the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// There is none of that name, or the function's role may not read it.
+    /// The secret does not exist, or the function's role may not read it.
     #[error("Secrets Manager does not give the secret {name} ({code})")]
-    Refused {
+    Rejected {
         /// The secret.
         name: SecretName,
         /// The service's error code.
         code: String,
     },
-    /// The secret is there, but does not hold what it should.
+    /// The secret does not hold a usable credential.
     #[error("the secret {name} is not usable: {problem}")]
     Malformed {
         /// The secret.
         name: SecretName,
         /// Its version.
         version: Option<String>,
-        /// What is wrong, by field name.
+        /// The problem, by field name.
         problem: String,
-        /// What it must hold.
+        /// The accepted content.
         expected: &'static str,
     },
-    /// Secrets Manager did not answer.
+    /// Secrets Manager did not respond.
     #[error("Secrets Manager is not reachable for the secret {name}")]
     Unavailable {
         /// The secret.
         name: SecretName,
-        /// Why.
+        /// The error of the SDK.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl SecretError {
-    /// Its class: what only a person can mend counts as a refused credential.
-    pub fn kind(&self) -> ErrorKind {
+    /// Returns the class. A failure that only a person can fix counts as a rejected credential.
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused { .. } | Self::Malformed { .. } => ErrorKind::Authentication,
+            Self::Rejected { .. } | Self::Malformed { .. } => ErrorKind::Authentication,
             Self::Unavailable { .. } => ErrorKind::Unavailable,
         }
     }
 
-    /// What to do, as half a sentence.
-    pub fn remedy(&self) -> String {
+    /// Returns the remedy, as half a sentence.
+    pub(crate) fn remedy(&self) -> String {
         match self {
-            Self::Refused { code, .. } => advice(code).to_owned(),
+            Self::Rejected { code, .. } => remedy_for(code).to_owned(),
             Self::Malformed { expected, .. } => {
                 format!("store it again with `make secret`: it must hold {expected}")
             }
@@ -98,25 +98,24 @@ impl SecretError {
     }
 }
 
-/// A credential and the version of the secret it came from.
+/// A value and the version of its secret.
 #[derive(Clone, Debug)]
-pub struct Versioned<T> {
-    /// The credential.
-    pub value: T,
+pub(crate) struct Versioned<T> {
+    pub(crate) value: T,
     /// Secrets Manager's id of the version.
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
 }
 
-/// Secrets, kept across warm invocations for as long as their version stays the current one.
+/// Secrets, cached across warm invocations while their version is the current one.
 #[derive(Debug)]
 pub struct Secrets {
     client: Client,
-    /// No lock is held while a request is under way.
+    /// The lock is never held during a request.
     cache: Mutex<BTreeMap<SecretName, Versioned<SecretString>>>,
 }
 
 impl Secrets {
-    /// Secrets by this client.
+    /// Creates an empty cache.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -124,50 +123,45 @@ impl Secrets {
         }
     }
 
-    /// The Falcon API client that a secret holds.
-    ///
-    /// # Errors
-    /// See [`SecretError`].
-    pub async fn falcon(
+    pub(crate) async fn falcon(
         &self,
         name: &SecretName,
     ) -> Result<Versioned<FalconCredentials>, SecretError> {
         let text = self.text(name).await?;
-        decode(name, &text, Service::Falcon, falcon_credentials)
+        parse(name, &text, falcon_credentials, FALCON_CONTENT)
     }
 
-    /// The Tailscale credential that a secret holds.
-    ///
-    /// # Errors
-    /// See [`SecretError`].
-    pub async fn tailscale(
+    pub(crate) async fn tailscale(
         &self,
         name: &SecretName,
     ) -> Result<Versioned<TailscaleCredentials>, SecretError> {
         let text = self.text(name).await?;
-        decode(name, &text, Service::Tailscale, tailscale_credentials)
+        parse(name, &text, tailscale_credentials, TAILSCALE_CONTENT)
     }
 
-    /// The id of a secret's current version, by one call that does not fetch the secret. None if there is no such
-    /// secret for us.
+    /// Returns the id of a secret's current version, with one call that does not fetch the secret. Returns `None` if the
+    /// secret does not exist or may not be read.
     ///
     /// # Errors
-    /// When Secrets Manager is out of reach.
-    pub async fn current_version(&self, name: &SecretName) -> Result<Option<String>, SecretError> {
-        let answer = self
+    /// If Secrets Manager is unavailable.
+    pub(crate) async fn current_version(
+        &self,
+        name: &SecretName,
+    ) -> Result<Option<String>, SecretError> {
+        let result = self
             .client
             .describe_secret()
             .secret_id(name.as_str())
             .send()
             .await;
-        match answer.map_err(|error| refused(name, &error)) {
-            Ok(answer) => Ok(answer
+        match result.map_err(|error| classify(name, &error)) {
+            Ok(secret) => Ok(secret
                 .version_ids_to_stages
                 .unwrap_or_default()
                 .into_iter()
                 .find(|(_, stages)| stages.iter().any(|stage| stage == "AWSCURRENT"))
                 .map(|(id, _)| id)),
-            Err(SecretError::Refused { .. }) => Ok(None),
+            Err(SecretError::Rejected { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -178,21 +172,21 @@ impl Secrets {
         {
             return Ok(cached);
         }
-        let answer = self
+        let secret = self
             .client
             .get_secret_value()
             .secret_id(name.as_str())
             .send()
             .await
-            .map_err(|error| refused(name, &error))?;
-        if answer.name.is_none() {
+            .map_err(|error| classify(name, &error))?;
+        if secret.name.is_none() {
             return Err(SecretError::Unavailable {
                 name: name.clone(),
                 source: "the answer is empty".into(),
             });
         }
-        let version = answer.version_id;
-        let Some(text) = answer.secret_string else {
+        let version = secret.version_id;
+        let Some(text) = secret.secret_string else {
             return Err(SecretError::Malformed {
                 name: name.clone(),
                 version,
@@ -204,24 +198,23 @@ impl Secrets {
             value: SecretString::from(text),
             version,
         };
-        self.cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.clone(), fresh.clone());
+        self.cache().insert(name.clone(), fresh.clone());
         Ok(fresh)
     }
 
     fn cached(&self, name: &SecretName) -> Option<Versioned<SecretString>> {
-        self.cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.cache()
             .get(name)
             .filter(|cached| cached.version.is_some())
             .cloned()
     }
+
+    fn cache(&self) -> MutexGuard<'_, BTreeMap<SecretName, Versioned<SecretString>>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn advice(code: &str) -> &'static str {
+fn remedy_for(code: &str) -> &'static str {
     match code {
         "ResourceNotFoundException" => {
             "create it with `make secret`, or correct its name: there is none of that name in this region"
@@ -236,8 +229,8 @@ fn advice(code: &str) -> &'static str {
     }
 }
 
-/// A service's refusal is the user's to mend; anything else is an outage.
-fn refused<E>(name: &SecretName, error: &SdkError<E>) -> SecretError
+/// Classifies an SDK error: the user can fix these codes; anything else is an outage.
+fn classify<E>(name: &SecretName, error: &SdkError<E>) -> SecretError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
@@ -248,7 +241,7 @@ where
             | "AccessDenied"
             | "InvalidRequestException"
             | "DecryptionFailure"),
-        ) => SecretError::Refused {
+        ) => SecretError::Rejected {
             name: name.clone(),
             code: code.to_owned(),
         },
@@ -259,34 +252,32 @@ where
     }
 }
 
-fn decode<T>(
+/// The accepted content of a Falcon secret.
+const FALCON_CONTENT: &str =
+    r#"{"clientId":"…","clientSecret":"…"}, and "memberCid" if it acts for a child account"#;
+/// The accepted content of a Tailscale secret.
+const TAILSCALE_CONTENT: &str =
+    r#"{"clientId":"…","clientSecret":"…"} of an OAuth client, or {"apiKey":"…"}"#;
+
+fn parse<T>(
     name: &SecretName,
     text: &Versioned<SecretString>,
-    side: Service,
     read: fn(&str) -> Result<T, String>,
+    expected: &'static str,
 ) -> Result<Versioned<T>, SecretError> {
+    let version = text.version.clone();
     match read(text.value.expose_secret()) {
-        Ok(value) => Ok(Versioned {
-            value,
-            version: text.version.clone(),
-        }),
+        Ok(value) => Ok(Versioned { value, version }),
         Err(problem) => Err(SecretError::Malformed {
             name: name.clone(),
-            version: text.version.clone(),
+            version,
             problem,
-            expected: match side {
-                Service::Falcon => {
-                    r#"{"clientId":"…","clientSecret":"…"}, and "memberCid" if it acts for a child account"#
-                }
-                Service::Tailscale | Service::Secrets => {
-                    r#"{"clientId":"…","clientSecret":"…"} of an OAuth client, or {"apiKey":"…"}"#
-                }
-            },
+            expected,
         }),
     }
 }
 
-/// Every field is optional here, so that a missing one can be named without the decoder quoting the text.
+/// The fields of a secret. All are optional, so that our own message names a missing field without a quote of the text.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SecretFields {
@@ -298,7 +289,7 @@ struct SecretFields {
 
 impl SecretFields {
     fn parse(text: &str) -> Result<Self, String> {
-        // The decoder's own message could quote a value: only the kind of fault is passed on.
+        // The decoder's own message can quote a value, so only the kind of problem is used.
         let LenientObject(fields) =
             serde_json::from_str(text).map_err(|error| match error.classify() {
                 serde_json::error::Category::Data => {
@@ -310,19 +301,19 @@ impl SecretFields {
                     error.column()
                 ),
             })?;
-        // A list of the values in their order would do for the decoder.
+        // The derived decoder would also accept a list of the values in their order.
         fields.ok_or_else(|| "it is no JSON object".to_owned())
     }
 }
 
-fn present(field: &str, value: Option<String>) -> Result<String, String> {
+fn required(field: &str, value: Option<String>) -> Result<String, String> {
     value
         .map(|text| text.trim().to_owned())
         .filter(|text| !text.is_empty())
         .ok_or_else(|| format!("it lacks the field {field}"))
 }
 
-fn secret(field: &str, value: Option<SecretString>) -> Result<SecretString, String> {
+fn required_secret(field: &str, value: Option<SecretString>) -> Result<SecretString, String> {
     value
         .map(|text| SecretString::from(text.expose_secret().trim()))
         .filter(|text| !text.expose_secret().is_empty())
@@ -331,9 +322,9 @@ fn secret(field: &str, value: Option<SecretString>) -> Result<SecretString, Stri
 
 fn falcon_credentials(text: &str) -> Result<FalconCredentials, String> {
     let fields = SecretFields::parse(text)?;
-    let client_id = present("clientId", fields.client_id)?;
-    let client_secret = secret("clientSecret", fields.client_secret)?;
-    if client_secret.expose_secret().starts_with(TAILSCALES) {
+    let client_id = required("clientId", fields.client_id)?;
+    let client_secret = required_secret("clientSecret", fields.client_secret)?;
+    if client_secret.expose_secret().starts_with(TAILSCALE_PREFIX) {
         return Err("it holds a Tailscale credential, which must not go to Falcon".to_owned());
     }
     Ok(FalconCredentials {
@@ -346,11 +337,14 @@ fn falcon_credentials(text: &str) -> Result<FalconCredentials, String> {
 fn tailscale_credentials(text: &str) -> Result<TailscaleCredentials, String> {
     let fields = SecretFields::parse(text)?;
     if let Some(key) = fields.api_key {
-        return Ok(TailscaleCredentials::ApiKey(secret("apiKey", Some(key))?));
+        return Ok(TailscaleCredentials::ApiKey(required_secret(
+            "apiKey",
+            Some(key),
+        )?));
     }
-    let client_id = present("clientId", fields.client_id)?;
-    let client_secret = secret("clientSecret", fields.client_secret)?;
-    if is_falcons(&client_id, client_secret.expose_secret()) {
+    let client_id = required("clientId", fields.client_id)?;
+    let client_secret = required_secret("clientSecret", fields.client_secret)?;
+    if looks_like_falcon(&client_id, client_secret.expose_secret()) {
         return Err("it holds a Falcon API client, which must not go to Tailscale".to_owned());
     }
     Ok(TailscaleCredentials::OAuth {
@@ -359,12 +353,14 @@ fn tailscale_credentials(text: &str) -> Result<TailscaleCredentials, String> {
     })
 }
 
-/// The beginning of all of Tailscale's keys and secrets.
-const TAILSCALES: &str = "tskey-";
+/// The prefix of all Tailscale keys and secrets.
+const TAILSCALE_PREFIX: &str = "tskey-";
 
-/// Both sides' secrets have the same fields. An integration whose two secrets are exchanged, by mistake or by somebody who
-/// may edit it, must not carry one side's credential to the other. (The forms are those that psfalcon checks for.)
-fn is_falcons(client_id: &str, client_secret: &str) -> bool {
+/// Returns whether a credential has the form of a Falcon API client (as psfalcon checks it).
+///
+/// Both secrets have the same fields. If the secrets of an integration are exchanged, by mistake or by somebody who may edit
+/// it, the credential of one service must not go to the other.
+fn looks_like_falcon(client_id: &str, client_secret: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     client_id.len() == 32
         && client_id.bytes().all(|b| b.is_ascii_hexdigit())

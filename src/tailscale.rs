@@ -1,7 +1,6 @@
 //! Tailscale's API: devices and their posture attributes.
 //!
-//! Reading and writing are two types. A preview is given [`Tailscale`] and never asks it for its writer, so there is no
-//! write that it could make by mistake.
+//! Reading and writing are two types: only [`Tailscale::writer`] gives access to writes, and a dry run does not call it.
 
 mod diagnostics;
 mod errors;
@@ -22,31 +21,27 @@ use crate::domain::status::error_kind::Service;
 use crate::secrets::TailscaleCredentials;
 use crate::settings::Tailnet;
 use crate::upstream::auth::{AccessToken, TokenCache, TokenOutcome};
-use crate::upstream::client::{HttpClient, Response, Streamed, endpoint};
+use crate::upstream::client::{ApiClient, Response, Streamed, endpoint};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::CallBudget;
 
 pub use crate::tailscale::policy::Policy;
-pub use crate::tailscale::writer::{AttributeWrite, TailscaleWriter, WriteLimits, WriteResult};
+pub use crate::tailscale::writer::WriteLimits;
+pub(crate) use crate::tailscale::writer::{AttributeWrite, TailscaleWriter};
 
 const DEVICE_LISTING: Operation = operation("the device listing", "devices:core:read");
 const DEVICE_LOOK_UP: Operation = operation("the device look-up", "devices:core:read");
 
-/// The listing has no pages; at 1.8 kB a device, this is some 145,000.
-const LISTING_CAP: usize = 256 << 20;
-/// One device, or the answer to a write.
-const REPLY_CAP: usize = 1 << 20;
+/// Maximum bytes of the device listing, which has no pages: some 145,000 devices of 1.8 kB.
+const MAX_LISTING_BYTES: usize = 256 << 20;
+/// Maximum bytes of any other response, such as one device.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 const fn operation(name: &'static str, scope: &'static str) -> Operation {
-    Operation {
-        side: Service::Tailscale,
-        name,
-        scope,
-    }
+    Operation::new(Service::Tailscale, name, scope)
 }
 
-/// A session with the Tailscale API that reads. Clones are the same session.
+/// A session with the Tailscale API that only reads. Clones share the session.
 #[derive(Clone, Debug)]
 pub struct Tailscale {
     session: Arc<Session>,
@@ -54,95 +49,98 @@ pub struct Tailscale {
 
 #[derive(Debug)]
 struct Session {
-    http: HttpClient,
+    client: ApiClient,
     base: Url,
     tailnet: Tailnet,
     credentials: TailscaleCredentials,
-    budget: CallBudget,
-    bearer: TokenCache,
-    /// Granted with the first token; a later one of the same credential has the same.
+    token: TokenCache,
+    /// The scopes of the first token. A later token of the same credential has the same scopes.
     scopes: Option<BTreeSet<String>>,
 }
 
 impl Tailscale {
-    /// Signs in. With an API key this calls nobody, and the first read tells whether the key is good.
+    /// Signs in. With an API key this makes no call, and the first read tells whether the key is valid.
     ///
     /// # Errors
-    /// When the credentials are refused or no answer came.
+    /// If the credentials are rejected or no response arrived.
     pub async fn sign_in(
-        http: HttpClient,
+        client: ApiClient,
         base: &Url,
         tailnet: &Tailnet,
         credentials: TailscaleCredentials,
-        budget: CallBudget,
     ) -> Result<Self, UpstreamError> {
-        let token = token::mint(&http, base, &credentials, &budget).await?;
-        let scopes = token.scope().and_then(diagnostics::granted);
+        let token = token::mint(&client, base, &credentials).await?;
+        let scopes = token.scope().and_then(diagnostics::parse_scopes);
         Ok(Self {
             session: Arc::new(Session {
-                http,
+                client,
                 base: base.clone(),
                 tailnet: tailnet.clone(),
                 credentials,
-                budget,
-                bearer: TokenCache::holding(token),
+                token: TokenCache::new(token),
                 scopes,
             }),
         })
     }
 
-    /// All devices of the tailnet with their posture identities.
+    /// Lists all devices of the tailnet with their posture identities.
     ///
     /// # Errors
-    /// When the listing did not come whole, or does not decode.
+    /// If the listing is incomplete or does not decode.
     pub async fn devices(&self) -> Result<Devices, UpstreamError> {
         let session = &*self.session;
-        let mut url = session.url(["tailnet", session.tailnet.as_str(), "devices"]);
+        let mut url = session.tailnet_url(["devices"]);
         // The default fields lack the posture identity.
         url.set_query(Some("fields=all"));
         let attempt = |token: AccessToken| session.list(token, url.clone());
-        let devices = session.authorized(DEVICE_LISTING, attempt).await;
-        devices.map_err(|error| errors::no_tailnet(DEVICE_LISTING, error))
+        session
+            .authorized(DEVICE_LISTING, attempt)
+            .await
+            .map_err(|error| errors::no_tailnet(DEVICE_LISTING, error))
     }
 
-    /// One device; nothing where the tailnet does not have it (any more).
-    ///
-    /// # Errors
-    /// When the look-up failed.
-    pub async fn device(&self, id: &NodeId) -> Result<Option<Device>, UpstreamError> {
+    /// Gets one device; `None` if the tailnet does not have it (any more).
+    pub(crate) async fn device(&self, id: &NodeId) -> Result<Option<Device>, UpstreamError> {
         if !wire::is_node_id(&id.0) {
             return Ok(None);
         }
         let mut url = self.session.url(["device", &id.0]);
         url.set_query(Some("fields=all"));
-        let request = || self.session.http.request(Method::GET, url.clone());
-        let reply = self
+        let response = self
             .session
-            .call(DEVICE_LOOK_UP, request, errors::is_not_found)
+            .get(DEVICE_LOOK_UP, &url, errors::is_not_found)
             .await?;
-        if reply.status == StatusCode::NOT_FOUND {
+        if response.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let device: wire::WireDevice = DEVICE_LOOK_UP.decode(&reply.body)?;
+        let device: wire::WireDevice = DEVICE_LOOK_UP.decode(&response.body)?;
         device
-            .device()
+            .into_device()
             .map(Some)
             .ok_or_else(|| DEVICE_LOOK_UP.protocol("the device has no usable id"))
     }
 
-    /// The right to write, for those who apply a plan.
-    pub fn writer(&self) -> TailscaleWriter {
+    /// Returns the writer of this session.
+    pub(crate) fn writer(&self) -> TailscaleWriter {
         TailscaleWriter::new(Arc::clone(&self.session))
     }
 }
 
 impl Session {
-    /// A URL of the API; the segments are encoded.
+    /// Returns a URL of the API; the segments are encoded.
     fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         endpoint(&self.base, ["api", "v2"].into_iter().chain(segments))
     }
 
-    /// Calls with a token, a new one if need be.
+    fn tailnet_url<'a>(&'a self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+        self.url(
+            ["tailnet", self.tailnet.as_str()]
+                .into_iter()
+                .chain(segments),
+        )
+    }
+
+    /// Makes a call with the cached token, or with a new one.
     async fn authorized<T, A>(
         &self,
         operation: Operation,
@@ -151,30 +149,40 @@ impl Session {
     where
         A: Future<Output = Result<TokenOutcome<T>, UpstreamError>>,
     {
-        let mint = || token::mint(&self.http, &self.base, &self.credentials, &self.budget);
-        self.bearer
-            .call(&self.budget, operation, mint, attempt)
+        let mint = || token::mint(&self.client, &self.base, &self.credentials);
+        self.token
+            .with_token(&self.client, operation, mint, attempt)
             .await
     }
 
-    /// Makes a call. An unsuccessful answer is an error, unless the caller `expects` it.
+    async fn get(
+        &self,
+        operation: Operation,
+        url: &Url,
+        is_expected: fn(&Response) -> bool,
+    ) -> Result<Response, UpstreamError> {
+        let request = || self.client.request(Method::GET, url.clone());
+        self.call(operation, request, is_expected).await
+    }
+
+    /// Makes a call. An unsuccessful response is an error, unless `is_expected` accepts it.
     async fn call(
         &self,
         operation: Operation,
         request: impl Fn() -> RequestBuilder,
-        expects: fn(&Response) -> bool,
+        is_expected: fn(&Response) -> bool,
     ) -> Result<Response, UpstreamError> {
         let attempt = |token: AccessToken| {
             let request = token.authorize(request());
             async move {
-                let reply = self
-                    .http
-                    .send(request, operation, REPLY_CAP, &self.budget)
+                let response = self
+                    .client
+                    .send(request, operation, MAX_RESPONSE_BYTES)
                     .await?;
-                if reply.status.is_success() || expects(&reply) {
-                    Ok(TokenOutcome::Good(reply))
+                if response.status.is_success() || is_expected(&response) {
+                    Ok(TokenOutcome::Accepted(response))
                 } else {
-                    unsuccessful(operation, &reply)
+                    unsuccessful(operation, &response)
                 }
             }
         };
@@ -186,26 +194,26 @@ impl Session {
         token: AccessToken,
         url: Url,
     ) -> Result<TokenOutcome<Devices>, UpstreamError> {
-        let request = token.authorize(self.http.request(Method::GET, url));
-        let answer = self
-            .http
-            .stream::<wire::Listing>(request, DEVICE_LISTING, LISTING_CAP, &self.budget)
+        let request = token.authorize(self.client.request(Method::GET, url));
+        let streamed = self
+            .client
+            .stream::<wire::Listing>(request, DEVICE_LISTING, MAX_LISTING_BYTES)
             .await?;
-        match answer {
-            Streamed::List(kept) => Ok(TokenOutcome::Good(wire::devices(kept))),
-            Streamed::Other(reply) => unsuccessful(DEVICE_LISTING, &reply),
+        match streamed {
+            Streamed::List(listed) => Ok(TokenOutcome::Accepted(wire::devices(listed))),
+            Streamed::Other(response) => unsuccessful(DEVICE_LISTING, &response),
         }
     }
 }
 
-/// Sorts a refused token from all other refusals.
+/// Classifies an unsuccessful response as a rejected token or as an error.
 fn unsuccessful<T>(
     operation: Operation,
-    reply: &Response,
+    response: &Response,
 ) -> Result<TokenOutcome<T>, UpstreamError> {
-    let error = errors::classify(operation, reply);
-    if reply.status == StatusCode::UNAUTHORIZED {
-        Ok(TokenOutcome::BadBearer(error))
+    let error = errors::classify(operation, response);
+    if response.status == StatusCode::UNAUTHORIZED {
+        Ok(TokenOutcome::Rejected(error))
     } else {
         Err(error)
     }

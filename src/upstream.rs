@@ -3,5 +3,5 @@
 pub(crate) mod auth;
 pub mod client;
 pub mod error;
-pub mod operation;
+pub(crate) mod operation;
 pub mod retry;

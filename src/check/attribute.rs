@@ -7,60 +7,60 @@ use serde_json::Value;
 use super::{Check, CheckKind};
 use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::domain::status::error_kind::ErrorKind;
 use crate::settings::{AttributeKey, Settings};
 use crate::store::{Integration, StoreError};
 use crate::tailscale::Tailscale;
 use crate::text::sanitize;
-use crate::upstream::error::UpstreamError;
 
-/// A tailnet as it is being checked.
+/// The inputs of the attribute checks.
 pub(super) struct AttributeCheck<'a> {
-    pub(super) world: &'a App,
+    pub(super) app: &'a App,
     pub(super) settings: &'a Settings,
     pub(super) others: &'a [Integration],
     pub(super) tailscale: &'a Tailscale,
     pub(super) devices: &'a Devices,
 }
 
-/// Maximum devices in the sample: reading attributes takes one call a device.
-const SAMPLE: usize = 5;
+/// Maximum devices in the sample: reading attributes takes one call per device.
+const MAX_SAMPLE_DEVICES: usize = 5;
 
-/// The scope that writing needs, and those that include it.
-const WRITING: [&str; 3] = ["devices:posture_attributes", "devices", "all"];
+/// The scope that writing needs, and the scopes that include it.
+const WRITE_SCOPES: [&str; 3] = ["devices:posture_attributes", "devices", "all"];
 
 const ADD_SCOPE: &str = "add the scope devices:posture_attributes to the credential";
 const OTHER_KEY: &str =
     "choose another attributeKey, or delete that attribute from all devices of the tailnet";
 
-/// Whether the credential may write the attribute, and a number fits. Writes nothing: the scope is known from the token
-/// or from reading, and the type from devices that have the attribute.
-pub(super) async fn writable(tailnet: &AttributeCheck<'_>) -> Result<Check, StoreError> {
-    let subject = CheckKind::Attribute;
-    let key = &tailnet.settings.attribute_key;
-    let scopes = tailnet.tailscale.scopes();
-    let may = |scopes: &BTreeSet<String>| WRITING.iter().any(|scope| scopes.contains(*scope));
-    if scopes.as_ref().is_some_and(|scopes| !may(scopes)) {
-        let found = "the credential may not write posture attributes";
-        return Ok(Check::failed(subject, found).remedy(ADD_SCOPE));
+/// Checks that the credential may write the attribute as a number. Writes nothing: the token or a read tells the scope, and
+/// devices that have the attribute tell its type.
+pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check, StoreError> {
+    let kind = CheckKind::Attribute;
+    let key = &inputs.settings.attribute_key;
+    let scopes = inputs.tailscale.scopes();
+    let may_write =
+        |scopes: &BTreeSet<String>| WRITE_SCOPES.iter().any(|scope| scopes.contains(*scope));
+    if scopes.as_ref().is_some_and(|scopes| !may_write(scopes)) {
+        let finding = "the credential may not write posture attributes";
+        return Ok(Check::failed(kind, finding).with_remedy(ADD_SCOPE));
     }
     let mut in_use = 0;
-    let sample = sample(tailnet).await?;
+    let sample = sample_devices(inputs).await?;
     for device in &sample {
-        match tailnet.tailscale.attributes(&device.node_id).await {
-            Ok(attributes) => match fits(key, device, attributes.unwrap_or_default()) {
-                Ok(true) => in_use += 1,
-                Ok(false) => {}
-                Err(found) => {
-                    let check = Check::failed(subject, found);
-                    return Ok(check.remedy(OTHER_KEY));
+        match inputs.tailscale.attributes(&device.node_id).await {
+            Ok(attributes) => {
+                match has_integer_value(key, device, attributes.unwrap_or_default()) {
+                    Ok(true) => in_use += 1,
+                    Ok(false) => {}
+                    Err(finding) => return Ok(Check::failed(kind, finding).with_remedy(OTHER_KEY)),
                 }
-            },
-            // Who may write may read.
-            Err(UpstreamError::MissingScope { .. }) => {
-                let found = "the credential may not even read posture attributes";
-                return Ok(Check::failed(subject, found).remedy(ADD_SCOPE));
             }
-            Err(error) => return Ok(Check::from_error(subject, &error)),
+            // The right to write includes the right to read.
+            Err(error) if error.error_kind() == ErrorKind::MissingScope => {
+                let finding = "the credential may not even read posture attributes";
+                return Ok(Check::failed(kind, finding).with_remedy(ADD_SCOPE));
+            }
+            Err(error) => return Ok(Check::from_error(kind, &error)),
         }
     }
     let right = if scopes.is_some() {
@@ -68,41 +68,44 @@ pub(super) async fn writable(tailnet: &AttributeCheck<'_>) -> Result<Check, Stor
     } else {
         "the credential may read it, and Tailscale does not tell beforehand whether it may write"
     };
-    let found = format!(
+    let finding = format!(
         "{key}: {right}; of {} devices looked at, {in_use} have it, as a number",
         sample.len()
     );
-    Ok(Check::passed(subject, found))
+    Ok(Check::passed(kind, finding))
 }
 
-/// Devices that this integration has written before the others, then those that report an identity.
-async fn sample<'a>(tailnet: &AttributeCheck<'a>) -> Result<Vec<&'a Device>, StoreError> {
-    let store = &tailnet.world.store;
-    let written = store.some_nodes(&tailnet.settings.id, SAMPLE).await?;
-    let devices = tailnet.devices;
+/// Returns a sample of devices: first the devices that this integration has written, then others of the tailnet.
+async fn sample_devices<'a>(inputs: &AttributeCheck<'a>) -> Result<Vec<&'a Device>, StoreError> {
+    let store = &inputs.app.store;
+    let written = store
+        .some_nodes(&inputs.settings.id, MAX_SAMPLE_DEVICES)
+        .await?;
+    let devices = inputs.devices;
     let known = written.iter().filter_map(|node| devices.get(node));
     let others = devices.values().filter(|device| !device.is_external);
     let mut chosen: Vec<&Device> = Vec::new();
     for device in known.chain(others) {
-        if chosen.len() < SAMPLE && !chosen.iter().any(|c| c.node_id == device.node_id) {
+        if chosen.len() < MAX_SAMPLE_DEVICES && !chosen.iter().any(|c| c.node_id == device.node_id)
+        {
             chosen.push(device);
         }
     }
     Ok(chosen)
 }
 
-/// Whether a device has the attribute as we would write it; an error if it has it otherwise. Tailscale keeps one type
-/// for a key in a tailnet, and no two keys that differ only in case.
-fn fits(
+/// Returns whether a device has the attribute with an integer. A value of another type, or a key that differs in case, is
+/// an error: Tailscale keeps one type per key in a tailnet, and no two keys that differ only in case.
+fn has_integer_value(
     key: &AttributeKey,
     device: &Device,
     attributes: impl IntoIterator<Item = (String, Value)>,
 ) -> Result<bool, String> {
-    let same = attributes
+    let attribute = attributes
         .into_iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(key.as_str()));
     let device = sanitize(&device.name, 100);
-    match same {
+    match attribute {
         None => Ok(false),
         Some((name, _)) if name != key.as_str() => Err(format!(
             "{device} has an attribute {}, which Tailscale takes for the same key as {key}",
@@ -115,28 +118,34 @@ fn fits(
     }
 }
 
-/// Whether another integration writes the same key in the same tailnet. Where the settings do not tell, its node
-/// records do: node ids are unique across tailnets.
-pub(super) async fn not_shared(tailnet: &AttributeCheck<'_>) -> Result<Check, StoreError> {
-    let settings = tailnet.settings;
-    for other in tailnet.others {
-        let Ok(of_other) = &other.settings else {
+/// Checks that no other integration writes the same key in the same tailnet. If the settings do not tell the tailnet, the
+/// node records do: node ids are unique across tailnets.
+pub(super) async fn check_unshared(inputs: &AttributeCheck<'_>) -> Result<Check, StoreError> {
+    let settings = inputs.settings;
+    for other in inputs.others {
+        let Ok(other_settings) = &other.settings else {
             continue;
         };
-        if other.id == settings.id || !of_other.attribute_key.is_same_key(&settings.attribute_key) {
+        if other.id == settings.id
+            || !other_settings
+                .attribute_key
+                .is_same_key(&settings.attribute_key)
+        {
             continue;
         }
-        let written: Vec<NodeId> = tailnet.world.store.some_nodes(&other.id, SAMPLE).await?;
-        let here = written
-            .iter()
-            .any(|node| tailnet.devices.contains_key(node));
-        if here || settings.collides_with(of_other) {
-            let found = format!(
+        let written: Vec<NodeId> = inputs
+            .app
+            .store
+            .some_nodes(&other.id, MAX_SAMPLE_DEVICES)
+            .await?;
+        let is_same_tailnet = written.iter().any(|node| inputs.devices.contains_key(node));
+        if is_same_tailnet || settings.collides_with(other_settings) {
+            let finding = format!(
                 "the integration {} writes {} in this tailnet, too",
                 other.id, settings.attribute_key
             );
-            return Ok(Check::failed(CheckKind::SameAttribute, found)
-                .remedy("give one of them another attributeKey, or remove it"));
+            return Ok(Check::failed(CheckKind::SameAttribute, finding)
+                .with_remedy("give one of them another attributeKey, or remove it"));
         }
     }
     Ok(Check::passed(

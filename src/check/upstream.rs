@@ -1,7 +1,7 @@
 //! Checks the permissions of the credentials at Falcon and Tailscale.
 
 use super::attribute::{self, AttributeCheck};
-use super::{Check, CheckKind, secret};
+use super::{Check, CheckKind, Checks};
 use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, Identity};
 use crate::domain::inventory::serial::Serial;
@@ -12,43 +12,56 @@ use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::retry::CallBudget;
 
-/// The Falcon side.
-pub(super) async fn falcon(world: &App, settings: &Settings, budget: &CallBudget) -> Vec<Check> {
+const FALCON_CHECKS: [CheckKind; 4] = [
+    CheckKind::FalconSecret,
+    CheckKind::FalconToken,
+    CheckKind::HostsScope,
+    CheckKind::AssessmentsScope,
+];
+
+const TAILSCALE_CHECKS: [CheckKind; 7] = [
+    CheckKind::TailscaleSecret,
+    CheckKind::TailscaleToken,
+    CheckKind::DeviceListing,
+    CheckKind::IdentityCollection,
+    CheckKind::Attribute,
+    CheckKind::NativeIntegration,
+    CheckKind::SameAttribute,
+];
+
+/// Checks the Falcon credential.
+pub(super) async fn falcon(app: &App, settings: &Settings, budget: &CallBudget) -> Vec<Check> {
+    let mut checks = Checks::new(&FALCON_CHECKS);
+    check_falcon(app, settings, budget, &mut checks).await;
+    checks.skip_remaining()
+}
+
+async fn check_falcon(app: &App, settings: &Settings, budget: &CallBudget, checks: &mut Checks) {
     let name = &settings.falcon_secret;
-    let (check, credentials) = secret(
-        CheckKind::FalconSecret,
-        name,
-        world.secrets.falcon(name).await,
-    );
-    let mut checks = vec![check];
-    let falcon = match credentials {
-        Some(credentials) => world
-            .falcon(settings, credentials, budget)
-            .await
-            .map_err(|error| Check::from_error(CheckKind::FalconToken, &error)),
-        None => Err(not_tried(CheckKind::FalconToken)),
+    let secret = app.secrets.falcon(name).await;
+    let Some(credentials) = checks.secret(CheckKind::FalconSecret, name, secret) else {
+        return;
     };
-    let falcon = match falcon {
-        Ok(falcon) => falcon,
-        Err(check) => {
-            checks.push(check);
-            checks.extend([CheckKind::HostsScope, CheckKind::AssessmentsScope].map(not_tried));
-            return checks;
-        }
+    let session = app.falcon(settings, credentials, budget).await;
+    let Some(falcon) = checks.value(CheckKind::FalconToken, session) else {
+        return;
     };
-    checks.push(region(settings, &falcon));
-    let (hosts, scores) = futures::future::join(falcon.probe_hosts(), falcon.probe_scores()).await;
-    checks.push(count(CheckKind::HostsScope, hosts, "hosts are visible"));
-    checks.push(count(
+    checks.push(check_cloud(settings, &falcon));
+    let (hosts, scores) = futures::future::join(falcon.count_hosts(), falcon.count_scores()).await;
+    checks.push(check_count(
+        CheckKind::HostsScope,
+        hosts,
+        "hosts are visible",
+    ));
+    checks.push(check_count(
         CheckKind::AssessmentsScope,
         scores,
         "assessments are there",
     ));
-    checks
 }
 
-/// A token is issued where the account lives; the cloud that was named only redirects there.
-fn region(settings: &Settings, falcon: &Falcon) -> Check {
+/// Compares the named cloud with the account's own, to which the named cloud may redirect.
+fn check_cloud(settings: &Settings, falcon: &Falcon) -> Check {
     let (named, found) = (&settings.cloud_id, falcon.cloud());
     if named == found {
         let text = format!("Falcon issued a token; the account lives in {found}");
@@ -56,129 +69,104 @@ fn region(settings: &Settings, falcon: &Falcon) -> Check {
     } else {
         let text =
             format!("Falcon issued a token, but the account lives in {found}, not in {named}");
-        Check::warning(CheckKind::FalconToken, text).remedy(format!(
+        Check::warning(CheckKind::FalconToken, text).with_remedy(format!(
             "set cloudId to {found}, which saves a redirect each time"
         ))
     }
 }
 
-fn count(subject: CheckKind, counted: Result<usize, UpstreamError>, what: &str) -> Check {
-    match counted {
-        Ok(0) => Check::warning(subject, format!("no {what}"))
-            .remedy("see in the Falcon console whether this is the right account"),
-        Ok(count) => Check::passed(subject, format!("{count} {what}")),
-        Err(error) => Check::from_error(subject, &error),
+fn check_count(kind: CheckKind, count: Result<usize, UpstreamError>, what: &str) -> Check {
+    match count {
+        Ok(0) => Check::warning(kind, format!("no {what}"))
+            .with_remedy("see in the Falcon console whether this is the right account"),
+        Ok(count) => Check::passed(kind, format!("{count} {what}")),
+        Err(error) => Check::from_error(kind, &error),
     }
 }
 
-/// The Tailscale side.
+/// Checks the Tailscale credential and the tailnet.
 pub(super) async fn tailscale(
-    world: &App,
+    app: &App,
     settings: &Settings,
     others: &[Integration],
     budget: &CallBudget,
 ) -> Result<Vec<Check>, StoreError> {
+    let mut checks = Checks::new(&TAILSCALE_CHECKS);
+    check_tailscale(app, settings, others, budget, &mut checks).await?;
+    Ok(checks.skip_remaining())
+}
+
+async fn check_tailscale(
+    app: &App,
+    settings: &Settings,
+    others: &[Integration],
+    budget: &CallBudget,
+    checks: &mut Checks,
+) -> Result<(), StoreError> {
     let name = &settings.tailscale_secret;
-    let (check, credentials) = secret(
-        CheckKind::TailscaleSecret,
-        name,
-        world.secrets.tailscale(name).await,
-    );
-    let mut checks = vec![check];
-    let tailscale = match credentials {
-        Some(credentials) => world
-            .tailscale(settings, credentials, budget)
-            .await
-            .map_err(|error| Check::from_error(CheckKind::TailscaleToken, &error)),
-        None => Err(not_tried(CheckKind::TailscaleToken)),
+    let secret = app.secrets.tailscale(name).await;
+    let Some(credentials) = checks.secret(CheckKind::TailscaleSecret, name, secret) else {
+        return Ok(());
     };
-    let tailscale = match tailscale {
-        Ok(tailscale) => tailscale,
-        Err(check) => {
-            checks.push(check);
-            checks.push(not_tried(CheckKind::DeviceListing));
-            checks.extend(OF_DEVICES.map(not_tried));
-            return Ok(checks);
-        }
+    let session = app.tailscale(settings, credentials, budget).await;
+    let Some(tailscale) = checks.value(CheckKind::TailscaleToken, session) else {
+        return Ok(());
     };
-    let (devices, collected, native) = futures::future::join3(
+    let (listing, collection, native) = futures::future::join3(
         tailscale.devices(),
         tailscale.identity_collection(),
-        tailscale.native_falcon(),
+        tailscale.has_falcon_integration(),
     )
     .await;
-    let devices = match devices {
-        Ok(devices) => devices,
-        // With an API key, the first read is what tells whether it is good.
-        Err(error) if error.is_refused() => {
-            checks.push(Check::from_error(CheckKind::TailscaleToken, &error));
-            checks.push(not_tried(CheckKind::DeviceListing));
-            checks.extend(OF_DEVICES.map(not_tried));
-            return Ok(checks);
+    match &listing {
+        // With an API key, the first read tells whether the key is valid.
+        Err(error) if error.is_unauthorized() => {
+            checks.push(Check::from_error(CheckKind::TailscaleToken, error));
+            return Ok(());
         }
-        Err(error) => {
-            checks.push(token());
-            checks.push(Check::from_error(CheckKind::DeviceListing, &error));
-            checks.extend(OF_DEVICES.map(not_tried));
-            return Ok(checks);
-        }
+        _ => checks.push(Check::passed(
+            CheckKind::TailscaleToken,
+            "Tailscale accepts the credential",
+        )),
+    }
+    let Some(devices) = checks.value(CheckKind::DeviceListing, listing) else {
+        return Ok(());
     };
-    checks.push(token());
-    checks.push(listing(&devices));
-    checks.push(identity(&devices, collected));
-    let tailnet = AttributeCheck {
-        world,
+    checks.push(check_devices(&devices));
+    checks.push(check_identity(&devices, collection));
+    let attribute = AttributeCheck {
+        app,
         settings,
         others,
         tailscale: &tailscale,
         devices: &devices,
     };
-    checks.push(attribute::writable(&tailnet).await?);
-    checks.push(native_beside(native));
-    checks.push(attribute::not_shared(&tailnet).await?);
-    Ok(checks)
+    checks.push(attribute::check_writable(&attribute).await?);
+    checks.push(check_native(native));
+    checks.push(attribute::check_unshared(&attribute).await?);
+    Ok(())
 }
 
-fn token() -> Check {
-    Check::passed(
-        CheckKind::TailscaleToken,
-        "Tailscale accepts the credential",
-    )
-}
-
-/// Returns the checks that need the device listing.
-const OF_DEVICES: [CheckKind; 4] = [
-    CheckKind::IdentityCollection,
-    CheckKind::Attribute,
-    CheckKind::NativeIntegration,
-    CheckKind::SameAttribute,
-];
-
-fn not_tried(subject: CheckKind) -> Check {
-    let found = "not tried, since what it needs has failed";
-    Check::skipped(subject, found)
-}
-
-fn own(devices: &Devices) -> impl Iterator<Item = &Device> {
+fn own_devices(devices: &Devices) -> impl Iterator<Item = &Device> {
     devices.values().filter(|device| !device.is_external)
 }
 
-fn listing(devices: &Devices) -> Check {
-    let (all, own) = (devices.len(), own(devices).count());
-    let subject = CheckKind::DeviceListing;
+fn check_devices(devices: &Devices) -> Check {
+    let (all, own) = (devices.len(), own_devices(devices).count());
+    let kind = CheckKind::DeviceListing;
     if own == 0 {
-        return Check::warning(subject, "the tailnet has no devices of its own")
-            .remedy("see whether the credential belongs to the right tailnet");
+        return Check::warning(kind, "the tailnet has no devices of its own")
+            .with_remedy("see whether the credential belongs to the right tailnet");
     }
-    let found = format!("{own} devices of its own, {} shared into it", all - own);
-    Check::passed(subject, found)
+    let finding = format!("{own} devices of its own, {} shared into it", all - own);
+    Check::passed(kind, finding)
 }
 
-/// By the tailnet's own switch where the credential may read it, otherwise by what the devices report.
-fn identity(devices: &Devices, collected: Result<Option<bool>, UpstreamError>) -> Check {
-    let subject = CheckKind::IdentityCollection;
-    let all = own(devices).count();
-    let with = own(devices)
+/// Uses the tailnet's setting if the credential may read it, otherwise the reports of the devices.
+fn check_identity(devices: &Devices, collection: Result<Option<bool>, UpstreamError>) -> Check {
+    let kind = CheckKind::IdentityCollection;
+    let all = own_devices(devices).count();
+    let with = own_devices(devices)
         .filter(|device| match &device.identity {
             Identity::Serials(texts) => texts.iter().any(|text| Serial::parse(text).is_ok()),
             _ => false,
@@ -187,37 +175,34 @@ fn identity(devices: &Devices, collected: Result<Option<bool>, UpstreamError>) -
     let share = format!("{with} of {all} devices report a usable serial number");
     let remedy = "switch on Device Identity Collection in the tailnet's settings; on Linux also run \
                   `tailscale set --report-posture` on the devices";
-    match collected.ok().flatten() {
+    match collection.ok().flatten() {
         Some(false) => Check::warning(
-            subject,
+            kind,
             format!("Device Identity Collection is off in the tailnet; {share}"),
         )
-        .remedy(remedy),
-        _ if with == 0 && all > 0 => Check::warning(subject, share).remedy(remedy),
-        Some(true) => Check::passed(
-            subject,
-            format!("Device Identity Collection is on; {share}"),
-        ),
-        None => Check::passed(subject, share),
+        .with_remedy(remedy),
+        _ if with == 0 && all > 0 => Check::warning(kind, share).with_remedy(remedy),
+        Some(true) => Check::passed(kind, format!("Device Identity Collection is on; {share}")),
+        None => Check::passed(kind, share),
     }
 }
 
-fn native_beside(native: Result<bool, UpstreamError>) -> Check {
-    let subject = CheckKind::NativeIntegration;
+fn check_native(native: Result<bool, UpstreamError>) -> Check {
+    let kind = CheckKind::NativeIntegration;
     match native {
         Ok(false) => Check::passed(
-            subject,
+            kind,
             "no native Falcon integration runs in the tailnet",
         ),
         Ok(true) => Check::warning(
-            subject,
+            kind,
             "Tailscale's own Falcon integration runs in the tailnet and writes falcon:ztaScore",
         )
-        .remedy("let access rules ask for one of the two keys, and switch the other off when you are done moving"),
+        .with_remedy("let access rules ask for one of the two keys, and switch the other off when you are done moving"),
         Err(error) => Check::skipped(
-            subject,
+            kind,
             format!("not to be found out: {}", error_chain(&error)),
         )
-        .remedy("optional: add the scope feature_settings:read to the credential"),
+        .with_remedy("optional: add the scope feature_settings:read to the credential"),
     }
 }

@@ -11,17 +11,17 @@ use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
-/// Requests whose token is missing, malformed or expired are counted apart: 15 a minute for each IP address.
-const BAD_BEARER_LIMIT: u64 = 15;
+/// Quota of requests with a missing, malformed or expired token, per minute and IP address.
+const BAD_TOKEN_LIMIT: u64 = 15;
 
-/// No cloud's name is longer.
-const CLOUD_CHARS: usize = 10;
+/// Maximum characters of a cloud's name.
+const MAX_CLOUD_CHARS: usize = 10;
 
 /// Maximum errors that are read from one response: more than the ids of a look-up.
 const MAX_ERRORS: usize = 200;
 
 /// Maximum characters of an upstream message.
-const MESSAGE_CHARS: usize = 200;
+const MAX_MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check clientId and clientSecret, that the API client still exists, and that cloudId is its cloud";
 const CLIENT_ID: &str = "check clientId, and that cloudId is the account's cloud, which does not know it (government \
@@ -36,8 +36,8 @@ const TOKEN: &str = "check that the API client still exists and that cloudId is 
      issued was refused";
 const CLOUD: &str = "correct cloudId; a cloud that this deployment does not know can be added by FALCON_CLOUDS_EXTRA";
 
-/// The exact words for an address off the allow-list, at the token call (gofalcon's cloud discovery knows them).
-const OFF_THE_LIST: &str = "access denied, authorization failed";
+/// The exact message of the token call for an address that is not on the allow-list (as in gofalcon's cloud discovery).
+const NOT_ON_ALLOW_LIST: &str = "access denied, authorization failed";
 
 /// An entry of `errors` in a response. Its code can differ from the HTTP status.
 #[derive(Debug, Default)]
@@ -100,94 +100,95 @@ pub(super) fn in_body(body: &[u8]) -> Vec<FalconApiError> {
 /// If the response does not decode.
 pub(super) fn in_success(
     operation: Operation,
-    reply: &Response,
+    response: &Response,
 ) -> Result<Vec<FalconApiError>, UpstreamError> {
     operation
-        .decode::<Reported>(&reply.body)
+        .decode::<Reported>(&response.body)
         .map(|reported| reported.errors)
 }
 
 /// Returns an error unless the response is a success.
-pub(super) fn check_status(operation: Operation, reply: &Response) -> Result<(), UpstreamError> {
-    if reply.status.is_success() {
+pub(super) fn check_status(operation: Operation, response: &Response) -> Result<(), UpstreamError> {
+    if response.status.is_success() {
         Ok(())
     } else {
-        Err(classify(operation, reply))
+        Err(classify(operation, response))
     }
 }
 
 /// Classifies an unsuccessful response to an API call.
-pub(super) fn classify(operation: Operation, reply: &Response) -> UpstreamError {
-    let status = reply.status.as_u16();
+pub(super) fn classify(operation: Operation, response: &Response) -> UpstreamError {
+    let status = response.status.as_u16();
     match status {
-        300..=399 => wrong_cloud(operation, reply),
-        401 => operation.refused(status, TOKEN),
-        403 => forbidden(operation, reply),
-        408 | 500.. => operation.failing(status),
-        429 => operation.rate_limited(reply.wait_until()),
-        _ => operation.rejected(status, message(reply)),
+        300..=399 => wrong_cloud(operation, response),
+        401 => operation.unauthorized(status, TOKEN),
+        403 => forbidden(operation, response),
+        408 | 500.. => operation.server_error(status),
+        429 => operation.rate_limited(response.retry_after()),
+        _ => operation.rejected(status, error_message(response)),
     }
 }
 
 /// Classifies an unsuccessful response to the token call. Its message is dropped, because it may echo the client id.
-pub(super) fn classify_token(operation: Operation, reply: &Response) -> UpstreamError {
-    let status = reply.status.as_u16();
+pub(super) fn classify_token(operation: Operation, response: &Response) -> UpstreamError {
+    let status = response.status.as_u16();
     match status {
-        400 => operation.refused(status, CLIENT_ID),
-        401 => operation.refused(status, CREDENTIAL),
-        403 => match message(reply).to_lowercase() {
-            text if text == OFF_THE_LIST => {
+        400 => operation.unauthorized(status, CLIENT_ID),
+        401 => operation.unauthorized(status, CREDENTIAL),
+        403 => match error_message(response).to_lowercase() {
+            text if text == NOT_ON_ALLOW_LIST => {
                 let problem = "this function's IP address is not on the account's API allow-list";
                 operation.misconfigured(Some(status), problem, ALLOW_LIST)
             }
-            text if text.contains("customer id") => operation.refused(status, MEMBER_CID),
-            _ => operation.refused(status, CREDENTIAL),
+            text if text.contains("customer id") => operation.unauthorized(status, MEMBER_CID),
+            _ => operation.unauthorized(status, CREDENTIAL),
         },
-        300..=399 => wrong_cloud(operation, reply),
-        408 | 500.. => operation.failing(status),
-        429 => operation.rate_limited(reply.wait_until()),
+        300..=399 => wrong_cloud(operation, response),
+        408 | 500.. => operation.server_error(status),
+        429 => operation.rate_limited(response.retry_after()),
         _ => operation.rejected(status, String::new()),
     }
 }
 
 /// Returns the error if the token was rejected: 401, or a 429 from the rate limit of bad tokens.
-pub(super) fn token_rejected(operation: Operation, reply: &Response) -> Option<UpstreamError> {
-    let bad = reply.status == StatusCode::UNAUTHORIZED
-        || (reply.status == StatusCode::TOO_MANY_REQUESTS
-            && number(reply, "x-ratelimit-limit").is_some_and(|limit| limit <= BAD_BEARER_LIMIT));
-    bad.then(|| operation.refused(reply.status.as_u16(), TOKEN))
+pub(super) fn token_rejected(operation: Operation, response: &Response) -> Option<UpstreamError> {
+    let is_rejected = response.status == StatusCode::UNAUTHORIZED
+        || (response.status == StatusCode::TOO_MANY_REQUESTS
+            && numeric_header(response, "x-ratelimit-limit")
+                .is_some_and(|limit| limit <= BAD_TOKEN_LIMIT));
+    is_rejected.then(|| operation.unauthorized(response.status.as_u16(), TOKEN))
 }
 
 /// Returns the account's quota (limit, remaining). The token call (300) and bad tokens have rate limits of their own.
-pub(super) fn quota(reply: &Response) -> Option<(u64, u64)> {
-    let limit = number(reply, "x-ratelimit-limit").filter(|limit| *limit > 300)?;
-    Some((limit, number(reply, "x-ratelimit-remaining")?))
+pub(super) fn quota(response: &Response) -> Option<(u64, u64)> {
+    let limit = numeric_header(response, "x-ratelimit-limit").filter(|limit| *limit > 300)?;
+    Some((limit, numeric_header(response, "x-ratelimit-remaining")?))
 }
 
-/// Older clouds answer a missing scope and an address off the allow-list with the same words.
-fn forbidden(operation: Operation, reply: &Response) -> UpstreamError {
-    if message(reply)
+/// Classifies a 403. Older clouds send one message for a missing scope and for an address that is not on the allow-list.
+fn forbidden(operation: Operation, response: &Response) -> UpstreamError {
+    if error_message(response)
         .to_lowercase()
         .contains("authorization failed")
     {
-        operation.refused(403, NOT_ALLOWED)
+        operation.unauthorized(403, NOT_ALLOWED)
     } else {
         operation.missing_scope()
     }
 }
 
-/// Returns the error of a redirect, which is not followed. The wrong cloud answers every call with a 308 that names the
-/// right one (recorded).
-pub(super) fn wrong_cloud(operation: Operation, reply: &Response) -> UpstreamError {
+/// Returns the error of a redirect, which is not followed. The wrong cloud responds to every call with a 308 that
+/// names the right cloud (recorded).
+pub(super) fn wrong_cloud(operation: Operation, response: &Response) -> UpstreamError {
     let mut problem = "the account lives in another CrowdStrike cloud".to_owned();
-    let region = reply
+    let region = response
         .header("x-cs-region")
-        .filter(|name| name.len() <= CLOUD_CHARS);
+        .filter(|name| name.len() <= MAX_CLOUD_CHARS);
     if let Some(Ok(cloud)) = region.map(|name| CloudId::try_from(name.to_owned())) {
         problem.push_str(", ");
         problem.push_str(cloud.as_str());
     }
-    operation.misconfigured(Some(reply.status.as_u16()), problem, CLOUD)
+    operation.misconfigured(Some(response.status.as_u16()), problem, CLOUD)
 }
 
 /// Returns the error for a cloud without a known address.
@@ -196,31 +197,31 @@ pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamEr
     operation.misconfigured(None, problem, CLOUD)
 }
 
-fn message(reply: &Response) -> String {
-    in_body(&reply.body)
+fn error_message(response: &Response) -> String {
+    in_body(&response.body)
         .first()
-        .map(|error| redact(&error.message, MESSAGE_CHARS))
+        .map(|error| redact(&error.message, MAX_MESSAGE_CHARS))
         .unwrap_or_default()
 }
 
-fn number(reply: &Response, header: &str) -> Option<u64> {
-    reply.header(header)?.trim().parse().ok()
+fn numeric_header(response: &Response, header: &str) -> Option<u64> {
+    response.header(header)?.trim().parse().ok()
 }
 
 /// Returns the error in a 2xx response, whose data is incomplete.
 pub(super) fn error_in_success(
     operation: Operation,
-    reply: &Response,
+    response: &Response,
     error: &FalconApiError,
 ) -> UpstreamError {
-    let text = redact(&error.message, MESSAGE_CHARS);
+    let text = redact(&error.message, MAX_MESSAGE_CHARS);
     match error.code {
-        Some(429) => operation.rate_limited(reply.wait_until()),
+        Some(429) => operation.rate_limited(response.retry_after()),
         Some(500..) => operation.unreachable(text),
-        _ => operation.protocol(PartialAnswer(text)),
+        _ => operation.protocol(ErrorInSuccess(text)),
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("a success that reports an error: {0}")]
-struct PartialAnswer(String);
+struct ErrorInSuccess(String);

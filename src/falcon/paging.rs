@@ -1,25 +1,24 @@
-//! When a listing is at its end, and whether it was whole.
+//! Collects the pages of a listing and decides where it ends and whether it is complete.
 //!
-//! Hosts and scores move while they are paged through, a cursor may be offered where nothing is left, and the page past
-//! the end announces a total of 0 (all recorded). So the end is judged by records, and completeness by the smallest
-//! total that a page with records announced.
+//! Recorded traffic: hosts and scores move between pages, a last page can have a cursor, and the page past the end
+//! announces a total of 0. So records decide about the end. The smallest total of a page with records decides about
+//! completeness.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::domain::inventory::host::Aid;
-use crate::upstream::error::{Progress, UpstreamError};
+use crate::upstream::error::{Progress, UpstreamError, UpstreamErrorKind};
 use crate::upstream::operation::Operation;
 
-/// A listed thing that belongs to a sensor.
+/// A record of a listing, keyed by aid.
 pub(super) trait ListedRecord {
-    /// What is kept of it.
     type Value;
 
-    /// The thing by its sensor; nothing where the sensor's id is missing.
-    fn entry(self) -> Option<(Aid, Self::Value)>;
+    /// Returns the aid and the value; `None` without a usable aid.
+    fn into_entry(self) -> Option<(Aid, Self::Value)>;
 
-    /// What counts when a sensor is listed twice.
+    /// Merges a second record of the same aid into the known one.
     fn merge(known: &mut Self::Value, later: Self::Value);
 }
 
@@ -31,26 +30,26 @@ pub(super) struct ListingPage<R> {
     pub(super) next: Option<String>,
 }
 
-/// What to do after a page.
+/// The next step after a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Ask for the page at this cursor.
+    /// Request the page at this cursor.
     Next(String),
-    /// There is no more.
+    /// The listing is at its end.
     End,
-    /// The page brought nothing new, or is one of too many, yet points to another one: going on might never end.
-    Stuck,
+    /// The page points to another one but has no new record, or the listing has too many pages. It might never end.
+    NoProgress,
 }
 
-/// No account has so many pages: a crawl of the largest that anybody spoke of has a few hundred.
-const PAGES: usize = 5_000;
+/// Maximum pages of a listing. The largest known account has a few hundred.
+const MAX_PAGES: usize = 5_000;
 
-/// A crawl under way.
+/// The records of the pages so far.
 #[derive(Debug)]
 pub(super) struct PageCollector<R: ListedRecord> {
     found: BTreeMap<Aid, R::Value>,
     pages: usize,
-    /// Records, those that came twice and those without an id included.
+    /// Number of records, including duplicates and records without an aid.
     received: usize,
     unusable: usize,
     total: Option<usize>,
@@ -69,26 +68,25 @@ impl<R: ListedRecord> Default for PageCollector<R> {
 }
 
 impl<R: ListedRecord> PageCollector<R> {
-    /// Takes a page in.
-    pub(super) fn take(&mut self, page: ListingPage<R>) -> Step {
+    pub(super) fn add_page(&mut self, page: ListingPage<R>) -> Step {
         if page.records.is_empty() {
-            // Only the first page's total means anything when it is empty.
+            // The total of an empty page only counts if the page is the first one.
             self.total.get_or_insert(page.total);
             return Step::End;
         }
-        // A total below the page's own records says nothing.
+        // A total below the number of the page's records is wrong.
         if page.total >= page.records.len() {
             self.total = Some(self.total.map_or(page.total, |total| total.min(page.total)));
         }
         self.pages += 1;
         let known = self.found.len();
         for record in page.records {
-            self.add(record);
+            self.add_record(record);
         }
         match page.next {
             Some(next) if self.total.is_none_or(|total| self.found.len() < total) => {
-                if self.found.len() == known || self.pages == PAGES {
-                    Step::Stuck
+                if self.found.len() == known || self.pages == MAX_PAGES {
+                    Step::NoProgress
                 } else {
                     Step::Next(next)
                 }
@@ -97,26 +95,29 @@ impl<R: ListedRecord> PageCollector<R> {
         }
     }
 
-    fn add(&mut self, record: Option<R>) {
+    fn add_record(&mut self, record: Option<R>) {
         self.received += 1;
-        let Some((aid, value)) = record.and_then(R::entry) else {
+        let Some((aid, value)) = record.and_then(R::into_entry) else {
             self.unusable += 1;
             return;
         };
         match self.found.entry(aid) {
-            Entry::Vacant(place) => {
-                place.insert(value);
+            Entry::Vacant(entry) => {
+                entry.insert(value);
             }
-            Entry::Occupied(mut known) => R::merge(known.get_mut(), value),
+            Entry::Occupied(mut entry) => R::merge(entry.get_mut(), value),
         }
     }
 
-    /// Records without a usable id.
+    /// Returns the number of records without a usable aid.
     pub(super) fn unusable(&self) -> usize {
         self.unusable
     }
 
-    /// The records by sensor, if as many came as were announced.
+    /// Returns the records by aid.
+    ///
+    /// # Errors
+    /// If fewer records arrived than were announced.
     pub(super) fn finish(
         self,
         operation: Operation,
@@ -128,16 +129,18 @@ impl<R: ListedRecord> PageCollector<R> {
         }
     }
 
-    /// The error that ended a crawl; where its time was up, with how far it had come.
-    pub(super) fn interrupted(&self, mut error: UpstreamError) -> UpstreamError {
-        if let (UpstreamError::Deadline { progress, .. }, Some(total)) = (&mut error, self.total) {
+    /// Adds the progress of the listing to an exceeded deadline.
+    pub(super) fn with_progress(&self, mut error: UpstreamError) -> UpstreamError {
+        if let (UpstreamErrorKind::Deadline { progress }, Some(total)) =
+            (&mut error.kind, self.total)
+        {
             let got = self.received;
             *progress = Some(Progress { got, total });
         }
         error
     }
 
-    /// The error of a crawl that cannot go on.
+    /// Returns the error of a listing that cannot be continued.
     pub(super) fn incomplete(&self, operation: Operation) -> UpstreamError {
         operation.incomplete(self.received, self.total.unwrap_or(0))
     }

@@ -1,8 +1,8 @@
-//! The score listing, in parts that are walked side by side.
+//! The score listing, read in parts at the same time.
 //!
-//! A page names the one that follows it, so a single listing takes a request for 1,000 scores one after the other. Where
-//! the distribution of the scores is known, it is walked in ranges ([`ranges`](crate::domain::fetch::ranges)). Where nothing is
-//! known, each part is walked from both of its ends until they meet, which takes half the time at whatever distribution.
+//! Each page names the next one, so a single listing takes one request after the other, 1,000 scores each. If the
+//! distribution of the scores is known, ranges ([`ranges`](crate::domain::fetch::ranges)) are read at the same time. If
+//! not, each part is read from both ends until the two meet, which takes half the time for any distribution.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,7 +12,7 @@ use futures::future::{try_join, try_join_all};
 
 use super::paging::{ListingPage, Step};
 use super::wire::{self, ScoreRecord};
-use super::{Falcon, Listing, SCORE_LISTING, SCORES, SCORES_A_PAGE};
+use super::{Falcon, Listing, SCORE_LISTING, SCORES, SCORES_PER_PAGE};
 use crate::domain::fetch::ranges::{Range, even_ranges};
 use crate::domain::inventory::host::{Aid, Assessment, Assessments};
 use crate::falcon::paging::ListedRecord;
@@ -21,16 +21,16 @@ use crate::upstream::error::UpstreamError;
 /// A filter is mandatory, and this one excludes nothing.
 pub(super) const EVERY_SCORE: &str = "score:>=0";
 
-/// An account of so many pages is divided once more, whatever its distribution.
-const PAGES_A_PART: usize = 16;
-/// Into so many parts at most, with two ends each.
-const PARTS: usize = 5;
+/// Pages per part of a listing whose distribution is unknown.
+const PAGES_PER_PART: usize = 16;
+/// Maximum parts, each read from both ends.
+const MAX_PARTS: usize = 5;
 
-/// The first page of the score listing, which is all of it in most accounts: the lowest scores.
+/// The first page of the score listing, with the lowest scores. It is complete in most accounts.
 #[derive(Debug)]
-pub struct FirstScores(ListingPage<ScoreRecord>);
+pub(crate) struct FirstScores(ListingPage<ScoreRecord>);
 
-/// In which order a listing is walked; Falcon's own is the ascending one.
+/// The order of a listing. Falcon's default is ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     Ascending,
@@ -38,108 +38,103 @@ enum Order {
 }
 
 impl Falcon {
-    /// All scores of the account, some of them of sensors that are no visible hosts. The ranges, which together are all
-    /// scores, are walked side by side.
+    /// Lists all scores of the account. Some belong to sensors that are no visible hosts. The ranges together must cover
+    /// all scores.
     ///
     /// # Errors
-    /// When one of the listings could not be read to its end; a part of it is never returned.
+    /// If one of the listings cannot be read to its end. A partial listing is never returned.
     pub async fn scores(&self, ranges: &[Range]) -> Result<Assessments, UpstreamError> {
-        let walk = async |range: &Range| {
-            let filter = filter(*range);
-            self.crawl::<ScoreRecord>(&scores(&filter, SCORES_A_PAGE), None)
+        let list = async |range: &Range| {
+            let filter = range_filter(*range);
+            self.list::<ScoreRecord>(&score_listing(&filter, SCORES_PER_PAGE), None)
                 .await
         };
-        let walks = try_join_all(ranges.iter().map(walk)).await?;
-        Ok(merged(walks))
+        let parts = try_join_all(ranges.iter().map(list)).await?;
+        Ok(merge_parts(parts))
     }
 
-    /// The first page of the score listing.
-    ///
-    /// # Errors
-    /// As for any call.
-    pub async fn first_scores(&self) -> Result<FirstScores, UpstreamError> {
-        let url = scores(EVERY_SCORE, SCORES_A_PAGE).url(&self.base, None);
+    /// Reads the first page of the score listing.
+    pub(crate) async fn first_scores(&self) -> Result<FirstScores, UpstreamError> {
+        let url = score_listing(EVERY_SCORE, SCORES_PER_PAGE).url(&self.base, None);
         self.get(SCORE_LISTING, &url, wire::page)
             .await
             .map(FirstScores)
     }
 
-    /// Likewise all scores, going on after the first page.
-    ///
-    /// # Errors
-    /// See [`Falcon::scores`].
-    pub async fn scores_after(&self, first: FirstScores) -> Result<Assessments, UpstreamError> {
-        let FirstScores(first) = first;
-        let parts = first.total.div_ceil(SCORES_A_PAGE) / PAGES_A_PART;
-        let ranges = even_ranges(parts.clamp(1, PARTS));
-        // The first page is where the lowest of them begins.
+    /// Lists all scores, starting after the first page. Fails as [`Falcon::scores`].
+    pub(crate) async fn remaining_scores(
+        &self,
+        FirstScores(first): FirstScores,
+    ) -> Result<Assessments, UpstreamError> {
+        let parts = first.total.div_ceil(SCORES_PER_PAGE) / PAGES_PER_PART;
+        let ranges = even_ranges(parts.clamp(1, MAX_PARTS));
+        // The first page starts the lowest range.
         let firsts = std::iter::once(Some(first)).chain(std::iter::repeat_with(|| None));
-        let walks = ranges
+        let scans = ranges
             .iter()
             .zip(firsts)
-            .map(|(range, first)| self.both_ends(*range, first));
-        let walks = try_join_all(walks).await?;
-        Ok(merged(walks))
+            .map(|(range, first)| self.scan_both_ends(*range, first));
+        Ok(merge_parts(try_join_all(scans).await?))
     }
 
-    /// The scores of a range, read upwards (after the first page, if it is here) and downwards until the two meet.
-    async fn both_ends(
+    /// Reads the scores of a range upwards (after the first page, if it is given) and downwards until the two meet.
+    async fn scan_both_ends(
         &self,
         range: Range,
         first: Option<ListingPage<ScoreRecord>>,
     ) -> Result<Assessments, UpstreamError> {
-        let filter = filter(range);
-        // The first page of everything goes on as a listing of everything.
-        let upwards = if first.is_some() {
+        let filter = range_filter(range);
+        // The first page has no range, so its cursor continues a listing without a range.
+        let upward_filter = if first.is_some() {
             EVERY_SCORE
         } else {
             &filter
         };
-        let upwards = scores(upwards, SCORES_A_PAGE);
+        let upwards = score_listing(upward_filter, SCORES_PER_PAGE);
         let downwards = Listing {
             query: vec![("filter", &filter), ("sort", "score|desc")],
-            ..scores(&filter, SCORES_A_PAGE)
+            ..score_listing(&filter, SCORES_PER_PAGE)
         };
-        let walk = TwoEndedScan::default();
-        let begun = first.map(|first| walk.take(Order::Ascending, first));
+        let scan = TwoEndedScan::default();
+        let first_step = first.map(|first| scan.add_page(Order::Ascending, first));
         try_join(
-            self.one_end(&walk, Order::Ascending, &upwards, begun),
-            self.one_end(&walk, Order::Descending, &downwards, None),
+            self.scan_from(&scan, Order::Ascending, &upwards, first_step),
+            self.scan_from(&scan, Order::Descending, &downwards, None),
         )
         .await?;
-        match walk.finish() {
+        match scan.finish() {
             Some(scores) => Ok(scores),
-            // Not in the order that they were asked for, or too many have moved.
+            // The pages came in another order than requested, or too many scores have moved.
             None => {
-                self.crawl::<ScoreRecord>(&scores(&filter, SCORES_A_PAGE), None)
+                self.list::<ScoreRecord>(&score_listing(&filter, SCORES_PER_PAGE), None)
                     .await
             }
         }
     }
 
-    async fn one_end(
+    async fn scan_from(
         &self,
-        walk: &TwoEndedScan,
+        scan: &TwoEndedScan,
         order: Order,
         listing: &Listing<'_>,
-        begun: Option<Step>,
+        first_step: Option<Step>,
     ) -> Result<(), UpstreamError> {
-        let mut cursor = match begun {
+        let mut cursor = match first_step {
             None => None,
             Some(Step::Next(next)) => Some(next),
-            Some(Step::End | Step::Stuck) => return Ok(()),
+            Some(Step::End | Step::NoProgress) => return Ok(()),
         };
-        while walk.sets_out() {
+        while scan.try_start() {
             let url = listing.url(&self.base, cursor.as_deref());
-            let page = self.get(listing.operation, &url, wire::page).await;
-            walk.is_back();
-            match page {
-                Ok(page) => match walk.take(order, page) {
+            let result = self.get(listing.operation, &url, wire::page).await;
+            scan.finish_request();
+            match result {
+                Ok(page) => match scan.add_page(order, page) {
                     Step::Next(next) => cursor = Some(next),
-                    Step::End | Step::Stuck => break,
+                    Step::End | Step::NoProgress => break,
                 },
-                // A cursor that has expired: what is missing will be missed.
-                Err(UpstreamError::Rejected { status: 404, .. }) if cursor.is_some() => break,
+                // The cursor has expired. `TwoEndedScan::finish` finds the missing scores.
+                Err(error) if error.is_rejected_with(404) && cursor.is_some() => break,
                 Err(error) => return Err(error),
             }
         }
@@ -147,21 +142,21 @@ impl Falcon {
     }
 }
 
-/// A listing that is walked from both ends.
+/// A listing that is read from both ends.
 #[derive(Default)]
 struct TwoEndedScan(Mutex<ScanState>);
 
 #[derive(Default)]
 struct ScanState {
-    /// By which end a score was first seen tells whether it was seen again because it moved.
+    /// The end that found a score first tells whether the score is found again because it moved.
     found: BTreeMap<Aid, (Assessment, Order)>,
     total: Option<usize>,
-    /// Scores that one end has seen twice: for each of them another one has moved out of its sight.
-    moved: usize,
-    /// Records without a usable sensor id that each end has seen.
+    /// Scores that one end found twice: for each of them another score has moved past that end unseen.
+    duplicates: usize,
+    /// Records without a usable aid, by the end that found them.
     unusable: [usize; 2],
-    /// Requests that are under way.
-    away: usize,
+    /// Number of requests.
+    in_flight: usize,
 }
 
 impl TwoEndedScan {
@@ -169,37 +164,36 @@ impl TwoEndedScan {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is a page to ask for, beside those that the other end has asked for. Where there is, it counts as
-    /// under way.
-    fn sets_out(&self) -> bool {
+    /// Starts a request, and returns `true`, if scores are missing that no request in flight will bring.
+    fn try_start(&self) -> bool {
         let mut state = self.state();
-        let wanted = !state.is_whole(state.away * SCORES_A_PAGE);
-        state.away += usize::from(wanted);
-        wanted
+        let is_needed = !state.is_complete(state.in_flight * SCORES_PER_PAGE);
+        state.in_flight += usize::from(is_needed);
+        is_needed
     }
 
-    fn is_back(&self) {
-        self.state().away -= 1;
+    fn finish_request(&self) {
+        self.state().in_flight -= 1;
     }
 
-    fn take(&self, order: Order, page: ListingPage<ScoreRecord>) -> Step {
-        self.state().take(order, page)
+    fn add_page(&self, order: Order, page: ListingPage<ScoreRecord>) -> Step {
+        self.state().add_page(order, page)
     }
 
-    /// The scores, if all are here.
+    /// Returns the scores if they are complete.
     fn finish(self) -> Option<Assessments> {
         let state = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let scores = |(aid, (score, _))| (aid, score);
+        let entry = |(aid, (score, _))| (aid, score);
         state
-            .is_whole(0)
-            .then(|| state.found.into_iter().map(scores).collect())
+            .is_complete(0)
+            .then(|| state.found.into_iter().map(entry).collect())
     }
 }
 
 impl ScanState {
-    fn take(&mut self, order: Order, page: ListingPage<ScoreRecord>) -> Step {
+    fn add_page(&mut self, order: Order, page: ListingPage<ScoreRecord>) -> Step {
         if page.records.is_empty() {
-            // Only the first page's total means anything when it is empty.
+            // The total of an empty page only counts if the page is the first one.
             self.total.get_or_insert(page.total);
             return Step::End;
         }
@@ -208,37 +202,37 @@ impl ScanState {
         }
         let known = self.found.len();
         for record in page.records {
-            let Some((aid, score)) = record.and_then(ScoreRecord::entry) else {
+            let Some((aid, score)) = record.and_then(ScoreRecord::into_entry) else {
                 self.unusable[order as usize] += 1;
                 continue;
             };
             match self.found.entry(aid) {
-                Entry::Vacant(place) => {
-                    place.insert((score, order));
+                Entry::Vacant(entry) => {
+                    entry.insert((score, order));
                 }
-                Entry::Occupied(mut known) => {
-                    let (known, first) = known.get_mut();
-                    self.moved += usize::from(*first == order);
-                    ScoreRecord::merge(known, score);
+                Entry::Occupied(mut entry) => {
+                    let (known_score, first_order) = entry.get_mut();
+                    self.duplicates += usize::from(*first_order == order);
+                    ScoreRecord::merge(known_score, score);
                 }
             }
         }
         match page.next {
-            Some(_) if self.found.len() == known => Step::Stuck,
+            Some(_) if self.found.len() == known => Step::NoProgress,
             Some(next) => Step::Next(next),
             None => Step::End,
         }
     }
 
-    /// Whether all scores are here, together with so many that are on their way.
-    fn is_whole(&self, more: usize) -> bool {
+    /// Returns whether the scores are complete together with `expected` further ones.
+    fn is_complete(&self, expected: usize) -> bool {
         let unusable = self.unusable.into_iter().max().unwrap_or(0);
-        let here = self.found.len() + self.moved + unusable;
-        self.total.is_some_and(|total| here + more >= total)
+        let received = self.found.len() + self.duplicates + unusable;
+        self.total.is_some_and(|total| received + expected >= total)
     }
 }
 
-pub(super) fn scores(filter: &str, limit: usize) -> Listing<'_> {
+pub(super) fn score_listing(filter: &str, limit: usize) -> Listing<'_> {
     Listing {
         operation: SCORE_LISTING,
         path: SCORES,
@@ -248,8 +242,8 @@ pub(super) fn scores(filter: &str, limit: usize) -> Listing<'_> {
     }
 }
 
-/// The filter of a range, in the forms of the API's own description.
-fn filter(range: Range) -> String {
+/// Returns the filter of a range, in the forms of the API's own description.
+fn range_filter(range: Range) -> String {
     match (range.min, range.max) {
         (None, None) => EVERY_SCORE.to_owned(),
         (None, Some(max)) => format!("score:<={max}"),
@@ -258,17 +252,17 @@ fn filter(range: Range) -> String {
     }
 }
 
-/// The scores of all walks. One that moved from one range to another is in two of them, and the lower one counts.
-fn merged(walks: Vec<Assessments>) -> Assessments {
-    let mut all: Vec<(Aid, Assessment)> = walks.into_iter().flatten().collect();
-    // Each walk's are in order, so there is little to sort.
-    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+/// Merges the parts. A score that moved between ranges is in two parts, and the lower one counts.
+fn merge_parts(parts: Vec<Assessments>) -> Assessments {
+    let mut all: Vec<(Aid, Assessment)> = parts.into_iter().flatten().collect();
+    // Each part is sorted, so this takes little time.
+    all.sort_by(|(left, _), (right, _)| left.cmp(right));
     all.dedup_by(|(later, score), (aid, known)| {
-        let again = later == aid;
-        if again {
+        let is_duplicate = later == aid;
+        if is_duplicate {
             ScoreRecord::merge(known, score.clone());
         }
-        again
+        is_duplicate
     });
     all.into_iter().collect()
 }

@@ -1,9 +1,9 @@
 //! The client against a scripted server, and decoding of bodies shaped like recorded ones.
 
+mod count;
 mod hostile;
 mod listings;
-mod look_ups;
-mod probes;
+mod lookups;
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::domain::fetch::ranges::ranges;
 use crate::domain::inventory::host::{Assessment, Score};
 use crate::domain::status::error_kind::ErrorKind;
 use crate::testing::server::{Asked, Server, answer};
-use crate::upstream::retry::tests::budget;
+use crate::upstream::retry::tests::client;
 
 const A: &str = "4a027b0c95404062be4148c989dcf4c1";
 const B: &str = "4a027b0c95404062be4148c989dcf4c2";
@@ -57,7 +57,7 @@ fn failure(status: u16, headers: &[&str], message: &str) -> Vec<u8> {
     answer(status, headers, body.to_string())
 }
 
-/// A server that gives a token to whoever asks, and answers the other calls by script. They are counted apart.
+/// Starts a server that issues tokens. A script gets the number of each other call (from 0) and returns the response.
 fn server(script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static) -> Server {
     let calls = std::cell::Cell::new(0);
     Server::new(move |_, asked| {
@@ -86,8 +86,7 @@ async fn sign_in_to(servers: &[(&str, &Server)]) -> Result<Falcon, UpstreamError
         .iter()
         .map(|(name, server)| (cloud(name), server.url.clone()))
         .collect();
-    let http = HttpClient::new().unwrap();
-    Falcon::sign_in(http, &clouds, &cloud("us-1"), credentials(), budget()).await
+    Falcon::sign_in(client(), &clouds, &cloud("us-1"), credentials()).await
 }
 
 async fn sign_in(server: &Server) -> Falcon {
@@ -104,8 +103,8 @@ fn score(value: i64) -> Assessment {
     Assessment::Score(Score::new(value).unwrap())
 }
 
-/// The number of calls that a crawl of scores makes, and how many scores it finds or why it fails.
-async fn crawl(
+/// Lists scores. Returns the number of calls, and the number of scores or the error.
+async fn list_scores(
     script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
 ) -> (usize, Result<usize, String>) {
     let server = server(script);
@@ -134,7 +133,7 @@ async fn the_token_form_holds_the_credentials_and_the_bare_account_id() {
 }
 
 #[tokio::test]
-async fn the_wrong_cloud_leads_to_the_right_one() {
+async fn the_wrong_cloud_redirects_to_the_right_one() {
     let right = server(|_, _| scores(&[A], 1, ""));
     let location = format!("location: {}oauth2/token", right.url);
     let wrong = Server::new(move |_, _| answer(308, &[&location, "x-cs-region: us-2"], ""));
@@ -148,7 +147,7 @@ async fn the_wrong_cloud_leads_to_the_right_one() {
 }
 
 #[tokio::test]
-async fn the_secret_goes_to_no_unknown_place_and_no_second_redirect() {
+async fn the_secret_goes_to_no_unknown_cloud_and_no_second_redirect() {
     let elsewhere = server(|_, _| Vec::new());
     let location = format!("location: {}oauth2/token", elsewhere.url);
     let wrong = Server::new(move |_, _| answer(308, &[&location], ""));
@@ -160,7 +159,7 @@ async fn the_secret_goes_to_no_unknown_place_and_no_second_redirect() {
     let first = Server::new(move |_, _| answer(308, &[&location], ""));
     let both = [("us-1", &first), ("us-2", &wrong), ("us-3", &elsewhere)];
     let error = sign_in_to(&both).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    assert_eq!(error.error_kind(), ErrorKind::Configuration, "{error}");
     assert!(elsewhere.asked().is_empty());
 }
 
@@ -176,8 +175,8 @@ async fn an_unknown_cloud_is_named() {
 }
 
 #[tokio::test]
-async fn a_refused_token_call_gives_advice_and_repeats_nothing() {
-    for (status, message, advice) in [
+async fn a_rejected_token_call_has_a_remedy_and_is_not_retried() {
+    for (status, message, remedy) in [
         (
             400,
             "Failed to generate access token for clientID=0123456789abcdef0123456789abcdef.",
@@ -197,19 +196,22 @@ async fn a_refused_token_call_gives_advice_and_repeats_nothing() {
         let server = Server::new(move |_, _| failure(status, &[], message));
         let error = sign_in_to(&[("us-1", &server)]).await.unwrap_err();
         let text = format!("{}; {}", error_chain(&error), error.remedy());
-        assert!(error.kind().pauses() && text.contains(advice), "{text}");
+        assert!(
+            error.error_kind().pauses() && text.contains(remedy),
+            "{text}"
+        );
         assert!(!text.contains("0123456789abcdef"), "{text}");
         assert_eq!(server.asked().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn what_only_looks_like_a_refused_credential_is_told_apart() {
-    let off_the_list = |_, _: &Asked| failure(403, &[], "access denied, authorization failed");
+async fn errors_that_resemble_a_rejected_credential_are_misconfigurations() {
+    let not_on_list = |_, _: &Asked| failure(403, &[], "access denied, authorization failed");
     let elsewhere = |_, _: &Asked| answer(308, &["x-cs-region: us-9"], "");
-    for (server, problem, advice) in [
+    for (server, problem, remedy) in [
         (
-            Server::new(off_the_list),
+            Server::new(not_on_list),
             "not on the account's API allow-list",
             "fixed one",
         ),
@@ -220,19 +222,19 @@ async fn what_only_looks_like_a_refused_credential_is_told_apart() {
         ),
     ] {
         let error = sign_in_to(&[("us-1", &server)]).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert_eq!(error.error_kind(), ErrorKind::Configuration);
         assert!(
             error_chain(&error).contains(problem),
             "{}",
             error_chain(&error)
         );
-        assert!(error.remedy().contains(advice), "{}", error.remedy());
+        assert!(error.remedy().contains(remedy), "{}", error.remedy());
         assert_eq!(server.asked().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn the_token_call_is_retried_when_it_is_limited_or_failing() {
+async fn the_token_call_is_retried_if_it_is_limited_or_fails() {
     let server = Server::new(|number, _| match number {
         0 => failure(429, &["x-ratelimit-limit: 300"], ""),
         1 => answer(503, &[], "<html>"),
@@ -243,7 +245,7 @@ async fn the_token_call_is_retried_when_it_is_limited_or_failing() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_minted_anew_once() {
+async fn a_rejected_token_is_replaced_once() {
     let bad = |number, _: &Asked| match number {
         0 => failure(
             401,
@@ -252,23 +254,23 @@ async fn a_refused_token_is_minted_anew_once() {
         ),
         _ => scores(&[A], 1, ""),
     };
-    assert_eq!(crawl(bad).await, (2, Ok(1)));
+    assert_eq!(list_scores(bad).await, (2, Ok(1)));
     let limited = |number, _: &Asked| match number {
         0 => failure(429, &["x-ratelimit-limit: 15"], ""),
         _ => scores(&[A], 1, ""),
     };
-    assert_eq!(crawl(limited).await, (2, Ok(1)));
-    // A 429 of the bucket of bad tokens is no matter of the rate.
+    assert_eq!(list_scores(limited).await, (2, Ok(1)));
+    // A 429 for bad tokens is not about the rate of calls.
     for refusal in [(401, "a: b"), (429, "x-ratelimit-limit: 15")] {
         let (calls, result) =
-            crawl(move |_, _| failure(refusal.0, &[refusal.1], "access denied")).await;
+            list_scores(move |_, _| failure(refusal.0, &[refusal.1], "access denied")).await;
         assert_eq!(calls, 2);
         assert!(result.unwrap_err().contains("refused the credentials"));
     }
 }
 
 #[tokio::test]
-async fn each_refusal_of_a_call_says_what_to_do() {
+async fn each_rejected_call_has_a_message() {
     for (status, header, message, expect) in [
         (
             403,
@@ -303,7 +305,8 @@ async fn each_refusal_of_a_call_says_what_to_do() {
         ),
     ] {
         let (calls, result) =
-            crawl(move |_, _| failure(status, &[header, "x-ratelimit-limit: 6000"], message)).await;
+            list_scores(move |_, _| failure(status, &[header, "x-ratelimit-limit: 6000"], message))
+                .await;
         let text = result.unwrap_err();
         assert!(text.contains(expect), "{text}");
         assert_eq!(calls, 1, "{text}");
@@ -311,14 +314,14 @@ async fn each_refusal_of_a_call_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn its_futures_can_go_to_any_thread() {
+async fn futures_are_send() {
     fn check(_: impl Send) {}
     let server = server(|_, _| Vec::new());
     let falcon = sign_in(&server).await;
     check(falcon.hosts());
     check(falcon.scores(&ranges(&[])));
-    check(falcon.probe_hosts());
-    check(falcon.probe_scores());
-    check(falcon.find_hosts(&BTreeSet::new(), &BTreeSet::new()));
-    check(falcon.find_scores(&BTreeSet::new()));
+    check(falcon.count_hosts());
+    check(falcon.count_scores());
+    check(falcon.hosts_matching(&BTreeSet::new(), &BTreeSet::new()));
+    check(falcon.scores_of(&BTreeSet::new()));
 }

@@ -1,8 +1,8 @@
-//! Falcon's JSON, as lenient as its traffic demands, and strict about what a decision rests on.
+//! Falcon's JSON: lenient in general, and strict in the fields that decisions use.
 //!
-//! Recorded traffic: `errors` is null on success, `resources` is null on failure, `powered_by` is absent, a cursor is
-//! `""` at the end, and the score listing's cursor is named `after` in some years of the specification and `next` in
-//! others. A record that is odd in one field must not cost the other ten thousand of its page.
+//! Recorded traffic: `errors` is null on success, `resources` is null on failure, `powered_by` is absent, and a cursor is
+//! `""` at the end. The score listing's cursor is named `after` in some years of the specification and `next` in others.
+//! One invalid field must not cost the other ten thousand records of its page.
 
 use std::collections::BTreeMap;
 
@@ -22,20 +22,19 @@ use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
-/// How much of a host name is kept.
-const HOSTNAME_CHARS: usize = 255;
-/// How much of a score that is none is kept; with the ellipsis 40.
-const SCORE_CHARS: usize = 39;
-/// Records in one answer: the largest page that is ever asked for.
-const RECORDS: usize = 10_000;
-/// Recorded cursors have some 250 characters. A URL takes 64 kB, and encoding may make three of each byte.
-const CURSOR_BYTES: usize = 16 << 10;
+const MAX_HOSTNAME_CHARS: usize = 255;
+/// Maximum characters of an invalid score, before the ellipsis.
+const MAX_SCORE_CHARS: usize = 39;
+/// Maximum records of a response: the largest page that is requested.
+const MAX_RECORDS: usize = 10_000;
+/// Maximum bytes of a cursor. Recorded cursors have some 250. A URL takes 64 kB, and encoding can triple the bytes.
+const MAX_CURSOR_BYTES: usize = 16 << 10;
 
-/// A cursor: any scalar. pipedream#21339 saw numbers where the specification has strings. One that does not fit in a URL
-/// is refused rather than sent.
+/// Reads a cursor from any scalar: pipedream#21339 saw numbers where the specification has strings. A cursor that does not
+/// fit into a URL is an error.
 fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match LooseValue::deserialize(deserializer)? {
-        LooseValue::LenientText(text) if text.len() > CURSOR_BYTES => {
+        LooseValue::LenientText(text) if text.len() > MAX_CURSOR_BYTES => {
             Err(D::Error::invalid_length(text.len(), &"a shorter cursor"))
         }
         LooseValue::LenientText(text) if !text.is_empty() => Ok(Some(text)),
@@ -61,7 +60,7 @@ struct Meta {
 /// Reads a page of a listing.
 pub(super) fn page<R: ListedRecord + DeserializeOwned>(
     operation: Operation,
-    reply: &Response,
+    response: &Response,
 ) -> Result<ListingPage<R>, UpstreamError> {
     #[derive(Deserialize)]
     #[serde(bound = "R: DeserializeOwned")]
@@ -69,17 +68,17 @@ pub(super) fn page<R: ListedRecord + DeserializeOwned>(
         #[serde(default, deserialize_with = "errors::list")]
         errors: Vec<FalconApiError>,
         meta: Meta,
-        resources: Option<BoundedList<Option<R>, RECORDS>>,
+        resources: Option<BoundedList<Option<R>, MAX_RECORDS>>,
     }
-    errors::check_status(operation, reply)?;
-    let envelope = operation.decode::<Envelope<R>>(&reply.body);
-    // Looked at first: an answer that reports errors may lack what a page must have.
+    errors::check_status(operation, response)?;
+    let envelope = operation.decode::<Envelope<R>>(&response.body);
+    // Errors are read first: a response that reports errors may lack the fields of a page.
     let problems = match &envelope {
         Ok(envelope) => &envelope.errors,
-        Err(_) => &errors::in_success(operation, reply)?,
+        Err(_) => &errors::in_success(operation, response)?,
     };
     if let Some(problem) = problems.first() {
-        return Err(errors::error_in_success(operation, reply, problem));
+        return Err(errors::error_in_success(operation, response, problem));
     }
     let envelope = envelope?;
     let Pagination { total, after, next } = envelope.meta.pagination;
@@ -91,14 +90,15 @@ pub(super) fn page<R: ListedRecord + DeserializeOwned>(
 }
 
 impl FromText for Aid {
-    /// Both APIs use lower case, and the join must not depend on it.
+    /// Converts to lower case: both APIs use it, and the join must not depend on it.
     fn of_text(text: &str) -> Option<Self> {
         let aid = Self::from(text);
         if aid.is_hex() {
             return Some(aid);
         }
-        let usable = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        usable.then(|| Self::from(text.to_ascii_lowercase().as_str()))
+        let is_usable =
+            (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        is_usable.then(|| Self::from(text.to_ascii_lowercase().as_str()))
     }
 }
 
@@ -114,17 +114,17 @@ impl FromText for Timestamp {
     }
 }
 
-/// A host name as it is kept.
+/// A host name, sanitized.
 #[derive(Debug)]
 struct Hostname(SmolStr);
 
 impl FromText for Hostname {
     fn of_text(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self(sanitize_smol(text, HOSTNAME_CHARS)))
+        (!text.is_empty()).then(|| Self(sanitize_smol(text, MAX_HOSTNAME_CHARS)))
     }
 }
 
-/// A host, with the fields that are asked for. All are optional: recorded hosts lack some.
+/// A host, with the requested fields. All are optional: recorded hosts lack some.
 #[derive(Debug, Deserialize)]
 pub(super) struct HostRecord {
     #[serde(default)]
@@ -140,7 +140,7 @@ pub(super) struct HostRecord {
 impl ListedRecord for HostRecord {
     type Value = Host;
 
-    fn entry(self) -> Option<(Aid, Host)> {
+    fn into_entry(self) -> Option<(Aid, Host)> {
         let aid = self.device_id.0?;
         let host = Host {
             aid: aid.clone(),
@@ -151,13 +151,13 @@ impl ListedRecord for HostRecord {
         Some((aid, host))
     }
 
-    /// The later one is the newer one.
+    /// Keeps the later record, which is the newer one.
     fn merge(known: &mut Host, later: Host) {
         *known = later;
     }
 }
 
-/// A pair of the score listing.
+/// A record of the score listing.
 #[derive(Debug, Deserialize)]
 pub(super) struct ScoreRecord {
     #[serde(default)]
@@ -169,12 +169,12 @@ pub(super) struct ScoreRecord {
 impl ListedRecord for ScoreRecord {
     type Value = Assessment;
 
-    fn entry(self) -> Option<(Aid, Assessment)> {
-        Some((self.aid.0?, assess(&self.score)))
+    fn into_entry(self) -> Option<(Aid, Assessment)> {
+        Some((self.aid.0?, assessment(&self.score)))
     }
 
-    /// A score that moved while the listing was paged through appears twice. The lower one counts: a device never gets
-    /// more than it deserves. One that is no score at all is the lowest.
+    /// Keeps the lower score, so that a device never gets a score that is too high. A score that moves between pages
+    /// appears twice. An invalid score is the lowest.
     fn merge(known: &mut Assessment, later: Assessment) {
         if later.score() < known.score() {
             *known = later;
@@ -182,25 +182,25 @@ impl ListedRecord for ScoreRecord {
     }
 }
 
-/// A score is a whole number from 0 to 100 in any form that JSON has for it: Go and Python encoders write the same number
-/// as `71`, `71.0` or `7.1e1`.
-fn assess(value: &LooseValue) -> Assessment {
+/// Reads a score: an integer from 0 to 100 in any form of JSON. Go and Python encoders write the same number as `71`,
+/// `71.0` or `7.1e1`.
+fn assessment(value: &LooseValue) -> Assessment {
     let number = value.number().and_then(Number::as_f64);
     number.and_then(Score::from_f64).map_or_else(
-        || Assessment::Invalid(sanitize(&value.to_string(), SCORE_CHARS)),
+        || Assessment::Invalid(sanitize(&value.to_string(), MAX_SCORE_CHARS)),
         Assessment::Score,
     )
 }
 
-/// Reads the answer of the score look-up. Falcon left out the sensors without an assessment in two ways: until 2024
-/// with a 404 that holds the others' records (netskope's client still expects it), since then with a 200.
+/// Reads the response of the score look-up. It omits sensors without an assessment: with a 200, or until 2024 with a 404
+/// that holds the records of the others (netskope's client still expects it).
 pub(super) fn assessments(
     operation: Operation,
-    reply: &Response,
+    response: &Response,
 ) -> Result<Assessments, UpstreamError> {
     #[derive(Deserialize)]
     struct Envelope {
-        resources: Option<BoundedList<Option<Entity>, RECORDS>>,
+        resources: Option<BoundedList<Option<Entity>, MAX_RECORDS>>,
     }
     #[derive(Deserialize)]
     struct Entity {
@@ -214,38 +214,39 @@ pub(super) fn assessments(
         #[serde(default)]
         overall: LooseValue,
     }
-    let not_found = reply.status == 404 && is_about_unknown_ids(&errors::in_body(&reply.body));
-    if !not_found {
-        errors::check_status(operation, reply)?;
+    let is_unknown =
+        response.status == 404 && are_about_unknown_ids(&errors::in_body(&response.body));
+    if !is_unknown {
+        errors::check_status(operation, response)?;
     }
-    let problems = errors::in_success(operation, reply)?;
+    let problems = errors::in_success(operation, response)?;
     if let Some(problem) = problems.iter().find(|problem| !is_unknown_id(problem)) {
-        return Err(errors::error_in_success(operation, reply, problem));
+        return Err(errors::error_in_success(operation, response, problem));
     }
-    let envelope: Envelope = operation.decode(&reply.body)?;
-    // A missing list is no news of anyone, except in the 404.
+    let envelope: Envelope = operation.decode(&response.body)?;
+    // Only the 404 may lack the list.
     let entities = match envelope.resources {
-        None if !not_found => return Err(operation.protocol("the list of resources is missing")),
+        None if !is_unknown => return Err(operation.protocol("the list of resources is missing")),
         list => list.map_or_else(Vec::new, |list| list.0),
     };
-    let mut scores = BTreeMap::new();
+    let mut assessments = BTreeMap::new();
     for entity in entities.into_iter().flatten() {
-        // psfalcon#179: a record without an assessment. It says the same as no record.
-        let overall = entity.assessment.0.map(|rating| rating.overall);
-        let overall = overall.filter(|overall| *overall != LooseValue::Null);
+        // psfalcon#179: a record without an assessment. It means the same as no record.
+        let rating = entity.assessment.0.map(|rating| rating.overall);
+        let overall = rating.filter(|overall| *overall != LooseValue::Null);
         if let (Some(aid), Some(overall)) = (entity.aid.0, overall) {
-            scores.insert(aid, assess(&overall));
+            assessments.insert(aid, assessment(&overall));
         }
     }
-    Ok(scores)
+    Ok(assessments)
 }
 
-fn is_about_unknown_ids(problems: &[FalconApiError]) -> bool {
+fn are_about_unknown_ids(problems: &[FalconApiError]) -> bool {
     !problems.is_empty() && problems.iter().all(is_unknown_id)
 }
 
-/// "One or more of the specified agent IDs is not found", "Assessment not found": words for a sensor, and not for a
-/// path that does not exist.
+/// Returns whether an error is about a sensor, not about a missing path: "One or more of the specified agent IDs is not
+/// found", "Assessment not found".
 fn is_unknown_id(problem: &FalconApiError) -> bool {
     let text = problem.message.to_lowercase();
     text.contains("not found") && (text.contains("agent id") || text.contains("assessment"))

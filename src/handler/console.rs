@@ -208,7 +208,7 @@ impl Console<'_> {
         let budget = CallBudget::new(world.retries, world.clock.clone(), deadline);
         Ok(match &integration.settings {
             Ok(settings) => check::check(world, settings, &others, &budget).await?,
-            Err(error) => vec![Check::settings(error)],
+            Err(error) => vec![Check::from_invalid_settings(error)],
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use lambda_runtime::Diagnostic;
 
-use crate::check::{Check, failures};
+use crate::check::{Check, describe_failures};
 use crate::command::InvalidPayload;
 use crate::events::EventError;
 use crate::settings::{IntegrationId, InvalidSettings};
@@ -24,7 +24,7 @@ pub enum HandlerError {
     /// A check of a new integration failed; nothing was stored.
     #[error(
         "the integration {integration} is not connected, since {}",
-        failures(checks)
+        describe_failures(checks)
     )]
     Check {
         /// The integration.

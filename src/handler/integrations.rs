@@ -218,7 +218,7 @@ impl<'a> IntegrationCommands<'a> {
         let integration = self.world.store.integration(id).await?;
         let checks = match &integration.settings {
             Ok(settings) => check::check(self.world, settings, &others, &self.budget()).await?,
-            Err(error) => vec![Check::settings(error)],
+            Err(error) => vec![Check::from_invalid_settings(error)],
         };
         tracing::info!(
             integration = %id,
@@ -267,7 +267,7 @@ fn refuse_collision(
     others: &[Integration],
     root: &str,
 ) -> Result<(), InvalidSettings> {
-    match check::collision(settings, others) {
+    match check::conflicting_integration(settings, others) {
         None => Ok(()),
         Some(other) => Err(InvalidSettings {
             path: format!("{root}.attributeKey"),

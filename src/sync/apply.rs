@@ -108,7 +108,7 @@ async fn write_batch(
     });
     let recorded = join_all(records).await.into_iter();
     let rejected = Applied {
-        rejected: result.refused,
+        rejected: result.rejected,
         failure: result.error.map(SyncError::from),
         ..Applied::default()
     };

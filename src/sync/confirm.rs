@@ -71,7 +71,7 @@ async fn resolve_unconfirmed(
     let (hosts, devices) = try_join(
         clients
             .falcon
-            .find_hosts(&unconfirmed.serials, &unconfirmed.hosts),
+            .hosts_matching(&unconfirmed.serials, &unconfirmed.hosts),
         get_devices(&clients.tailscale, departed),
     )
     .await?;
@@ -82,7 +82,7 @@ async fn resolve_unconfirmed(
     // A host or device that was found adds sensors whose scores are needed.
     let found = Proposal::new(run, settings, observation).unconfirmed(observation);
     let aids = found.scores.union(&unconfirmed.scores).cloned().collect();
-    let scores = observation.clients.falcon.find_scores(&aids).await?;
+    let scores = observation.clients.falcon.scores_of(&aids).await?;
     observation.falcon.extend(Hosts::new(), scores);
     Ok(())
 }

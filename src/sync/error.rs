@@ -41,7 +41,7 @@ impl SyncError {
 
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Upstream(error) => error.kind(),
+            Self::Upstream(error) => error.error_kind(),
             Self::Secret(error) => error.kind(),
             Self::Settings(_) => ErrorKind::Configuration,
             Self::Store(_) => ErrorKind::Storage,
@@ -52,8 +52,8 @@ impl SyncError {
     pub(crate) fn unauthorized_by(&self) -> Option<Service> {
         match self {
             _ if !self.kind().pauses() => None,
-            Self::Upstream(error) => Some(error.side()),
-            Self::Secret(_) => Some(Service::Secrets),
+            Self::Upstream(error) => Some(error.service()),
+            Self::Secret(_) => Some(Service::SecretsManager),
             Self::Settings(_) | Self::Store(_) => None,
         }
     }

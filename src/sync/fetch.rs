@@ -16,16 +16,16 @@ use crate::domain::inventory::host::{Aid, Assessments, FalconInventory, Hosts};
 use crate::domain::matching::{matching_aids, serial_query_values};
 use crate::domain::plan::NodeRecords;
 use crate::falcon::{
-    Falcon, FirstHostPage, FirstScores, HOSTS_A_LOOK_UP, HOSTS_A_PAGE, SCORES_A_LOOK_UP,
-    SCORES_A_PAGE,
+    Falcon, FirstHostPage, FirstScores, HOSTS_PER_LOOKUP, HOSTS_PER_PAGE, SCORES_PER_LOOKUP,
+    SCORES_PER_PAGE,
 };
 use crate::upstream::error::UpstreamError;
 
 const PAGE_SIZES: PageSizes = PageSizes {
-    hosts: HOSTS_A_PAGE,
-    scores: SCORES_A_PAGE,
-    hosts_by_value: HOSTS_A_LOOK_UP,
-    scores_by_id: SCORES_A_LOOK_UP,
+    hosts: HOSTS_PER_PAGE,
+    scores: SCORES_PER_PAGE,
+    hosts_by_value: HOSTS_PER_LOOKUP,
+    scores_by_id: SCORES_PER_LOOKUP,
 };
 
 /// What was fetched from Falcon before the devices are known.
@@ -53,7 +53,7 @@ pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetche
     Ok(match choice.strategy {
         FetchStrategy::Full => Prefetched::Everything(choice, fetch_all(run, falcon).await?),
         FetchStrategy::Hosts => Prefetched::Hosts(choice, falcon.hosts().await?),
-        FetchStrategy::Filtered => Prefetched::HostCount(falcon.probe_hosts().await?),
+        FetchStrategy::Filtered => Prefetched::HostCount(falcon.count_hosts().await?),
     })
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn complete(
         }
         (FetchStrategy::Hosts, first_pages) => {
             let first_page = first_pages.map(|(hosts, _)| hosts);
-            let hosts = falcon.hosts_after(first_page).await?;
+            let hosts = falcon.remaining_hosts(first_page).await?;
             fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await
         }
         (FetchStrategy::Filtered, _) => {
@@ -117,8 +117,8 @@ async fn fetch_remaining(
     first_hosts: FirstHostPage,
     first_scores: FirstScores,
 ) -> Result<FalconInventory, UpstreamError> {
-    let hosts = falcon.hosts_after(Some(first_hosts));
-    let (hosts, scores) = try_join(hosts, falcon.scores_after(first_scores)).await?;
+    let hosts = falcon.remaining_hosts(Some(first_hosts));
+    let (hosts, scores) = try_join(hosts, falcon.remaining_scores(first_scores)).await?;
     Ok(inventory(run, hosts, scores))
 }
 
@@ -133,7 +133,7 @@ async fn fetch_scores_of_matches(
 ) -> Result<(FalconInventory, FetchState), UpstreamError> {
     let mut inventory = inventory(run, hosts, Assessments::new());
     let mut matching = matching_aids(inventory.hosts.values(), devices);
-    let scores = falcon.find_scores(&matching).await?;
+    let scores = falcon.scores_of(&matching).await?;
     inventory.extend(Hosts::new(), scores);
     for record in records.values() {
         matching.remove(&record.aid);
@@ -152,7 +152,7 @@ async fn fetch_by_serial(
 ) -> Result<FalconInventory, UpstreamError> {
     let serials = serial_query_values(devices.values());
     let hosts = falcon
-        .find_hosts(&serials, &matched_aids(run, records))
+        .hosts_matching(&serials, &matched_aids(run, records))
         .await?;
     let mut inventory = FalconInventory {
         visible,
@@ -160,7 +160,7 @@ async fn fetch_by_serial(
     };
     inventory.extend(run.clamp_last_seen(hosts), Assessments::new());
     let aids = inventory.hosts.keys().cloned().collect();
-    inventory.extend(Hosts::new(), falcon.find_scores(&aids).await?);
+    inventory.extend(Hosts::new(), falcon.scores_of(&aids).await?);
     Ok(inventory)
 }
 
@@ -220,7 +220,7 @@ fn listed_fully(
     let histogram = ScoreHistogram::from_assessments(&inventory.scores);
     let state = FetchState {
         scores: Some(inventory.scores.len()),
-        score_bounds: partition(&histogram, SCORES_A_PAGE),
+        score_bounds: partition(&histogram, SCORES_PER_PAGE),
         last_full_listing: Some(run.started),
         tracked_aids: BTreeSet::new(),
         ..next_state(run, choice, inventory.visible)

@@ -108,7 +108,7 @@ async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<Nati
     {
         return None;
     }
-    match tailscale.native_falcon().await {
+    match tailscale.has_falcon_integration().await {
         Ok(present) => Some(NativeIntegration {
             asked: run.started,
             present,

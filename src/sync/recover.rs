@@ -133,7 +133,10 @@ async fn look_up_attributes(tailscale: &Tailscale, changes: &[Change]) -> Attrib
 
 /// Returns true for failures that can be one device's own. An outage looks the same; then the device listing fails, too.
 fn is_devices_own(error: &UpstreamError) -> bool {
-    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Protocol)
+    matches!(
+        error.error_kind(),
+        ErrorKind::Unavailable | ErrorKind::Protocol
+    )
 }
 
 fn not_asked(change: &Change) -> (NodeId, String) {

@@ -239,7 +239,7 @@ impl<'a> Run<'a> {
         match service {
             Service::Falcon => falcon.await.ok()?,
             Service::Tailscale => tailscale.await.ok()?,
-            Service::Secrets => {
+            Service::SecretsManager | Service::Deployment => {
                 let (falcon, tailscale) = try_join(falcon, tailscale).await.ok()?;
                 let or_none =
                     |version: Option<String>| version.unwrap_or_else(|| "none".to_owned());
@@ -250,13 +250,15 @@ impl<'a> Run<'a> {
 
     /// Returns the version of the secret that was rejected.
     pub(super) async fn rejected_secret_version(&self, service: Service) -> Option<String> {
-        if service == Service::Secrets {
+        if service == Service::SecretsManager {
             return self.current_secret_version(service).await;
         }
         let versions = lock(&self.secret_versions);
         match service {
             Service::Falcon => versions.falcon.clone(),
-            Service::Tailscale | Service::Secrets => versions.tailscale.clone(),
+            Service::Tailscale | Service::SecretsManager | Service::Deployment => {
+                versions.tailscale.clone()
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use crate::upstream::client::Response;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
-/// How much of an upstream message is kept.
-const MESSAGE_CHARS: usize = 200;
+/// Maximum characters of an upstream message.
+const MAX_MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check that the OAuth client still exists and that the secret holds its clientId and clientSecret";
 const TOKEN: &str = "store a new credential: this one was revoked or has ended (API keys end after 90 days at most)";
@@ -20,35 +20,35 @@ const TAILNET: &str =
     "correct `tailnet`, or use a credential that belongs to it; `-` is the credential's own";
 
 /// Classifies an unsuccessful response to an API call.
-pub(super) fn classify(operation: Operation, reply: &Response) -> UpstreamError {
-    let status = reply.status.as_u16();
+pub(super) fn classify(operation: Operation, response: &Response) -> UpstreamError {
+    let status = response.status.as_u16();
     match status {
         300..=399 => redirected(operation, status),
-        401 => operation.refused(status, TOKEN),
-        403 => forbidden(operation, reply),
-        429 => operation.rate_limited(reply.wait_until()),
-        // "Not implemented" stays so.
-        501 => operation.rejected(status, message(reply).unwrap_or_default()),
-        408 | 500.. => operation.failing(status),
-        _ => operation.rejected(status, message(reply).unwrap_or_default()),
+        401 => operation.unauthorized(status, TOKEN),
+        403 => forbidden(operation, response),
+        429 => operation.rate_limited(response.retry_after()),
+        // A retry does not help if the call is not implemented.
+        501 => operation.rejected(status, error_message(response).unwrap_or_default()),
+        408 | 500.. => operation.server_error(status),
+        _ => operation.rejected(status, error_message(response).unwrap_or_default()),
     }
 }
 
 /// Classifies an unsuccessful response to the token call. Its message is dropped, because it may echo the credential.
-pub(super) fn classify_token(operation: Operation, reply: &Response) -> UpstreamError {
-    let status = reply.status.as_u16();
+pub(super) fn classify_token(operation: Operation, response: &Response) -> UpstreamError {
+    let status = response.status.as_u16();
     match status {
-        400 | 401 | 403 => operation.refused(status, CREDENTIAL),
+        400 | 401 | 403 => operation.unauthorized(status, CREDENTIAL),
         300..=399 => redirected(operation, status),
-        429 => operation.rate_limited(reply.wait_until()),
-        408 | 500.. => operation.failing(status),
+        429 => operation.rate_limited(response.retry_after()),
+        408 | 500.. => operation.server_error(status),
         _ => operation.rejected(status, String::new()),
     }
 }
 
-/// A missing scope is answered with "calling actor does not have enough permissions to perform this function".
-fn forbidden(operation: Operation, reply: &Response) -> UpstreamError {
-    match message(reply) {
+/// Classifies a 403. The message for a missing scope is "calling actor does not have enough permissions to perform this function".
+fn forbidden(operation: Operation, response: &Response) -> UpstreamError {
+    match error_message(response) {
         Some(text) if !text.contains("permission") && !text.contains("scope") => {
             warn!(operation = operation.name, text, "Tailscale forbids a call");
             let problem = "the tailnet does not allow it, whatever the credential's scopes";
@@ -62,31 +62,30 @@ fn redirected(operation: Operation, status: u16) -> UpstreamError {
     operation.misconfigured(Some(status), "it answers with a redirect", REDIRECT)
 }
 
-/// The tailnet's own path is not found: that is no matter of the device asked for.
+/// Turns a 404 of the tailnet's own path into an error of the settings.
 pub(super) fn no_tailnet(operation: Operation, error: UpstreamError) -> UpstreamError {
-    match error {
-        UpstreamError::Rejected { status: 404, .. } => {
-            let problem = "this credential sees no such tailnet";
-            operation.misconfigured(Some(404), problem, TAILNET)
-        }
-        error => error,
+    if error.is_rejected_with(404) {
+        let problem = "this credential sees no such tailnet";
+        operation.misconfigured(Some(404), problem, TAILNET)
+    } else {
+        error
     }
 }
 
-/// Whether a 404 speaks of the thing asked for. A path that no server knows is answered by a proxy or a router, without
-/// the API's own form.
-pub(super) fn is_not_found(reply: &Response) -> bool {
-    reply.status == 404 && message(reply).is_some()
+/// Returns whether a 404 is about the requested item. The 404 of a proxy or router for an unknown path does not have the
+/// form of the API.
+pub(super) fn is_not_found(response: &Response) -> bool {
+    response.status == 404 && error_message(response).is_some()
 }
 
-/// The API's own form of an error: `{"message": "…"}`.
-fn message(reply: &Response) -> Option<String> {
+/// Returns the message of an error in the form of the API: `{"message": "…"}`.
+fn error_message(response: &Response) -> Option<String> {
     #[derive(Deserialize)]
     struct Wire {
         message: String,
     }
-    let Wire { message } = serde_json::from_slice(&reply.body).ok()?;
-    Some(redact(&message, MESSAGE_CHARS))
+    let Wire { message } = serde_json::from_slice(&response.body).ok()?;
+    Some(redact(&message, MAX_MESSAGE_CHARS))
 }
 
 #[cfg(test)]
@@ -98,13 +97,9 @@ mod tests {
     use super::*;
     use crate::domain::status::error_kind::{ErrorKind, Service};
 
-    const PROBE: Operation = Operation {
-        side: Service::Tailscale,
-        name: "a probe",
-        scope: "devices:core:read",
-    };
+    const PROBE: Operation = Operation::new(Service::Tailscale, "a probe", "devices:core:read");
 
-    fn reply(status: u16, body: &str) -> Response {
+    fn response(status: u16, body: &str) -> Response {
         Response {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new(),
@@ -137,16 +132,16 @@ mod tests {
             (501, "", ErrorKind::Protocol),
             (504, "<html>", ErrorKind::Unavailable),
         ] {
-            let error = classify(PROBE, &reply(status, body));
-            assert_eq!(error.kind(), kind, "{status}");
+            let error = classify(PROBE, &response(status, body));
+            assert_eq!(error.error_kind(), kind, "{status}");
         }
     }
 
     #[test]
-    fn the_token_calls_words_are_not_repeated() {
+    fn messages_of_the_token_call_are_dropped() {
         for status in [400, 401, 403, 404, 422, 429, 500] {
-            let reply = reply(status, r#"{"message":"tskey-client-s3cret"}"#);
-            let error = classify_token(PROBE, &reply);
+            let response = response(status, r#"{"message":"tskey-client-s3cret"}"#);
+            let error = classify_token(PROBE, &response);
             assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
         }
     }

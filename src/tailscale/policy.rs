@@ -1,4 +1,4 @@
-//! The postures of the tailnet's policy file, and where it uses them.
+//! The postures of the tailnet's policy file, and the rules that use them.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,20 @@ use crate::upstream::operation::Operation;
 
 const POLICY: Operation = operation("the look-up of the policy file", "policy_file:read");
 
-/// How much of a name or a condition is kept.
-const TEXT_CHARS: usize = 200;
-/// So many conditions of a posture are looked at, and so many rules and postures.
-const CONDITIONS: usize = 100;
-const RULES: usize = 10_000;
+/// Maximum characters of a name or a condition.
+const MAX_TEXT_CHARS: usize = 200;
+/// Maximum conditions of a posture.
+const MAX_CONDITIONS: usize = 100;
+/// Maximum rules of a kind, and maximum postures.
+const MAX_RULES: usize = 10_000;
 
-/// What concerns postures in a policy file.
+/// The part of a policy file that is about postures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// The conditions of each posture, by its name.
-    pub postures: BTreeMap<String, Vec<String>>,
-    /// Where each is used, in words.
-    pub used_in: BTreeMap<String, Vec<String>>,
+    pub(crate) postures: BTreeMap<String, Vec<String>>,
+    /// The rules that use each posture, such as `grants[2]`.
+    pub(crate) used_in: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -39,25 +40,27 @@ struct Wire {
     ssh: Rules,
 }
 
-/// A list of texts; what else stands there is passed over.
+/// A list of strings; other values are skipped.
 #[derive(Default)]
 struct StringList(Vec<String>);
 
 impl<'de> Deserialize<'de> for StringList {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let first = match ListOrOther::<LooseValue, CONDITIONS>::deserialize(deserializer)? {
+        let first = match ListOrOther::<LooseValue, MAX_CONDITIONS>::deserialize(deserializer)? {
             ListOrOther::Many { first, .. } => first,
             ListOrOther::Null | ListOrOther::LooseValue | ListOrOther::One(_) => Vec::new(),
         };
-        let texts = first.into_iter().filter_map(LooseValue::text);
+        let strings = first.into_iter().filter_map(LooseValue::text);
         Ok(Self(
-            texts.map(|text| sanitize(&text, TEXT_CHARS)).collect(),
+            strings
+                .map(|text| sanitize(&text, MAX_TEXT_CHARS))
+                .collect(),
         ))
     }
 }
 
 #[derive(Default, Deserialize)]
-struct Rules(Option<BoundedList<LenientObject<Rule>, RULES>>);
+struct Rules(Option<BoundedList<LenientObject<Rule>, MAX_RULES>>);
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -66,20 +69,20 @@ struct Rule {
 }
 
 impl Tailscale {
-    /// The postures of the policy file.
+    /// Reads the postures of the policy file.
     ///
     /// # Errors
-    /// [`UpstreamError::MissingScope`] without `policy_file:read`; or as for any call.
-    pub async fn policy(&self) -> Result<Policy, UpstreamError> {
+    /// A missing scope without `policy_file:read`; or as for any call.
+    pub(crate) async fn policy(&self) -> Result<Policy, UpstreamError> {
         let session = &self.session;
-        let url = session.url(["tailnet", session.tailnet.as_str(), "acl"]);
-        // By default it is answered with comments and trailing commas.
+        let url = session.tailnet_url(["acl"]);
+        // Without the header, the response has comments and trailing commas.
         let request = || {
-            let request = session.http.request(Method::GET, url.clone());
+            let request = session.client.request(Method::GET, url.clone());
             request.header(ACCEPT, "application/json")
         };
-        let reply = session.call(POLICY, request, |_| false).await?;
-        let wire: Wire = POLICY.decode(&reply.body)?;
+        let response = session.call(POLICY, request, |_| false).await?;
+        let wire: Wire = POLICY.decode(&response.body)?;
         Ok(wire.into())
     }
 }
@@ -108,10 +111,10 @@ impl From<Wire> for Policy {
                 }
             }
         }
-        let postures = wire.postures.into_iter().take(RULES);
+        let postures = wire.postures.into_iter().take(MAX_RULES);
         Self {
             postures: postures
-                .map(|(name, StringList(conditions))| (sanitize(&name, TEXT_CHARS), conditions))
+                .map(|(name, StringList(conditions))| (sanitize(&name, MAX_TEXT_CHARS), conditions))
                 .collect(),
             used_in,
         }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::inventory::device::Identity;
 use crate::testing::server::{Asked, Server, answer};
-use crate::upstream::retry::tests::budget;
+use crate::upstream::error::UpstreamErrorKind;
+use crate::upstream::retry::tests::client;
 
 use writes::write;
 
@@ -25,7 +26,7 @@ fn message(status: u16, text: &str) -> Vec<u8> {
     json(status, &json!({"message": text}))
 }
 
-/// A server that gives a token to whoever asks, and answers the other calls by script. They are counted apart.
+/// Starts a server that issues tokens. A script gets the number of each other call (from 0) and returns the response.
 fn server(script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static) -> Server {
     let calls = std::cell::Cell::new(0);
     Server::new(move |_, asked| {
@@ -45,14 +46,7 @@ async fn sign_in_with(
     credentials: TailscaleCredentials,
 ) -> Result<Tailscale, UpstreamError> {
     let tailnet = "example.com".to_owned().try_into().unwrap();
-    Tailscale::sign_in(
-        HttpClient::new().unwrap(),
-        &server.url,
-        &tailnet,
-        credentials,
-        budget(),
-    )
-    .await
+    Tailscale::sign_in(client(), &server.url, &tailnet, credentials).await
 }
 
 async fn sign_in(server: &Server) -> Tailscale {
@@ -74,7 +68,7 @@ fn id(id: &str) -> NodeId {
 }
 
 #[tokio::test]
-async fn an_oauth_client_trades_its_secret_and_an_api_key_is_the_token() {
+async fn an_oauth_client_exchanges_its_secret_and_an_api_key_is_the_token() {
     let server = server(|_, _| json(200, &json!({"devices": []})));
     let tailscale = sign_in(&server).await;
     assert!(tailscale.devices().await.unwrap().is_empty());
@@ -114,18 +108,18 @@ async fn an_oauth_client_trades_its_secret_and_an_api_key_is_the_token() {
         sign_in_with(&server, cut)
             .await
             .unwrap_err()
-            .kind()
+            .error_kind()
             .pauses()
     );
 }
 
 #[tokio::test]
-async fn a_refused_token_is_replaced_once() {
-    let mended = server(|number, _| match number {
+async fn a_rejected_token_is_replaced_once() {
+    let repaired = server(|number, _| match number {
         0 => message(401, "API token invalid"),
         _ => json(200, &json!({"devices": []})),
     });
-    assert!(sign_in(&mended).await.devices().await.is_ok());
+    assert!(sign_in(&repaired).await.devices().await.is_ok());
     let refused = server(|_, _| message(401, "API token invalid"));
     assert!(
         sign_in(&refused)
@@ -133,14 +127,14 @@ async fn a_refused_token_is_replaced_once() {
             .devices()
             .await
             .unwrap_err()
-            .kind()
+            .error_kind()
             .pauses()
     );
     assert_eq!(calls(&refused).len(), 2);
 }
 
 #[tokio::test]
-async fn the_listing_is_decoded_as_it_comes() {
+async fn the_listing_is_decoded_while_it_arrives() {
     let devices: Vec<Value> = (0..5000)
         .map(|n| {
             json!({"nodeId": format!("n{n}CNTRL"), "name": "a.ts.net", "routes": ["x".repeat(200)],
@@ -157,7 +151,7 @@ async fn the_listing_is_decoded_as_it_comes() {
 }
 
 #[tokio::test]
-async fn a_listing_that_is_cut_is_asked_for_again_and_never_taken_for_whole() {
+async fn a_truncated_listing_is_retried() {
     const HALF: &str = r#"{"devices":[{"nodeId":"nA"}"#;
     let server = server(|number, _| match number {
         0 => answer(200, &[], HALF),
@@ -187,7 +181,7 @@ async fn a_listing_of_another_form_is_an_error() {
         let server = server(move |_, _| answer(200, &[], body));
         let error = sign_in(&server).await.devices().await.unwrap_err();
         assert!(
-            matches!(error, UpstreamError::Protocol { .. }),
+            matches!(error.kind, UpstreamErrorKind::Protocol),
             "{body}: {error:?}"
         );
         assert_eq!(calls(&server).len(), 1);
@@ -211,13 +205,13 @@ async fn a_device_is_looked_up_by_its_id() {
     );
     assert_eq!(tailscale.device(&id("nB")).await.unwrap(), None);
     assert_eq!(tailscale.device(&id("..")).await.unwrap(), None);
-    // What no API answered is no news of a device.
+    // A 404 of a proxy says nothing about the device.
     assert!(tailscale.device(&id("nC")).await.is_err());
     assert_eq!(calls(&server).len(), 3);
 }
 
 #[tokio::test]
-async fn its_futures_can_go_to_any_thread() {
+async fn futures_are_send() {
     fn check(_: impl Send) {}
     let server = server(|_, _| Vec::new());
     let tailscale = sign_in(&server).await;
@@ -225,7 +219,7 @@ async fn its_futures_can_go_to_any_thread() {
     check(tailscale.devices());
     check(tailscale.device(&id("nA")));
     check(tailscale.identity_collection());
-    check(tailscale.native_falcon());
+    check(tailscale.has_falcon_integration());
     check(tailscale.attributes(&id("nA")));
     check(writer.write(&[], ""));
     check(writer.write_one(&write("nA", None, true), ""));

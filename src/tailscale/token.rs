@@ -1,39 +1,29 @@
 //! Tailscale's token call. An API key is its own token.
 
-use reqwest::{Method, Url};
+use reqwest::Url;
 use secrecy::ExposeSecret;
 
-use crate::domain::status::error_kind::Service;
 use crate::secrets::TailscaleCredentials;
-use crate::tailscale::errors;
-use crate::upstream::auth::AccessToken;
-use crate::upstream::client::{HttpClient, endpoint};
+use crate::tailscale::{errors, operation};
+use crate::upstream::auth::{AccessToken, request_token};
+use crate::upstream::client::{ApiClient, endpoint};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::{CallBudget, retry};
 
-const TOKEN: Operation = Operation {
-    side: Service::Tailscale,
-    name: "the token call",
-    scope: "",
-};
-
-/// A token answer is a few hundred bytes.
-const TOKEN_CAP: usize = 64 << 10;
+const TOKEN: Operation = operation("the token call", "");
 
 const MALFORMED_KEY: &str = "the API key holds characters that no key has; store it again";
 
-/// A token for these credentials. A refusal is final: one attempt.
+/// Returns a token for these credentials. A rejected credential is not retried.
 pub(super) async fn mint(
-    http: &HttpClient,
+    client: &ApiClient,
     base: &Url,
     credentials: &TailscaleCredentials,
-    budget: &CallBudget,
 ) -> Result<AccessToken, UpstreamError> {
     let (client_id, client_secret) = match credentials {
         TailscaleCredentials::ApiKey(key) => {
             return AccessToken::new(key.clone(), None)
-                .ok_or_else(|| TOKEN.refused(401, MALFORMED_KEY));
+                .ok_or_else(|| TOKEN.unauthorized(401, MALFORMED_KEY));
         }
         TailscaleCredentials::OAuth {
             client_id,
@@ -41,15 +31,13 @@ pub(super) async fn mint(
         } => (client_id.as_str(), client_secret.expose_secret()),
     };
     let url = endpoint(base, ["api", "v2", "oauth", "token"]);
-    // Without a grant_type, as in Tailscale's own documentation.
+    // Tailscale's own documentation sends no grant_type.
     let form = [("client_id", client_id), ("client_secret", client_secret)];
-    retry(budget, TOKEN, || async {
-        let request = http.request(Method::POST, url.clone()).form(&form);
-        let reply = http.send(request, TOKEN, TOKEN_CAP, budget).await?;
-        if reply.status.is_success() {
-            AccessToken::from_reply(TOKEN, &reply, budget.now())
+    request_token(client, TOKEN, &url, &form, |response| {
+        if response.status.is_success() {
+            AccessToken::from_response(TOKEN, &response)
         } else {
-            Err(errors::classify_token(TOKEN, &reply))
+            Err(errors::classify_token(TOKEN, &response))
         }
     })
     .await

@@ -1,4 +1,4 @@
-//! Tailscale's JSON: what is kept of a device, and how attributes are written.
+//! Tailscale's JSON: the fields of a device, and the bodies of attribute writes.
 
 use std::collections::BTreeMap;
 
@@ -11,47 +11,48 @@ use crate::json::lenient::{FromText, LenientText, ListOrOther, LooseValue};
 use crate::json::{ListEnvelope, RecordIndex};
 use crate::text::sanitize_smol;
 
-/// How much of a name or a serial is kept.
-const TEXT_CHARS: usize = 255;
-/// How many serials of a device are looked at. Real ones report up to three.
-const SERIALS: usize = 32;
-/// How many devices a listing may have: as many as its size allows real ones.
-const DEVICES: usize = 150_000;
+/// Maximum characters of a name or a serial.
+const MAX_TEXT_CHARS: usize = 255;
+/// Maximum serials of a device. Real devices report up to three.
+const MAX_SERIALS: usize = 32;
+/// Maximum devices of a listing, by its maximum size.
+const MAX_DEVICES: usize = 150_000;
 
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(LooseValue::deserialize(deserializer)? == LooseValue::Flag(true))
 }
 
-/// The texts among the first things of a list; what is none is left out.
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReportedSerials, D::Error> {
-    let first = match ListOrOther::<LenientText<Reported>, SERIALS>::deserialize(deserializer)? {
-        ListOrOther::Many { first, .. } => first,
-        ListOrOther::Null | ListOrOther::LooseValue | ListOrOther::One(_) => Vec::new(),
-    };
-    let texts = first.into_iter().filter_map(|text| text.0);
-    Ok(texts.map(|Reported(text)| text).collect())
+/// Reads the strings among the first values of a list, and skips the others.
+fn serials<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReportedSerials, D::Error> {
+    let first =
+        match ListOrOther::<LenientText<ReportedSerial>, MAX_SERIALS>::deserialize(deserializer)? {
+            ListOrOther::Many { first, .. } => first,
+            ListOrOther::Null | ListOrOther::LooseValue | ListOrOther::One(_) => Vec::new(),
+        };
+    let reported = first.into_iter().filter_map(|text| text.0);
+    Ok(reported.map(|ReportedSerial(text)| text).collect())
 }
 
-/// A serial as it came, but no longer than anything real. Control characters stay: they are a reason to refuse it.
+/// A reported serial, truncated. Control characters stay, because they make a serial invalid.
 #[derive(Debug)]
-struct Reported(SmolStr);
+struct ReportedSerial(SmolStr);
 
-impl FromText for Reported {
+impl FromText for ReportedSerial {
     fn of_text(text: &str) -> Option<Self> {
-        if text.len() <= TEXT_CHARS {
+        if text.len() <= MAX_TEXT_CHARS {
             return Some(Self(text.into()));
         }
-        Some(Self(text.chars().take(TEXT_CHARS).collect()))
+        Some(Self(text.chars().take(MAX_TEXT_CHARS).collect()))
     }
 }
 
-/// A name, fit to be shown.
+/// A sanitized name.
 #[derive(Debug)]
 struct Name(SmolStr);
 
 impl FromText for Name {
     fn of_text(text: &str) -> Option<Self> {
-        Some(Self(sanitize_smol(text, TEXT_CHARS)))
+        Some(Self(sanitize_smol(text, MAX_TEXT_CHARS)))
     }
 }
 
@@ -61,13 +62,13 @@ impl FromText for NodeId {
     }
 }
 
-/// The fields that are kept of some 1.8 kB a device.
+/// The used fields of a device. A complete device has some 1.8 kB.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WireDevice {
     #[serde(default)]
     node_id: LenientText<NodeId>,
-    /// The legacy id: still accepted wherever an id is.
+    /// The legacy id, which the API still accepts in place of the node id.
     #[serde(default)]
     id: LenientText<NodeId>,
     #[serde(default)]
@@ -89,21 +90,21 @@ pub(super) struct WireDevice {
 struct PostureIdentity {
     #[serde(default, deserialize_with = "flag")]
     disabled: bool,
-    #[serde(default, deserialize_with = "texts")]
+    #[serde(default, deserialize_with = "serials")]
     serial_numbers: ReportedSerials,
 }
 
 impl WireDevice {
-    /// The device; nothing where it has no usable id.
-    pub(super) fn device(self) -> Option<Device> {
-        let shown =
+    /// Returns the device; `None` without a usable id.
+    pub(super) fn into_device(self) -> Option<Device> {
+        let text =
             |name: LenientText<Name>| name.0.map_or_else(SmolStr::default, |Name(name)| name);
         Some(Device {
             node_id: self.node_id.0.or(self.id.0)?,
-            name: shown(self.name),
-            hostname: shown(self.hostname),
-            user: shown(self.user),
-            os: shown(self.os),
+            name: text(self.name),
+            hostname: text(self.hostname),
+            user: text(self.user),
+            os: text(self.os),
             is_external: self.is_external,
             identity: match self.posture_identity {
                 None => Identity::Missing,
@@ -114,7 +115,7 @@ impl WireDevice {
     }
 }
 
-/// Whether a text can be a device's id. It becomes a segment of a path, where `..` would mean something.
+/// Returns whether a text can be a device's id. It becomes a segment of a path, where `..` has a meaning.
 pub(super) fn is_node_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text
@@ -122,50 +123,48 @@ pub(super) fn is_node_id(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// What is around the devices of the listing, which has no pages: a large tailnet's has tens of megabytes.
+/// The JSON around the devices of the listing. The listing has no pages: a large tailnet has tens of megabytes.
 #[derive(Deserialize)]
 pub(super) struct Listing {
     devices: Vec<RecordIndex>,
 }
 
 impl ListEnvelope for Listing {
-    type Record = Kept;
+    type Record = ListedDevice;
 
     const LIST: &str = "devices";
-    const RECORDS: usize = DEVICES;
+    const RECORDS: usize = MAX_DEVICES;
 
     fn list(self) -> Vec<RecordIndex> {
         self.devices
     }
 }
 
-/// What is kept of a listed device; nothing where it has no usable id.
+/// A device of the listing; `None` without a usable id.
 #[derive(Debug, Deserialize)]
 #[serde(from = "WireDevice")]
-pub(super) struct Kept(Option<Device>);
+pub(super) struct ListedDevice(Option<Device>);
 
-impl From<WireDevice> for Kept {
+impl From<WireDevice> for ListedDevice {
     fn from(device: WireDevice) -> Self {
-        Self(device.device())
+        Self(device.into_device())
     }
 }
 
-/// The devices of a listing.
-pub(super) fn devices(listed: Vec<Kept>) -> Devices {
-    let all = listed.len();
-    let usable = listed.into_iter().filter_map(|Kept(device)| device);
-    let usable: Vec<Device> = usable.collect();
-    let skipped = all - usable.len();
+/// Returns the devices of a listing by node id.
+pub(super) fn devices(listed: Vec<ListedDevice>) -> Devices {
+    let skipped = listed.iter().filter(|device| device.0.is_none()).count();
     if skipped > 0 {
         warn!(skipped, "devices without a usable id were skipped");
     }
-    usable
+    listed
         .into_iter()
+        .filter_map(|ListedDevice(device)| device)
         .map(|device| (device.node_id.clone(), device))
         .collect()
 }
 
-/// A device's attributes in a merge patch: a value, or `null` to delete.
+/// A device's attributes in a merge patch: a value to set, or `null` to delete.
 pub(super) type Patch<'a> = BTreeMap<&'a str, Option<Attribute>>;
 
 /// A value in a merge patch: always an object, never the bare number.
@@ -174,16 +173,15 @@ pub(super) struct Attribute {
     pub(super) value: u8,
 }
 
-/// The body of a batch.
 #[derive(Debug, Serialize)]
-pub(super) struct Batch<'a> {
+pub(super) struct BatchWrite<'a> {
     pub(super) nodes: BTreeMap<&'a str, Patch<'a>>,
     pub(super) comment: &'a str,
 }
 
-/// The body of a single write.
+/// The body of a write to one device.
 #[derive(Debug, Serialize)]
-pub(super) struct Single<'a> {
+pub(super) struct SingleWrite<'a> {
     pub(super) value: u8,
     pub(super) comment: &'a str,
 }
@@ -195,7 +193,9 @@ mod tests {
     use super::*;
 
     fn device(json: Value) -> Option<Device> {
-        serde_json::from_value::<WireDevice>(json).unwrap().device()
+        serde_json::from_value::<WireDevice>(json)
+            .unwrap()
+            .into_device()
     }
 
     fn identity(json: &Value) -> Identity {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_legacy_id_stands_in_and_without_either_there_is_no_device() {
+    fn a_device_has_a_node_id_or_a_legacy_id() {
         assert_eq!(
             device(json!({"id": "42", "nodeId": ""})).unwrap().node_id.0,
             "42"
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_a_merge_patch_of_objects_and_nulls() {
-        let batch = Batch {
+        let batch = BatchWrite {
             nodes: [(
                 "nA",
                 [

@@ -1,7 +1,7 @@
-//! Writing posture attributes: in batches, with the refused device singled out.
+//! Writes posture attributes in batches, and bisects a rejected batch until the rejected device is found.
 //!
-//! Setting an attribute is idempotent, so writes are tried again like reads. The batch is the way meant for many
-//! devices: single writes are the only calls that Tailscale declares a rate limit for.
+//! Setting an attribute is idempotent, so writes are retried like reads. Batches are preferred, because Tailscale declares
+//! a rate limit for single writes only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,27 +13,27 @@ use tracing::{info, warn};
 
 use crate::domain::inventory::device::NodeId;
 use crate::settings::AttributeKey;
-use crate::tailscale::wire::{Attribute, Batch, Patch, Single};
+use crate::tailscale::wire::{Attribute, BatchWrite, Patch, SingleWrite};
 use crate::tailscale::{Session, errors, operation};
 use crate::text::sanitize;
 use crate::upstream::client::Response;
-use crate::upstream::error::UpstreamError;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::operation::Operation;
 
 const UPDATE: Operation = operation("the attribute update", "devices:posture_attributes");
 
-/// Devices in one call at most. Tailscale documents no limit; five hundred are some 30 kB.
-const BATCH: usize = 500;
-/// Single writes under way at once.
-const SINGLES: usize = 4;
-/// After so many refused devices it is not the devices: batches are not taken apart any more, but for large ones.
-const SINGLED_OUT: usize = 50;
-/// A batch of more is taken apart in any case, so that one bad device takes at most so many others along.
-const COARSE: usize = 50;
-/// The API takes 200 characters; with the ellipsis these are as many.
-const COMMENT_CHARS: usize = 199;
+/// Maximum devices per call. Tailscale documents no limit; five hundred make some 30 kB.
+const MAX_BATCH_DEVICES: usize = 500;
+/// Maximum single writes in flight.
+const SINGLE_WRITE_CONCURRENCY: usize = 4;
+/// After this many rejected devices the cause is not a single device: stop bisecting, except large batches.
+const MAX_BISECTED_DEVICES: usize = 50;
+/// A larger batch is always bisected, so that one bad device affects at most this many others.
+const ALWAYS_BISECT_ABOVE: usize = 50;
+/// Maximum characters of a comment before the ellipsis. The API takes 200.
+const MAX_COMMENT_CHARS: usize = 199;
 
-/// Limits of the writes to Tailscale, which documents none: these are modest.
+/// Limits of the writes to Tailscale, which documents none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteLimits {
     /// Maximum devices per call.
@@ -45,7 +45,7 @@ pub struct WriteLimits {
 impl Default for WriteLimits {
     fn default() -> Self {
         Self {
-            batch_size: BATCH,
+            batch_size: MAX_BATCH_DEVICES,
             concurrency: 5,
         }
     }
@@ -53,113 +53,108 @@ impl Default for WriteLimits {
 
 /// A write to one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttributeWrite {
-    /// The device.
-    pub node_id: NodeId,
-    /// The attribute to set.
-    pub set: Option<(AttributeKey, u8)>,
+pub(crate) struct AttributeWrite {
+    pub(crate) node_id: NodeId,
+    pub(crate) set: Option<(AttributeKey, u8)>,
     /// The attribute to delete; it need not exist.
-    pub delete: Option<AttributeKey>,
+    pub(crate) delete: Option<AttributeKey>,
 }
 
-/// What became of a list of writes. A write that is in neither list was not decided: it may or may not have arrived.
+/// The result of a list of writes. A write that is in neither list may or may not have arrived.
 #[derive(Debug, Default)]
-pub struct WriteResult {
-    /// The devices whose write Tailscale accepted.
-    pub accepted: Vec<NodeId>,
-    /// The devices whose write Tailscale refused as such, with its words. A refusal is believed: nothing is open.
-    pub refused: Vec<(NodeId, String)>,
-    /// What ended the writing before all was tried.
-    pub error: Option<UpstreamError>,
+pub(crate) struct WriteResult {
+    pub(crate) accepted: Vec<NodeId>,
+    /// The devices whose write Tailscale rejected, with its message. These writes did not take effect.
+    pub(crate) rejected: Vec<(NodeId, String)>,
+    /// The error that ended the writing early.
+    pub(crate) error: Option<UpstreamError>,
 }
 
-/// The part of a session that writes. What it learns about the API, it remembers: use one for a whole run.
+/// The part of a session that writes. It remembers the limits of the API that it finds: use one writer for a whole run.
 #[derive(Debug)]
-pub struct TailscaleWriter {
+pub(crate) struct TailscaleWriter {
     session: Arc<Session>,
-    /// The batch call is missing (an older or another control plane).
-    no_batch: AtomicBool,
-    singled_out: AtomicUsize,
-    /// The largest batch that is not refused for its size, as far as is known.
-    largest: AtomicUsize,
+    /// The control plane has no batch call (an older or another one).
+    batch_unsupported: AtomicBool,
+    rejected_devices: AtomicUsize,
+    /// The largest batch that is not rejected for its size, as far as is known.
+    max_batch: AtomicUsize,
 }
 
-/// What a batch call came to.
-enum Batched {
+enum BatchOutcome {
     Accepted,
-    Refused(String),
-    NoSuchCall,
+    Rejected(String),
+    Unsupported,
 }
 
 impl TailscaleWriter {
     pub(super) fn new(session: Arc<Session>) -> Self {
         Self {
             session,
-            no_batch: AtomicBool::new(false),
-            singled_out: AtomicUsize::new(0),
-            largest: AtomicUsize::new(BATCH),
+            batch_unsupported: AtomicBool::new(false),
+            rejected_devices: AtomicUsize::new(0),
+            max_batch: AtomicUsize::new(MAX_BATCH_DEVICES),
         }
     }
 
-    /// Writes a list of changes, in calls of up to five hundred devices. A device is refused alone: a refused call is
-    /// halved until the device is found, and the others are written. The comment goes to Tailscale's audit log.
+    /// Writes a list of changes in batches. A rejected batch is bisected until the rejected device is found, and the
+    /// others are written. The comment goes to Tailscale's audit log.
     ///
-    /// What was accepted is accepted even when an error ended the rest, so record it either way.
-    pub async fn write(&self, changes: &[AttributeWrite], comment: &str) -> WriteResult {
-        let mut written = WriteResult::default();
-        let comment = sanitize(comment, COMMENT_CHARS);
-        // The first to do is the last of the list.
-        let size = self.largest.load(Ordering::Relaxed);
-        let mut parts: Vec<&[AttributeWrite]> = changes.chunks(size).rev().collect();
-        let (mut halved, mut accepted) = (false, 0);
-        while let Some(part) = parts.pop() {
-            if self.no_batch.load(Ordering::Relaxed) {
-                self.write_singly(part, &comment, &mut written).await;
+    /// Accepted writes count even if an error ended the others, so record them in any case.
+    pub(crate) async fn write(&self, changes: &[AttributeWrite], comment: &str) -> WriteResult {
+        let mut result = WriteResult::default();
+        let comment = sanitize(comment, MAX_COMMENT_CHARS);
+        // A stack: the next batch is the last of the list.
+        let size = self.max_batch.load(Ordering::Relaxed);
+        let mut batches: Vec<&[AttributeWrite]> = changes.chunks(size).rev().collect();
+        let (mut bisected, mut accepted) = (false, 0);
+        while let Some(batch) = batches.pop() {
+            if self.batch_unsupported.load(Ordering::Relaxed) {
+                self.write_singly(batch, &comment, &mut result).await;
             } else {
-                match self.write_batch(part, &comment).await {
-                    Ok(Batched::Accepted) => {
-                        accepted = accepted.max(part.len());
-                        written.accepted.extend(nodes(part));
+                match self.write_batch(batch, &comment).await {
+                    Ok(BatchOutcome::Accepted) => {
+                        accepted = accepted.max(batch.len());
+                        result.accepted.extend(node_ids(batch));
                     }
-                    Ok(Batched::Refused(_)) if self.may_halve(part) => {
-                        halved = true;
-                        let (first, second) = part.split_at(part.len() / 2);
-                        parts.extend([second, first]);
+                    Ok(BatchOutcome::Rejected(_)) if self.should_bisect(batch) => {
+                        bisected = true;
+                        let (first, second) = batch.split_at(batch.len() / 2);
+                        batches.extend([second, first]);
                     }
-                    Ok(Batched::Refused(message)) => self.refuse(part, &message, &mut written),
-                    Ok(Batched::NoSuchCall) => {
+                    Ok(BatchOutcome::Rejected(message)) => {
+                        self.mark_rejected(batch, &message, &mut result);
+                    }
+                    Ok(BatchOutcome::Unsupported) => {
                         info!(
                             "this control plane has no batch call: attributes are written singly"
                         );
-                        self.no_batch.store(true, Ordering::Relaxed);
-                        parts.push(part);
+                        self.batch_unsupported.store(true, Ordering::Relaxed);
+                        batches.push(batch);
                     }
-                    Err(error) => written.error = Some(error),
+                    Err(error) => result.error = Some(error),
                 }
             }
-            if written.error.is_some() {
+            if result.error.is_some() {
                 break;
             }
         }
-        // Refused, and then accepted device by device: it was the size.
-        if halved && accepted > 0 && written.refused.is_empty() && written.error.is_none() {
-            self.largest.fetch_min(accepted, Ordering::Relaxed);
+        // A batch was rejected, but each of its devices was accepted: the size was the cause.
+        if bisected && accepted > 0 && result.rejected.is_empty() && result.error.is_none() {
+            self.max_batch.fetch_min(accepted, Ordering::Relaxed);
         }
-        written
+        result
     }
 
-    /// Writes to one device, with a call for each attribute.
-    ///
-    /// # Errors
-    /// When a call failed or was refused.
-    pub async fn write_one(
+    /// Writes to one device, with one call per attribute.
+    pub(crate) async fn write_one(
         &self,
         change: &AttributeWrite,
         comment: &str,
     ) -> Result<(), UpstreamError> {
-        let comment = sanitize(comment, COMMENT_CHARS);
+        let comment = sanitize(comment, MAX_COMMENT_CHARS);
         if let Some((key, score)) = &change.set {
-            let body = Single {
+            let body = SingleWrite {
                 value: *score,
                 comment: &comment,
             };
@@ -167,11 +162,10 @@ impl TailscaleWriter {
                 .await?;
         }
         if let Some(key) = &change.delete {
-            // What is not there need not be deleted; nor at a device that is not there.
-            self.single(Method::DELETE, &change.node_id, key, None, |reply| {
-                errors::is_not_found(reply)
-            })
-            .await?;
+            // A missing attribute or a missing device counts as deleted.
+            let is_expected = errors::is_not_found;
+            self.single(Method::DELETE, &change.node_id, key, None, is_expected)
+                .await?;
         }
         Ok(())
     }
@@ -181,95 +175,96 @@ impl TailscaleWriter {
         method: Method,
         node: &NodeId,
         key: &AttributeKey,
-        body: Option<&Single<'_>>,
-        expects: fn(&Response) -> bool,
+        body: Option<&SingleWrite<'_>>,
+        is_expected: fn(&Response) -> bool,
     ) -> Result<(), UpstreamError> {
         let url = self
             .session
             .url(["device", &node.0, "attributes", key.as_str()]);
         let request = || {
-            let request = self.session.http.request(method.clone(), url.clone());
+            let request = self.session.client.request(method.clone(), url.clone());
             match body {
                 Some(body) => request.json(body),
                 None => request,
             }
         };
-        // The answer's body is not read: it is `null` where the schema has an object (tailscale#18253).
-        self.session.call(UPDATE, request, expects).await?;
+        // The body is ignored: it is `null` instead of the schema's object (tailscale#18253).
+        self.session.call(UPDATE, request, is_expected).await?;
         Ok(())
     }
 
     async fn write_batch(
         &self,
-        part: &[AttributeWrite],
+        batch: &[AttributeWrite],
         comment: &str,
-    ) -> Result<Batched, UpstreamError> {
-        let batch = Batch {
-            nodes: patches(part),
+    ) -> Result<BatchOutcome, UpstreamError> {
+        let body = BatchWrite {
+            nodes: patches(batch),
             comment,
         };
         let session = &*self.session;
-        let url = session.url(["tailnet", session.tailnet.as_str(), "device-attributes"]);
+        let url = session.tailnet_url(["device-attributes"]);
         let request = || {
-            let request = session.http.request(Method::PATCH, url.clone());
-            request.json(&batch)
+            let request = session.client.request(Method::PATCH, url.clone());
+            request.json(&body)
         };
-        let result = session.call(UPDATE, request, is_no_such_call).await;
-        match result {
-            Ok(reply) if is_no_such_call(&reply) => Ok(Batched::NoSuchCall),
-            Ok(_) => Ok(Batched::Accepted),
-            Err(error) => refused(error).map(Batched::Refused),
+        match session.call(UPDATE, request, is_unsupported).await {
+            Ok(response) if is_unsupported(&response) => Ok(BatchOutcome::Unsupported),
+            Ok(_) => Ok(BatchOutcome::Accepted),
+            Err(error) => rejection(error).map(BatchOutcome::Rejected),
         }
     }
 
     async fn write_singly(
         &self,
-        part: &[AttributeWrite],
+        changes: &[AttributeWrite],
         comment: &str,
-        written: &mut WriteResult,
+        result: &mut WriteResult,
     ) {
-        for group in part.chunks(SINGLES) {
-            // All of a group come to an end, so that none is accepted without being told.
-            let results =
+        for group in changes.chunks(SINGLE_WRITE_CONCURRENCY) {
+            // All writes of a group are awaited, so that each accepted one is reported.
+            let outcomes =
                 join_all(group.iter().map(|change| self.write_one(change, comment))).await;
-            for (change, result) in group.iter().zip(results) {
-                match result.map_err(refused) {
-                    Ok(()) => written.accepted.push(change.node_id.clone()),
+            for (change, outcome) in group.iter().zip(outcomes) {
+                match outcome.map_err(rejection) {
+                    Ok(()) => result.accepted.push(change.node_id.clone()),
                     Err(Ok(message)) => {
-                        self.refuse(std::slice::from_ref(change), &message, written);
+                        self.mark_rejected(std::slice::from_ref(change), &message, result);
                     }
-                    Err(Err(error)) => written.error = Some(error),
+                    Err(Err(error)) => result.error = Some(error),
                 }
             }
-            if written.error.is_some() {
+            if result.error.is_some() {
                 break;
             }
         }
     }
 
-    fn may_halve(&self, part: &[AttributeWrite]) -> bool {
-        let singled_out = self.singled_out.load(Ordering::Relaxed);
-        part.len() > COARSE || (part.len() > 1 && singled_out < SINGLED_OUT)
+    fn should_bisect(&self, batch: &[AttributeWrite]) -> bool {
+        let rejected_devices = self.rejected_devices.load(Ordering::Relaxed);
+        batch.len() > ALWAYS_BISECT_ABOVE
+            || (batch.len() > 1 && rejected_devices < MAX_BISECTED_DEVICES)
     }
 
-    fn refuse(&self, part: &[AttributeWrite], message: &str, written: &mut WriteResult) {
-        self.singled_out.fetch_add(part.len(), Ordering::Relaxed);
+    fn mark_rejected(&self, changes: &[AttributeWrite], message: &str, result: &mut WriteResult) {
+        self.rejected_devices
+            .fetch_add(changes.len(), Ordering::Relaxed);
         warn!(
-            devices = part.len(),
+            devices = changes.len(),
             message, "Tailscale refused to write attributes"
         );
-        let refused = nodes(part).map(|node| (node, message.to_owned()));
-        written.refused.extend(refused);
+        let rejected = node_ids(changes).map(|node| (node, message.to_owned()));
+        result.rejected.extend(rejected);
     }
 }
 
-fn nodes(part: &[AttributeWrite]) -> impl Iterator<Item = NodeId> {
-    part.iter().map(|change| change.node_id.clone())
+fn node_ids(changes: &[AttributeWrite]) -> impl Iterator<Item = NodeId> {
+    changes.iter().map(|change| change.node_id.clone())
 }
 
-fn patches(part: &[AttributeWrite]) -> BTreeMap<&str, Patch<'_>> {
+fn patches(changes: &[AttributeWrite]) -> BTreeMap<&str, Patch<'_>> {
     let mut nodes: BTreeMap<&str, Patch<'_>> = BTreeMap::new();
-    for change in part {
+    for change in changes {
         let patch = nodes.entry(&change.node_id.0).or_default();
         patch.extend(change.delete.iter().map(|key| (key.as_str(), None)));
         patch.extend(change.set.iter().map(|(key, score)| {
@@ -280,23 +275,22 @@ fn patches(part: &[AttributeWrite]) -> BTreeMap<&str, Patch<'_>> {
     nodes
 }
 
-/// The message of a write that was refused for what is in it. Any other failure concerns all writes.
-fn refused(error: UpstreamError) -> Result<String, UpstreamError> {
-    match error {
-        UpstreamError::Rejected {
+/// Returns the message of a write that was rejected for its content. Any other error concerns all writes.
+fn rejection(error: UpstreamError) -> Result<String, UpstreamError> {
+    match error.kind {
+        UpstreamErrorKind::Rejected {
             status: 400 | 404 | 409 | 413 | 422,
             message,
-            ..
         } => Ok(message),
-        other => Err(other),
+        _ => Err(error),
     }
 }
 
-/// Whether it is the batch call itself that the server does not know, and not a device or the tailnet.
-fn is_no_such_call(reply: &Response) -> bool {
-    match reply.status {
+/// Returns whether the server does not know the batch call. A missing device or tailnet does not count.
+fn is_unsupported(response: &Response) -> bool {
+    match response.status {
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => true,
-        StatusCode::NOT_FOUND => !errors::is_not_found(reply),
+        StatusCode::NOT_FOUND => !errors::is_not_found(response),
         _ => false,
     }
 }

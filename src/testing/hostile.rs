@@ -9,7 +9,7 @@ use proptest::test_runner::FileFailurePersistence;
 use serde_json::Value;
 
 use crate::testing::server::answer;
-use crate::upstream::error::UpstreamError;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
 /// In many of the texts: what must not be repeated is looked for by it.
 pub(crate) const MARK: &str = "m4rk3d";
@@ -43,7 +43,7 @@ pub(crate) fn assert_fit(text: &str, max: usize) {
 pub(crate) fn assert_error(error: &UpstreamError) {
     let text = crate::text::error_chain(error);
     assert_fit(&text, ERROR_CHARS);
-    let quotes = matches!(error, UpstreamError::Rejected { .. })
+    let quotes = matches!(error.kind, UpstreamErrorKind::Rejected { .. })
         || text.contains("a success that reports an error")
         || text.contains("is not reachable");
     assert!(quotes || !text.contains(MARK), "{text:?}");

@@ -1,69 +1,68 @@
-//! A bearer token that is used until it ends or is refused, and the one new one that is minted then.
+//! Access tokens: cached until they expire or are rejected, then replaced once.
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use reqwest::RequestBuilder;
 use reqwest::header::HeaderValue;
+use reqwest::{Method, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::upstream::client::Response;
+use crate::upstream::client::{ApiClient, Response};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
-use crate::upstream::retry::{CallBudget, retry};
 
-/// A token with less time left than this is replaced before a call: the call and its repetitions take time.
-const MARGIN: SignedDuration = SignedDuration::from_secs(120);
+/// A token with less time left is replaced before a call, because the call and its retries take time.
+const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(120);
+
+/// A token response has a few hundred bytes at Tailscale, and some 1.2 kB at Falcon.
+const MAX_TOKEN_BYTES: usize = 64 << 10;
 
 /// An access token. Clones are the same token.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessToken {
     secret: Arc<SecretString>,
-    ends: Option<Timestamp>,
-    /// The scopes that were granted, as the `scope` of the token response.
+    expires_at: Option<Timestamp>,
+    /// The `scope` of the token response.
     scope: Option<Arc<str>>,
 }
 
 impl AccessToken {
-    /// Nothing where the text cannot be a header's value (a line feed copied along, for one).
-    pub(crate) fn new(secret: SecretString, ends: Option<Timestamp>) -> Option<Self> {
+    /// Returns `None` if the text cannot be a header value, for example because of a copied line feed.
+    pub(crate) fn new(secret: SecretString, expires_at: Option<Timestamp>) -> Option<Self> {
         let text = secret.expose_secret();
         if text.is_empty() || HeaderValue::from_str(text).is_err() {
             return None;
         }
         Some(Self {
             secret: Arc::new(secret),
-            ends,
+            expires_at,
             scope: None,
         })
     }
 
-    /// Reads the answer of a token call.
-    pub(crate) fn from_reply(
+    /// Reads the response of a token call.
+    pub(crate) fn from_response(
         operation: Operation,
-        reply: &Response,
-        now: Timestamp,
+        response: &Response,
     ) -> Result<Self, UpstreamError> {
         #[derive(Deserialize)]
         struct Wire {
             access_token: String,
-            /// Seconds. Recorded: 1799 of Falcon, 3600 of Tailscale.
+            /// Seconds. Recorded: 1799 at Falcon, 3600 at Tailscale.
             expires_in: Option<u32>,
-            /// Nothing depends on it but a diagnosis, so no form of it costs the token.
+            /// Only diagnostics use the scope, so an invalid value does not invalidate the token.
             #[serde(default)]
             scope: Value,
         }
-        let wire: Wire = operation.decode(&reply.body)?;
-        let ends = wire
-            .expires_in
-            .map(|seconds| now.saturating_add(SignedDuration::from_secs(seconds.into())))
-            .transpose()
-            .ok()
-            .flatten();
-        let token = Self::new(SecretString::from(wire.access_token), ends)
+        let wire: Wire = operation.decode(&response.body)?;
+        let expires_at = wire.expires_in.and_then(|seconds| {
+            let lifetime = SignedDuration::from_secs(seconds.into());
+            response.received.saturating_add(lifetime).ok()
+        });
+        let token = Self::new(SecretString::from(wire.access_token), expires_at)
             .ok_or_else(|| operation.protocol("the token is not fit for a header"))?;
         Ok(Self {
             scope: wire.scope.as_str().map(Arc::from),
@@ -71,46 +70,61 @@ impl AccessToken {
         })
     }
 
-    /// The scopes granted with it, space-delimited, where the answer had a text there. An answer may leave them out
+    /// Returns the granted scopes, space-delimited, if the response had a text there. A response may leave them out
     /// (RFC 6749, section 5.1).
     pub(crate) fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
 
-    /// Puts the token on a request; the header is marked as sensitive.
+    /// Adds the token to a request, as a sensitive header.
     pub(crate) fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
         request.bearer_auth(self.secret.expose_secret())
     }
 
-    fn is_ending(&self, now: Timestamp) -> bool {
-        self.ends
-            .is_some_and(|ends| ends.duration_since(now) < MARGIN)
+    fn is_expiring(&self, now: Timestamp) -> bool {
+        self.expires_at
+            .is_some_and(|expiry| expiry.duration_since(now) < EXPIRY_MARGIN)
     }
+}
+
+/// Sends the form of a token call, with retries. `read` turns each response into a result.
+pub(crate) async fn request_token<T>(
+    client: &ApiClient,
+    operation: Operation,
+    url: &Url,
+    form: &[(&str, &str)],
+    read: impl Fn(Response) -> Result<T, UpstreamError>,
+) -> Result<T, UpstreamError> {
+    client
+        .retry(operation, || async {
+            let request = client.request(Method::POST, url.clone()).form(form);
+            read(client.send(request, operation, MAX_TOKEN_BYTES).await?)
+        })
+        .await
 }
 
 /// The outcome of a call with a token.
 #[derive(Debug)]
 pub(crate) enum TokenOutcome<T> {
-    /// The token was accepted.
-    Good(T),
-    /// The token is not accepted (any more). The error counts if a new token fares no better.
-    BadBearer(UpstreamError),
+    Accepted(T),
+    /// The token is not accepted (any more). The error counts if a new token is rejected, too.
+    Rejected(UpstreamError),
 }
 
-/// The token that a client holds.
+/// The token of a client.
 #[derive(Debug)]
 pub(crate) struct TokenCache(Mutex<AccessToken>);
 
 impl TokenCache {
-    pub(crate) fn holding(token: AccessToken) -> Self {
+    pub(crate) fn new(token: AccessToken) -> Self {
         Self(Mutex::new(token))
     }
 
-    /// Makes a call (with its retries); if the token turns out to be refused, mints another and makes it once more.
-    /// Never a third time: many requests with a bad token get an IP address blocked (elastic/beats#49453).
-    pub(crate) async fn call<T, M, A>(
+    /// Makes a call, with retries. If the token is rejected, mints another one and repeats the call once. There is no
+    /// third time: many requests with a bad token get an IP address blocked (elastic/beats#49453).
+    pub(crate) async fn with_token<T, M, A>(
         &self,
-        budget: &CallBudget,
+        client: &ApiClient,
         operation: Operation,
         mint: impl Fn() -> M,
         attempt: impl Fn(AccessToken) -> A,
@@ -120,36 +134,36 @@ impl TokenCache {
         A: Future<Output = Result<TokenOutcome<T>, UpstreamError>>,
     {
         let token = self
-            .unless(|held| held.is_ending(budget.now()), &mint)
+            .get_or_refresh(|cached| cached.is_expiring(client.budget.now()), &mint)
             .await?;
-        match retry(budget, operation, || attempt(token.clone())).await? {
-            TokenOutcome::Good(value) => return Ok(value),
-            TokenOutcome::BadBearer(_) => {}
+        let first = client.retry(operation, || attempt(token.clone())).await?;
+        if let TokenOutcome::Accepted(value) = first {
+            return Ok(value);
         }
-        let token = self
-            .unless(|held| Arc::ptr_eq(&held.secret, &token.secret), &mint)
+        let renewed = self
+            .get_or_refresh(|cached| Arc::ptr_eq(&cached.secret, &token.secret), &mint)
             .await?;
-        match retry(budget, operation, || attempt(token.clone())).await? {
-            TokenOutcome::Good(value) => Ok(value),
-            TokenOutcome::BadBearer(error) => Err(error),
+        match client.retry(operation, || attempt(renewed.clone())).await? {
+            TokenOutcome::Accepted(value) => Ok(value),
+            TokenOutcome::Rejected(error) => Err(error),
         }
     }
 
-    /// The held token, replaced first where it is `stale`. The lock is held while minting: of several calls that find
-    /// it stale, one mints and the others use the new one.
-    async fn unless<M>(
+    /// Returns the cached token, replaced first if it is stale. The lock is held while minting: of several calls that
+    /// find the token stale, one mints and the others use the new token.
+    async fn get_or_refresh<M>(
         &self,
-        stale: impl Fn(&AccessToken) -> bool,
+        is_stale: impl Fn(&AccessToken) -> bool,
         mint: impl Fn() -> M,
     ) -> Result<AccessToken, UpstreamError>
     where
         M: Future<Output = Result<AccessToken, UpstreamError>>,
     {
-        let mut held = self.0.lock().await;
-        if stale(&held) {
-            *held = mint().await?;
+        let mut cached = self.0.lock().await;
+        if is_stale(&cached) {
+            *cached = mint().await?;
         }
-        Ok(held.clone())
+        Ok(cached.clone())
     }
 }
 
@@ -160,22 +174,18 @@ mod tests {
 
     use super::*;
     use crate::domain::status::error_kind::Service;
-    use crate::upstream::retry::tests::budget;
+    use crate::upstream::retry::tests::client;
 
-    const PROBE: Operation = Operation {
-        side: Service::Falcon,
-        name: "a probe",
-        scope: "",
-    };
+    const PROBE: Operation = Operation::new(Service::Falcon, "a probe", "");
 
-    fn token(text: &str, ends: Option<Timestamp>) -> AccessToken {
-        AccessToken::new(SecretString::from(text), ends).unwrap()
+    fn token(text: &str, expires_at: Option<Timestamp>) -> AccessToken {
+        AccessToken::new(SecretString::from(text), expires_at).unwrap()
     }
 
     #[tokio::test]
-    async fn calls_that_find_the_token_refused_share_one_new_one() {
-        let budget = budget();
-        let bearer = TokenCache::holding(token("old", None));
+    async fn calls_with_a_rejected_token_share_one_new_token() {
+        let client = client();
+        let cache = TokenCache::new(token("old", None));
         let minted = Cell::new(0);
         let mint = || {
             minted.set(minted.get() + 1);
@@ -187,49 +197,49 @@ mod tests {
         let attempt = |token: AccessToken| async move {
             tokio::task::yield_now().await;
             Ok(match token.secret.expose_secret() {
-                "new" => TokenOutcome::Good(()),
-                _ => TokenOutcome::BadBearer(PROBE.refused(401, "")),
+                "new" => TokenOutcome::Accepted(()),
+                _ => TokenOutcome::Rejected(PROBE.unauthorized(401, "")),
             })
         };
         let (a, b) = tokio::join!(
-            bearer.call(&budget, PROBE, mint, attempt),
-            bearer.call(&budget, PROBE, mint, attempt),
+            cache.with_token(&client, PROBE, mint, attempt),
+            cache.with_token(&client, PROBE, mint, attempt),
         );
         assert!(a.is_ok() && b.is_ok());
         assert_eq!(minted.get(), 1);
     }
 
     #[tokio::test]
-    async fn a_refused_new_token_ends_it() {
-        let bearer = TokenCache::holding(token("old", None));
-        let made = Cell::new(0);
-        let result: Result<(), _> = bearer
-            .call(
-                &budget(),
+    async fn a_rejected_new_token_is_an_error() {
+        let cache = TokenCache::new(token("old", None));
+        let calls = Cell::new(0);
+        let result: Result<(), _> = cache
+            .with_token(
+                &client(),
                 PROBE,
                 || ready(Ok(token("new", None))),
                 |_| {
-                    made.set(made.get() + 1);
-                    ready(Ok(TokenOutcome::BadBearer(PROBE.refused(401, ""))))
+                    calls.set(calls.get() + 1);
+                    ready(Ok(TokenOutcome::Rejected(PROBE.unauthorized(401, ""))))
                 },
             )
             .await;
-        assert!(result.unwrap_err().kind().pauses());
-        assert_eq!(made.get(), 2);
+        assert!(result.unwrap_err().error_kind().pauses());
+        assert_eq!(calls.get(), 2);
     }
 
     #[tokio::test]
-    async fn a_token_about_to_end_is_replaced_before_the_call() {
-        let budget = budget();
-        let ends = budget.now() + SignedDuration::from_secs(119);
-        let bearer = TokenCache::holding(token("old", Some(ends)));
-        let used = bearer
-            .call(
-                &budget,
+    async fn an_expiring_token_is_replaced_before_the_call() {
+        let client = client();
+        let expires_at = client.budget.now() + SignedDuration::from_secs(119);
+        let cache = TokenCache::new(token("old", Some(expires_at)));
+        let used = cache
+            .with_token(
+                &client,
                 PROBE,
                 || ready(Ok(token("new", None))),
                 |token| {
-                    ready(Ok(TokenOutcome::Good(
+                    ready(Ok(TokenOutcome::Accepted(
                         token.secret.expose_secret().to_owned(),
                     )))
                 },

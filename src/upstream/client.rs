@@ -19,41 +19,65 @@ use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 use crate::upstream::retry::CallBudget;
 
-/// A connection that takes longer is not coming.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A silence in the middle of an answer.
-const SILENCE: Duration = Duration::from_mins(1);
-/// How many times as long as other answers a streamed one may take: its size has no bound, but [`SILENCE`] ends it.
-const STREAM_FACTOR: u32 = 5;
-/// An error's body is read for its message.
-const ERROR_CAP: usize = 1 << 20;
-/// A timer and the clock need not agree on when the time is up; and in so little, no call can be made again.
-const TOO_LITTLE: Duration = Duration::from_millis(100);
+/// Maximum time between two chunks of a response.
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// Factor of the request timeout for a streamed response, whose size is not limited. [`READ_TIMEOUT`] still applies.
+const STREAM_TIMEOUT_FACTOR: u32 = 5;
+/// Maximum bytes of an error's body, which is read for its message.
+const MAX_ERROR_BYTES: usize = 1 << 20;
+/// No call can be repeated in less time. The margin also covers a timer and a clock that disagree about the deadline.
+const MIN_CALL_TIME: Duration = Duration::from_millis(100);
 
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// The HTTP client. Clones share its connections.
 #[derive(Clone, Debug)]
-pub struct HttpClient {
-    client: reqwest::Client,
+pub struct HttpClient(reqwest::Client);
+
+impl HttpClient {
+    /// Builds the client.
+    ///
+    /// # Errors
+    /// If the system's TLS roots cannot be read.
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    pub fn new() -> Result<Self, reqwest::Error> {
+        reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            // A redirect would carry the secret of a form to any address that it names.
+            .redirect(redirect::Policy::none())
+            // Only `retry.rs` retries.
+            .retry(retry::never())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .tls_version_min(tls::Version::TLS_1_2)
+            .gzip(true)
+            .build()
+            .map(Self)
+    }
 }
 
-/// An answer, whole.
-pub struct Response {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// When it was here, on our clock.
-    pub received: Timestamp,
-    /// Its body, decompressed.
-    pub body: Vec<u8>,
+/// The HTTP client and the budget of the run that it calls for. Clones share both.
+#[derive(Clone, Debug)]
+pub struct ApiClient {
+    http: HttpClient,
+    pub(crate) budget: CallBudget,
 }
 
-/// A header or body may hold a token, so neither is printed.
+/// A complete response.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// The time of arrival, on our clock.
+    pub(crate) received: Timestamp,
+    /// The decompressed body.
+    pub(crate) body: Vec<u8>,
+}
+
+/// Prints neither headers nor body: both may hold a token.
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply")
+        f.debug_struct("Response")
             .field("status", &self.status)
             .field("body_bytes", &self.body.len())
             .finish_non_exhaustive()
@@ -61,89 +85,67 @@ impl fmt::Debug for Response {
 }
 
 impl Response {
-    /// A header's value, where it is there and text.
+    /// Returns the value of a header, if it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// A list that was decoded while it came in, or an answer that is no success.
+/// A list that was decoded while it arrived, or an unsuccessful response.
 #[derive(Debug)]
 pub(crate) enum Streamed<R> {
-    /// The records of a success.
     List(Vec<R>),
-    /// Any other status, with its whole body.
     Other(Response),
 }
 
-impl HttpClient {
-    /// Builds the client.
-    ///
-    /// # Errors
-    /// When the system's TLS roots cannot be read.
-    #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    pub fn new() -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            // A redirect would carry the secret of a form to wherever it says.
-            .redirect(redirect::Policy::none())
-            // Only `retry.rs` retries.
-            .retry(retry::never())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE)
-            .tls_version_min(tls::Version::TLS_1_2)
-            .gzip(true)
-            .build()?;
-        Ok(Self { client })
+impl ApiClient {
+    /// Creates a client that calls within this budget.
+    pub fn new(http: HttpClient, budget: CallBudget) -> Self {
+        Self { http, budget }
     }
 
-    /// Begins a request.
     pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        self.client.request(method, url)
+        self.http.0.request(method, url)
     }
 
-    /// Sends a request and reads the answer, whatever its status, up to `cap` bytes.
+    /// Sends a request and reads the response, whatever its status, up to `max_bytes`.
     ///
     /// # Errors
-    /// When no whole answer came, or none that fits, or there was no time left to ask.
+    /// If no complete response arrived, the response is too large, or the run had no time left.
     pub(crate) async fn send(
         &self,
         request: RequestBuilder,
         operation: Operation,
-        cap: usize,
-        budget: &CallBudget,
+        max_bytes: usize,
     ) -> Result<Response, UpstreamError> {
-        let sent = InFlight::out(request, operation, budget.patience(), budget).await?;
-        sent.read(cap).await
+        let timeout = self.budget.request_timeout();
+        InFlight::send(request, operation, timeout, &self.budget)
+            .await?
+            .read(max_bytes)
+            .await
     }
 
-    /// Sends a request and decodes the list of a successful answer while it comes in, so that it is never held whole.
+    /// Sends a request and decodes the list of a successful response while it arrives. The list is never held whole.
     ///
     /// # Errors
-    /// As [`HttpClient::send`]; also when the answer does not decode.
-    pub(crate) async fn stream<F: ListEnvelope>(
+    /// As [`ApiClient::send`]; also if the response does not decode.
+    pub(crate) async fn stream<E: ListEnvelope>(
         &self,
         request: RequestBuilder,
         operation: Operation,
-        cap: usize,
-        budget: &CallBudget,
-    ) -> Result<Streamed<F::Record>, UpstreamError> {
-        let sent = InFlight::out(
-            request,
-            operation,
-            budget.patience() * STREAM_FACTOR,
-            budget,
-        )
-        .await?;
+        max_bytes: usize,
+    ) -> Result<Streamed<E::Record>, UpstreamError> {
+        let timeout = self.budget.request_timeout() * STREAM_TIMEOUT_FACTOR;
+        let sent = InFlight::send(request, operation, timeout, &self.budget).await?;
         if sent.response.status().is_success() {
-            sent.records::<F>(cap).await.map(Streamed::List)
+            sent.read_list::<E>(max_bytes).await.map(Streamed::List)
         } else {
-            sent.read(ERROR_CAP).await.map(Streamed::Other)
+            sent.read(MAX_ERROR_BYTES).await.map(Streamed::Other)
         }
     }
 }
 
-/// A request that was sent, and the beginning of its answer.
+/// A request that was sent, with the head of its response.
 struct InFlight<'a> {
     response: reqwest::Response,
     operation: Operation,
@@ -153,23 +155,23 @@ struct InFlight<'a> {
 
 impl<'a> InFlight<'a> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    async fn out(
+    async fn send(
         request: RequestBuilder,
         operation: Operation,
-        patience: Duration,
+        timeout: Duration,
         budget: &'a CallBudget,
     ) -> Result<Self, UpstreamError> {
-        let left = budget.left();
-        if left.is_zero() {
-            return Err(operation.no_time_left());
+        let remaining = budget.remaining();
+        if remaining.is_zero() {
+            return Err(operation.deadline_exceeded());
         }
-        budget.count(operation.side);
+        budget.count_request(operation.service);
         let started = budget.now();
         let response = request
-            .timeout(patience.min(left))
+            .timeout(timeout.min(remaining))
             .send()
             .await
-            .map_err(|error| broken(operation, budget, error))?;
+            .map_err(|error| transport_error(operation, budget, error))?;
         Ok(Self {
             response,
             operation,
@@ -178,10 +180,10 @@ impl<'a> InFlight<'a> {
         })
     }
 
-    async fn read(mut self, cap: usize) -> Result<Response, UpstreamError> {
+    async fn read(mut self, max_bytes: usize) -> Result<Response, UpstreamError> {
         let (mut body, mut bytes) = (Vec::new(), 0);
-        while let Some(piece) = self.next_piece(cap, &mut bytes).await? {
-            body.extend_from_slice(piece.as_ref());
+        while let Some(chunk) = self.next_chunk(max_bytes, &mut bytes).await? {
+            body.extend_from_slice(chunk.as_ref());
         }
         self.log(bytes);
         Ok(Response {
@@ -192,42 +194,44 @@ impl<'a> InFlight<'a> {
         })
     }
 
-    async fn records<F: ListEnvelope>(
+    async fn read_list<E: ListEnvelope>(
         mut self,
-        cap: usize,
-    ) -> Result<Vec<F::Record>, UpstreamError> {
+        max_bytes: usize,
+    ) -> Result<Vec<E::Record>, UpstreamError> {
         let operation = self.operation;
-        let (mut partial, mut bytes) = (ListDecoder::<F>::new(), 0);
-        while let Some(piece) = self.next_piece(cap, &mut bytes).await? {
-            let taken = partial.take(piece.as_ref());
-            taken.map_err(|error| operation.invalid_json(error))?;
+        let (mut decoder, mut bytes) = (ListDecoder::<E>::new(), 0);
+        while let Some(chunk) = self.next_chunk(max_bytes, &mut bytes).await? {
+            decoder
+                .take(chunk.as_ref())
+                .map_err(|error| operation.invalid_json(error))?;
         }
         self.log(bytes);
-        partial
+        decoder
             .finish()
             .map_err(|error| operation.invalid_json(error))
     }
 
-    async fn next_piece(
+    async fn next_chunk(
         &mut self,
-        cap: usize,
+        max_bytes: usize,
         bytes: &mut usize,
     ) -> Result<Option<impl AsRef<[u8]> + use<>>, UpstreamError> {
-        let piece = self.response.chunk().await;
-        let piece = piece.map_err(|error| broken(self.operation, self.budget, error))?;
-        if let Some(piece) = &piece {
-            *bytes += piece.len();
+        let chunk = self
+            .response
+            .chunk()
+            .await
+            .map_err(|error| transport_error(self.operation, self.budget, error))?;
+        *bytes += chunk.as_deref().map_or(0, <[u8]>::len);
+        if *bytes > max_bytes {
+            return Err(self.operation.protocol(TooLarge(max_bytes)));
         }
-        if *bytes > cap {
-            return Err(self.operation.protocol(TooLarge(cap)));
-        }
-        Ok(piece)
+        Ok(chunk)
     }
 
     fn log(&self, response_bytes: usize) {
         let duration_ms = self.budget.now().duration_since(self.started).as_millis();
         debug!(
-            side = %self.operation.side,
+            side = %self.operation.service,
             operation = self.operation.name,
             status = self.response.status().as_u16(),
             duration_ms = i64::try_from(duration_ms).unwrap_or(i64::MAX),
@@ -237,24 +241,28 @@ impl<'a> InFlight<'a> {
     }
 }
 
-/// A connection that failed. Where it was cut because the run's time was up, that is the reason to give.
-fn broken(operation: Operation, budget: &CallBudget, error: reqwest::Error) -> UpstreamError {
-    if budget.left() < TOO_LITTLE {
-        operation.no_time_left()
+/// Returns the error of a failed connection, or of the deadline if the deadline ended the connection.
+fn transport_error(
+    operation: Operation,
+    budget: &CallBudget,
+    error: reqwest::Error,
+) -> UpstreamError {
+    if budget.remaining() < MIN_CALL_TIME {
+        operation.deadline_exceeded()
     } else {
         operation.unreachable(error.without_url())
     }
 }
 
-/// A limit that a body went past.
+/// A body exceeded this limit.
 #[derive(Debug, thiserror::Error)]
 #[error("it is larger than {0} bytes")]
 struct TooLarge(usize);
 
-/// A URL under a base; each segment is encoded, so that none can leave its place in the path.
+/// Appends segments to a base URL. Each segment is encoded, so that none can change the path before it.
 pub(crate) fn endpoint<'a>(base: &Url, segments: impl IntoIterator<Item = &'a str>) -> Url {
     let mut url = base.clone();
-    // It fails for URLs like `mailto:` only, and the configuration takes http(s).
+    // Fails only for URLs like `mailto:`; the configuration accepts http(s).
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(segments);
     }

@@ -1,6 +1,6 @@
 //! Failures of the two APIs.
 //!
-//! A status or an invalid body becomes a variant once, where it is met. Retry, pause, status and log use the variant. The
+//! A status or an invalid body becomes a kind once, where it is met. Retry, pause, status and log use the kind. The
 //! messages say what failed, at which service, and what to do; none holds a body, a token or a secret.
 
 use std::error::Error as StdError;
@@ -9,124 +9,65 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::domain::status::error_kind::{ErrorKind, Service};
+use crate::upstream::operation::Operation;
 
 /// A failure of one of the two APIs, or of the credentials for them.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
+#[derive(Debug)]
+pub struct UpstreamError {
+    pub(crate) operation: Operation,
+    pub(crate) kind: UpstreamErrorKind,
+    /// The error of the connection or of the decoder, if one caused the failure. It names a path, never the content.
+    pub(crate) source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The reason of an [`UpstreamError`].
+#[derive(Debug)]
+pub(crate) enum UpstreamErrorKind {
     /// The credential was rejected (401, or 403 at the token call).
-    #[error("{side} refused the credentials at {operation} (HTTP {status})")]
-    Refused {
-        /// The service that rejected the call.
-        side: Service,
-        /// The name of the call, such as "the token call".
-        operation: &'static str,
-        /// The HTTP status.
-        status: u16,
-        /// The remedy.
-        advice: &'static str,
-    },
+    Unauthorized { status: u16, remedy: &'static str },
     /// The credential is valid, but lacks the scope of this call (403 with the service's message for it).
-    #[error("{side} does not let this credential do {operation}: it lacks the scope {scope}")]
-    MissingScope {
-        /// The service that rejected the call.
-        side: Service,
-        /// The name of the call.
-        operation: &'static str,
-        /// The scope to add, as the service names it.
-        scope: &'static str,
-    },
+    MissingScope,
     /// The configuration is wrong: another cloud, an address that is not on the allow-list, a tailnet that does not exist.
     /// The response looks like a rejected credential, but another credential would not help.
-    #[error("{side} does not serve {operation}{}: {problem}", with_status(*status))]
     Misconfigured {
-        /// The service that rejected the call.
-        side: Service,
-        /// The name of the call.
-        operation: &'static str,
         /// The HTTP status, if there was a call.
         status: Option<u16>,
-        /// The problem.
         problem: String,
-        /// The remedy.
-        advice: &'static str,
+        remedy: &'static str,
     },
     /// The rate limit is exceeded: 429, or an advertised wait that ends after the run's deadline.
-    #[error("{side} limits the rate of {operation}{}", until.map(|t| format!(" until {t}")).unwrap_or_default())]
     RateLimited {
-        /// The service that asks to wait.
-        side: Service,
-        /// The name of the call.
-        operation: &'static str,
         /// The advertised end of the wait, if any.
         until: Option<Timestamp>,
     },
     /// The connection was refused, broke or timed out, or the status was 5xx.
-    #[error("{side} is not reachable for {operation}{}", with_status(*status))]
     Unavailable {
-        /// The service that failed.
-        side: Service,
-        /// The name of the call.
-        operation: &'static str,
         /// The HTTP status, if there was a response.
         status: Option<u16>,
-        /// The error of the connection, if it caused the failure.
-        #[source]
-        source: Option<Box<dyn StdError + Send + Sync>>,
     },
     /// A listing ended with fewer records than its total, or did not end.
-    #[error("{side} ended {operation} after {got} of {total} records")]
-    Incomplete {
-        /// The service that was listed.
-        side: Service,
-        /// The name of the listing.
-        operation: &'static str,
-        /// Records received.
-        got: usize,
-        /// Records announced.
-        total: usize,
-    },
-    /// The response is not what the API promises. The source names the path, never the content.
-    #[error("{side} answered {operation} with something that does not decode")]
-    Protocol {
-        /// The service that responded.
-        side: Service,
-        /// The name of the call.
-        operation: &'static str,
-        /// The path at which decoding stopped.
-        #[source]
-        source: Box<dyn StdError + Send + Sync>,
-    },
+    Incomplete(Progress),
+    /// The response is not what the API promises.
+    Protocol,
     /// The request was rejected (400, 404, 409, 422 and the like). A retry cannot help.
-    #[error("{side} refused {operation} (HTTP {status}): {message}")]
     Rejected {
-        /// The service that rejected the call.
-        side: Service,
-        /// The name of the call.
-        operation: &'static str,
-        /// The HTTP status.
         status: u16,
-        /// The service's message, made fit by [`sanitize`](crate::text::sanitize); empty if it might echo a credential.
+        /// The service's message, [redacted](crate::text::redact); empty if it might echo a credential.
         message: String,
     },
     /// The run had no time left for the call.
-    #[error("there was no time left for {operation} at {side}{}", progress.map(|p| format!(", which had come to {p}")).unwrap_or_default())]
     Deadline {
-        /// The service to call.
-        side: Service,
-        /// The name of the call.
-        operation: &'static str,
         /// The progress of a listing.
         progress: Option<Progress>,
     },
 }
 
-/// The progress of a listing.
+/// The progress of a listing, in records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Records received.
-    pub got: usize,
-    /// Records announced.
-    pub total: usize,
+pub(crate) struct Progress {
+    pub(crate) got: usize,
+    /// The announced total.
+    pub(crate) total: usize,
 }
 
 impl fmt::Display for Progress {
@@ -135,7 +76,68 @@ impl fmt::Display for Progress {
     }
 }
 
-fn with_status(status: Option<u16>) -> String {
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use UpstreamErrorKind as Kind;
+        let Operation {
+            service: side,
+            name: operation,
+            scope,
+        } = self.operation;
+        match &self.kind {
+            Kind::Unauthorized { status, .. } => write!(
+                f,
+                "{side} refused the credentials at {operation} (HTTP {status})"
+            ),
+            Kind::MissingScope => write!(
+                f,
+                "{side} does not let this credential do {operation}: it lacks the scope {scope}"
+            ),
+            Kind::Misconfigured {
+                status, problem, ..
+            } => write!(
+                f,
+                "{side} does not serve {operation}{}: {problem}",
+                status_suffix(*status)
+            ),
+            Kind::RateLimited { until } => write!(
+                f,
+                "{side} limits the rate of {operation}{}",
+                until.map(|t| format!(" until {t}")).unwrap_or_default()
+            ),
+            Kind::Unavailable { status } => write!(
+                f,
+                "{side} is not reachable for {operation}{}",
+                status_suffix(*status)
+            ),
+            Kind::Incomplete(Progress { got, total }) => {
+                write!(f, "{side} ended {operation} after {got} of {total} records")
+            }
+            Kind::Protocol => write!(
+                f,
+                "{side} answered {operation} with something that does not decode"
+            ),
+            Kind::Rejected { status, message } => {
+                write!(f, "{side} refused {operation} (HTTP {status}): {message}")
+            }
+            Kind::Deadline { progress } => write!(
+                f,
+                "there was no time left for {operation} at {side}{}",
+                progress
+                    .map(|p| format!(", which had come to {p}"))
+                    .unwrap_or_default()
+            ),
+        }
+    }
+}
+
+impl StdError for UpstreamError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+fn status_suffix(status: Option<u16>) -> String {
     status
         .map(|status| format!(" (HTTP {status})"))
         .unwrap_or_default()
@@ -143,69 +145,70 @@ fn with_status(status: Option<u16>) -> String {
 
 impl UpstreamError {
     /// Returns the service that failed.
-    pub fn side(&self) -> Service {
-        match self {
-            Self::Refused { side, .. }
-            | Self::MissingScope { side, .. }
-            | Self::Misconfigured { side, .. }
-            | Self::RateLimited { side, .. }
-            | Self::Unavailable { side, .. }
-            | Self::Incomplete { side, .. }
-            | Self::Protocol { side, .. }
-            | Self::Rejected { side, .. }
-            | Self::Deadline { side, .. } => *side,
-        }
+    pub(crate) fn service(&self) -> Service {
+        self.operation.service
     }
 
     /// Returns the class of the failure.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Refused { .. } => ErrorKind::Authentication,
-            Self::MissingScope { .. } => ErrorKind::MissingScope,
-            Self::Misconfigured { .. } => ErrorKind::Configuration,
-            Self::RateLimited { .. } => ErrorKind::RateLimited,
-            Self::Unavailable { .. } => ErrorKind::Unavailable,
-            Self::Incomplete { .. } => ErrorKind::Incomplete,
-            Self::Protocol { .. } | Self::Rejected { .. } => ErrorKind::Protocol,
-            Self::Deadline { .. } => ErrorKind::Deadline,
+    pub(crate) fn error_kind(&self) -> ErrorKind {
+        use UpstreamErrorKind as Kind;
+        match self.kind {
+            Kind::Unauthorized { .. } => ErrorKind::Authentication,
+            Kind::MissingScope => ErrorKind::MissingScope,
+            Kind::Misconfigured { .. } => ErrorKind::Configuration,
+            Kind::RateLimited { .. } => ErrorKind::RateLimited,
+            Kind::Unavailable { .. } => ErrorKind::Unavailable,
+            Kind::Incomplete(_) => ErrorKind::Incomplete,
+            Kind::Protocol | Kind::Rejected { .. } => ErrorKind::Protocol,
+            Kind::Deadline { .. } => ErrorKind::Deadline,
         }
     }
 
     /// Returns whether a retry of the same call may succeed.
-    pub fn is_transient(&self) -> bool {
-        self.kind().is_transient()
+    pub(crate) fn is_transient(&self) -> bool {
+        self.error_kind().is_transient()
     }
 
     /// Returns whether the credential was rejected.
-    pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        matches!(self.kind, UpstreamErrorKind::Unauthorized { .. })
+    }
+
+    /// Returns whether the request was rejected with this status.
+    pub(crate) fn is_rejected_with(&self, expected: u16) -> bool {
+        matches!(self.kind, UpstreamErrorKind::Rejected { status, .. } if status == expected)
     }
 
     /// Returns the remedy, as half a sentence.
-    pub fn remedy(&self) -> String {
-        let side = self.side();
-        match self {
-            Self::Refused { advice, .. } | Self::Misconfigured { advice, .. } => {
-                (*advice).to_owned()
+    pub(crate) fn remedy(&self) -> String {
+        use UpstreamErrorKind as Kind;
+        let Operation {
+            service: side,
+            scope,
+            ..
+        } = self.operation;
+        match &self.kind {
+            Kind::Unauthorized { remedy, .. } | Kind::Misconfigured { remedy, .. } => {
+                (*remedy).to_owned()
             }
-            Self::MissingScope { scope, .. } => {
+            Kind::MissingScope => {
                 format!("add the scope {scope} to the API client in {side}'s console")
             }
-            Self::RateLimited { .. } => format!(
+            Kind::RateLimited { .. } => format!(
                 "try again later, as the next run does; if it stays, see which other tool uses up {side}'s quota"
             ),
-            Self::Unavailable { .. } => format!(
+            Kind::Unavailable { .. } => format!(
                 "try again in a few minutes, as the next run does; if it stays, see {side}'s status page, and whether the \
                  function can reach it"
             ),
-            Self::Incomplete { .. } => {
+            Kind::Incomplete(_) => {
                 "the next run reads it anew; nothing is taken away on the strength of a part"
                     .to_owned()
             }
-            Self::Protocol { .. } | Self::Rejected { .. } => format!(
+            Kind::Protocol | Kind::Rejected { .. } => format!(
                 "the next run tries again; if it stays, see whether a proxy answers in {side}'s place, and report it"
             ),
-            Self::Deadline { .. } => {
+            Kind::Deadline { .. } => {
                 "give the function a longer timeout (`timeout` in Cargo.toml, then `make deploy`; \
                                       at most 900 s)"
                     .to_owned()

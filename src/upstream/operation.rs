@@ -1,4 +1,4 @@
-//! The kinds of calls, and the errors that each can come to.
+//! The kinds of calls, and the errors that each can end with.
 
 use std::error::Error as StdError;
 
@@ -7,20 +7,94 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::status::error_kind::Service;
 use crate::json::{self, JsonError};
-use crate::upstream::error::UpstreamError;
+use crate::upstream::error::{Progress, UpstreamError, UpstreamErrorKind};
 
-/// A kind of call: whose it is, how people name it, and the scope that it needs. It makes the errors of that call.
+/// A kind of call. It creates the errors of that call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// The service to call.
-    pub side: Service,
-    /// In people's words, such as "the host listing".
-    pub name: &'static str,
-    /// The scope that the credential needs for it, in the side's own words.
-    pub scope: &'static str,
+pub(crate) struct Operation {
+    pub(crate) service: Service,
+    /// The name for readers, such as "the host listing".
+    pub(crate) name: &'static str,
+    /// The scope that the credential needs, as the service names it.
+    pub(crate) scope: &'static str,
 }
 
+type Source = Box<dyn StdError + Send + Sync>;
+
 impl Operation {
+    pub(crate) const fn new(service: Service, name: &'static str, scope: &'static str) -> Self {
+        Self {
+            service,
+            name,
+            scope,
+        }
+    }
+
+    pub(crate) fn error(self, kind: UpstreamErrorKind) -> UpstreamError {
+        UpstreamError {
+            operation: self,
+            kind,
+            source: None,
+        }
+    }
+
+    pub(crate) fn unauthorized(self, status: u16, remedy: &'static str) -> UpstreamError {
+        self.error(UpstreamErrorKind::Unauthorized { status, remedy })
+    }
+
+    pub(crate) fn missing_scope(self) -> UpstreamError {
+        self.error(UpstreamErrorKind::MissingScope)
+    }
+
+    pub(crate) fn misconfigured(
+        self,
+        status: Option<u16>,
+        problem: impl Into<String>,
+        remedy: &'static str,
+    ) -> UpstreamError {
+        self.error(UpstreamErrorKind::Misconfigured {
+            status,
+            problem: problem.into(),
+            remedy,
+        })
+    }
+
+    pub(crate) fn rate_limited(self, until: Option<Timestamp>) -> UpstreamError {
+        self.error(UpstreamErrorKind::RateLimited { until })
+    }
+
+    pub(crate) fn server_error(self, status: u16) -> UpstreamError {
+        self.error(UpstreamErrorKind::Unavailable {
+            status: Some(status),
+        })
+    }
+
+    pub(crate) fn unreachable(self, source: impl Into<Source>) -> UpstreamError {
+        UpstreamError {
+            source: Some(source.into()),
+            ..self.error(UpstreamErrorKind::Unavailable { status: None })
+        }
+    }
+
+    pub(crate) fn incomplete(self, got: usize, total: usize) -> UpstreamError {
+        self.error(UpstreamErrorKind::Incomplete(Progress { got, total }))
+    }
+
+    pub(crate) fn protocol(self, source: impl Into<Source>) -> UpstreamError {
+        UpstreamError {
+            source: Some(source.into()),
+            ..self.error(UpstreamErrorKind::Protocol)
+        }
+    }
+
+    pub(crate) fn rejected(self, status: u16, message: String) -> UpstreamError {
+        self.error(UpstreamErrorKind::Rejected { status, message })
+    }
+
+    pub(crate) fn deadline_exceeded(self) -> UpstreamError {
+        self.error(UpstreamErrorKind::Deadline { progress: None })
+    }
+
     /// Decodes the body of a response.
     ///
     /// # Errors
@@ -37,104 +111,6 @@ impl Operation {
             JsonError::Malformed(_) | JsonError::TooLarge(_) | JsonError::TooMany(_) => {
                 self.protocol(error)
             }
-        }
-    }
-
-    pub(crate) fn refused(self, status: u16, advice: &'static str) -> UpstreamError {
-        UpstreamError::Refused {
-            side: self.side,
-            operation: self.name,
-            status,
-            advice,
-        }
-    }
-
-    pub(crate) fn missing_scope(self) -> UpstreamError {
-        UpstreamError::MissingScope {
-            side: self.side,
-            operation: self.name,
-            scope: self.scope,
-        }
-    }
-
-    pub(crate) fn misconfigured(
-        self,
-        status: Option<u16>,
-        problem: impl Into<String>,
-        advice: &'static str,
-    ) -> UpstreamError {
-        UpstreamError::Misconfigured {
-            side: self.side,
-            operation: self.name,
-            status,
-            problem: problem.into(),
-            advice,
-        }
-    }
-
-    pub(crate) fn rate_limited(self, until: Option<Timestamp>) -> UpstreamError {
-        UpstreamError::RateLimited {
-            side: self.side,
-            operation: self.name,
-            until,
-        }
-    }
-
-    pub(crate) fn failing(self, status: u16) -> UpstreamError {
-        UpstreamError::Unavailable {
-            side: self.side,
-            operation: self.name,
-            status: Some(status),
-            source: None,
-        }
-    }
-
-    pub(crate) fn unreachable(
-        self,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> UpstreamError {
-        UpstreamError::Unavailable {
-            side: self.side,
-            operation: self.name,
-            status: None,
-            source: Some(source.into()),
-        }
-    }
-
-    pub(crate) fn incomplete(self, got: usize, total: usize) -> UpstreamError {
-        UpstreamError::Incomplete {
-            side: self.side,
-            operation: self.name,
-            got,
-            total,
-        }
-    }
-
-    pub(crate) fn protocol(
-        self,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> UpstreamError {
-        UpstreamError::Protocol {
-            side: self.side,
-            operation: self.name,
-            source: source.into(),
-        }
-    }
-
-    pub(crate) fn rejected(self, status: u16, message: String) -> UpstreamError {
-        UpstreamError::Rejected {
-            side: self.side,
-            operation: self.name,
-            status,
-            message,
-        }
-    }
-
-    pub(crate) fn no_time_left(self) -> UpstreamError {
-        UpstreamError::Deadline {
-            side: self.side,
-            operation: self.name,
-            progress: None,
         }
     }
 }

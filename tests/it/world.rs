@@ -389,8 +389,8 @@ pub(crate) fn world(
         clock,
         http: OnceCell::new(),
         retries: RetryPolicy {
-            first_wait: Duration::from_millis(1),
-            longest_wait: Duration::from_millis(20),
+            initial_backoff: Duration::from_millis(1),
+            max_backoff: Duration::from_millis(20),
             ..RetryPolicy::default()
         },
         // Small steps, so that small worlds take many.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The service that a failure or a pause belongs to.
+/// The service that a failure, a pause or a check belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Service {
@@ -13,7 +13,10 @@ pub enum Service {
     /// Tailscale's API.
     Tailscale,
     /// AWS Secrets Manager, or the content of a secret.
-    Secrets,
+    #[serde(rename = "secrets")]
+    SecretsManager,
+    /// This deployment: only checks belong to it.
+    Deployment,
 }
 
 impl fmt::Display for Service {
@@ -21,7 +24,8 @@ impl fmt::Display for Service {
         f.write_str(match self {
             Self::Falcon => "Falcon",
             Self::Tailscale => "Tailscale",
-            Self::Secrets => "Secrets Manager",
+            Self::SecretsManager => "Secrets Manager",
+            Self::Deployment => "Deployment",
         })
     }
 }

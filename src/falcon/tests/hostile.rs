@@ -122,14 +122,14 @@ async fn every_call(falcon: &Falcon) {
     check(falcon.scores(&ranges(&[])).await, |scores| {
         assert_scores(&scores);
     });
-    check(falcon.find_hosts(&serials, &aids).await, |hosts| {
+    check(falcon.hosts_matching(&serials, &aids).await, |hosts| {
         assert_hosts(&hosts);
     });
-    check(falcon.find_scores(&aids).await, |scores| {
+    check(falcon.scores_of(&aids).await, |scores| {
         assert_scores(&scores);
     });
-    check(falcon.probe_hosts().await, |_| ());
-    check(falcon.probe_scores().await, |_| ());
+    check(falcon.count_hosts().await, |_| ());
+    check(falcon.count_scores().await, |_| ());
 }
 
 /// Seven calls, in two rounds of four tries each at most, with a token for each, through some pages.
@@ -155,12 +155,12 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
     let answers_of = script.clone();
     let server = Server::new(move |_, _| answers_of.next());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let http = HttpClient::new().unwrap();
+    let client = client();
     let here = cloud("us-1");
     let clouds = [(here.clone(), server.url.clone())].into();
     proptest!(cases(200), |(answers in answers(status(), header(), body()))| {
         script.load(answers);
-        let signing_in = Falcon::sign_in(http.clone(), &clouds, &here, credentials(), budget());
+        let signing_in = Falcon::sign_in(client.clone(), &clouds, &here, credentials());
         if let Err(error) = runtime.block_on(signing_in) {
             assert_error(&error);
             let text = error_chain(&error);
@@ -211,7 +211,7 @@ proptest! {
         prop_assert!(!error_chain(&error).contains(MARK));
         errors::token_rejected(HOST_LISTING, &reply);
         if let Some((limit, remaining)) = errors::quota(&reply) {
-            budget().note_quota(limit, remaining);
+            RateLimiter::new(client().budget).record_quota(limit, remaining);
         }
     }
 
@@ -229,9 +229,9 @@ proptest! {
                 total: total.unwrap_or(usize::MAX),
                 next: next.map(|next| next.to_string()),
             };
-            match crawl.take(page) {
+            match crawl.add_page(page) {
                 Step::Next(_) => {}
-                Step::End | Step::Stuck => break,
+                Step::End | Step::NoProgress => break,
             }
         }
         check(crawl.finish(HOST_LISTING), |found| assert!(found.len() <= 40));
@@ -243,7 +243,7 @@ struct Numbered(u8);
 impl ListedRecord for Numbered {
     type Value = ();
 
-    fn entry(self) -> Option<(Aid, ())> {
+    fn into_entry(self) -> Option<(Aid, ())> {
         Some((Aid::from(self.0.to_string().as_str()), ()))
     }
 
@@ -289,7 +289,7 @@ fn a_cursor_that_no_url_holds_is_refused() {
         wire::page::<HostRecord>(HOST_LISTING, &reply(&body)).map(|page| page.next)
     };
     let cursor = page(16 << 10).unwrap().unwrap();
-    let url = hosts(HOST_LISTING, HOSTS_A_PAGE, None)
+    let url = host_listing(HOST_LISTING, HOSTS_PER_PAGE, None)
         .url(&"http://127.0.0.1/".parse().unwrap(), Some(&cursor));
     assert!(url.as_str().len() < 65_000);
     let text = error_chain(&page((16 << 10) + 2).unwrap_err());

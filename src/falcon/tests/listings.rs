@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn hosts_are_paged_by_next_whatever_scalar_it_is() {
+async fn hosts_are_paged_by_next_of_any_scalar_type() {
     let server = server(|number, _| match number {
         0 => page(
             &json!({"total": 3, "offset": "x", "next": 42}),
@@ -44,7 +44,7 @@ async fn hosts_are_paged_by_next_whatever_scalar_it_is() {
 }
 
 #[tokio::test]
-async fn odd_hosts_do_not_cost_the_others() {
+async fn an_invalid_host_does_not_affect_the_others() {
     let server = server(|_, _| {
         page(
             &json!({"total": 5}),
@@ -105,7 +105,7 @@ async fn scores_are_paged_by_after_or_next_and_the_lower_of_two_counts() {
 }
 
 #[tokio::test]
-async fn only_a_whole_number_from_0_to_100_is_a_score() {
+async fn only_an_integer_from_0_to_100_is_a_score() {
     for (value, expect) in [
         (json!(0), score(0)),
         (json!(100), score(100)),
@@ -135,46 +135,49 @@ async fn only_a_whole_number_from_0_to_100_is_a_score() {
 }
 
 #[tokio::test]
-async fn a_crawl_ends_where_the_records_do() {
-    // As many as announced, though a cursor is offered.
-    assert_eq!(crawl(|_, _| scores(&[A, B], 2, "more")).await, (1, Ok(2)));
-    // Nothing at all.
-    assert_eq!(crawl(|_, _| scores(&[], 0, "")).await, (1, Ok(0)));
+async fn a_listing_ends_with_its_records() {
+    // The announced number of records, with a cursor.
+    assert_eq!(
+        list_scores(|_, _| scores(&[A, B], 2, "more")).await,
+        (1, Ok(2))
+    );
+    // No records.
+    assert_eq!(list_scores(|_, _| scores(&[], 0, "")).await, (1, Ok(0)));
     // The page past the end, with a total of 0.
     let past = |number, _: &Asked| match number {
         0 => scores(&[A, B, A], 3, "more"),
         _ => scores(&[], 0, ""),
     };
-    assert_eq!(crawl(past).await, (2, Ok(2)));
-    // One vanishes while it is paged through.
+    assert_eq!(list_scores(past).await, (2, Ok(2)));
+    // A record disappears between two pages.
     let shrinking = |number, _: &Asked| match number {
         0 => scores(&[A], 3, "more"),
         _ => scores(&[B], 2, ""),
     };
-    assert_eq!(crawl(shrinking).await, (2, Ok(2)));
+    assert_eq!(list_scores(shrinking).await, (2, Ok(2)));
 }
 
 #[tokio::test]
-async fn an_incomplete_crawl_is_started_anew_once() {
+async fn an_incomplete_listing_is_read_again_once() {
     let incomplete = |got, total| {
         Err(format!(
             "Falcon ended the score listing after {got} of {total} records"
         ))
     };
     assert_eq!(
-        crawl(|_, _| scores(&[A], 3, "")).await,
+        list_scores(|_, _| scores(&[A], 3, "")).await,
         (2, incomplete(1, 3))
     );
     assert_eq!(
-        crawl(|_, _| scores(&[], 3, "more")).await,
+        list_scores(|_, _| scores(&[], 3, "more")).await,
         (2, incomplete(0, 3))
     );
-    // A cursor that leads in a circle.
+    // A circular cursor.
     assert_eq!(
-        crawl(|_, _| scores(&[A], 3, "more")).await,
+        list_scores(|_, _| scores(&[A], 3, "more")).await,
         (4, incomplete(2, 3))
     );
-    // A cursor that expired.
+    // An expired cursor.
     let expired = |_, asked: &Asked| {
         if asked.line.contains("after") {
             failure(
@@ -186,16 +189,16 @@ async fn an_incomplete_crawl_is_started_anew_once() {
             scores(&[A], 3, "more")
         }
     };
-    assert_eq!(crawl(expired).await, (4, incomplete(1, 3)));
-    let mended = |number, _: &Asked| match number {
+    assert_eq!(list_scores(expired).await, (4, incomplete(1, 3)));
+    let repaired = |number, _: &Asked| match number {
         0 => scores(&[A], 3, ""),
         _ => scores(&[A, B, C], 3, ""),
     };
-    assert_eq!(crawl(mended).await, (2, Ok(3)));
+    assert_eq!(list_scores(repaired).await, (2, Ok(3)));
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_page_is_an_error() {
+async fn a_response_of_another_form_is_an_error() {
     let errors = |code: u16| {
         let meta = json!({"pagination": {"total": 0}});
         json(
@@ -203,53 +206,54 @@ async fn an_answer_that_is_no_page_is_an_error() {
             &json!({"meta": meta, "resources": [], "errors": [{"code": code, "message": "oh"}]}),
         )
     };
-    let (calls, result) = crawl(move |_, _| errors(500)).await;
+    let (calls, result) = list_scores(move |_, _| errors(500)).await;
     assert_eq!(calls, 4);
     assert!(
         result
             .unwrap_err()
             .ends_with("not reachable for the score listing: oh")
     );
-    let (calls, result) = crawl(move |_, _| errors(404)).await;
+    let (calls, result) = list_scores(move |_, _| errors(404)).await;
     assert_eq!(calls, 1);
     assert!(
         result
             .unwrap_err()
             .ends_with("a success that reports an error: oh")
     );
-    let (calls, result) = crawl(|_, _| page(&json!({"after": ""}), &json!([]))).await;
+    let (calls, result) = list_scores(|_, _| page(&json!({"after": ""}), &json!([]))).await;
     assert_eq!(calls, 1);
     assert!(result.unwrap_err().contains("at meta.pagination (line 1"));
-    let (calls, _) = crawl(|_, _| answer(200, &[], "{\"meta\":")).await;
+    let (calls, _) = list_scores(|_, _| answer(200, &[], "{\"meta\":")).await;
     assert_eq!(calls, 4);
 }
 
-/// The score listing of so many sensors: in the order asked for (or not), with what happens before each answer.
-struct Scored {
+/// A simulated score listing.
+struct ScoreListing {
     scores: std::cell::RefCell<Vec<(String, usize)>>,
     in_order: bool,
-    longest: usize,
+    /// The number of records after which no cursor is offered.
+    max_records: usize,
 }
 
-impl Scored {
-    fn evenly(count: usize) -> Self {
+impl ScoreListing {
+    fn uniform(count: usize) -> Self {
         let scores = (0..count).map(|n| (format!("{n:032x}"), n * 37 % 101));
         Self {
             scores: std::cell::RefCell::new(scores.collect()),
             in_order: true,
-            longest: usize::MAX,
+            max_records: usize::MAX,
         }
     }
 
-    fn lowest(&self) -> std::collections::BTreeMap<Aid, Assessment> {
+    fn assessments(&self) -> std::collections::BTreeMap<Aid, Assessment> {
         let scores = self.scores.borrow();
-        let one = |(aid, value): &(String, usize)| {
+        let entry = |(aid, value): &(String, usize)| {
             (
                 Aid::from(aid.as_str()),
                 score(i64::try_from(*value).unwrap()),
             )
         };
-        scores.iter().map(one).collect()
+        scores.iter().map(entry).collect()
     }
 
     fn answer(&self, asked: &Asked) -> Vec<u8> {
@@ -258,13 +262,13 @@ impl Scored {
             asked.line.trim_start_matches("GET ")
         ))
         .unwrap();
-        let of = |name: &str| {
+        let parameter = |name: &str| {
             let found = url.query_pairs().find(|(key, _)| key == name);
             found
                 .map(|(_, value)| value.into_owned())
                 .unwrap_or_default()
         };
-        let filter = of("filter");
+        let filter = parameter("filter");
         let bound = |start: &str, default: usize| {
             let terms = filter.split('+').find_map(|term| term.strip_prefix(start));
             terms.map_or(default, |text| text.parse().unwrap())
@@ -274,11 +278,11 @@ impl Scored {
         found.retain(|(_, score)| (min..=max).contains(score));
         if self.in_order {
             found.sort_by_key(|(aid, score)| (*score, aid.clone()));
-            if of("sort") == "score|desc" {
+            if parameter("sort") == "score|desc" {
                 found.reverse();
             }
         }
-        let start: usize = of("after").parse().unwrap_or(0);
+        let start: usize = parameter("after").parse().unwrap_or(0);
         let records: Vec<Value> = found
             .iter()
             .skip(start)
@@ -286,7 +290,7 @@ impl Scored {
             .map(|(aid, score)| json!({"aid": aid, "score": score}))
             .collect();
         let end = start + records.len();
-        let after = if end < found.len().min(self.longest) {
+        let after = if end < found.len().min(self.max_records) {
             end.to_string()
         } else {
             String::new()
@@ -298,14 +302,14 @@ impl Scored {
     }
 }
 
-/// All scores by the walk that knows nothing beforehand, and how many calls it took.
-async fn unknown(
+/// Lists scores without a known distribution. Returns the number of calls and the result.
+async fn scan_scores(
     script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
 ) -> (usize, Result<Assessments, String>) {
     let server = server(script);
     let falcon = sign_in(&server).await;
     let first = falcon.first_scores().await.unwrap();
-    let scores = falcon.scores_after(first).await;
+    let scores = falcon.remaining_scores(first).await;
     (
         calls(&server).len(),
         scores.map_err(|error| error_chain(&error)),
@@ -313,8 +317,8 @@ async fn unknown(
 }
 
 #[tokio::test]
-async fn an_unknown_account_is_read_from_both_ends_in_hardly_a_request_more() {
-    for (count, most) in [
+async fn a_scan_from_both_ends_takes_few_more_requests() {
+    for (count, max_calls) in [
         (0, 1),
         (999, 1),
         (1_000, 1),
@@ -322,32 +326,32 @@ async fn an_unknown_account_is_read_from_both_ends_in_hardly_a_request_more() {
         (9_500, 11),
         (40_000, 43),
     ] {
-        let listing = Scored::evenly(count);
-        let expect = listing.lowest();
-        let (calls, scores) = unknown(move |_, asked| listing.answer(asked)).await;
+        let listing = ScoreListing::uniform(count);
+        let expect = listing.assessments();
+        let (calls, scores) = scan_scores(move |_, asked| listing.answer(asked)).await;
         assert_eq!(scores.unwrap(), expect, "{count}");
-        assert!(calls <= most, "{calls} calls for {count} scores");
+        assert!(calls <= max_calls, "{calls} calls for {count} scores");
     }
 }
 
 #[tokio::test]
-async fn a_listing_that_has_an_order_of_its_own_is_read_as_it_comes() {
-    let listing = Scored {
+async fn a_listing_in_another_order_is_read_from_the_start() {
+    let listing = ScoreListing {
         in_order: false,
-        ..Scored::evenly(4_500)
+        ..ScoreListing::uniform(4_500)
     };
-    let expect = listing.lowest();
-    let (_, scores) = unknown(move |_, asked| listing.answer(asked)).await;
+    let expect = listing.assessments();
+    let (_, scores) = scan_scores(move |_, asked| listing.answer(asked)).await;
     assert_eq!(scores.unwrap(), expect);
 }
 
 #[tokio::test]
-async fn a_part_of_an_unknown_account_is_never_taken_for_all_of_it() {
-    let listing = Scored {
-        longest: 2_000,
-        ..Scored::evenly(6_000)
+async fn a_partial_scan_is_an_error() {
+    let listing = ScoreListing {
+        max_records: 2_000,
+        ..ScoreListing::uniform(6_000)
     };
-    let (_, scores) = unknown(move |_, asked| listing.answer(asked)).await;
+    let (_, scores) = scan_scores(move |_, asked| listing.answer(asked)).await;
     assert_eq!(
         scores.unwrap_err(),
         "Falcon ended the score listing after 2000 of 6000 records"
@@ -355,10 +359,10 @@ async fn a_part_of_an_unknown_account_is_never_taken_for_all_of_it() {
 }
 
 #[tokio::test]
-async fn scores_that_move_while_they_are_read_from_both_ends_are_missed_or_the_lower_ones() {
-    let listing = Scored::evenly(8_000);
-    let before = listing.lowest();
-    let (_, scores) = unknown(move |number, asked| {
+async fn moving_scores_are_missed_or_the_lower_ones() {
+    let listing = ScoreListing::uniform(8_000);
+    let before = listing.assessments();
+    let (_, scores) = scan_scores(move |number, asked| {
         for (position, (_, score)) in listing.scores.borrow_mut().iter_mut().enumerate() {
             if position % 50 == number % 50 {
                 *score = if position % 100 < 50 { 99 } else { 1 };
@@ -368,10 +372,10 @@ async fn scores_that_move_while_they_are_read_from_both_ends_are_missed_or_the_l
     })
     .await;
     let scores = scores.unwrap();
-    // At most as many as have moved are missed.
+    // Only scores that moved are missing.
     assert!(scores.len() > 8_000 * 3 / 4, "{}", scores.len());
-    for (aid, seen) in scores {
+    for (aid, found) in scores {
         let moved = [&before[&aid], &score(99), &score(1)];
-        assert!(moved.contains(&&seen), "{aid} {seen:?}");
+        assert!(moved.contains(&&found), "{aid} {found:?}");
     }
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::page::{Severity, cut};
-use crate::check::{Check, CheckKind, CheckResult, failures, passes};
+use crate::check::{Check, CheckKind, CheckResult, describe_failures, passes};
 use crate::settings::IntegrationId;
 
 /// The answer to the button.
@@ -18,12 +18,12 @@ pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
         }
         ul { @for check in checks {
             li.fps-item {
-                h3 { (mood(check.result).badge(word(check.result))) span { (subject(check.check)) } }
-                p { (cut(&check.found)) }
+                h3 { (mood(check.result).badge(word(check.result))) span { (subject(check.kind)) } }
+                p { (cut(&check.finding)) }
                 @if let Some(remedy) = &check.remedy { p.fps-m { (cut(remedy)) } }
             }
         } }
-        @if !passes(checks) { p.fps-m { "In short: " (cut(&failures(checks))) } }
+        @if !passes(checks) { p.fps-m { "In short: " (cut(&describe_failures(checks))) } }
     }
 }
 

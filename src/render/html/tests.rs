@@ -26,10 +26,12 @@ fn everything(text: &str) -> [String; 6] {
     let overviews = [overview(text, frame.now)];
     let record = record(text);
     let answer = explanation(text, &record);
-    let checks = [Check::settings(&crate::settings::InvalidSettings {
-        path: text.to_owned(),
-        problem: text.to_owned(),
-    })];
+    let checks = [Check::from_invalid_settings(
+        &crate::settings::InvalidSettings {
+            path: text.to_owned(),
+            problem: text.to_owned(),
+        },
+    )];
     let device = text.to_owned();
     let answered = super::explain::result(&frame, &answer);
     [

@@ -3,21 +3,21 @@ use super::*;
 const NOT_PERMITTED: &str =
     "calling actor does not have enough permissions to perform this function";
 
-/// What the three probes say to one answer, without what they found.
-async fn all(
+/// Makes the three diagnostic calls. Returns the server and whether each call succeeded.
+async fn diagnose(
     script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
 ) -> (Server, [Result<(), UpstreamError>; 3]) {
     let server = server(script);
     let tailscale = sign_in(&server).await;
     let results = [
         tailscale.identity_collection().await.map(|_| ()),
-        tailscale.native_falcon().await.map(|_| ()),
+        tailscale.has_falcon_integration().await.map(|_| ()),
         tailscale.attributes(&id("nA")).await.map(|_| ()),
     ];
     (server, results)
 }
 
-/// The scopes after a sign-in whose token answer has this in its place for them.
+/// Signs in with this `scope` in the token response. Returns the scopes.
 async fn scopes(scope: Value) -> Option<Vec<String>> {
     let body = json!({"access_token": "t0ken", "expires_in": 3600, "scope": scope});
     let server = Server::new(move |_, _| json(200, &body));
@@ -26,7 +26,7 @@ async fn scopes(scope: Value) -> Option<Vec<String>> {
 }
 
 #[tokio::test]
-async fn the_granted_scopes_are_those_of_the_token_answer() {
+async fn the_granted_scopes_are_in_the_token_response() {
     assert_eq!(
         scopes(json!(
             "feature_settings:read  devices:posture_attributes devices:core:read\u{1b} "
@@ -39,10 +39,10 @@ async fn the_granted_scopes_are_those_of_the_token_answer() {
             "feature_settings:read"
         ]
     );
-    for untold in [json!(""), json!(" "), json!(null), json!(7), json!(["all"])] {
-        assert_eq!(scopes(untold.clone()).await, None, "{untold}");
+    for missing in [json!(""), json!(" "), json!(null), json!(7), json!(["all"])] {
+        assert_eq!(scopes(missing.clone()).await, None, "{missing}");
     }
-    // An answer without the field, and no answer at all.
+    // A response without the field, and an API key, which has no token response.
     let server = server(|_, _| Vec::new());
     assert_eq!(sign_in(&server).await.scopes(), None);
     let key = TailscaleCredentials::ApiKey("tskey-api-key".into());
@@ -50,7 +50,7 @@ async fn the_granted_scopes_are_those_of_the_token_answer() {
 }
 
 #[tokio::test]
-async fn identity_collection_is_on_or_off_or_not_told() {
+async fn identity_collection_is_on_or_off_or_unknown() {
     for (body, expect) in [
         (
             json!({"postureIdentityCollectionOn": true, "httpsEnabled": null, "new": {}}),
@@ -79,7 +79,7 @@ async fn the_native_integration_is_the_one_of_provider_falcon() {
         (json!(null), false),
     ] {
         let server = server(move |_, _| json(200, &json!({"integrations": list, "new": {}})));
-        let native = sign_in(&server).await.native_falcon().await;
+        let native = sign_in(&server).await.has_falcon_integration().await;
         assert_eq!(native.unwrap(), expect);
         assert_eq!(
             calls(&server),
@@ -89,7 +89,7 @@ async fn the_native_integration_is_the_one_of_provider_falcon() {
 }
 
 #[tokio::test]
-async fn attributes_come_by_key_and_as_they_are() {
+async fn attributes_are_unchanged_and_by_key() {
     let server = server(|_, asked| match asked.line.as_str() {
         "GET /api/v2/device/nA/attributes" => json(
             200,
@@ -118,23 +118,22 @@ async fn attributes_come_by_key_and_as_they_are() {
     let none = tailscale.attributes(&id("nC")).await.unwrap().unwrap();
     assert!(none.is_empty());
     assert_eq!(tailscale.attributes(&id("../keys")).await.unwrap(), None);
-    // What no API answered is no news of a device.
+    // A 404 of a proxy says nothing about the device.
     let error = tailscale.attributes(&id("nD")).await.unwrap_err();
-    assert!(
-        matches!(error, UpstreamError::Rejected { status: 404, .. }),
-        "{error:?}"
-    );
+    assert!(error.is_rejected_with(404), "{error:?}");
     assert_eq!(calls(&server).len(), 5);
-    // Nor is a device gone that is there.
+    // The device of a wrong 404 exists.
     let error = tailscale.attributes(&id("nE")).await.unwrap_err();
     assert!(error.to_string().contains("the device is there"), "{error}");
 }
 
 #[tokio::test]
 async fn a_missing_scope_is_named() {
-    let (server, results) = all(|_, _| message(403, NOT_PERMITTED)).await;
+    let (server, results) = diagnose(|_, _| message(403, NOT_PERMITTED)).await;
     let missing = |result: Result<(), UpstreamError>| match result {
-        Err(UpstreamError::MissingScope { scope, .. }) => scope,
+        Err(error) if matches!(error.kind, UpstreamErrorKind::MissingScope) => {
+            error.operation.scope
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(
@@ -149,13 +148,13 @@ async fn a_missing_scope_is_named() {
 }
 
 #[tokio::test]
-async fn a_tailnet_that_is_not_there_is_an_error_and_a_device_is_none() {
-    let (server, results) = all(|_, _| message(404, "tailnet not found")).await;
+async fn a_missing_tailnet_is_an_error_and_a_missing_device_is_none() {
+    let (server, results) = diagnose(|_, _| message(404, "tailnet not found")).await;
     let [settings, integrations, attributes] = results;
     for result in [settings, integrations] {
         let error = result.unwrap_err();
         assert!(
-            matches!(&error, UpstreamError::Rejected { status: 404, message, .. }
+            matches!(&error.kind, UpstreamErrorKind::Rejected { status: 404, message }
                 if message == "tailnet not found"),
             "{error:?}"
         );
@@ -165,7 +164,7 @@ async fn a_tailnet_that_is_not_there_is_an_error_and_a_device_is_none() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_form_is_an_error() {
+async fn a_response_of_another_form_is_an_error() {
     const LARGE: usize = 2 << 20;
     let bodies = ["null", "7", "<html>", "{} x"]
         .map(str::to_owned)
@@ -173,11 +172,12 @@ async fn an_answer_of_another_form_is_an_error() {
         .chain([format!("{{\"x\":\"{}\"}}", "x".repeat(LARGE))]);
     for body in bodies {
         let start: String = body.chars().take(20).collect();
-        let (server, results) = all(move |_, _| answer(200, &[], &body)).await;
+        let (server, results) = diagnose(move |_, _| answer(200, &[], &body)).await;
         for result in results {
+            let kind = result.unwrap_err().kind;
             assert!(
-                matches!(result, Err(UpstreamError::Protocol { .. })),
-                "{start}: {result:?}"
+                matches!(kind, UpstreamErrorKind::Protocol),
+                "{start}: {kind:?}"
             );
         }
         assert_eq!(calls(&server).len(), 3);
@@ -185,7 +185,7 @@ async fn an_answer_of_another_form_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_value_that_would_be_misread_is_an_error() {
+async fn an_ambiguous_value_is_an_error() {
     for (which, body) in [
         (0, json!({"postureIdentityCollectionOn": "true"})),
         (0, json!({"postureIdentityCollectionOn": 1})),
@@ -199,11 +199,11 @@ async fn a_value_that_would_be_misread_is_an_error() {
         (2, json!({"attributes": [1]})),
     ] {
         let text = body.to_string();
-        let (_, results) = all(move |_, _| json(200, &body)).await;
+        let (_, results) = diagnose(move |_, _| json(200, &body)).await;
+        let kind = &results[which].as_ref().unwrap_err().kind;
         assert!(
-            matches!(results[which], Err(UpstreamError::Protocol { .. })),
-            "{text}: {:?}",
-            results[which]
+            matches!(kind, UpstreamErrorKind::Protocol),
+            "{text}: {kind:?}"
         );
     }
 }

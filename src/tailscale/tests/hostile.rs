@@ -91,7 +91,7 @@ async fn every_read(tailscale: &Tailscale) {
         device.iter().for_each(assert_device);
     });
     check(tailscale.identity_collection().await, |_| ());
-    check(tailscale.native_falcon().await, |_| ());
+    check(tailscale.has_falcon_integration().await, |_| ());
     check(tailscale.attributes(&id("nA1")).await, |_| ());
 }
 
@@ -104,7 +104,7 @@ async fn every_write(tailscale: &Tailscale) {
         delete: None,
     });
     let written = tailscale.writer().write(&writes, "why").await;
-    let refused = written.refused.iter().map(|(node, message)| {
+    let refused = written.rejected.iter().map(|(node, message)| {
         assert_fit(message, 250);
         node
     });
@@ -146,7 +146,7 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
     let answers_of = script.clone();
     let server = Server::new(move |_, _| answers_of.next());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let http = HttpClient::new().unwrap();
+    let client = client();
     let tailnet = Tailnet::default();
     proptest!(cases(200), |(answers in answers(status(), header(), body()))| {
         script.load(answers);
@@ -154,7 +154,7 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
             client_id: "kABC".to_owned(),
             client_secret: "tskey-client-s3cret".into(),
         };
-        let signing_in = Tailscale::sign_in(http.clone(), &server.url, &tailnet, credentials, budget());
+        let signing_in = Tailscale::sign_in(client.clone(), &server.url, &tailnet, credentials);
         match runtime.block_on(signing_in) {
             Ok(tailscale) => {
                 for scope in tailscale.scopes().unwrap_or_default() {
@@ -195,7 +195,7 @@ fn of_a_hundred_thousand_serials_the_first_are_looked_at() {
     let body = json!({"nodeId": "nA1", "postureIdentity": {"serialNumbers": serials}}).to_string();
     let device = serde_json::from_str::<wire::WireDevice>(&body)
         .unwrap()
-        .device()
+        .into_device()
         .unwrap();
     assert_eq!(
         device.identity,

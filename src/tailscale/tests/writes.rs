@@ -1,4 +1,4 @@
-//! Attributes are written in batches, and a refused device alone.
+//! Attributes are written in batches. A batch with a rejected device is bisected.
 
 use super::*;
 
@@ -16,14 +16,14 @@ fn writes(range: std::ops::Range<usize>) -> Vec<AttributeWrite> {
         .collect()
 }
 
-/// The nodes of a batch's body.
+/// Returns the nodes in the body of a batch.
 fn nodes(asked: &Asked) -> Vec<String> {
     let body: Value = serde_json::from_str(&asked.body).unwrap();
     body["nodes"].as_object().unwrap().keys().cloned().collect()
 }
 
-/// A server whose batch refuses the nodes that `bad` says, and accepts those without.
-fn picky(bad: fn(&str) -> bool) -> Server {
+/// Starts a server that rejects a batch with a node that is `bad`.
+fn rejecting_server(bad: fn(&str) -> bool) -> Server {
     server(move |_, asked| {
         if nodes(asked).iter().any(|node| bad(node)) {
             message(400, "unknown node")
@@ -37,13 +37,13 @@ fn picky(bad: fn(&str) -> bool) -> Server {
 async fn a_batch_is_one_merge_patch() {
     let server = server(|_, _| answer(200, &[], "null"));
     let changes = [write("nA", Some(71), true), write("nB", None, true)];
-    let written = sign_in(&server)
+    let result = sign_in(&server)
         .await
         .writer()
         .write(&changes, &"y".repeat(300))
         .await;
-    assert_eq!(written.accepted, [id("nA"), id("nB")]);
-    assert!(written.refused.is_empty() && written.error.is_none());
+    assert_eq!(result.accepted, [id("nA"), id("nB")]);
+    assert!(result.rejected.is_empty() && result.error.is_none());
     assert_eq!(
         calls(&server),
         ["PATCH /api/v2/tailnet/example.com/device-attributes"]
@@ -57,32 +57,32 @@ async fn a_batch_is_one_merge_patch() {
 }
 
 #[tokio::test]
-async fn a_refused_device_is_found_and_the_others_are_written() {
-    let server = picky(|node| node == "n042" || node == "n101");
-    let written = sign_in(&server)
+async fn a_rejected_device_is_found_and_the_others_are_written() {
+    let server = rejecting_server(|node| node == "n042" || node == "n101");
+    let result = sign_in(&server)
         .await
         .writer()
         .write(&writes(0..150), "why")
         .await;
-    assert_eq!(written.accepted.len(), 148);
+    assert_eq!(result.accepted.len(), 148);
     let unknown = "unknown node".to_owned();
     assert_eq!(
-        written.refused,
+        result.rejected,
         [(id("n042"), unknown.clone()), (id("n101"), unknown)]
     );
-    assert!(written.error.is_none());
+    assert!(result.error.is_none());
 }
 
 #[tokio::test]
-async fn when_all_are_refused_batches_are_not_taken_apart_for_ever() {
-    let server = picky(|_| true);
+async fn bisecting_ends_if_all_devices_are_rejected() {
+    let server = rejecting_server(|_| true);
     let writer = sign_in(&server).await.writer();
-    let written = writer.write(&writes(0..1000), "why").await;
-    assert_eq!(written.refused.len(), 1000);
+    let result = writer.write(&writes(0..1000), "why").await;
+    assert_eq!(result.rejected.len(), 1000);
     let first = calls(&server).len();
     assert!(first < 200, "{first}");
-    let written = writer.write(&writes(0..100), "why").await;
-    assert_eq!(written.refused.len(), 100);
+    let result = writer.write(&writes(0..100), "why").await;
+    assert_eq!(result.rejected.len(), 100);
     assert_eq!(
         calls(&server).len(),
         first + 3,
@@ -91,29 +91,29 @@ async fn when_all_are_refused_batches_are_not_taken_apart_for_ever() {
 }
 
 #[tokio::test]
-async fn one_bad_device_takes_few_others_along_even_when_many_were_refused() {
-    let server = picky(|node| node < "n100" || node == "n700");
+async fn after_many_rejections_one_bad_device_affects_few_others() {
+    let server = rejecting_server(|node| node < "n100" || node == "n700");
     let writer = sign_in(&server).await.writer();
     assert_eq!(
-        writer.write(&writes(0..100), "why").await.refused.len(),
+        writer.write(&writes(0..100), "why").await.rejected.len(),
         100
     );
-    let written = writer.write(&writes(500..1000), "why").await;
-    assert!(written.error.is_none());
-    assert_eq!(written.accepted.len() + written.refused.len(), 500);
-    let refused: Vec<&str> = written
-        .refused
+    let result = writer.write(&writes(500..1000), "why").await;
+    assert!(result.error.is_none());
+    assert_eq!(result.accepted.len() + result.rejected.len(), 500);
+    let rejected: Vec<&str> = result
+        .rejected
         .iter()
         .map(|(id, _)| id.0.as_str())
         .collect();
     assert!(
-        refused.contains(&"n700") && refused.len() <= 50,
-        "{refused:?}"
+        rejected.contains(&"n700") && rejected.len() <= 50,
+        "{rejected:?}"
     );
 }
 
 #[tokio::test]
-async fn a_limit_of_the_batch_is_found_and_kept_to() {
+async fn the_maximum_batch_is_found_and_remembered() {
     let server = server(|_, asked| {
         if nodes(asked).len() > 130 {
             message(400, "too many nodes")
@@ -122,17 +122,17 @@ async fn a_limit_of_the_batch_is_found_and_kept_to() {
         }
     });
     let writer = sign_in(&server).await.writer();
-    let written = writer.write(&writes(0..500), "why").await;
-    assert_eq!((written.accepted.len(), written.refused.len()), (500, 0));
+    let result = writer.write(&writes(0..500), "why").await;
+    assert_eq!((result.accepted.len(), result.rejected.len()), (500, 0));
     let first = calls(&server).len();
     assert_eq!(first, 1 + 2 + 4);
-    let written = writer.write(&writes(500..1000), "why").await;
-    assert_eq!((written.accepted.len(), written.refused.len()), (500, 0));
+    let result = writer.write(&writes(500..1000), "why").await;
+    assert_eq!((result.accepted.len(), result.rejected.len()), (500, 0));
     assert_eq!(calls(&server).len(), first + 4, "no more than it takes");
 }
 
 #[tokio::test]
-async fn a_failure_of_the_whole_ends_the_writing_and_keeps_what_was_accepted() {
+async fn a_general_failure_ends_the_writing_and_keeps_accepted_writes() {
     let server = server(|number, _| match number {
         0 => answer(200, &[], "null"),
         _ => message(
@@ -140,14 +140,14 @@ async fn a_failure_of_the_whole_ends_the_writing_and_keeps_what_was_accepted() {
             "calling actor does not have enough permissions to perform this function",
         ),
     });
-    let written = sign_in(&server)
+    let result = sign_in(&server)
         .await
         .writer()
         .write(&writes(0..750), "why")
         .await;
-    assert_eq!(written.accepted.len(), 500);
-    assert!(written.refused.is_empty());
-    let error = written.error.unwrap().to_string();
+    assert_eq!(result.accepted.len(), 500);
+    assert!(result.rejected.is_empty());
+    let error = result.error.unwrap().to_string();
     assert!(
         error.contains("lacks the scope devices:posture_attributes"),
         "{error}"
@@ -156,19 +156,19 @@ async fn a_failure_of_the_whole_ends_the_writing_and_keeps_what_was_accepted() {
 }
 
 #[tokio::test]
-async fn a_batch_that_fails_on_the_way_is_sent_again() {
+async fn a_batch_is_retried() {
     let server = server(|number, _| match number {
         0 => answer(502, &[], "<html>"),
         1 => answer(429, &["retry-after: 0"], ""),
         2 => Vec::new(),
         _ => answer(200, &[], "null"),
     });
-    let written = sign_in(&server)
+    let result = sign_in(&server)
         .await
         .writer()
         .write(&writes(0..1), "why")
         .await;
-    assert_eq!(written.accepted.len(), 1);
+    assert_eq!(result.accepted.len(), 1);
 }
 
 #[tokio::test]
@@ -190,10 +190,10 @@ async fn without_a_batch_call_attributes_are_written_singly() {
             write("nC", None, true),
         ];
         let writer = sign_in(&server).await.writer();
-        let written = writer.write(&changes, "why").await;
-        assert_eq!(written.accepted, [id("nA"), id("nC")]);
-        assert_eq!(written.refused, [(id("nB"), "no such device".to_owned())]);
-        assert!(written.error.is_none());
+        let result = writer.write(&changes, "why").await;
+        assert_eq!(result.accepted, [id("nA"), id("nC")]);
+        assert_eq!(result.rejected, [(id("nB"), "no such device".to_owned())]);
+        assert!(result.error.is_none());
         let mut asked = calls(&server);
         asked.sort();
         assert_eq!(
@@ -211,7 +211,7 @@ async fn without_a_batch_call_attributes_are_written_singly() {
             .into_iter()
             .find(|asked| asked.line.contains("POST /api/v2/device/nA"));
         assert_eq!(post.unwrap().body, r#"{"value":71,"comment":"why"}"#);
-        // It is not asked for again.
+        // The batch call is not tried again.
         writer.write(&changes[..1], "why").await;
         assert_eq!(
             calls(&server)
@@ -224,17 +224,17 @@ async fn without_a_batch_call_attributes_are_written_singly() {
 }
 
 #[tokio::test]
-async fn single_writes_end_at_a_failure_of_the_whole_and_tell_what_was_accepted() {
+async fn single_writes_end_at_a_general_failure_and_keep_accepted_writes() {
     let server = server(|_, asked| match asked.line.as_str() {
         line if line.starts_with("PATCH") => answer(405, &[], ""),
         line if line.contains("n005") => message(403, "no permission"),
         _ => answer(200, &[], "null"),
     });
-    let written = sign_in(&server)
+    let result = sign_in(&server)
         .await
         .writer()
         .write(&writes(0..20), "why")
         .await;
-    assert_eq!(written.accepted.len(), 7);
-    assert!(written.error.unwrap().kind().pauses());
+    assert_eq!(result.accepted.len(), 7);
+    assert!(result.error.unwrap().error_kind().pauses());
 }

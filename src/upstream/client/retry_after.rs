@@ -1,4 +1,4 @@
-//! The wait that an answer asks for.
+//! The wait that a response asks for.
 
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
@@ -7,10 +7,10 @@ use reqwest::header::{DATE, RETRY_AFTER};
 use super::Response;
 
 impl Response {
-    /// The end of the wait that the answer asks for, on our clock: Falcon's `X-Ratelimit-Retryafter`, an epoch time, else
-    /// the standard's `Retry-After`, in seconds or as a date.
-    pub(crate) fn wait_until(&self) -> Option<Timestamp> {
-        let until = self.header("x-ratelimit-retryafter").and_then(epoch);
+    /// Returns the end of the wait that the response asks for, on our clock. Falcon sends `X-Ratelimit-Retryafter`, an
+    /// epoch time; the standard is `Retry-After`, in seconds or as a date.
+    pub(crate) fn retry_after(&self) -> Option<Timestamp> {
+        let until = self.header("x-ratelimit-retryafter").and_then(parse_epoch);
         if let Some(until) = until {
             return Some(self.on_our_clock(until));
         }
@@ -20,31 +20,31 @@ impl Response {
                 .received
                 .checked_add(SignedDuration::from_secs(seconds.into()))
                 .ok(),
-            Err(_) => date(value).map(|until| self.on_our_clock(until)),
+            Err(_) => parse_date(value).map(|until| self.on_our_clock(until)),
         }
     }
 
-    /// The answer's own date tells how far the sender's clock is from ours.
+    /// Converts a time of the sender's clock. The response's `Date` header tells the difference from our clock.
     fn on_our_clock(&self, theirs: Timestamp) -> Timestamp {
         self.header(DATE.as_str())
-            .and_then(date)
+            .and_then(parse_date)
             .and_then(|date| self.received.checked_add(theirs.duration_since(date)).ok())
             .unwrap_or(theirs)
     }
 }
 
-/// Falcon's specification says milliseconds, all traffic seen had seconds.
-fn epoch(text: &str) -> Option<Timestamp> {
-    const LATEST_IN_SECONDS: i64 = 100_000_000_000;
+/// Reads an epoch time. Falcon's specification says milliseconds; all recorded traffic had seconds.
+fn parse_epoch(text: &str) -> Option<Timestamp> {
+    const MAX_SECONDS: i64 = 100_000_000_000;
     let time: i64 = text.trim().parse().ok()?;
-    if time > LATEST_IN_SECONDS {
+    if time > MAX_SECONDS {
         Timestamp::from_millisecond(time).ok()
     } else {
         Timestamp::from_second(time).ok()
     }
 }
 
-fn date(text: &str) -> Option<Timestamp> {
+fn parse_date(text: &str) -> Option<Timestamp> {
     rfc2822::parse(text.trim())
         .ok()
         .map(|date| date.timestamp())
@@ -57,19 +57,19 @@ mod tests {
 
     use super::*;
 
-    /// The seconds from 1000 on our clock.
+    /// Returns the wait in seconds, for a response that arrives at 1000 on our clock.
     fn wait(headers: &[(&'static str, &'static str)]) -> Option<i64> {
         let header = |(name, value): &(&'static str, &'static str)| {
             let value = HeaderValue::from_static(value);
             (HeaderName::from_static(name), value)
         };
-        let reply = Response {
+        let response = Response {
             status: StatusCode::TOO_MANY_REQUESTS,
             headers: headers.iter().map(header).collect::<HeaderMap>(),
             received: Timestamp::from_second(1000).unwrap(),
             body: Vec::new(),
         };
-        let until = reply.wait_until()?;
+        let until = response.retry_after()?;
         Some(until.as_second() - 1000)
     }
 

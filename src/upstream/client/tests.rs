@@ -8,77 +8,75 @@ use crate::domain::status::error_kind::Service;
 use crate::json::TestList;
 use crate::testing::server::{Server, answer};
 use crate::text::error_chain;
+use crate::upstream::error::UpstreamErrorKind;
 use crate::upstream::retry::RetryPolicy;
-use crate::upstream::retry::tests::budget;
+use crate::upstream::retry::tests::client;
 
-const PROBE: Operation = Operation {
-    side: Service::Tailscale,
-    name: "a probe",
-    scope: "",
-};
+const PROBE: Operation = Operation::new(Service::Tailscale, "a probe", "");
 
-async fn get(server: &Server, cap: usize) -> Result<Response, UpstreamError> {
-    let http = HttpClient::new().unwrap();
-    let request = http.request(Method::GET, server.url.clone());
-    http.send(request, PROBE, cap, &budget()).await
+async fn get(server: &Server, max_bytes: usize) -> Result<Response, UpstreamError> {
+    let client = client();
+    let request = client.request(Method::GET, server.url.clone());
+    client.send(request, PROBE, max_bytes).await
 }
 
-async fn stream(server: &Server, cap: usize) -> Result<Streamed<Value>, UpstreamError> {
-    let http = HttpClient::new().unwrap();
-    let request = http.request(Method::GET, server.url.clone());
-    http.stream::<TestList>(request, PROBE, cap, &budget())
-        .await
+async fn stream(server: &Server, max_bytes: usize) -> Result<Streamed<Value>, UpstreamError> {
+    let client = client();
+    let request = client.request(Method::GET, server.url.clone());
+    client.stream::<TestList>(request, PROBE, max_bytes).await
 }
 
 #[tokio::test]
-async fn an_answer_comes_whole_whatever_its_status() {
+async fn a_response_is_complete_whatever_its_status() {
     let server = Server::new(|_, _| answer(503, &["x-a: b"], "busy"));
-    let reply = get(&server, 4).await.unwrap();
-    assert_eq!(reply.status, 503);
-    assert_eq!(reply.header("X-A"), Some("b"));
-    assert_eq!(reply.body, b"busy");
+    let response = get(&server, 4).await.unwrap();
+    assert_eq!(response.status, 503);
+    assert_eq!(response.header("X-A"), Some("b"));
+    assert_eq!(response.body, b"busy");
     assert!(
         server.asked()[0]
             .headers
             .iter()
             .any(|h| h.starts_with("user-agent: falcon-posture-sync/"))
     );
-    assert!(!format!("{reply:?}").contains("busy"));
+    assert!(!format!("{response:?}").contains("busy"));
 }
 
 #[tokio::test]
-async fn requests_are_counted_by_side() {
+async fn requests_are_counted_by_service() {
     let server = Server::new(|_, _| answer(200, &[], ""));
-    let http = HttpClient::new().unwrap();
-    let budget = budget();
+    let client = client();
     for _ in 0..2 {
-        let request = http.request(Method::GET, server.url.clone());
-        http.send(request, PROBE, 1, &budget).await.unwrap();
+        let request = client.request(Method::GET, server.url.clone());
+        client.send(request, PROBE, 1).await.unwrap();
     }
     assert_eq!(
         (
-            budget.requests(Service::Tailscale),
-            budget.requests(Service::Falcon)
+            client.budget.requests(Service::Tailscale),
+            client.budget.requests(Service::Falcon)
         ),
         (2, 0)
     );
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_answer_like_any_other() {
+async fn a_redirect_is_a_response_like_any_other() {
     let server = Server::new(|_, _| answer(308, &["location: http://127.0.0.1:9/"], ""));
     assert_eq!(get(&server, 1).await.unwrap().status, 308);
     assert_eq!(server.asked().len(), 1);
 }
 
 #[tokio::test]
-async fn a_body_past_the_cap_is_refused_whole_or_streamed() {
+async fn a_body_over_the_limit_is_rejected_whole_or_streamed() {
     let server = Server::new(|_, _| answer(200, &[], r#"{"list":[]}"#));
     for error in [
         get(&server, 10).await.unwrap_err(),
         stream(&server, 10).await.unwrap_err(),
     ] {
-        assert!(matches!(error, UpstreamError::Protocol { .. }), "{error:?}");
+        assert!(
+            matches!(error.kind, UpstreamErrorKind::Protocol),
+            "{error:?}"
+        );
         assert!(
             error_chain(&error).ends_with("it is larger than 10 bytes"),
             "{}",
@@ -90,7 +88,7 @@ async fn a_body_past_the_cap_is_refused_whole_or_streamed() {
 }
 
 #[tokio::test]
-async fn the_cap_counts_what_is_unpacked() {
+async fn the_limit_counts_decompressed_bytes() {
     /// A JSON string of 2,000 letters in 36 bytes.
     const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x53\x4a\x1c\x05\xa3\x60\x14\x8c\x82\x51\x30\x0a\x46\xc1\x90\x07\x4a\x00\xc2\x08\xf2\x31\xd2\x07\x00\x00";
     let server = Server::new(|_, _| answer(200, &["content-encoding: gzip"], PACKED));
@@ -102,7 +100,7 @@ async fn the_cap_counts_what_is_unpacked() {
 }
 
 #[tokio::test]
-async fn what_does_not_arrive_is_unavailable_and_the_url_is_not_told() {
+async fn an_incomplete_response_is_unavailable_without_its_url() {
     let cut = Server::new(|_, _| b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n[1,".to_vec());
     let silent = Server::new(|_, _| Vec::new());
     let early = Server::new(|_, _| answer(200, &[], r#"{"list":[{"a":"#));
@@ -122,29 +120,31 @@ async fn what_does_not_arrive_is_unavailable_and_the_url_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_call_without_time_is_not_made() {
+async fn a_call_without_remaining_time_is_not_sent() {
     let server = Server::new(|_, _| answer(200, &[], ""));
-    let http = HttpClient::new().unwrap();
     let clock = Clock::system();
-    let over = CallBudget::new(
+    let expired = CallBudget::new(
         RetryPolicy::default(),
         clock.clone(),
         Deadline::new(clock, Timestamp::MIN),
     );
-    let request = http.request(Method::GET, server.url.clone());
-    let error = http.send(request, PROBE, 1, &over).await.unwrap_err();
-    assert!(matches!(error, UpstreamError::Deadline { .. }));
+    let client = ApiClient::new(HttpClient::new().unwrap(), expired);
+    let request = client.request(Method::GET, server.url.clone());
+    let error = client.send(request, PROBE, 1).await.unwrap_err();
+    assert!(matches!(error.kind, UpstreamErrorKind::Deadline { .. }));
     assert!(server.asked().is_empty());
 }
 
 #[tokio::test]
-async fn a_stream_that_is_no_success_comes_as_a_reply() {
+async fn an_unsuccessful_stream_is_a_response() {
     let server = Server::new(|_, _| answer(403, &[], "{}"));
-    assert!(matches!(stream(&server, 1).await, Ok(Streamed::Other(reply)) if reply.status == 403));
+    assert!(
+        matches!(stream(&server, 1).await, Ok(Streamed::Other(response)) if response.status == 403)
+    );
 }
 
 #[test]
-fn a_decoding_error_names_the_place_and_not_the_content() {
+fn a_decoding_error_names_the_path_and_not_the_content() {
     let error = PROBE
         .decode::<std::collections::BTreeMap<String, u8>>(br#"{"a": "s3cret"}"#)
         .unwrap_err();
@@ -161,7 +161,7 @@ fn a_decoding_error_names_the_place_and_not_the_content() {
 }
 
 #[test]
-fn a_decoding_error_names_no_key_that_is_not_fit_to_be_shown() {
+fn a_decoding_error_redacts_keys() {
     for key in [
         "s3cret-1234567890-abcdef".to_owned(),
         "x\u{1b}[31m\n".repeat(1_000),
@@ -178,7 +178,7 @@ fn a_decoding_error_names_no_key_that_is_not_fit_to_be_shown() {
 }
 
 #[test]
-fn segments_stay_in_their_place() {
+fn segments_are_encoded() {
     let base: Url = "https://example.com/proxy/".parse().unwrap();
     let url = endpoint(&base, ["api", "a/b", "../x", "..", "c?d#e", "50%"]);
     assert_eq!(
@@ -187,8 +187,8 @@ fn segments_stay_in_their_place() {
     );
 }
 
-/// The TLS versions that the first message of a connection offers (RFC 8446, 4.1.2 and 4.2.1).
-fn offered(hello: &[u8]) -> Vec<u16> {
+/// Returns the TLS versions that the first message of a connection offers (RFC 8446, 4.1.2 and 4.2.1).
+fn offered_tls_versions(hello: &[u8]) -> Vec<u16> {
     let number = |at: usize| usize::from(hello[at]) << 8 | usize::from(hello[at + 1]);
     // Record and handshake headers, version and random; then three lists with their lengths.
     let mut at = 5 + 4 + 2 + 32;
@@ -210,7 +210,7 @@ fn offered(hello: &[u8]) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn nothing_older_than_tls_1_2_is_offered() {
+async fn no_tls_version_before_1_2_is_offered() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url: Url = format!("https://{}", listener.local_addr().unwrap())
         .parse()
@@ -224,9 +224,11 @@ async fn nothing_older_than_tls_1_2_is_offered() {
         connection.read_exact(&mut hello[5..]).unwrap();
         hello
     });
-    let http = HttpClient::new().unwrap();
-    let request = http.request(Method::GET, url);
-    let refused = http.send(request, PROBE, 10, &budget()).await;
-    assert!(refused.is_err());
-    assert_eq!(offered(&server.join().unwrap()), [0x0304, 0x0303]);
+    let client = client();
+    let request = client.request(Method::GET, url);
+    assert!(client.send(request, PROBE, 10).await.is_err());
+    assert_eq!(
+        offered_tls_versions(&server.join().unwrap()),
+        [0x0304, 0x0303]
+    );
 }

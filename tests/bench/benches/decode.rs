@@ -17,7 +17,7 @@ use falcon_posture_sync::falcon::Falcon;
 use falcon_posture_sync::secrets::{FalconCredentials, TailscaleCredentials};
 use falcon_posture_sync::settings::{CloudId, Settings};
 use falcon_posture_sync::tailscale::Tailscale;
-use falcon_posture_sync::upstream::client::HttpClient;
+use falcon_posture_sync::upstream::client::{ApiClient, HttpClient};
 use falcon_posture_sync::upstream::retry::{CallBudget, RetryPolicy};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -114,7 +114,7 @@ async fn sign_in(url: &str) -> Result<(Falcon, Tailscale), Trouble> {
     let clock = Clock::system();
     let deadline = Deadline::new(clock.clone(), jiff::Timestamp::MAX);
     let budget = CallBudget::new(RetryPolicy::default(), clock, deadline);
-    let http = HttpClient::new()?;
+    let client = ApiClient::new(HttpClient::new()?, budget);
     let settings = Settings::parse(
         json!({
             "id": "bench", "provider": "falcon", "cloudId": "bench", "falconSecret": "s/f", "tailscaleSecret": "s/t",
@@ -123,7 +123,7 @@ async fn sign_in(url: &str) -> Result<(Falcon, Tailscale), Trouble> {
     )?;
     let clouds: BTreeMap<CloudId, _> = [(settings.cloud_id.clone(), url.parse()?)].into();
     let falcon = Falcon::sign_in(
-        http.clone(),
+        client.clone(),
         &clouds,
         &settings.cloud_id,
         FalconCredentials {
@@ -131,14 +131,13 @@ async fn sign_in(url: &str) -> Result<(Falcon, Tailscale), Trouble> {
             client_secret: SecretString::from("secret"),
             member_cid: None,
         },
-        budget.clone(),
     );
     let tailscale = TailscaleCredentials::OAuth {
         client_id: "id".to_owned(),
         client_secret: SecretString::from("secret"),
     };
     let base = url.parse()?;
-    let tailscale = Tailscale::sign_in(http, &base, &settings.tailnet, tailscale, budget);
+    let tailscale = Tailscale::sign_in(client, &base, &settings.tailnet, tailscale);
     Ok((falcon.await?, tailscale.await?))
 }
 

@@ -46,9 +46,9 @@ impl Lane {
         let clock = stage.world.clock.clone();
         stage.world = world(&variables, clock, &dynamodb, &services);
         stage.world.retries = RetryPolicy {
-            attempts: 2,
-            longest_wait: Duration::from_millis(2),
-            patience,
+            max_attempts: 2,
+            max_backoff: Duration::from_millis(2),
+            request_timeout: patience,
             ..stage.world.retries
         };
         Self {

@@ -1,18 +1,19 @@
 use super::*;
+use crate::upstream::error::Progress;
 
-/// What the two probes say to one answer, hosts first, and what they ask.
-async fn probes(
+/// Counts hosts and scores. Returns the two results and the calls.
+async fn counts(
     script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static,
 ) -> ([Result<usize, UpstreamError>; 2], Vec<String>) {
     let server = server(script);
     let falcon = sign_in(&server).await;
-    let results = [falcon.probe_hosts().await, falcon.probe_scores().await];
+    let results = [falcon.count_hosts().await, falcon.count_scores().await];
     (results, calls(&server))
 }
 
 #[tokio::test]
-async fn a_probe_is_the_listing_of_one_record_and_tells_the_announced_total() {
-    let (results, calls) = probes(|number, _| match number {
+async fn a_count_is_the_announced_total_of_a_page_of_one_record() {
+    let (results, calls) = counts(|number, _| match number {
         0 => page(
             &json!({"total": 12345, "offset": "x", "next": "more"}),
             &json!([{"device_id": A, "new": {}}]),
@@ -31,17 +32,17 @@ async fn a_probe_is_the_listing_of_one_record_and_tells_the_announced_total() {
 }
 
 #[tokio::test]
-async fn an_empty_account_has_none() {
-    let (results, _) = probes(|_, _| page(&json!({"total": 0, "after": ""}), &json!([]))).await;
+async fn an_empty_account_has_no_hosts_and_no_scores() {
+    let (results, _) = counts(|_, _| page(&json!({"total": 0, "after": ""}), &json!([]))).await;
     assert_eq!(results.map(Result::unwrap), [0, 0]);
 }
 
 #[tokio::test]
 async fn a_missing_scope_is_named() {
     let (results, calls) =
-        probes(|_, _| failure(403, &[], "access denied, scope not permitted")).await;
+        counts(|_, _| failure(403, &[], "access denied, scope not permitted")).await;
     let missing = |result: &Result<usize, UpstreamError>| match result {
-        Err(UpstreamError::MissingScope { scope, .. }) => *scope,
+        Err(error) if error.error_kind() == ErrorKind::MissingScope => error.operation.scope,
         other => panic!("{other:?}"),
     };
     assert_eq!(
@@ -52,26 +53,23 @@ async fn a_missing_scope_is_named() {
 }
 
 #[tokio::test]
-async fn a_failure_is_tried_again_and_a_path_that_is_not_there_is_not() {
-    let (results, calls) = probes(|number, _| match number {
+async fn a_server_error_is_retried_and_a_missing_path_is_not() {
+    let (results, calls) = counts(|number, _| match number {
         0 => answer(503, &[], "<html>"),
         _ => scores(&[A], 7, ""),
     })
     .await;
     assert_eq!(results.map(Result::unwrap), [7, 7]);
     assert_eq!(calls.len(), 3);
-    let (results, calls) = probes(|_, _| failure(404, &[], "404: Page Not Found")).await;
+    let (results, calls) = counts(|_, _| failure(404, &[], "404: Page Not Found")).await;
     for result in results {
-        assert!(
-            matches!(result, Err(UpstreamError::Rejected { status: 404, .. })),
-            "{result:?}"
-        );
+        assert!(result.unwrap_err().is_rejected_with(404));
     }
     assert_eq!(calls.len(), 2);
 }
 
 #[tokio::test]
-async fn an_answer_without_a_number_is_an_error() {
+async fn a_response_without_a_total_is_an_error() {
     for body in [
         "{}",
         "null",
@@ -81,11 +79,12 @@ async fn an_answer_without_a_number_is_an_error() {
         r#"{"meta":{"pagination":{"total":-1}},"resources":[]}"#,
         r#"{"meta":{"pagination":{"total":7}},"resources":[{}],"errors":[{"code":400,"message":"oh"}]}"#,
     ] {
-        let (results, calls) = probes(move |_, _| answer(200, &[], body)).await;
+        let (results, calls) = counts(move |_, _| answer(200, &[], body)).await;
         for result in results {
+            let kind = result.unwrap_err().kind;
             assert!(
-                matches!(result, Err(UpstreamError::Protocol { .. })),
-                "{body}: {result:?}"
+                matches!(kind, UpstreamErrorKind::Protocol),
+                "{body}: {kind:?}"
             );
         }
         assert_eq!(calls.len(), 2);
@@ -93,14 +92,15 @@ async fn an_answer_without_a_number_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_number_that_the_page_contradicts_is_not_believed() {
+async fn a_total_that_the_page_contradicts_is_an_error() {
     for (ids, total) in [(&[A, B][..], 1), (&[A], 0), (&[], 9)] {
-        let (results, calls) = probes(move |_, _| scores(ids, total, "")).await;
+        let (results, calls) = counts(move |_, _| scores(ids, total, "")).await;
         for result in results {
+            let got = ids.len();
+            let kind = result.unwrap_err().kind;
             assert!(
-                matches!(result, Err(UpstreamError::Incomplete { got, total: announced, .. })
-                    if got == ids.len() && announced == total),
-                "{result:?}"
+                matches!(kind, UpstreamErrorKind::Incomplete(progress) if progress == Progress { got, total }),
+                "{kind:?}"
             );
         }
         assert_eq!(calls.len(), 2);

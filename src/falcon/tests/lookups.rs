@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_look_up_of_hosts_filters_by_harmless_values_so_many_at_a_time() {
+async fn a_host_look_up_filters_by_safe_values_in_chunks() {
     let server = server(|_, asked| {
         let host = json!([{"device_id": if asked.line.contains("device_id%3A") { B } else { A }}]);
         page(&json!({"total": 1, "next": ""}), &host)
@@ -15,7 +15,7 @@ async fn a_look_up_of_hosts_filters_by_harmless_values_so_many_at_a_time() {
         String::new(),
     ]);
     let aids = [B, "x']", "abc"].map(Aid::from).into();
-    let hosts = falcon.find_hosts(&serials, &aids).await.unwrap();
+    let hosts = falcon.hosts_matching(&serials, &aids).await.unwrap();
     assert_eq!(hosts.len(), 2);
     let calls = calls(&server);
     assert_eq!(calls.len(), 3);
@@ -25,7 +25,7 @@ async fn a_look_up_of_hosts_filters_by_harmless_values_so_many_at_a_time() {
     assert!(calls[2].ends_with(&format!("filter=device_id%3A%5B%27{B}%27%5D")));
     assert!(
         falcon
-            .find_hosts(&BTreeSet::new(), &BTreeSet::new())
+            .hosts_matching(&BTreeSet::new(), &BTreeSet::new())
             .await
             .unwrap()
             .is_empty()
@@ -33,7 +33,7 @@ async fn a_look_up_of_hosts_filters_by_harmless_values_so_many_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_look_up_of_scores_reads_the_assessments_of_both_ages() {
+async fn a_score_look_up_reads_old_and_new_responses() {
     let entity = |id: &str, assessment: Value| json!({"aid": id, "assessment": assessment, "assessment_items": {}});
     let list = json!([
         entity(A, json!({"overall": 19, "os": 65})),
@@ -65,7 +65,7 @@ async fn a_look_up_of_scores_reads_the_assessments_of_both_ages() {
             json!({"resources": [], "errors": null}),
             Some(Assessments::new()),
         ),
-        // A path that is not there says nothing about a sensor, nor does an answer without a list.
+        // A missing path and a response without a list are errors.
         (
             404,
             json!({"errors": [{"code": 404, "message": "404: Page Not Found"}]}),
@@ -81,7 +81,7 @@ async fn a_look_up_of_scores_reads_the_assessments_of_both_ages() {
     ] {
         let text = body.to_string();
         let server = server(move |_, _| json(status, &body));
-        let scores = sign_in(&server).await.find_scores(&ids).await;
+        let scores = sign_in(&server).await.scores_of(&ids).await;
         assert_eq!(scores.ok(), expect, "{text}");
         let path = "GET /zero-trust-assessment/entities/assessments/v1";
         assert_eq!(calls(&server)[0], format!("{path}?ids={A}&ids={B}&ids={C}"));
