@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
 use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
-use crate::domain::inventory::serial::{NoSerial, Serial};
+use crate::domain::inventory::serial::{InvalidSerial, Serial};
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, Candidates, HostsBySerial};
 use crate::domain::status::finding::{Finding, FindingKind};
 
@@ -39,7 +39,7 @@ pub enum MatchOutcome {
     /// The device reports serials, but none that identifies a machine.
     NoSerial {
         /// The reported texts, each with the reason why it is invalid.
-        invalid: Vec<(SmolStr, NoSerial)>,
+        invalid: Vec<(SmolStr, InvalidSerial)>,
     },
     /// The device reports no posture identity.
     NoIdentity {
@@ -214,7 +214,7 @@ pub fn matching_aids<'a>(
 pub type Serials = SmallVec<[Serial; 2]>;
 
 /// Parses the reported texts. Returns the serials, and the invalid texts with the reason.
-pub fn serials(texts: &[SmolStr]) -> (Serials, Vec<(SmolStr, NoSerial)>) {
+pub fn serials(texts: &[SmolStr]) -> (Serials, Vec<(SmolStr, InvalidSerial)>) {
     let mut usable = Serials::new();
     let mut invalid = Vec::new();
     for text in texts {
@@ -232,7 +232,7 @@ pub fn serials(texts: &[SmolStr]) -> (Serials, Vec<(SmolStr, NoSerial)>) {
 fn outcome(
     device: &Device,
     hosts: &HostsBySerial<'_>,
-) -> (MatchOutcome, Option<(SmolStr, NoSerial)>) {
+) -> (MatchOutcome, Option<(SmolStr, InvalidSerial)>) {
     if device.is_external {
         return (MatchOutcome::External, None);
     }

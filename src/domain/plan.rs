@@ -1,4 +1,4 @@
-//! What to change, as an ordered value that prints. Applying it makes no choices.
+//! The plan of a run: the attributes to change, as an ordered value that prints. Applying it makes no choices.
 
 pub mod confirm;
 pub mod deprovision;
@@ -17,96 +17,96 @@ use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::matching::{Evidence, MatchOutcome, Matches};
 use crate::settings::{AttributeKey, OnMissing};
 
-/// What this integration last wrote to a device: the decisive part of its node record.
+/// The last written attribute of a device, as recorded: the decisive part of its item in the nodes table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeRecord {
-    /// The attribute's key.
+    /// The key of the attribute.
     #[serde(rename = "attributeKey")]
     pub key: AttributeKey,
-    /// Its value.
+    /// The value of the attribute.
     pub score: Score,
-    /// The host it came from.
+    /// The host that decided the score.
     pub aid: Aid,
-    /// The serial that led there, in normal form.
+    /// The serial of the match, in normal form.
     pub serial: SmolStr,
-    /// The device's name at that time.
+    /// The name of the device at that time.
     pub name: SmolStr,
-    /// When it was written.
+    /// The time of the write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_at: Option<Timestamp>,
-    /// The run that wrote it: the record is ours to replace only while it still names this run.
+    /// The run that wrote it. A run replaces a record only while the record still names the run that it was read with.
     pub run_id: SmolStr,
 }
 
-/// The records of an integration by node.
+/// Node records of an integration.
 pub type NodeRecords = BTreeMap<NodeId, NodeRecord>;
 
-/// One device's change.
+/// A change to the attribute of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The device.
+    /// The device to change.
     pub node_id: NodeId,
-    /// Its name in the tailnet.
+    /// The full name in the tailnet.
     pub name: SmolStr,
-    /// Its own host name.
+    /// The host name that the machine gives itself.
     pub hostname: SmolStr,
-    /// What is written now.
+    /// The present record, if any.
     pub old: Option<NodeRecord>,
-    /// What shall be written; none takes the attribute away.
+    /// The attribute to write; `None` removes it.
     pub new: Option<DesiredAttribute>,
-    /// Why, as a sentence about the device.
+    /// The reason, as a sentence about the device.
     pub reason: String,
 }
 
-/// An attribute to write.
+/// An attribute to write, with its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredAttribute {
-    /// Its key.
+    /// The key of the attribute.
     pub key: AttributeKey,
-    /// Its value.
+    /// The value of the attribute.
     pub score: Score,
-    /// The host it comes from.
+    /// The host that decides the score.
     pub aid: Aid,
-    /// The serial that led there, in normal form.
+    /// The serial of the match, in normal form.
     pub serial: SmolStr,
-    /// The name of that host, where it is known.
+    /// The name of the host, if it is known.
     pub falcon_hostname: Option<SmolStr>,
 }
 
 impl Change {
-    /// Whether it takes the attribute away.
+    /// Returns true if the attribute is removed.
     pub fn is_removal(&self) -> bool {
         self.new.is_none()
     }
 
-    /// The key that must be deleted: that of an attribute which goes, or which moves to another key.
+    /// Returns the key to delete: that of an attribute that is removed or moves to another key.
     pub fn key_to_delete(&self) -> Option<&AttributeKey> {
         let old = &self.old.as_ref()?.key;
         (self.new.as_ref().map(|new| &new.key) != Some(old)).then_some(old)
     }
 }
 
-/// All that a run means to do, in the order of the nodes.
+/// All changes of a run, in the order of the nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Attributes to set, to move or to take away.
+    /// Attributes to set, move or remove.
     pub changes: Vec<Change>,
-    /// Devices whose attribute is right as it is.
+    /// The number of devices whose attribute is up to date.
     pub unchanged: usize,
-    /// Of those, the devices that keep a score although there is none for them any more (`onMissing: keep`).
+    /// Unchanged devices that keep a score although they have none any more (`onMissing: keep`).
     pub kept: Vec<NodeId>,
-    /// Records of devices that have left the tailnet, and their attributes with them.
+    /// Recorded devices that have left the tailnet. Their attributes left with them; their records are deleted.
     pub departed: Vec<NodeId>,
 }
 
 impl Plan {
-    /// The removals in it.
+    /// Iterates over the changes that remove an attribute.
     pub fn removals(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|change| change.is_removal())
     }
 
-    /// The plan without these devices: neither is their attribute changed nor their record forgotten.
+    /// Leaves out these devices: neither their attribute nor their record changes.
     #[must_use]
     pub fn without_devices<T>(mut self, nodes: &BTreeMap<NodeId, T>) -> Self {
         self.changes
@@ -115,28 +115,71 @@ impl Plan {
         self
     }
 
-    /// Whether there is nothing to do.
+    /// Returns true if the plan changes nothing.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.departed.is_empty()
     }
 }
 
-/// Compares what each device deserves with what is written.
+/// Compares the outcome of each device with its record.
+///
+/// ```
+/// use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+/// use falcon_posture_sync::domain::inventory::host::{
+///     Aid, Assessment, FalconInventory, Host, Score,
+/// };
+/// use falcon_posture_sync::domain::inventory::serial::Serial;
+/// use falcon_posture_sync::domain::matching::join;
+/// use falcon_posture_sync::domain::plan::{NodeRecords, plan};
+/// use falcon_posture_sync::settings::OnMissing;
+///
+/// let aid = Aid::from("4a027b0c95404062be4148c989dcf4c1");
+/// let host = Host {
+///     aid: aid.clone(),
+///     serial: Serial::parse("C02D91CNPV4M").ok(),
+///     hostname: None,
+///     last_seen: None,
+/// };
+/// let score = Assessment::Score(Score::new(71).unwrap());
+/// let mut falcon = FalconInventory::default();
+/// falcon.extend([(aid.clone(), host)].into(), [(aid, score)].into());
+///
+/// let device = Device {
+///     node_id: NodeId("nA".into()),
+///     name: "laptop.tail1.ts.net".into(),
+///     hostname: "laptop".into(),
+///     user: "amelie@example.com".into(),
+///     os: "macOS".into(),
+///     is_external: false,
+///     identity: Identity::Serials([" c02d91cnpv4m".into()].into_iter().collect()),
+/// };
+/// let devices = Devices::from([(device.node_id.clone(), device)]);
+///
+/// let matches = join(&falcon, &devices, None);
+/// let key = "custom:ztaScore".to_owned().try_into().unwrap();
+/// let plan = plan(&matches, &devices, &NodeRecords::new(), &key, OnMissing::Delete);
+/// assert_eq!(
+///     plan.to_string(),
+///     "+ nA laptop.tail1.ts.net: custom:ztaScore 71 (score 71 of host 4a027b0c95404062be4148c989dcf4c1)\n\
+///      = 0 unchanged"
+/// );
+/// ```
 pub fn plan(
-    joined: &Matches,
+    matches: &Matches,
     devices: &Devices,
     records: &NodeRecords,
     key: &AttributeKey,
     on_missing: OnMissing,
 ) -> Plan {
     let mut plan = Plan::default();
-    let mut written = records.iter().peekable();
-    for (node_id, outcome) in &joined.outcomes {
-        while let Some((departed, _)) = written.next_if(|(written, _)| *written < node_id) {
+    let mut recorded = records.iter().peekable();
+    for (node_id, outcome) in &matches.outcomes {
+        while let Some((departed, _)) = recorded.next_if(|(recorded, _)| *recorded < node_id) {
             plan.departed.push(departed.clone());
         }
-        let old = written.next_if(|(written, _)| *written == node_id);
-        let old = old.map(|(_, old)| old);
+        let old = recorded
+            .next_if(|(recorded, _)| *recorded == node_id)
+            .map(|(_, record)| record);
         let score = match (outcome, old) {
             (MatchOutcome::Scored(evidence), _) => Some(evidence.score),
             (_, None) => continue,
@@ -154,22 +197,22 @@ pub fn plan(
             (MatchOutcome::Scored(evidence), _) => {
                 Some(DesiredAttribute::from_evidence(key, evidence))
             }
-            (_, Some(old)) if score.is_some() => Some(DesiredAttribute::kept(key, old)),
+            (_, Some(old)) if score.is_some() => Some(DesiredAttribute::carried_over(key, old)),
             _ => None,
         };
         let device = devices.get(node_id);
-        let name = |of: fn(&Device) -> &SmolStr| device.map(of).cloned().unwrap_or_default();
+        let name_of = |field: fn(&Device) -> &SmolStr| device.map(field).cloned();
         plan.changes.push(Change {
             node_id: node_id.clone(),
-            name: name(|device| &device.name),
-            hostname: name(|device| &device.hostname),
+            name: name_of(|device| &device.name).unwrap_or_default(),
+            hostname: name_of(|device| &device.hostname).unwrap_or_default(),
             old: old.cloned(),
             new,
             reason: outcome.to_string(),
         });
     }
     plan.departed
-        .extend(written.map(|(departed, _)| departed.clone()));
+        .extend(recorded.map(|(departed, _)| departed.clone()));
     plan
 }
 
@@ -184,7 +227,7 @@ impl DesiredAttribute {
         }
     }
 
-    fn kept(key: &AttributeKey, old: &NodeRecord) -> Self {
+    fn carried_over(key: &AttributeKey, old: &NodeRecord) -> Self {
         Self {
             key: key.clone(),
             score: old.score,
@@ -196,7 +239,7 @@ impl DesiredAttribute {
 }
 
 impl fmt::Display for Plan {
-    /// One line for each change: `+` sets, `~` changes or moves, `-` takes away; then the rest in one line.
+    /// Prints one line per change (`+` sets, `~` changes or moves, `-` removes), then the totals.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for change in &self.changes {
             writeln!(f, "{change}")?;

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::error::SyncError;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::plan::journal::parts;
+use crate::domain::plan::journal::batches;
 use crate::domain::plan::{Change, Plan};
 use crate::store::MAX_CHANGES;
 use crate::tailscale::{AttributeWrite, TailscaleWriter, WriteLimits};
@@ -45,7 +45,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
     let (limits, is_stopped) = (run.app.write_limits, &AtomicBool::new(false));
     let permits = &Semaphore::new(RECORD_CONCURRENCY);
     let batch_size = batch_size_for(limits, plan.changes.len());
-    let batches = parts(&plan.changes, batch_size, limits.concurrency);
+    let batches = batches(&plan.changes, batch_size, limits.concurrency);
     let mut applied = stream::iter(batches.enumerate())
         .map(|(n, batch)| async move {
             if is_stopped.load(Ordering::Relaxed) {

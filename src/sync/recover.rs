@@ -8,7 +8,7 @@ use super::error::SyncError;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::Change;
-use crate::domain::plan::journal::{is_made, run_of, unrecorded};
+use crate::domain::plan::journal::{is_applied, run_id_of, unrecorded};
 use crate::domain::status::error_kind::ErrorKind;
 use crate::tailscale::Tailscale;
 use crate::text::error_chain;
@@ -36,7 +36,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
     let (mut client, mut cached_records) = (None, None);
     let mut skipped = SkippedDevices::new();
     for (key, entry) in &run.integration.pending {
-        let earlier_run = run_of(key);
+        let earlier_run = run_id_of(key);
         // The entries of one run are about different devices, so recording one does not change the records of the others.
         let records = match cached_records.take() {
             Some((run_id, records)) if run_id == earlier_run => records,
@@ -112,7 +112,7 @@ async fn look_up_attributes(tailscale: &Tailscale, changes: &[Change]) -> Attrib
         let node = change.node_id.clone();
         match attributes {
             Ok(Some(attributes)) => {
-                if is_made(change, &attributes) {
+                if is_applied(change, &attributes) {
                     lookups.applied.push(change.clone());
                 }
                 lookups.settled.push(node);

@@ -16,7 +16,7 @@ use crate::domain::inventory::device::Devices;
 use crate::domain::inventory::host::Hosts;
 use crate::domain::matching::Matches;
 use crate::domain::plan::deprovision::{Attributes, Removal};
-use crate::domain::plan::journal::{JournalEntry, JournalKey, intents};
+use crate::domain::plan::journal::{JournalEntry, JournalKey, journal_entry};
 use crate::domain::plan::{Change, NodeRecords};
 use crate::domain::status::error_kind::Service;
 use crate::domain::status::lost_identity::{self, LostIdentity};
@@ -271,7 +271,7 @@ impl<'a> Run<'a> {
         n: usize,
         changes: &[Change],
     ) -> Result<(), StoreError> {
-        let (key, entry) = (JournalKey::of(self.id(), n), intents(changes));
+        let (key, entry) = (JournalKey::new(self.id(), n), journal_entry(changes));
         let condition = WriteCondition::HoldsLease;
         self.app
             .store
@@ -283,7 +283,7 @@ impl<'a> Run<'a> {
 
     /// Marks a journal entry whose writes are all recorded. The end of the run removes it from the table.
     pub(super) fn mark_recorded(&self, n: usize) {
-        lock(&self.journal).insert(JournalKey::of(self.id(), n), None);
+        lock(&self.journal).insert(JournalKey::new(self.id(), n), None);
     }
 
     pub(super) fn recorded_keys(&self) -> Vec<JournalKey> {

@@ -8,7 +8,7 @@ use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
 use falcon_posture_sync::domain::plan::confirm::find_unconfirmed;
 use falcon_posture_sync::domain::plan::guard::{GuardInputs, guard};
-use falcon_posture_sync::domain::plan::journal::{intents, is_made, unrecorded};
+use falcon_posture_sync::domain::plan::journal::{is_applied, journal_entry, unrecorded};
 use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, Plan, plan};
 use falcon_posture_sync::settings::{AttributeKey, MaxRemovals, OnMissing};
 use jiff::{SignedDuration, Timestamp};
@@ -315,8 +315,8 @@ proptest! {
         };
         let tailnet = applied(&part(1), &records);
         let recorded = applied(&part(2), &records);
-        let open = unrecorded("before", &intents(&meant.changes), &recorded);
-        let changes = open.into_iter().filter(|change| is_made(change, &attributes(&tailnet, &change.node_id))).collect();
+        let open = unrecorded("before", &journal_entry(&meant.changes), &recorded);
+        let changes = open.into_iter().filter(|change| is_applied(change, &attributes(&tailnet, &change.node_id))).collect();
         let settled = applied(&Plan { changes, ..Plan::default() }, &recorded);
         prop_assert_eq!(values(&settled), values(&tailnet));
     }

@@ -4,7 +4,7 @@ use crate::domain::explain::explanation::NextAction;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::MatchOutcome;
 use crate::domain::plan::Change;
-use crate::domain::plan::journal::run_of;
+use crate::domain::plan::journal::run_id_of;
 use crate::settings::OnMissing;
 
 use super::ExplainContext;
@@ -19,7 +19,7 @@ impl ExplainContext<'_> {
             .iter()
             .find(|(_, intents)| intents.contains_key(node));
         if let Some((note, _)) = unrecorded {
-            let run = run_of(note);
+            let run = run_id_of(note);
             words = format!(
                 "first asks the device what it holds, since run {run} was about to write to it and did not record it; \
                  then it {words}"

@@ -127,6 +127,13 @@ impl Score {
     pub const MAX: u8 = 100;
 
     /// Accepts 0 to 100.
+    ///
+    /// ```
+    /// use falcon_posture_sync::domain::inventory::host::Score;
+    ///
+    /// assert_eq!(Score::new(71).map(Score::get), Some(71));
+    /// assert_eq!(Score::new(101), None);
+    /// ```
     pub fn new(value: i64) -> Option<Self> {
         u8::try_from(value)
             .ok()

@@ -1,4 +1,4 @@
-//! Serial numbers: the only thing a Falcon host and a tailnet device have in common.
+//! Serial numbers: the only value that a Falcon host and a tailnet device share.
 
 use std::fmt;
 
@@ -6,28 +6,36 @@ use smol_str::{SmolStr, StrExt as _};
 
 use crate::text::is_unprintable;
 
-/// A serial number in its normal form: trimmed, upper case, and not one of the texts that vendors ship instead of one.
+/// A serial number in normal form: trimmed, in upper case, and not a vendor's placeholder.
 ///
-/// Neither side normalises: Falcon stores what the sensor read, and a Tailscale node reports the SMBIOS texts trimmed
-/// but in their own case, placeholders included (tailscale#12566).
+/// Neither side normalizes: Falcon stores the text that the sensor read, and a Tailscale node reports the SMBIOS texts
+/// trimmed but in their own case, placeholders included (tailscale#12566).
+///
+/// ```
+/// use falcon_posture_sync::domain::inventory::serial::{InvalidSerial, Serial};
+///
+/// let serial = Serial::parse(" c02d91cnpv4m ").unwrap();
+/// assert_eq!(serial.as_str(), "C02D91CNPV4M");
+/// assert_eq!(Serial::parse("To Be Filled By O.E.M."), Err(InvalidSerial::Placeholder));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Serial(SmolStr);
 
-/// Why a text is no serial number.
+/// The reason why a text is not a serial number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NoSerial {
-    /// Nothing but white space.
+pub enum InvalidSerial {
+    /// White space only.
     Empty,
-    /// A text that vendors or virtual machines put where a serial belongs.
+    /// A text that vendors or virtual machines ship in place of a serial.
     Placeholder,
-    /// One character, repeated.
+    /// One repeated character.
     Repeated,
-    /// Longer than [`Serial::MAX_CHARS`], or with characters that do not show, or that change how others show: no
-    /// vendor prints such a serial.
+    /// Longer than [`Serial::MAX_CHARS`], or with characters that are invisible or change how others are displayed. No vendor
+    /// prints such a serial.
     Malformed,
 }
 
-/// Texts that are no serial numbers, in normal form. Collected from public inventories of real fleets.
+/// Placeholders in normal form, collected from public inventories of real fleets.
 const PLACEHOLDERS: [&str; 25] = [
     "0123456789",
     "123456789",
@@ -57,18 +65,18 @@ const PLACEHOLDERS: [&str; 25] = [
 ];
 
 impl Serial {
-    /// The longest text taken for a serial. Real ones have 7 to 60 characters (VMware's are the long ones).
+    /// Maximum length of a serial. Real ones have 7 to 60 characters; VMware's are the longest.
     pub const MAX_CHARS: usize = 128;
 
-    /// Normalises a text as reported by either side.
+    /// Normalizes a text that either side reports.
     ///
     /// # Errors
-    /// Says why the text identifies no machine.
-    pub fn parse(text: &str) -> Result<Self, NoSerial> {
+    /// The reason why the text does not identify a machine.
+    pub fn parse(text: &str) -> Result<Self, InvalidSerial> {
         let text = text.trim();
         let printed = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
         if is_too_long(text) || (!printed && text.chars().any(is_unprintable)) {
-            return Err(NoSerial::Malformed);
+            return Err(InvalidSerial::Malformed);
         }
         let normal = if !printed {
             text.to_uppercase_smolstr()
@@ -77,30 +85,30 @@ impl Serial {
         } else {
             text.into()
         };
-        // Some letters become two or three.
+        // Some letters have two or three in upper case.
         if is_too_long(&normal) {
-            return Err(NoSerial::Malformed);
+            return Err(InvalidSerial::Malformed);
         }
         let mut chars = normal.chars();
         let Some(first) = chars.next() else {
-            return Err(NoSerial::Empty);
+            return Err(InvalidSerial::Empty);
         };
         if chars.all(|c| c == first) {
-            return Err(NoSerial::Repeated);
+            return Err(InvalidSerial::Repeated);
         }
-        // Nearly all differ in length already: that is faster than a search.
+        // A linear search: nearly all texts differ in length already.
         if PLACEHOLDERS.contains(&normal.as_str()) {
-            return Err(NoSerial::Placeholder);
+            return Err(InvalidSerial::Placeholder);
         }
         Ok(Self(normal))
     }
 
-    /// The normal form.
+    /// Returns the normal form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The normal form, to be kept.
+    /// Returns the normal form as a text that is cheap to clone.
     pub fn text(&self) -> &SmolStr {
         &self.0
     }
@@ -116,7 +124,7 @@ impl fmt::Display for Serial {
     }
 }
 
-impl fmt::Display for NoSerial {
+impl fmt::Display for InvalidSerial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "empty",
@@ -134,7 +142,7 @@ mod tests {
     use super::*;
     use crate::testing::hostile::{assert_fit, cases, text};
 
-    fn check(text: &str, expect: Result<&str, NoSerial>) {
+    fn check(text: &str, expect: Result<&str, InvalidSerial>) {
         assert_eq!(
             Serial::parse(text).as_ref().map(Serial::as_str),
             expect.as_ref().copied(),
@@ -166,27 +174,27 @@ mod tests {
             "N/a",
             "System Serial Number",
         ] {
-            check(text, Err(NoSerial::Placeholder));
+            check(text, Err(InvalidSerial::Placeholder));
         }
-        check("   ", Err(NoSerial::Empty));
+        check("   ", Err(InvalidSerial::Empty));
         for text in ["0", "00000000", "xxxx", "X", "........"] {
-            check(text, Err(NoSerial::Repeated));
+            check(text, Err(InvalidSerial::Repeated));
         }
     }
 
     #[test]
     fn hostile_texts_are_refused() {
         for odd in ["A\u{0}B", "A\u{202e}B", "A\u{200b}B", "A\u{e0041}B"] {
-            check(odd, Err(NoSerial::Malformed));
+            check(odd, Err(InvalidSerial::Malformed));
         }
-        check(&"ŉA".repeat(43), Err(NoSerial::Malformed));
-        check(&"AB".repeat(5_000_000), Err(NoSerial::Malformed));
+        check(&"ŉA".repeat(43), Err(InvalidSerial::Malformed));
+        check(&"AB".repeat(5_000_000), Err(InvalidSerial::Malformed));
     }
 
     proptest! {
         #![proptest_config(cases(5_000))]
 
-        /// A serial is what its normal form is a serial of: short, visible, and the same when it is read again.
+        /// A serial is short and visible, and parsing its normal form gives the same serial.
         #[test]
         fn the_normal_form_is_normal(text in prop_oneof![text(), "\\PC{2,140}"]) {
             if let Ok(serial) = Serial::parse(&text) {

@@ -1,34 +1,34 @@
-//! The stop before a mass removal.
+//! The guard against mass removals.
 
 use crate::domain::inventory::host::FalconInventory;
 use crate::domain::plan::{Change, Plan};
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::settings::MaxRemovals;
 
-/// A plan that may be carried out.
+/// A plan that may be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardedPlan {
-    /// What is left to do.
+    /// The plan without the removals that wait.
     pub plan: Plan,
-    /// Why its removals wait, if they do.
+    /// The reason why removals wait, if they do.
     pub held: Option<Held>,
 }
 
-/// Why removals wait for a person.
+/// The reason why removals wait for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The sentence for the status.
+    /// A sentence for the status.
     pub why: String,
-    /// What was suspicious, and some of the devices.
+    /// The implausible observation and the waiting devices.
     pub findings: Vec<Finding>,
 }
 
 /// The facts that the guard judges a plan by.
 #[derive(Clone, Copy, Debug)]
 pub struct GuardInputs<'a> {
-    /// What Falcon shows.
+    /// Hosts and scores of the Falcon account.
     pub falcon: &'a FalconInventory,
-    /// Recorded devices: those that have an attribute of ours.
+    /// Recorded devices.
     pub records: usize,
     /// Recorded devices that are in the tailnet.
     pub present: usize,
@@ -36,40 +36,57 @@ pub struct GuardInputs<'a> {
     pub matched: usize,
 }
 
-/// Fewest recorded devices whose joint absence is suspicious. A single device can leave for a reason of its own.
-const MIN_SUSPICIOUS_RECORDS: usize = 2;
+/// Minimum recorded devices whose joint absence is implausible. A single device can leave for a reason of its own.
+const MIN_RECORDS_TO_JUDGE: usize = 2;
 
 /// Holds back the removals of a plan that would remove too many attributes, or that is based on an implausible
 /// observation: an account without any host or valid score, a tailnet without any of the recorded devices, an account
 /// whose hosts match none of them. Scores are written in any case: a score that fell must arrive.
 ///
-/// `allowed` lets the plan pass as it is.
-pub fn guard(plan: Plan, ground: GuardInputs<'_>, max: MaxRemovals, allowed: bool) -> GuardedPlan {
-    if allowed {
+/// `is_allowed` lets the plan pass unchanged.
+///
+/// ```
+/// use falcon_posture_sync::domain::inventory::host::FalconInventory;
+/// use falcon_posture_sync::domain::plan::Plan;
+/// use falcon_posture_sync::domain::plan::guard::{GuardInputs, guard};
+/// use falcon_posture_sync::settings::MaxRemovals;
+///
+/// let falcon = FalconInventory::default(); // without a host
+/// let inputs = GuardInputs { falcon: &falcon, records: 3, present: 3, matched: 0 };
+/// let guarded = guard(Plan::default(), inputs, MaxRemovals::default(), false);
+/// assert!(guarded.held.is_some());
+/// ```
+pub fn guard(
+    plan: Plan,
+    inputs: GuardInputs<'_>,
+    max: MaxRemovals,
+    is_allowed: bool,
+) -> GuardedPlan {
+    if is_allowed {
         return GuardedPlan { plan, held: None };
     }
     let removals = plan.removals().count();
-    let takes_something = removals > 0 || !plan.departed.is_empty();
-    let implausibility = ground.implausibility(takes_something);
+    let removes_something = removals > 0 || !plan.departed.is_empty();
+    let implausibility = inputs.implausibility(removes_something);
     let Some(reason) = implausibility
         .clone()
-        .or_else(|| exceeded_limit(removals, ground.records, max))
+        .or_else(|| exceeded_limit(removals, inputs.records, max))
     else {
         return GuardedPlan { plan, held: None };
     };
     let (waiting, changes): (Vec<Change>, Vec<Change>) =
         plan.changes.into_iter().partition(Change::is_removal);
-    // A record is what an attribute can be found by later: it must not go because a strange tailnet lacks the device.
+    // The record is the only way to find the attribute again. It must not be deleted because a wrong tailnet lacks the device.
     let departed = if implausibility.is_some() {
         Vec::new()
     } else {
         plan.departed
     };
-    let what_waits = match removals {
+    let waiting_removals = match removals {
         0 => "nothing is taken away".to_owned(),
         removals => format!("{removals} removals wait"),
     };
-    let suspicious = Finding::of(FindingKind::SuspiciousObservation, implausibility);
+    let implausible = Finding::of(FindingKind::SuspiciousObservation, implausibility);
     let held = Finding::of(
         FindingKind::HeldRemovals,
         waiting.into_iter().map(|change| change.name.into()),
@@ -82,21 +99,21 @@ pub fn guard(plan: Plan, ground: GuardInputs<'_>, max: MaxRemovals, allowed: boo
         },
         held: Some(Held {
             why: format!(
-                "{what_waits}: {reason}. If that is right, run a sync of the \
+                "{waiting_removals}: {reason}. If that is right, run a sync of the \
                  integration with \"allowMassRemoval\"."
             ),
-            findings: suspicious.into_iter().chain(held).collect(),
+            findings: implausible.into_iter().chain(held).collect(),
         }),
     }
 }
 
 impl GuardInputs<'_> {
-    /// Why the observation is implausible, at any number of devices but for a single one's own absence.
+    /// Returns why the observation is implausible. The absence of a single recorded device is plausible.
     ///
-    /// A plan that takes nothing away (`onMissing: keep`) may rest on devices that match no host: they can stay so.
-    fn implausibility(&self, takes_something: bool) -> Option<String> {
+    /// A plan that removes nothing (`onMissing: keep`) may rest on devices that match no host.
+    fn implausibility(&self, removes_something: bool) -> Option<String> {
         let records = self.records;
-        let are_several = records >= MIN_SUSPICIOUS_RECORDS;
+        let are_several = records >= MIN_RECORDS_TO_JUDGE;
         let mut assessments = self.falcon.scores.values();
         if records == 0 {
             None
@@ -116,7 +133,7 @@ impl GuardInputs<'_> {
             Some(format!(
                 "the tailnet has none of the {records} devices that have a score"
             ))
-        } else if self.matched == 0 && are_several && takes_something {
+        } else if self.matched == 0 && are_several && removes_something {
             Some(format!(
                 "no Falcon host matches any of the {records} devices that have a score"
             ))
@@ -126,8 +143,8 @@ impl GuardInputs<'_> {
     }
 }
 
-/// The limit that a number of removals exceeds: the greater of the share and the number that the settings allow, and in
-/// any case half of the recorded devices. A single removal is exempt from the half.
+/// Returns the limit that this number of removals exceeds, if any: the greater of the settings' share and number, and half
+/// of the recorded devices. A single removal may exceed the half.
 fn exceeded_limit(removals: usize, records: usize, max: MaxRemovals) -> Option<String> {
     let over_share =
         removals.saturating_mul(100) > records.saturating_mul(usize::from(max.percent));

@@ -1,11 +1,11 @@
-//! What a run is about to write, kept until it is recorded.
+//! Write-ahead journal of a run.
 //!
-//! Between Tailscale's yes and the transaction that records it, a run can die. What it meant to write is stored before,
-//! so that the next run can ask the devices what they hold, and record what was accepted: the audit trail then tells
-//! every change once, even where the scores have moved on meanwhile.
+//! A run can die after Tailscale accepted a write and before it is recorded, so the intended writes are stored first. The
+//! next run asks the devices what they hold and records what was accepted: the audit trail then tells every change once,
+//! even if the scores have changed since.
 //!
-//! Several calls are under way at once. Each has a note of its own, which goes when the call's changes are recorded: so
-//! no call waits for another one's.
+//! Several batches are written concurrently. Each has an entry of its own, which is removed when the batch is recorded, so
+//! no batch waits for another.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,41 +20,30 @@ use crate::domain::plan::{Change, DesiredAttribute, NodeRecords};
 use crate::settings::AttributeKey;
 use crate::text::sanitize;
 
-/// How much of a name is noted: names are the devices' own words.
-const NAME_CHARS: usize = 100;
+/// Maximum characters of a name: devices choose their names.
+const MAX_NAME_CHARS: usize = 100;
 
-/// Serials have at most so many characters, and none that does not show; but a record may be anybody's.
-const SERIAL_CHARS: usize = 128;
+/// Maximum characters of a serial. A valid serial is no longer, but a record may have been edited.
+const MAX_SERIAL_CHARS: usize = 128;
 
-/// All notes of a run are no larger: an item holds 400 kB, and the rest of it takes some 20.
-const NOTED_BYTES: usize = 280_000;
+/// Maximum bytes of all entries of a run: an item holds 400 kB, and the rest of it takes some 20.
+const MAX_JOURNAL_BYTES: usize = 280_000;
 
-/// What a run means to do to one device.
+/// The write that a run intends for one device.
 ///
-/// It is stored as a line, `name`, `hostname` and, unless the attribute goes, `key`, `score`, `aid` and `serial`, with
-/// tabs between them, which none of them can hold. A list of them takes a fifth more room and several times the work, and a
-/// run writes thousands.
+/// It is stored as a line of `name`, `hostname` and, unless the attribute is removed, `key`, `score`, `aid` and `serial`,
+/// separated by tabs, which none of them can hold. A list would take a fifth more room and several times the work, and a
+/// run stores thousands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct PendingWrite {
-    /// Its name in the tailnet.
     name: SmolStr,
-    /// Its own host name.
     hostname: SmolStr,
-    /// What it shall have; nothing takes the attribute away.
-    new: Option<Intended>,
+    /// The attribute to write; `None` removes it.
+    new: Option<DesiredAttribute>,
 }
 
-/// The attribute's key, the score, and the sensor and serial that it comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Intended {
-    key: AttributeKey,
-    score: Score,
-    aid: Aid,
-    serial: SmolStr,
-}
-
-/// A line that is no intent.
+/// A stored line that is not a pending write.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
     "accepted is `name`, `hostname` and, unless the attribute goes, `key`, `score`, `aid` and `serial`, with tabs \
@@ -63,12 +52,12 @@ struct Intended {
 pub struct InvalidPendingWrite;
 
 impl From<PendingWrite> for String {
-    fn from(intent: PendingWrite) -> Self {
+    fn from(write: PendingWrite) -> Self {
         let PendingWrite {
             name,
             hostname,
             new,
-        } = intent;
+        } = write;
         match new {
             None => format!("{name}\t{hostname}"),
             Some(new) => format!(
@@ -84,58 +73,57 @@ impl TryFrom<String> for PendingWrite {
 
     fn try_from(line: String) -> Result<Self, InvalidPendingWrite> {
         let fields: Vec<&str> = line.split('\t').collect();
-        let new = match fields.get(2..) {
-            Some([]) => None,
-            Some([key, score, aid, serial]) => {
+        let (name, hostname, new) = match fields[..] {
+            [name, hostname] => (name, hostname, None),
+            [name, hostname, key, score, aid, serial] => {
                 let score = score.parse().ok().and_then(Score::new);
-                Some(Intended {
-                    key: (*key)
-                        .to_owned()
-                        .try_into()
-                        .map_err(|_| InvalidPendingWrite)?,
+                let new = DesiredAttribute {
+                    key: key.to_owned().try_into().map_err(|_| InvalidPendingWrite)?,
                     score: score.ok_or(InvalidPendingWrite)?,
-                    aid: Aid::from(*aid),
-                    serial: (*serial).into(),
-                })
+                    aid: Aid::from(aid),
+                    serial: serial.into(),
+                    falcon_hostname: None,
+                };
+                (name, hostname, Some(new))
             }
             _ => return Err(InvalidPendingWrite),
         };
         Ok(Self {
-            name: fields[0].into(),
-            hostname: fields[1].into(),
+            name: name.into(),
+            hostname: hostname.into(),
             new,
         })
     }
 }
 
-/// The intents of one run, by node.
+/// The pending writes of one batch, by node.
 pub type JournalEntry = BTreeMap<String, PendingWrite>;
 
-/// What runs have left open, by the names of the notes.
+/// The entries of an integration, by key.
 pub type Journal = BTreeMap<String, JournalEntry>;
 
-/// The name of one of a run's notes: the run's id, and a number for all but the first (`…#1`).
+/// The key of a journal entry: the run's id, with a number for all entries but the first (`…#1`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JournalKey(String);
 
 impl JournalKey {
-    /// The name of a run's nth note, from 0.
-    pub fn of(run_id: &str, n: usize) -> Self {
+    /// Creates the key of a run's nth entry, from 0.
+    pub fn new(run_id: &str, n: usize) -> Self {
         match n {
             0 => Self(run_id.to_owned()),
             n => Self(format!("{run_id}#{n}")),
         }
     }
 
-    /// The name as it is.
+    /// Returns the key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The run that left a note.
-pub fn run_of(note: &str) -> &str {
-    note.split_once('#').map_or(note, |(run, _)| run)
+/// Returns the id of the run that stored an entry.
+pub fn run_id_of(key: &str) -> &str {
+    key.split_once('#').map_or(key, |(run_id, _)| run_id)
 }
 
 impl fmt::Display for JournalKey {
@@ -144,106 +132,90 @@ impl fmt::Display for JournalKey {
     }
 }
 
-/// What these changes mean to do.
-pub fn intents(changes: &[Change]) -> JournalEntry {
-    let intent = |change: &Change| {
-        let (name, hostname) = names(change);
-        PendingWrite {
-            name,
-            hostname,
-            new: change.new.as_ref().map(|new| Intended {
-                key: new.key.clone(),
-                score: new.score,
-                aid: new.aid.clone(),
-                serial: sanitize(&new.serial, SERIAL_CHARS).into(),
-            }),
-        }
+/// Creates the entry of a batch.
+pub fn journal_entry(batch: &[Change]) -> JournalEntry {
+    let write = |change: &Change| PendingWrite {
+        name: sanitize(&change.name, MAX_NAME_CHARS).into(),
+        hostname: sanitize(&change.hostname, MAX_NAME_CHARS).into(),
+        new: change.new.as_ref().map(|new| DesiredAttribute {
+            serial: sanitize(&new.serial, MAX_SERIAL_CHARS).into(),
+            falcon_hostname: None,
+            ..new.clone()
+        }),
     };
-    changes
+    batch
         .iter()
-        .map(|change| (change.node_id.to_string(), intent(change)))
+        .map(|change| (change.node_id.to_string(), write(change)))
         .collect()
 }
 
-fn names(change: &Change) -> (SmolStr, SmolStr) {
-    (
-        sanitize(&change.name, NAME_CHARS).into(),
-        sanitize(&change.hostname, NAME_CHARS).into(),
-    )
-}
-
-/// The changes in parts of so many at most. Notes of so many of the parts fit into the integration's item together.
-pub fn parts(changes: &[Change], most: usize, notes: usize) -> impl Iterator<Item = &[Change]> {
-    let room = NOTED_BYTES / notes.max(1);
+/// Splits the changes into batches of at most `max_changes`, such that `entries` entries fit into the integration's item
+/// together.
+pub fn batches(
+    changes: &[Change],
+    max_changes: usize,
+    entries: usize,
+) -> impl Iterator<Item = &[Change]> {
+    let max_bytes = MAX_JOURNAL_BYTES / entries.max(1);
     let mut rest = changes;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = |change: &&Change| {
-            bytes += noted_bytes(change);
-            bytes <= room
+            bytes += stored_bytes(change);
+            bytes <= max_bytes
         };
-        let count = rest.iter().take(most).take_while(fits).count();
-        let (part, others) = rest.split_at(count.max(1).min(rest.len()));
+        let count = rest.iter().take(max_changes).take_while(fits).count();
+        let (batch, others) = rest.split_at(count.max(1).min(rest.len()));
         rest = others;
-        (!part.is_empty()).then_some(part)
+        (!batch.is_empty()).then_some(batch)
     })
 }
 
-/// What the note of a change takes in the item, by DynamoDB's rules: the texts, and one byte.
-fn noted_bytes(change: &Change) -> usize {
-    let (name, hostname) = names(change);
+/// Returns the size of a change in the item by DynamoDB's rules: the texts and one byte.
+fn stored_bytes(change: &Change) -> usize {
+    let name_bytes = |name: &str| sanitize(name, MAX_NAME_CHARS).len();
     let new = change.new.as_ref().map_or(0, |new| {
         new.key.as_str().len() + new.aid.to_string().len() + new.serial.len() + 8
     });
-    change.node_id.0.len() + name.len() + hostname.len() + new + 2
+    change.node_id.0.len() + name_bytes(&change.name) + name_bytes(&change.hostname) + new + 2
 }
 
 impl PendingWrite {
-    /// The change, unless the record says that it is made and recorded, or that there is nothing to take away.
-    fn change(&self, run_id: &str, node_id: &NodeId, records: &NodeRecords) -> Option<Change> {
+    /// Returns the change, unless the records show that it is recorded or that there was nothing to remove.
+    fn unrecorded(&self, run_id: &str, node_id: &NodeId, records: &NodeRecords) -> Option<Change> {
         let old = records.get(node_id);
-        let Self {
-            name,
-            hostname,
-            new,
-        } = self;
-        let new = new.as_ref().map(|new| DesiredAttribute {
-            key: new.key.clone(),
-            score: new.score,
-            aid: new.aid.clone(),
-            serial: new.serial.clone(),
-            falcon_hostname: None,
-        });
-        let recorded = match (old, &new) {
+        let is_recorded = match (old, &self.new) {
             (None, None) => true,
             (Some(old), Some(new)) => old.key == new.key && old.score == new.score,
             _ => false,
         };
-        (!recorded).then(|| Change {
+        (!is_recorded).then(|| Change {
             node_id: node_id.clone(),
-            name: name.clone(),
-            hostname: hostname.clone(),
+            name: self.name.clone(),
+            hostname: self.hostname.clone(),
             old: old.cloned(),
-            new,
+            new: self.new.clone(),
             reason: format!("found in the tailnet: run {run_id} wrote it and could not record it"),
         })
     }
 }
 
-/// What one run may have changed without having recorded it.
-pub fn unrecorded(run_id: &str, intents: &JournalEntry, records: &NodeRecords) -> Vec<Change> {
-    intents
+/// Returns the changes of an entry that its run may have made and did not record.
+pub fn unrecorded(run_id: &str, entry: &JournalEntry, records: &NodeRecords) -> Vec<Change> {
+    entry
         .iter()
-        .filter_map(|(node, intent)| intent.change(run_id, &NodeId(node.into()), records))
+        .filter_map(|(node, write)| write.unrecorded(run_id, &NodeId(node.into()), records))
         .collect()
 }
 
-/// Whether a device holds what a change was to bring about. `attributes` are all that it has, by key.
-pub fn is_made(change: &Change, attributes: &BTreeMap<String, Value>) -> bool {
-    let holds = |key: &AttributeKey| attributes.get(key.as_str());
+/// Returns true if a device holds the result of a change. `attributes` are all of the device's, by key.
+pub fn is_applied(change: &Change, attributes: &BTreeMap<String, Value>) -> bool {
+    let value_of = |key: &AttributeKey| attributes.get(key.as_str());
     match (&change.old, &change.new) {
-        (_, Some(new)) => holds(&new.key).and_then(Value::as_f64) == Some(new.score.get().into()),
-        (Some(old), None) => holds(&old.key).is_none(),
+        (_, Some(new)) => {
+            value_of(&new.key).and_then(Value::as_f64) == Some(new.score.get().into())
+        }
+        (Some(old), None) => value_of(&old.key).is_none(),
         (None, None) => false,
     }
 }
@@ -270,42 +242,46 @@ mod tests {
     }
 
     #[test]
-    fn notes_fit_into_an_item_whatever_the_names() {
+    fn entries_fit_into_an_item_whatever_the_names() {
         for (name, at_least) in [
             ("laptop.tail1234.ts.net", 1_500),
             ("\u{1F980}".repeat(300).as_str(), 200),
         ] {
             let changes: Vec<Change> = (0..5_000).map(|n| change(n, name)).collect();
-            for notes in [1, 4] {
-                let parts: Vec<&[Change]> = parts(&changes, 2_000 / notes, notes).collect();
-                assert_eq!(parts.concat(), changes);
-                for part in &parts {
-                    let note = serde_json::to_vec(&intents(part)).unwrap();
+            for entries in [1, 4] {
+                let batches: Vec<&[Change]> = batches(&changes, 2_000 / entries, entries).collect();
+                assert_eq!(batches.concat(), changes);
+                for batch in &batches {
+                    let entry = serde_json::to_vec(&journal_entry(batch)).unwrap();
                     // JSON has quotes and commas beside what DynamoDB counts.
-                    assert!(note.len() < 340_000 / notes, "{}", note.len());
-                    assert!(part.len() <= 2_000 / notes);
+                    assert!(entry.len() < 340_000 / entries, "{}", entry.len());
+                    assert!(batch.len() <= 2_000 / entries);
                 }
-                assert!(parts[0].len() >= at_least / notes, "{}", parts[0].len());
+                assert!(
+                    batches[0].len() >= at_least / entries,
+                    "{}",
+                    batches[0].len()
+                );
             }
         }
-        assert_eq!(parts(&[], 10, 4).count(), 0);
+        assert_eq!(batches(&[], 10, 4).count(), 0);
     }
 
     #[test]
-    fn a_note_tells_its_run() {
+    fn a_key_tells_its_run() {
         for n in [0, 1, 12] {
-            let name = JournalKey::of("8476a536-e9f4-11e8-9739-2dfe598c3fcd", n);
+            let name = JournalKey::new("8476a536-e9f4-11e8-9739-2dfe598c3fcd", n);
             assert_eq!(
-                run_of(name.as_str()),
+                run_id_of(name.as_str()),
                 "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
             );
         }
-        assert_eq!(JournalKey::of("a", 0).as_str(), "a");
-        assert_ne!(JournalKey::of("a", 1), JournalKey::of("a", 2));
+        assert_eq!(JournalKey::new("a", 0).as_str(), "a");
+        assert_ne!(JournalKey::new("a", 1), JournalKey::new("a", 2));
     }
 
     #[test]
-    fn a_note_is_read_as_it_was_written() {
+    fn an_entry_is_read_as_it_was_written() {
         let changes = [
             change(1, "a"),
             Change {
@@ -313,11 +289,11 @@ mod tests {
                 ..change(2, "b")
             },
         ];
-        let noted = intents(&changes);
-        let text = serde_json::to_string(&noted).unwrap();
+        let entry = journal_entry(&changes);
+        let text = serde_json::to_string(&entry).unwrap();
         assert!(text.contains(r#":"b\tb""#), "{text}");
         let read: JournalEntry = serde_json::from_str(&text).unwrap();
-        assert_eq!(read, noted);
+        assert_eq!(read, entry);
         for line in [
             "a",
             "a\tb\tc",
