@@ -7,8 +7,10 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 
 use crate::domain::status::error_kind::{ErrorKind, Service};
+use crate::json::{self, JsonError};
 use crate::upstream::operation::Operation;
 
 /// A failure of one of the two APIs, or of the credentials for them.
@@ -212,6 +214,95 @@ impl UpstreamError {
                 "give the function a longer timeout (`timeout` in Cargo.toml, then `make deploy`; \
                                       at most 900 s)"
                     .to_owned()
+            }
+        }
+    }
+}
+
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// The errors that a call can end with.
+impl Operation {
+    pub(crate) fn error(self, kind: UpstreamErrorKind) -> UpstreamError {
+        UpstreamError {
+            operation: self,
+            kind,
+            source: None,
+        }
+    }
+
+    pub(crate) fn unauthorized(self, status: u16, remedy: &'static str) -> UpstreamError {
+        self.error(UpstreamErrorKind::Unauthorized { status, remedy })
+    }
+
+    pub(crate) fn missing_scope(self) -> UpstreamError {
+        self.error(UpstreamErrorKind::MissingScope)
+    }
+
+    pub(crate) fn misconfigured(
+        self,
+        status: Option<u16>,
+        problem: impl Into<String>,
+        remedy: &'static str,
+    ) -> UpstreamError {
+        self.error(UpstreamErrorKind::Misconfigured {
+            status,
+            problem: problem.into(),
+            remedy,
+        })
+    }
+
+    pub(crate) fn rate_limited(self, until: Option<Timestamp>) -> UpstreamError {
+        self.error(UpstreamErrorKind::RateLimited { until })
+    }
+
+    pub(crate) fn server_error(self, status: u16) -> UpstreamError {
+        self.error(UpstreamErrorKind::Unavailable {
+            status: Some(status),
+        })
+    }
+
+    pub(crate) fn unreachable(self, source: impl Into<Source>) -> UpstreamError {
+        UpstreamError {
+            source: Some(source.into()),
+            ..self.error(UpstreamErrorKind::Unavailable { status: None })
+        }
+    }
+
+    pub(crate) fn incomplete(self, got: usize, total: usize) -> UpstreamError {
+        self.error(UpstreamErrorKind::Incomplete(Progress { got, total }))
+    }
+
+    pub(crate) fn protocol(self, source: impl Into<Source>) -> UpstreamError {
+        UpstreamError {
+            source: Some(source.into()),
+            ..self.error(UpstreamErrorKind::Protocol)
+        }
+    }
+
+    pub(crate) fn rejected(self, status: u16, message: String) -> UpstreamError {
+        self.error(UpstreamErrorKind::Rejected { status, message })
+    }
+
+    pub(crate) fn deadline_exceeded(self) -> UpstreamError {
+        self.error(UpstreamErrorKind::Deadline { progress: None })
+    }
+
+    /// Decodes the body of a response.
+    ///
+    /// # Errors
+    /// Names the path at which decoding stopped.
+    pub(crate) fn decode<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, UpstreamError> {
+        json::parse(body).map_err(|error| self.invalid_json(error))
+    }
+
+    /// Returns the error of a body that does not decode.
+    pub(crate) fn invalid_json(self, error: JsonError) -> UpstreamError {
+        match error {
+            // A proxy or a server that shuts down truncates bodies; a retry helps.
+            JsonError::Early => self.unreachable(error),
+            JsonError::Malformed(_) | JsonError::TooLarge(_) | JsonError::TooMany(_) => {
+                self.protocol(error)
             }
         }
     }

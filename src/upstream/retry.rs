@@ -13,7 +13,6 @@ use tracing::warn;
 use crate::clock::{Clock, Deadline};
 use crate::domain::status::error_kind::Service;
 use crate::text::error_chain;
-use crate::upstream::client::ApiClient;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::operation::Operation;
 
@@ -183,7 +182,7 @@ fn non_negative(duration: SignedDuration) -> Duration {
     Duration::try_from(duration).unwrap_or(Duration::ZERO)
 }
 
-impl ApiClient {
+impl CallBudget {
     /// Makes a call. Repeats it while it fails transiently, attempts are left, and the next one is within the budget's
     /// time. Each retry is logged once.
     ///
@@ -198,9 +197,9 @@ impl ApiClient {
         F: Future<Output = Result<T, UpstreamError>>,
     {
         let mut attempt = 1_u32;
-        call.retry(self.budget.policy.backoff())
+        call.retry(self.policy.backoff())
             .when(UpstreamError::is_transient)
-            .adjust(|error, proposed| self.budget.retry_delay(error, proposed?))
+            .adjust(|error, proposed| self.retry_delay(error, proposed?))
             .notify(|error, delay| {
                 warn!(
                     side = %operation.service,
@@ -211,7 +210,7 @@ impl ApiClient {
                     "a call failed and is made again",
                 );
                 attempt += 1;
-                self.budget.count_retry(operation.service);
+                self.count_retry(operation.service);
             })
             .await
     }
@@ -222,7 +221,7 @@ pub(crate) mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::upstream::client::HttpClient;
+    use crate::upstream::client::{ApiClient, HttpClient};
 
     /// Returns a budget with waits of a millisecond, and one minute on a fixed clock.
     pub(crate) fn budget() -> CallBudget {

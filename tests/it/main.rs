@@ -23,6 +23,7 @@ mod faults;
 mod guard;
 mod history;
 mod hostile;
+mod imports;
 mod input;
 mod integrations;
 mod kills;

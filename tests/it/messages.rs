@@ -25,13 +25,24 @@ fn without_names(text: &str) -> String {
 }
 
 /// Returns true if an item is compiled only for tests.
-fn is_test(attributes: &[syn::Attribute]) -> bool {
+pub(crate) fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
             && attribute
                 .parse_args::<syn::Path>()
                 .is_ok_and(|path| path.is_ident("test"))
     })
+}
+
+/// Returns the attributes of an item.
+pub(crate) fn attributes(item: &Item) -> &[syn::Attribute] {
+    match item {
+        Item::Mod(module) => &module.attrs,
+        Item::Fn(function) => &function.attrs,
+        Item::Impl(implementation) => &implementation.attrs,
+        Item::Use(import) => &import.attrs,
+        _ => &[],
+    }
 }
 
 /// Adds the texts among these tokens. A doc comment is an attribute `#[doc = "..."]` among them, and is left out.
@@ -70,14 +81,7 @@ fn messages() {
             continue;
         }
         for item in parsed.items {
-            let attributes = match &item {
-                Item::Mod(module) => &module.attrs[..],
-                Item::Fn(function) => &function.attrs[..],
-                Item::Impl(implementation) => &implementation.attrs[..],
-                Item::Use(import) => &import.attrs[..],
-                _ => &[],
-            };
-            if !is_test(attributes) {
+            if !is_test(attributes(&item)) {
                 collect(quote::ToTokens::into_token_stream(item), &mut texts);
             }
         }
