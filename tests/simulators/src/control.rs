@@ -9,12 +9,12 @@
 //! | `PUT`, `DELETE /falcon/accounts/{name}/hosts/{aid}` | `{"serial_number","hostname","last_seen",…}` |
 //! | `POST /falcon/accounts/{name}/hosts/{aid}/hide` | |
 //! | `PUT`, `DELETE /falcon/accounts/{name}/scores/{aid}` | any JSON value |
-//! | `GET`, `PUT /falcon/settings` | any of [`Settings`]; the others stay |
+//! | `GET`, `PUT /falcon/settings` | any fields of [`Settings`]; omitted fields stay |
 //! | `POST /falcon/expire-tokens`, `/falcon/expire-cursors`, `/tailscale/expire-tokens` | |
 //! | `PUT`, `DELETE /tailscale/tailnets/{name}` | `{"oauth_clients"?,"api_keys"?,"switches"?,…}` |
 //! | `GET /tailscale/tailnets/{name}/devices`, `…/attributes`, `…/writes` | |
 //! | `GET`, `DELETE /tailscale/tailnets/{name}/changes` | |
-//! | `PUT`, `DELETE /tailscale/tailnets/{name}/devices/{nodeId}` | a device, by the names of the wire |
+//! | `PUT`, `DELETE /tailscale/tailnets/{name}/devices/{nodeId}` | a device, by its JSON names |
 //! | `PUT`, `DELETE /tailscale/tailnets/{name}/devices/{nodeId}/attributes/{key}` | any JSON value |
 //! | `GET`, `DELETE /requests` | |
 //! | `PUT /latency` | `{"falcon_ms"?,"tailscale_ms"?}` |
@@ -24,8 +24,8 @@
 //! | `POST /clock` | `{"advance_s":120}` |
 //! | `POST /reset` | |
 //!
-//! Answers are JSON; an error is `{"error": …}` with 400 or 404. What a `PUT` of an account or a
-//! tailnet leaves out keeps its value, or starts as in `Account::new` and `Tailnet::new`.
+//! Responses are JSON; an error is `{"error": …}` with 400 or 404. A field that a `PUT` of an account
+//! or a tailnet omits keeps its value; in a new one it starts as in `Account::new` and `Tailnet::new`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ use crate::matching::Side;
 use crate::simulators::Core;
 use crate::tailscale::{Device, Tailnet};
 
-/// Larger than any world sent at once.
+/// Larger than any data set sent in one request.
 const BODY_CAP: usize = 256 << 20;
 
 type Answer = Result<Value, Problem>;
@@ -121,7 +121,7 @@ async fn route(core: &Core, method: &str, path: &str, body: &Bytes) -> Answer {
     }
 }
 
-/// Of `PUT /listening`.
+/// Body of `PUT /listening`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Listening {
@@ -147,7 +147,7 @@ async fn listening(core: &Core, body: &[u8]) -> Answer {
     done()
 }
 
-/// Of `POST /generate`; account and tailnet are made or changed as by their `PUT`.
+/// Body of `POST /generate`. Account and tailnet are created or changed as by their `PUT`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Generate {
@@ -159,7 +159,7 @@ struct Generate {
     tailnet: Option<Value>,
 }
 
-/// Of `PUT /latency`.
+/// Body of `PUT /latency`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Latency {
@@ -167,7 +167,7 @@ struct Latency {
     tailscale_ms: Option<u64>,
 }
 
-/// Of `POST /clock`.
+/// Body of `POST /clock`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Advance {
@@ -324,7 +324,7 @@ fn tailscale(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answe
         ("GET", ["tailnets", name, "changes"]) => to_value(tailscale.changes(name)?),
         ("DELETE", ["tailnets", name, "changes"]) => did_or(tailscale.clear_changes(name)),
         ("PUT", ["tailnets", name, "devices", node]) => {
-            // what is left out is as in a new device
+            // omitted fields are as in a new device
             let blank = Device::new(node, node, Vec::<String>::new());
             let device: Device = overlay(&blank, with_id(body, "nodeId", node)?)?;
             did_or(tailscale.put_device(name, device))
@@ -344,7 +344,7 @@ fn tailscale(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answe
     }
 }
 
-/// A value with some of its fields replaced; unknown ones are refused by its own rules.
+/// Returns a value with some of its fields replaced. The type's own rules reject unknown fields.
 fn overlay<T: Serialize + DeserializeOwned>(present: &T, changes: Value) -> Result<T, Problem> {
     let mut merged = to_value(present)?;
     match (merged.as_object_mut(), changes) {
@@ -359,7 +359,7 @@ fn overlay<T: Serialize + DeserializeOwned>(present: &T, changes: Value) -> Resu
     Ok(serde_json::from_value(merged)?)
 }
 
-/// A body whose id is the one of the path.
+/// Decodes a body whose id is the one of the path.
 fn with_id<T: DeserializeOwned>(body: &[u8], field: &str, id: &str) -> Result<T, Problem> {
     let mut value = value_or_empty(body)?;
     if let Some(fields) = value.as_object_mut() {

@@ -1,4 +1,4 @@
-//! The way of one request: log, hooks, fault or answer, gzip, send.
+//! Steps of one request: log, hooks, fault or response, gzip, send.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -29,7 +29,7 @@ const BODY_CAP: usize = 32 << 20;
 /// Below this, gzip makes bodies larger.
 const GZIP_FROM: usize = 256;
 
-/// All that a request can meet. Clones share it.
+/// Everything that can affect a request. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) stage: Stage,
@@ -39,7 +39,7 @@ pub(crate) struct World {
     pub(crate) answer_times: Arc<Mutex<BTreeMap<Side, Duration>>>,
 }
 
-/// Which server was asked.
+/// The server that received the request.
 #[derive(Clone, Debug)]
 pub(crate) enum Endpoint {
     Falcon { region: Arc<str> },
@@ -163,7 +163,7 @@ async fn spoil(
         }
         FaultKind::Reset => {
             connection.reset();
-            // never answered: the connection's task ends at its next use of the stream
+            // no response ever comes: the connection's task ends at its next use of the stream
             std::future::pending().await
         }
         FaultKind::Stall { ms } => {
@@ -224,7 +224,7 @@ async fn spoil(
     }
 }
 
-/// An error without further circumstances, in the shape of the side's API.
+/// Returns an error without details, in the form of the side's API.
 fn api_error(side: Side, code: u16) -> serde_json::Value {
     let message = StatusCode::from_u16(code)
         .ok()
@@ -239,8 +239,8 @@ fn api_error(side: Side, code: u16) -> serde_json::Value {
     }
 }
 
-/// Falcon honours `Accept-Encoding: gzip` (recorded: 8,319 bytes came as 1,566). Nothing is known
-/// of it for Tailscale's API, so that one never compresses.
+/// Falcon honours `Accept-Encoding: gzip` (recorded: 8,319 bytes came as 1,566). No compression is
+/// known of Tailscale's API, so its responses stay plain.
 fn compress(call: &Call, reply: Reply) -> Reply {
     let accepted = call
         .header("accept-encoding")
@@ -249,7 +249,7 @@ fn compress(call: &Call, reply: Reply) -> Reply {
         return reply;
     }
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    // writing to memory does not fail; if it did, the plain body is as good an answer
+    // writing to memory does not fail; the plain body is a correct fallback
     match encoder
         .write_all(&reply.body)
         .and_then(|()| encoder.finish())
@@ -274,8 +274,8 @@ fn send(pending: Pending, reply: Reply) -> Response {
     head(status, &headers, Body::from(body))
 }
 
-/// The body in pieces with pauses between them; with a connection to reset, it breaks off after
-/// the last. The announced length is that of the whole body.
+/// Sends the body in pieces with pauses between them. With a connection to reset, the body stops
+/// after the last piece. The announced length is that of the whole body.
 fn trickle(
     pending: Pending,
     reply: Reply,

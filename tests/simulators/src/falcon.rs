@@ -1,8 +1,8 @@
 //! The Falcon side: `OAuth2` token, host listings and entities, Zero Trust Assessments.
 //!
-//! Shapes follow `CrowdStrike`'s published clients; where recorded traffic differs from them, the
-//! recordings win (201 for a token, `errors: null`, no `powered_by` on assessments, 308 with an
-//! empty body for the wrong cloud).
+//! Shapes follow `CrowdStrike`'s published clients. Recordings of real traffic take precedence: 201
+//! for a token, `errors: null`, no `powered_by` on assessments, 308 with an empty body for the
+//! wrong cloud.
 
 mod access;
 mod envelope;
@@ -29,7 +29,7 @@ pub use model::{
 };
 use state::{State, Tenant};
 
-/// The state of the Falcon side. Clones share it, so a clone can go into a hook.
+/// The state of the Falcon side. Clones share it, so a hook can own a clone.
 #[derive(Clone, Debug)]
 pub struct Falcon {
     clock: Clock,
@@ -48,7 +48,7 @@ impl Falcon {
         routes::answer(&mut lock(&self.state), region, call, self.clock.now())
     }
 
-    /// Adds an account, or changes one and keeps its hosts and scores.
+    /// Adds an account, or changes an existing one and keeps its hosts and scores.
     pub fn put_account(&self, account: Account) {
         let now = self.clock.now();
         let mut state = lock(&self.state);
@@ -62,14 +62,14 @@ impl Falcon {
         }
     }
 
-    /// Removes an account with all it has; its tokens are invalid.
+    /// Removes an account with its data and invalidates its tokens.
     pub fn remove_account(&self, name: &str) {
         let mut state = lock(&self.state);
         state.accounts.remove(name);
         state.tokens.retain(|_, token| token.account != name);
     }
 
-    /// The accounts, by name.
+    /// Returns the accounts by name.
     pub fn accounts(&self) -> BTreeMap<String, Account> {
         let state = lock(&self.state);
         state
@@ -81,8 +81,7 @@ impl Falcon {
 
     /// Replaces an account's hosts and scores.
     ///
-    /// # Errors
-    /// `NotFound` when there is no such account; so with all methods that name one.
+    /// # Errors `NotFound` when no account has this name, as in every method that names an account.
     pub fn load(&self, account: &str, world: &World) -> Result<(), NotFound> {
         let now = self.clock.now();
         self.tenant(account, |tenant| {
@@ -108,20 +107,19 @@ impl Falcon {
         })
     }
 
-    /// Removes a host, hidden or not, and leaves its score. The host that was there.
+    /// Removes a host, hidden or not, and keeps its score. Returns the removed host.
     ///
-    /// # Errors
-    /// No such account.
+    /// # Errors No such account.
     pub fn remove_host(&self, account: &str, aid: &str) -> Result<Option<Host>, NotFound> {
         self.tenant(account, |tenant| {
             tenant.hosts.remove(aid).or(tenant.hidden.remove(aid))
         })
     }
 
-    /// Hides a host: gone from the listings, still in `devices-hidden`. Whether there was one.
+    /// Hides a host: the listings lose it, `devices-hidden` shows it. Returns whether the host
+    /// existed.
     ///
-    /// # Errors
-    /// No such account.
+    /// # Errors No such account.
     pub fn hide_host(&self, account: &str, aid: &str) -> Result<bool, NotFound> {
         self.tenant(account, |tenant| {
             let host = tenant.hosts.remove(aid);
@@ -133,19 +131,17 @@ impl Falcon {
         })
     }
 
-    /// The visible hosts, by device id.
+    /// Returns the visible hosts by device id.
     ///
-    /// # Errors
-    /// No such account.
+    /// # Errors No such account.
     pub fn hosts(&self, account: &str) -> Result<Vec<Host>, NotFound> {
         self.tenant(account, |tenant| tenant.hosts.values().cloned().collect())
     }
 
-    /// Sets a score, to any JSON value: hostile ones (`-1`, `55.5`, `"80"`, `null`) are served as
-    /// they are. The host need not exist.
+    /// Sets a score to any JSON value. Hostile values (`-1`, `55.5`, `"80"`, `null`) are served
+    /// unchanged. The host need not exist.
     ///
-    /// # Errors
-    /// No such account.
+    /// # Errors No such account.
     pub fn set_score(
         &self,
         account: &str,
@@ -157,33 +153,31 @@ impl Falcon {
         self.tenant(account, |tenant| tenant.set_score(aid, score, now))
     }
 
-    /// Takes an assessment away. Whether there was one.
+    /// Removes an assessment. Returns whether it existed.
     ///
-    /// # Errors
-    /// No such account.
+    /// # Errors No such account.
     pub fn remove_score(&self, account: &str, aid: &str) -> Result<bool, NotFound> {
         self.tenant(account, |tenant| tenant.remove_score(aid))
     }
 
-    /// The scores, by agent id.
+    /// Returns the scores by agent id.
     ///
-    /// # Errors
-    /// No such account.
+    /// # Errors No such account.
     pub fn scores(&self, account: &str) -> Result<BTreeMap<String, Value>, NotFound> {
         self.tenant(account, |tenant| tenant.scores.clone())
     }
 
-    /// Makes every token invalid: the next call with one gets 401.
+    /// Invalidates every token: the next call with one gets 401.
     pub fn expire_tokens(&self) {
         lock(&self.state).tokens.clear();
     }
 
-    /// Makes every cursor invalid, as after two minutes.
+    /// Invalidates every cursor, as after two minutes.
     pub fn expire_cursors(&self) {
         lock(&self.state).cursors.clear();
     }
 
-    /// The settings of the whole side.
+    /// Returns the settings of the whole side.
     pub fn settings(&self) -> Settings {
         lock(&self.state).settings.clone()
     }
@@ -193,7 +187,7 @@ impl Falcon {
         change(&mut lock(&self.state).settings);
     }
 
-    /// No accounts, no tokens, default settings.
+    /// Removes all accounts and tokens and restores the default settings.
     pub fn reset(&self) {
         let mut state = lock(&self.state);
         let regions = std::mem::take(&mut state.regions);

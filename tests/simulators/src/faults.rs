@@ -1,4 +1,4 @@
-//! Faults: which requests go wrong, and how.
+//! Faults: the requests that fail, and the kinds of failure.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,44 +9,44 @@ use serde_json::Value;
 use crate::lock;
 use crate::matching::{Matcher, Seen, Side};
 
-/// How a request goes wrong.
+/// Kind of a request's failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum FaultKind {
-    /// This status, with the API's own shape of error unless a body is given.
+    /// This status, with the API's own form of error unless a body is given.
     Status {
         /// The HTTP status.
         code: u16,
-        /// Beside the usual ones.
+        /// Headers in addition to the usual ones.
         #[serde(default)]
         headers: BTreeMap<String, String>,
-        /// In place of the API's error.
+        /// Replaces the API's error.
         #[serde(default)]
         body: Option<String>,
     },
-    /// The connection is reset before any byte of an answer.
+    /// The connection is reset before the first byte of a response.
     Reset,
     /// The head and half of the body arrive, then the connection is reset.
     ResetMidBody,
-    /// No answer: until the client gives up, or a reset after `ms`.
+    /// No response: until the client gives up, or until a reset after `ms`.
     Stall {
         /// Milliseconds to the reset.
         #[serde(default)]
         ms: Option<u64>,
     },
-    /// A complete answer whose JSON stops in the middle.
+    /// A complete response whose JSON stops in the middle.
     TruncatedJson,
-    /// A complete answer of valid JSON that is not what was asked for.
+    /// A complete response of valid JSON in the wrong form.
     WrongJson {
-        /// In place of `{"resources":"none","devices":7,"attributes":[]}`.
+        /// Replaces `{"resources":"none","devices":7,"attributes":[]}`.
         #[serde(default)]
         body: Option<Value>,
     },
-    /// The status of the answer without its body.
+    /// The status of the response without its body.
     EmptyBody,
     /// A load balancer's 503 page.
     Html,
-    /// The body trickles, over this time in all.
+    /// The body arrives slowly, over this time in total.
     SlowBody {
         /// Milliseconds from the first to the last byte.
         ms: u64,
@@ -54,7 +54,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// As noted in the request log.
+    /// Returns the name in the request log.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Status { .. } => "status",
@@ -69,8 +69,8 @@ impl FaultKind {
         }
     }
 
-    /// Whether the fault spoils an answer, which must therefore be worked out first. The others
-    /// take its place.
+    /// Returns whether the fault changes a response, which must therefore be computed first. Other
+    /// faults replace the response.
     pub(crate) fn spoils_answer(&self) -> bool {
         match self {
             Self::ResetMidBody | Self::TruncatedJson | Self::EmptyBody | Self::SlowBody { .. } => {
@@ -85,29 +85,29 @@ impl FaultKind {
     }
 }
 
-/// A fault and the requests it befalls.
+/// A fault and the requests that it affects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The service asked.
+    /// The service of the request.
     pub side: Side,
-    /// Only this method.
+    /// Restricts the fault to this method.
     #[serde(default)]
     pub method: Option<String>,
-    /// Only paths that start like this.
+    /// Restricts the fault to paths with this prefix.
     #[serde(default)]
     pub path_prefix: Option<String>,
-    /// So many selected requests are let through first.
+    /// Number of selected requests that pass first.
     #[serde(default)]
     pub nth: u64,
-    /// How often it happens; `None` (JSON `null`) is for ever.
+    /// Number of times that the fault applies; `None` (JSON `null`) means always.
     #[serde(default = "once")]
     pub times: Option<u64>,
-    /// The request takes effect all the same, and only its answer is lost. Always so for kinds
-    /// that spoil an answer.
+    /// The request takes effect and only its response is lost. Always true for kinds that change a
+    /// response.
     #[serde(default)]
     pub processed: bool,
-    /// How it goes wrong.
+    /// Kind of the failure.
     pub kind: FaultKind,
 }
 
@@ -120,7 +120,7 @@ fn once() -> Option<u64> {
 }
 
 impl Fault {
-    /// Befalls the next selected request, once.
+    /// Affects the next selected request, once.
     pub fn new(requests: Matcher, kind: FaultKind) -> Self {
         let Matcher {
             side,
@@ -138,7 +138,7 @@ impl Fault {
         }
     }
 
-    /// A bare status.
+    /// Answers with a status alone.
     pub fn status(requests: Matcher, code: u16) -> Self {
         Self::new(
             requests,
@@ -150,28 +150,28 @@ impl Fault {
         )
     }
 
-    /// Lets so many selected requests through first.
+    /// Lets this number of selected requests pass first.
     #[must_use]
     pub fn after(mut self, requests: u64) -> Self {
         self.nth = requests;
         self
     }
 
-    /// Happens so often.
+    /// Applies this number of times.
     #[must_use]
     pub fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// Happens until it is cleared.
+    /// Applies until it is cleared.
     #[must_use]
     pub fn always(mut self) -> Self {
         self.times = None;
         self
     }
 
-    /// The request takes effect, its answer is lost.
+    /// Lets the request take effect and loses its response.
     #[must_use]
     pub fn processed(mut self) -> Self {
         self.processed = true;
@@ -193,23 +193,23 @@ impl Fault {
 pub struct Faults(Arc<Mutex<Vec<Fault>>>);
 
 impl Faults {
-    /// Adds a fault behind those present.
+    /// Appends a fault.
     pub fn add(&self, fault: Fault) {
         lock(&self.0).push(fault);
     }
 
-    /// No more faults.
+    /// Removes all faults.
     pub fn clear(&self) {
         lock(&self.0).clear();
     }
 
-    /// What is still to come; `nth` and `times` count down.
+    /// Returns the remaining faults; `nth` and `times` count down.
     pub fn pending(&self) -> Vec<Fault> {
         lock(&self.0).clone()
     }
 
-    /// The fault of this request: the first in the list whose turn it is. Rules passed over on
-    /// the way count the request; rules behind it do not.
+    /// Returns the fault of this request: the first due fault in the list. Earlier faults count the
+    /// request, later faults do not.
     pub(crate) fn take(&self, seen: &Seen) -> Option<Fault> {
         let mut faults = lock(&self.0);
         let mut due = None;

@@ -1,7 +1,7 @@
 //! Data sets of any size with the traps of real ones: re-imaged machines, clones, placeholder
 //! serials, odd case and padding, nodes without identity, nodes of other tailnets.
 //!
-//! The same spec gives the same world, in every run and on every machine.
+//! The same spec gives the same data set, in every run and on every machine.
 
 mod dice;
 mod nodes;
@@ -19,7 +19,7 @@ use crate::tailscale::Device;
 use dice::{Dice, share};
 use nodes::devices;
 
-/// Serials that are none, as seen in public lists; in either side's data with odd case and padding.
+/// Invalid serials of public lists. Either side's data has them in odd case and with padding.
 pub const PLACEHOLDER_SERIALS: [&str; 25] = [
     "",
     "0",
@@ -48,46 +48,47 @@ pub const PLACEHOLDER_SERIALS: [&str; 25] = [
     "1111111",
 ];
 
-/// What to generate. Fractions are from 0 to 1 and hold exactly, up to rounding.
+/// Parameters of a data set. Fractions are from 0 to 1 and hold exactly, up to rounding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GeneratorSpec {
-    /// Another seed, another world.
+    /// Another seed gives another data set.
     pub seed: u64,
     /// Falcon host records, duplicates included.
     pub hosts: usize,
     /// Tailscale nodes, external ones included.
     pub devices: usize,
-    /// Of the nodes with serials: those that report a Falcon host's.
+    /// Fraction of the nodes with serials that report a Falcon host's serial.
     pub overlap: f64,
-    /// Of the hosts: further records of a serial that is already there. Every second one is an old
-    /// record of a re-imaged machine (same name, seen 30 to 400 days ago), the others are clones
+    /// Fraction of the hosts that repeat the serial of another record. Every second one is an old
+    /// record of a re-imaged machine (same name, seen 30 to 400 days ago). The others are clones
     /// (another name, seen within a day of the first).
     pub duplicate_serial: f64,
-    /// Of the nodes with serials: those that report a baseboard's and a chassis' serial too.
+    /// Fraction of the nodes with serials that also report the serials of a baseboard and a
+    /// chassis.
     pub multi_serial: f64,
-    /// Of the first records of a host and of the unmatched nodes: those with a placeholder.
+    /// Fraction of the hosts' first records and of the unmatched nodes that have a placeholder.
     pub placeholder_serial: f64,
-    /// Of the hosts: those without a score.
+    /// Fraction of the hosts without a score.
     pub unassessed: f64,
-    /// Of the first records of a host: those without the key `serial_number`.
+    /// Fraction of the hosts' first records without the key `serial_number`.
     pub no_serial_key: f64,
-    /// Of the nodes: those without `postureIdentity`.
+    /// Fraction of the nodes without `postureIdentity`.
     pub no_identity: f64,
-    /// Of the nodes: those with `{"disabled":true}`.
+    /// Fraction of the nodes with `{"disabled":true}`.
     pub disabled_identity: f64,
-    /// Of the nodes: those shared in. Every second one reports a Falcon host's serial.
+    /// Fraction of the nodes that are shared in. Every second one reports a Falcon host's serial.
     pub external: f64,
-    /// Of the matched nodes: those that report the serial of one before them.
+    /// Fraction of the matched nodes that report the serial of an earlier node.
     pub several_nodes: f64,
-    /// Of all serials, on either side: those in odd case or padded.
+    /// Fraction of all serials, on either side, with odd case or padding.
     pub odd_spelling: f64,
     /// The base of all times.
     pub now: Timestamp,
 }
 
 impl Default for GeneratorSpec {
-    /// 100 hosts, 60 nodes, and a little of every trap.
+    /// 100 hosts, 60 nodes, and a few instances of every trap.
     fn default() -> Self {
         Self {
             seed: 1,
@@ -144,7 +145,7 @@ pub struct World {
     pub devices: Vec<Device>,
 }
 
-/// Makes the world of a spec.
+/// Generates the data set of a spec.
 pub fn generate(spec: &GeneratorSpec) -> World {
     let mut dice = Dice::new(spec.seed);
     let machines = machines(spec, &mut dice);
@@ -168,7 +169,7 @@ const DAY_S: u64 = 86_400;
 
 /// A machine with a Falcon sensor: the first record of its host.
 struct Machine {
-    /// As printed on its case; `None` when it has no usable one.
+    /// The serial on the case; `None` without a usable serial.
     serial: Option<String>,
     hostname: String,
     platform: &'static str,
@@ -199,12 +200,12 @@ fn machines(spec: &GeneratorSpec, dice: &mut Dice) -> Vec<Machine> {
     machines
 }
 
-/// A serial of the maker's form that holds the number, so that no two are alike.
+/// Returns a serial in the maker's form that contains the number, so that all serials differ.
 fn serial(dice: &mut Dice, number: usize, platform: &str) -> String {
     match platform {
         "Mac" => format!("C{number:06}{}", dice.letters(4)),
         "Windows" => format!("{}{number:06}", dice.letters(3)),
-        // recorded of a virtual machine: spaces and a dash inside
+        // recorded of a virtual machine, with spaces and a dash
         _ => {
             let bytes = format!("{number:08x}{}", dice.hex(24));
             let pairs: Vec<&str> = (0..16)
@@ -245,7 +246,7 @@ fn hosts(spec: &GeneratorSpec, machines: &[Machine], dice: &mut Dice) -> Vec<Hos
         })
         .collect();
     for number in machines.len()..spec.hosts {
-        // with no machine to be a twin of, there are fewer hosts than asked for
+        // without a machine to duplicate, the data set has fewer hosts than requested
         let Some(index) = dice.choice(&twins).copied() else {
             break;
         };

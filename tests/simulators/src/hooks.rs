@@ -1,5 +1,5 @@
-//! Changes of state in the middle of a crawl: closures for tests in the same process, scripts for
-//! those outside it.
+//! State changes in the middle of a listing: closures for tests in the same process, scripts for
+//! other processes.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -17,14 +17,14 @@ use crate::tailscale::{Device, Tailscale};
 type Closure = Arc<dyn Fn(&Seen) + Send + Sync>;
 type Shared<T> = Arc<Mutex<Vec<T>>>;
 
-/// When a script runs.
+/// Moment of a script.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum When {
-    /// Before the `count`th selected request is answered.
+    /// Before the response to the `count`th selected request is computed.
     Before(Nth),
-    /// Once the answer of the `count`th selected request is made, before it is sent: the client
-    /// gets the state of before, and everything it asks next sees the state of after.
+    /// After the response to the `count`th selected request is computed and before it is sent: this
+    /// response shows the old state, every later one the new state.
     After(Nth),
 }
 
@@ -32,15 +32,15 @@ pub enum When {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nth {
-    /// The service asked.
+    /// The service of the request.
     pub side: crate::Side,
-    /// Only this method.
+    /// Restricts the selection to this method.
     #[serde(default)]
     pub method: Option<String>,
-    /// Only paths that start like this.
+    /// Restricts the selection to paths with this prefix.
     #[serde(default)]
     pub path_prefix: Option<String>,
-    /// Which of the selected requests, from 1.
+    /// Number of the selected request, from 1.
     #[serde(default = "first")]
     pub count: u64,
 }
@@ -49,7 +49,7 @@ fn first() -> u64 {
     1
 }
 
-/// Something that happens to the simulated world.
+/// A change of the simulated services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "camelCase",
@@ -66,7 +66,7 @@ pub enum Action {
         /// The score.
         score: Value,
     },
-    /// Takes an assessment away.
+    /// Removes an assessment.
     RemoveScore {
         /// Account.
         account: String,
@@ -80,14 +80,14 @@ pub enum Action {
         /// The host.
         host: Host,
     },
-    /// Removes a host, and leaves its score.
+    /// Removes a host and keeps its score.
     RemoveHost {
         /// Account.
         account: String,
         /// Agent id.
         aid: String,
     },
-    /// Moves a host to the hidden ones.
+    /// Hides a host.
     HideHost {
         /// Account.
         account: String,
@@ -108,7 +108,8 @@ pub enum Action {
         /// Node id.
         node_id: String,
     },
-    /// Sets an attribute past the API's rules, as an administrator's tool would; `null` removes it.
+    /// Sets an attribute regardless of the API's rules, as an administrator's tool would; `null`
+    /// removes the attribute.
     SetAttribute {
         /// Tailnet.
         tailnet: String,
@@ -119,11 +120,11 @@ pub enum Action {
         /// The value.
         value: Value,
     },
-    /// All Falcon tokens are invalid from now on.
+    /// Invalidates all Falcon tokens.
     ExpireFalconTokens {},
-    /// All Tailscale access tokens are invalid from now on.
+    /// Invalidates all Tailscale access tokens.
     ExpireTailscaleTokens {},
-    /// Puts the clock forward.
+    /// Moves the clock forward.
     AdvanceClock {
         /// Seconds.
         seconds: u64,
@@ -135,18 +136,18 @@ pub enum Action {
     },
 }
 
-/// Actions and their moment; a script runs once.
+/// Actions and their moment. A script runs once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Script {
     /// `{"before":{…}}` or `{"after":{…}}`.
     #[serde(flatten)]
     pub when: When,
-    /// In this order.
+    /// The actions, in order.
     #[serde(rename = "do")]
     pub actions: Vec<Action>,
 }
 
-/// What actions act on.
+/// The state that actions change.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
     pub(crate) clock: Clock,
@@ -156,7 +157,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// An action on something that is not there does nothing: a script cannot fail.
+    /// Performs an action. A missing target is ignored, since a script has no caller to report to.
     fn act(&self, action: Action) {
         match action {
             Action::SetScore {
@@ -195,7 +196,7 @@ impl Stage {
     }
 }
 
-/// All closures and scripts that wait.
+/// All pending closures and scripts.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     closures: Shared<(Matcher, Closure)>,

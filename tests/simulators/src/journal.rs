@@ -1,6 +1,6 @@
-//! What was asked of the simulators: one line per request, counters per route, peak concurrency.
+//! The request log of the simulators: one line per request, counters per route, peak concurrency.
 //!
-//! Bodies and `Authorization` never enter it.
+//! It never holds bodies or `Authorization`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::lock;
 use crate::matching::{Seen, Side};
 
-/// More lines than any test reads; a demo that runs for days must not grow without end.
+/// More lines than any test reads. The limit bounds the memory of a demo that runs for days.
 const KEPT: usize = 100_000;
 
 /// One request.
@@ -20,11 +20,11 @@ const KEPT: usize = 100_000;
 pub struct Entry {
     /// Position in the log, from 1.
     pub seq: u64,
-    /// When it arrived, by the simulators' clock.
+    /// Time of arrival, by the simulators' clock.
     pub time: Timestamp,
-    /// The service asked.
+    /// The service of the request.
     pub side: Side,
-    /// The Falcon region asked.
+    /// The Falcon region of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// `GET`, `POST`, …
@@ -33,29 +33,29 @@ pub struct Entry {
     pub path: String,
     /// The query as sent.
     pub query: String,
-    /// The status answered; `None` while in flight and for a connection broken before an answer.
+    /// The status of the response; `None` while in flight and after a connection reset.
     pub status: Option<u16>,
-    /// Bytes of the answer's body as sent (after gzip).
+    /// Bytes of the response body as sent (after gzip).
     pub bytes_out: usize,
-    /// Milliseconds since the simulators started.
+    /// Start of the request, in milliseconds since the simulators started.
     pub started_ms: u64,
-    /// The same for the end; `None` while in flight.
+    /// End of the request in the same unit; `None` while in flight.
     pub ended_ms: Option<u64>,
-    /// The fault applied, by name.
+    /// Name of the applied fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
 
-/// What went over one route.
+/// Traffic of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
-    /// Requests, answered or not.
+    /// Number of requests, answered or not.
     pub requests: u64,
-    /// Bytes of the answers' bodies as sent (after gzip).
+    /// Bytes of the response bodies as sent (after gzip).
     pub bytes_out: u64,
 }
 
-/// The log of both sides. Clones share it.
+/// The request log of both sides. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Journal {
     epoch: Instant,
@@ -81,12 +81,12 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// All requests since the start or the last `clear`, in order of arrival.
+    /// Returns all requests since the start or the last `clear`, in order of arrival.
     pub fn entries(&self) -> Vec<Entry> {
         lock(&self.inner).entries.iter().cloned().collect()
     }
 
-    /// Requests of one side, in order of arrival.
+    /// Returns the requests of one side, in order of arrival.
     pub fn of(&self, side: Side) -> Vec<Entry> {
         lock(&self.inner)
             .entries
@@ -96,8 +96,9 @@ impl Journal {
             .collect()
     }
 
-    /// How often each route was asked, by `"falcon GET /devices/combined/devices/v1"`; ids in
-    /// Tailscale's paths are folded (`/api/v2/device/{id}/attributes/{key}`).
+    /// Returns the number of requests of each route, by `"falcon GET
+    /// /devices/combined/devices/v1"`. Ids in Tailscale's paths are folded
+    /// (`/api/v2/device/{id}/attributes/{key}`).
     pub fn routes(&self) -> BTreeMap<String, u64> {
         self.traffic()
             .into_iter()
@@ -105,17 +106,17 @@ impl Journal {
             .collect()
     }
 
-    /// The requests and the bytes of each route, by the same names.
+    /// Returns the requests and the bytes of each route, by the same names.
     pub fn traffic(&self) -> BTreeMap<String, Traffic> {
         lock(&self.inner).routes.clone()
     }
 
-    /// The most requests of a side that were under way at one moment.
+    /// Returns the maximum number of a side's requests in flight.
     pub fn peak(&self, side: Side) -> u64 {
         lock(&self.inner).peak.get(&side).copied().unwrap_or(0)
     }
 
-    /// Forgets everything, peaks included. Requests under way stay counted as under way.
+    /// Removes all entries and peaks. Requests in flight stay counted as in flight.
     pub fn clear(&self) {
         let mut inner = lock(&self.inner);
         inner.entries.clear();
@@ -165,8 +166,8 @@ impl Journal {
     }
 }
 
-/// A request under way. Its line is closed when this is dropped, so a client that gave up is
-/// logged too.
+/// A request in flight. Dropping it completes its line, so the log includes requests of clients
+/// that gave up.
 #[derive(Debug)]
 pub(crate) struct Pending {
     journal: Journal,
@@ -186,7 +187,7 @@ impl Pending {
             entry.bytes_out = bytes;
         });
         let mut inner = lock(&self.journal.inner);
-        // a cleared log has no such route any more
+        // a cleared log lacks this route
         if let Some(traffic) = inner.routes.get_mut(&self.route) {
             traffic.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
         }
@@ -194,7 +195,7 @@ impl Pending {
 
     fn edit(&self, change: impl FnOnce(&mut Entry)) {
         let mut inner = lock(&self.journal.inner);
-        // entries are in order of `seq`, without gaps; a cleared log has none to edit
+        // entries are in order of `seq`, without gaps; a cleared log has no entry to edit
         let Some(first) = inner.entries.front().map(|entry| entry.seq) else {
             return;
         };

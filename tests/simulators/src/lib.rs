@@ -1,8 +1,8 @@
 //! Simulators of the used parts of the `CrowdStrike` Falcon and Tailscale APIs.
 //!
-//! Two stateful HTTP services on 127.0.0.1, faithful to what is recorded of the real ones: they
-//! refuse what those would refuse. Latency, faults and the data are set from outside, in the same
-//! process ([`Simulators`]) or over HTTP (the binary `posture-simulators`, see [`control`]).
+//! Two stateful HTTP services on 127.0.0.1 follow recordings of the real services and reject the same
+//! requests. A test sets latency, faults and data in the same process ([`Simulators`]) or over HTTP
+//! (the binary `posture-simulators`, see [`control`]).
 //!
 //! ```
 //! use posture_simulators::{Account, Fault, FaultKind, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
@@ -17,11 +17,11 @@
 //! sims.falcon().load("corp", &world)?;
 //! sims.tailscale().load("example.com", &world)?;
 //!
-//! // the second page of scores breaks off, once
+//! // the second page of scores is cut off, once
 //! let pages = Matcher::side(Side::Falcon).path("/zero-trust-assessment/queries");
 //! sims.faults().add(Fault::new(pages.clone(), FaultKind::ResetMidBody).after(1));
 //!
-//! // a score moves while the pages are read
+//! // a score changes between two pages
 //! let (falcon, aid) = (sims.falcon().clone(), world.hosts[0].device_id.clone());
 //! sims.on_request(pages, move |_| drop(falcon.set_score("corp", &aid, 3)));
 //!
@@ -30,12 +30,12 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What is decided here, because it is not known of the real services
+//! # Decisions where the real services are not known
 //!
-//! - The host listing's string cursor goes on behind the last host served; its numeric one and the
-//!   assessment listing's count positions in the present order.
-//! - Scores outside 0 to 100 and non-numbers pass every filter of the assessment listing and come
-//!   where they sort, non-numbers last.
+//! - The host listing's string cursor continues after the last host served. Its numeric cursor and
+//!   the assessment listing's cursor count positions in the present order.
+//! - Scores outside 0 to 100 and non-numbers pass every filter of the assessment listing and
+//!   appear in sort order, non-numbers last.
 //! - FQL compares case-sensitively ([`falcon::Settings::fql_ignores_case`]).
 //! - Batches are all-or-nothing, an unknown node is 400, an omitted expiry stays; see
 //!   [`tailscale::Switches`].
@@ -68,7 +68,7 @@ pub use matching::{Matcher, Seen, Side};
 pub use simulators::{Builder, Simulators, Urls};
 pub use tailscale::{Attribute, Change, Device, PostureIdentity, Tailnet, Tailscale, WriteCounts};
 
-/// There is no account or tailnet of this name.
+/// No account or tailnet has this name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotFound(pub(crate) String);
 
@@ -80,8 +80,8 @@ impl fmt::Display for NotFound {
 
 impl std::error::Error for NotFound {}
 
-/// A lock that outlives a panic elsewhere: a failed assertion in a test's hook must not turn every
-/// later request into another panic.
+/// Returns the lock even after a panic of another holder: one failed assertion in a hook must not
+/// turn every later request into a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,7 +13,7 @@ const USAGE: &str = "usage: posture-simulators [--falcon-port P] [--tailscale-po
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
     let outcome = runtime.block_on(run());
-    // stdin is read on a thread that cannot be interrupted; dropping the runtime would wait for it
+    // a thread that cannot be interrupted reads stdin; dropping the runtime would wait for it
     runtime.shutdown_background();
     outcome
 }
@@ -41,7 +41,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         };
     }
 
-    // signals first: who reads the line may send one at once
+    // signals first: a process that reads the line may send a signal at once
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let simulators = builder.start().await?;

@@ -1,4 +1,4 @@
-//! Which requests a fault, a hook or a script is about.
+//! Selection of the requests that a fault, a hook or a script affects.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,18 +12,18 @@ pub enum Side {
     Tailscale,
 }
 
-/// What is known of a request before it is answered. Never its body or its credentials.
+/// Facts of a request before its response, without body and credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The service asked.
+    /// The service of the request.
     pub side: Side,
-    /// The Falcon region asked; `None` for Tailscale.
+    /// The Falcon region of the request; `None` for Tailscale.
     pub region: Option<String>,
     /// `GET`, `POST`, …
     pub method: String,
     /// The path as sent, without the query.
     pub path: String,
-    /// The query as sent, `""` without one.
+    /// The query as sent; `""` without a query.
     pub query: String,
 }
 
@@ -31,18 +31,18 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Matcher {
-    /// The service asked.
+    /// The service of the request.
     pub side: Side,
-    /// Only this method.
+    /// Restricts the selection to this method.
     #[serde(default)]
     pub method: Option<String>,
-    /// Only paths that start like this.
+    /// Restricts the selection to paths with this prefix.
     #[serde(default)]
     pub path_prefix: Option<String>,
 }
 
 impl Matcher {
-    /// Every request to this side.
+    /// Selects every request to this side.
     pub fn side(side: Side) -> Self {
         Self {
             side,
@@ -51,21 +51,21 @@ impl Matcher {
         }
     }
 
-    /// Only this method.
+    /// Restricts the selection to this method.
     #[must_use]
     pub fn method(mut self, method: &str) -> Self {
         self.method = Some(method.to_owned());
         self
     }
 
-    /// Only paths that start like this.
+    /// Restricts the selection to paths with this prefix.
     #[must_use]
     pub fn path(mut self, prefix: &str) -> Self {
         self.path_prefix = Some(prefix.to_owned());
         self
     }
 
-    /// Whether a request is selected.
+    /// Returns whether a request is selected.
     pub fn matches(&self, seen: &Seen) -> bool {
         self.side == seen.side
             && self

@@ -1,5 +1,5 @@
-//! Sockets: a listener whose connections can be reset from inside a request, and a server that
-//! can stop and start listening on its port. Also of use to what stands between a client and a simulator.
+//! Sockets: a listener whose connections a request can reset, and a server that can stop and resume
+//! on its port. Proxies between a client and a simulator use them too.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,19 +18,19 @@ use tokio::task::JoinHandle;
 
 use crate::lock;
 
-/// The handle of one connection, reachable from its requests (as axum's `ConnectInfo`).
+/// The handle of one connection, which its requests receive through axum's `ConnectInfo`.
 #[derive(Clone, Debug, Default)]
 pub struct Connection(Arc<ConnectionState>);
 
 #[derive(Debug, Default)]
 struct ConnectionState {
     reset: AtomicBool,
-    // one is enough: an HTTP/1 connection is driven by one task
+    // one waker is enough: a single task drives an HTTP/1 connection
     waker: Mutex<Option<Waker>>,
 }
 
 impl Connection {
-    /// Breaks the connection with a TCP reset; nothing more is sent on it.
+    /// Breaks the connection with a TCP reset; no further bytes are sent.
     pub fn reset(&self) {
         self.0.reset.store(true, Ordering::SeqCst);
         if let Some(waker) = lock(&self.0.waker).take() {
@@ -47,10 +47,10 @@ pub(crate) struct Stream {
 
 impl Stream {
     fn check(&self, context: &Context<'_>) -> io::Result<()> {
-        // the waker first: a reset between the two is then not slept through
+        // the waker first: otherwise a reset between the two lines would go unnoticed
         *lock(&self.connection.0.waker) = Some(context.waker().clone());
         if self.connection.0.reset.load(Ordering::SeqCst) {
-            // closing without lingering is what makes the kernel send RST in place of FIN
+            // closing without lingering makes the kernel send RST in place of FIN
             self.tcp.set_zero_linger()?;
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -89,7 +89,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// All live connections of a server; weak, since each lives as long as its stream.
+/// All live connections of a server. The references are weak: a connection lives as long as its
+/// stream.
 type Live = Arc<Mutex<Vec<Weak<ConnectionState>>>>;
 
 pub(crate) struct Door {
@@ -103,12 +104,12 @@ impl Listener for Door {
 
     async fn accept(&mut self) -> (Stream, Connection) {
         loop {
-            // an accept fails for passing reasons (too many open files); try again shortly
+            // accept fails for temporary reasons (too many open files): retry shortly
             let Ok((tcp, _)) = self.tcp.accept().await else {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
-            // small answers must not wait for Nagle; a failure only makes them slower
+            // small responses must not wait for Nagle; a failure only makes them slower
             let _ = tcp.set_nodelay(true);
             let connection = Connection::default();
             let mut live = lock(&self.live);
@@ -136,21 +137,20 @@ impl Connected<IncomingStream<'_, Door>> for Connection {
     }
 }
 
-/// A port of 127.0.0.1 that is listened on.
+/// A listening port of 127.0.0.1.
 #[derive(Debug)]
 pub struct Bound {
     tcp: TcpListener,
     address: SocketAddr,
-    /// Bound to the same port and never listening: so long as it is there, nobody else is given the port while no
-    /// connections are taken.
+    /// Bound to the same port and never listening: it reserves the port while the server accepts no
+    /// connections.
     held: TcpSocket,
 }
 
 impl Bound {
-    /// Listens on a port; 0 for one that the system chooses.
+    /// Listens on a port; 0 lets the system choose.
     ///
-    /// # Errors
-    /// The port is taken.
+    /// # Errors The port is in use.
     pub async fn to(port: u16) -> io::Result<Self> {
         let held = TcpSocket::new_v4()?;
         held.set_reuseaddr(true)?;
@@ -160,7 +160,7 @@ impl Bound {
         Ok(Self { tcp, address, held })
     }
 
-    /// Where it listens: `http://127.0.0.1:1234`.
+    /// Returns the address: `http://127.0.0.1:1234`.
     pub fn url(&self) -> String {
         url(self.address)
     }
@@ -195,7 +195,7 @@ impl Server {
         server
     }
 
-    /// Where it is: `http://127.0.0.1:1234`.
+    /// Returns the address: `http://127.0.0.1:1234`.
     pub fn url(&self) -> String {
         url(self.address)
     }
@@ -205,7 +205,7 @@ impl Server {
         let accepting = lock(&self.accepting).take();
         if let Some(task) = accepting {
             task.abort();
-            // the port is closed only when the task has been dropped
+            // dropping the task closes the port
             let _ = task.await;
         }
         self.reset_connections();
@@ -233,7 +233,7 @@ impl Server {
             .clone()
             .into_make_service_with_connect_info::<Connection>();
         let task = tokio::spawn(async move {
-            // `serve` on our listener only ends when it is aborted
+            // `serve` with this listener ends only when its task is aborted
             let _ = axum::serve(door, service).await;
         });
         *lock(&self.accepting) = Some(task);

@@ -1,4 +1,4 @@
-//! Requests and answers as the simulated APIs see them: whole bodies, no streams.
+//! Requests and responses of the simulated APIs: whole bodies, no streams.
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
@@ -15,7 +15,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// The path's segments, decoded (`custom%3Akey` arrives so from some clients).
+    /// Returns the path's segments, decoded (some clients send `custom%3Akey`).
     pub(crate) fn segments(&self) -> Vec<String> {
         let path = self.seen.path.trim_start_matches('/');
         path.split('/')
@@ -29,7 +29,7 @@ impl Call {
             .collect()
     }
 
-    /// The form fields of the body; `None` when the content type says it is no form.
+    /// Returns the form fields of the body; `None` when the content type is not a form.
     pub(crate) fn form(&self) -> Option<Form> {
         let is_form = self
             .header("content-type")
@@ -41,7 +41,7 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The token of `Authorization: Bearer`.
+    /// Returns the token of `Authorization: Bearer`.
     pub(crate) fn bearer(&self) -> Option<&str> {
         let (scheme, token) = self.header("authorization")?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -59,7 +59,7 @@ impl Form {
     }
 }
 
-/// An answer, whole.
+/// A response, in full.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,

@@ -1,4 +1,4 @@
-//! Both services running: starting, addresses, latency, faults, the log.
+//! Both running services: start, addresses, latency, faults, the request log.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,19 +21,19 @@ use crate::matching::{Matcher, Seen, Side};
 use crate::net::{Bound, Connection, Server};
 use crate::tailscale::Tailscale;
 
-/// Where the simulators listen, as the binary prints it.
+/// The simulators' addresses, as the binary prints them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Urls {
-    /// By region.
+    /// Falcon's base URLs by region.
     pub falcon: BTreeMap<String, String>,
     /// Tailscale's API; paths start with `/api/v2`.
     pub tailscale: String,
-    /// The control interface, when there is one.
+    /// The control interface, if it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
 }
 
-/// How to start; ports of 0 are chosen by the system.
+/// Options of a start. The system chooses a port for 0.
 #[derive(Clone, Debug)]
 pub struct Builder {
     regions: Vec<String>,
@@ -54,28 +54,28 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// One Falcon server for each of these regions, in place of one for `us-1`.
+    /// Starts one Falcon server for each of these regions, instead of one for `us-1`.
     #[must_use]
     pub fn regions<S: Into<String>>(mut self, regions: impl IntoIterator<Item = S>) -> Self {
         self.regions = regions.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The port of the first region; the others follow it.
+    /// Sets the port of the first region; the others follow it.
     #[must_use]
     pub fn falcon_port(mut self, port: u16) -> Self {
         self.falcon_port = port;
         self
     }
 
-    /// The port of the Tailscale side.
+    /// Sets the port of the Tailscale side.
     #[must_use]
     pub fn tailscale_port(mut self, port: u16) -> Self {
         self.tailscale_port = port;
         self
     }
 
-    /// With the control interface, on this port.
+    /// Adds the control interface on this port.
     #[must_use]
     pub fn control_port(mut self, port: u16) -> Self {
         self.control_port = Some(port);
@@ -84,8 +84,7 @@ impl Builder {
 
     /// Starts all servers.
     ///
-    /// # Errors
-    /// A port is taken.
+    /// # Errors A port is in use.
     pub async fn start(self) -> io::Result<Simulators> {
         let mut doors = Vec::new();
         for (port, region) in (self.falcon_port..).zip(&self.regions) {
@@ -154,7 +153,7 @@ struct Servers {
     tailscale: Server,
 }
 
-/// What tests and the control interface work with.
+/// The state that tests and the control interface change.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) world: World,
@@ -233,20 +232,19 @@ pub struct Simulators {
 }
 
 impl Simulators {
-    /// Falcon in `us-1` and Tailscale, on free ports, without the control interface.
+    /// Starts Falcon in `us-1` and Tailscale, on free ports, without the control interface.
     ///
-    /// # Errors
-    /// There is no free port.
+    /// # Errors No port is free.
     pub async fn start() -> io::Result<Self> {
         Builder::default().start().await
     }
 
-    /// To start with other regions, fixed ports, or the control interface.
+    /// Returns a builder for other regions, fixed ports, or the control interface.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// All addresses.
+    /// Returns all addresses.
     pub fn urls(&self) -> Urls {
         Urls {
             control: self.control.as_ref().map(Server::url),
@@ -254,7 +252,7 @@ impl Simulators {
         }
     }
 
-    /// The base URL of a Falcon region, `""` for one that is not served.
+    /// Returns the base URL of a Falcon region, or `""` if no server serves it.
     pub fn falcon_url(&self, region: &str) -> String {
         self.core
             .servers
@@ -264,77 +262,76 @@ impl Simulators {
             .unwrap_or_default()
     }
 
-    /// The base URL of Tailscale's API, without `/api/v2`.
+    /// Returns the base URL of Tailscale's API, without `/api/v2`.
     pub fn tailscale_url(&self) -> String {
         self.core.servers.tailscale.url()
     }
 
-    /// The base URL of the control interface, `""` without one.
+    /// Returns the base URL of the control interface, or `""` without one.
     pub fn control_url(&self) -> String {
         self.control.as_ref().map(Server::url).unwrap_or_default()
     }
 
-    /// The Falcon side's state.
+    /// Returns the Falcon side's state.
     pub fn falcon(&self) -> &Falcon {
         &self.core.world.stage.falcon
     }
 
-    /// The Tailscale side's state.
+    /// Returns the Tailscale side's state.
     pub fn tailscale(&self) -> &Tailscale {
         &self.core.world.stage.tailscale
     }
 
-    /// The faults to come.
+    /// Returns the pending faults.
     pub fn faults(&self) -> &Faults {
         &self.core.world.stage.faults
     }
 
-    /// The log of requests.
+    /// Returns the request log.
     pub fn requests(&self) -> &Journal {
         &self.core.world.journal
     }
 
-    /// The clock of both sides.
+    /// Returns the clock of both sides.
     pub fn clock(&self) -> &Clock {
         &self.core.world.stage.clock
     }
 
-    /// How long after its request every answer of a side leaves, if no fault befalls it. Unlike a latency, it covers
-    /// the simulator's own work, so that what a measured client waits for does not depend on it.
+    /// Sets the time from a request to its response, for requests without a fault. It includes the
+    /// simulator's own work, unlike a latency, so that work does not affect a measured client.
     pub fn set_answer_time(&self, side: Side, time: Duration) {
         self.core.set_answer_time(side, time);
     }
 
-    /// How long every answer of a side is held back.
+    /// Sets the delay of every response of a side.
     pub fn set_latency(&self, side: Side, latency: Duration) {
         self.core.set_latency(side, latency);
     }
 
-    /// Calls this before each selected request is answered, to change state in mid-crawl: clones
-    /// of [`Falcon`] and [`Tailscale`] can be moved into it.
+    /// Calls this before each selected request is answered, to change state in the middle of a
+    /// listing. The closure can own clones of [`Falcon`] and [`Tailscale`].
     pub fn on_request(&self, requests: Matcher, closure: impl Fn(&Seen) + Send + Sync + 'static) {
         self.core.world.hooks.on_request(requests, closure);
     }
 
-    /// Runs actions at a moment to come.
+    /// Runs actions at a later moment.
     pub fn script(&self, script: Script) {
         self.core.world.hooks.add(script);
     }
 
-    /// Stops listening and resets what is connected: clients get "connection refused".
+    /// Stops listening and resets all connections: clients get "connection refused".
     pub async fn refuse_connections(&self, side: Side) {
         self.core.refuse_connections(side).await;
     }
 
-    /// Listens again, on the same ports.
+    /// Listens again on the same ports.
     ///
-    /// # Errors
-    /// A port cannot be listened on.
+    /// # Errors A port is in use.
     pub async fn accept_connections(&self, side: Side) -> io::Result<()> {
         self.core.accept_connections(side).await
     }
 
-    /// Back to the state just after the start: no data, no faults, no hooks, an empty log.
+    /// Restores the state after the start: no data, no faults, no hooks, an empty log.
     pub fn reset(&self) {
         self.core.reset();
     }

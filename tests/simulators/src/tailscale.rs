@@ -1,8 +1,8 @@
 //! The Tailscale side: tokens, devices, posture attributes, settings, policy file.
 //!
-//! Shapes and rules follow the published `OpenAPI` schema and documentation; where the schema and
-//! the service differ (bodies of `null`), the service wins. What neither says is a switch of the
-//! tailnet, see [`Switches`].
+//! Shapes and rules follow the published `OpenAPI` schema and documentation. Where the schema and
+//! the service differ (bodies of `null`), the service takes precedence. A behaviour that neither
+//! describes is a switch of the tailnet, see [`Switches`].
 
 mod access;
 mod attributes;
@@ -28,7 +28,7 @@ pub use model::{
 };
 use state::{State, Tenant};
 
-/// The state of the Tailscale side. Clones share it, so a clone can go into a hook.
+/// The state of the Tailscale side. Clones share it, so a hook can own a clone.
 #[derive(Clone, Debug)]
 pub struct Tailscale {
     clock: Clock,
@@ -47,7 +47,8 @@ impl Tailscale {
         routes::answer(&mut lock(&self.state), call, self.clock.now())
     }
 
-    /// Adds a tailnet, or changes one's configuration and keeps its devices and attributes.
+    /// Adds a tailnet, or changes an existing one's configuration and keeps its devices and
+    /// attributes.
     pub fn put_tailnet(&self, tailnet: Tailnet) {
         let mut state = lock(&self.state);
         match state.tailnets.get_mut(&tailnet.name) {
@@ -65,8 +66,7 @@ impl Tailscale {
 
     /// Changes the configuration of a tailnet.
     ///
-    /// # Errors
-    /// `NotFound` when there is no such tailnet; so with all methods that name one.
+    /// # Errors `NotFound` when no tailnet has this name, as in every method that names a tailnet.
     pub fn configure(
         &self,
         tailnet: &str,
@@ -78,14 +78,14 @@ impl Tailscale {
         })
     }
 
-    /// Removes a tailnet with all it has.
+    /// Removes a tailnet with its data.
     pub fn remove_tailnet(&self, name: &str) {
         let mut state = lock(&self.state);
         state.tailnets.remove(name);
         state.tokens.retain(|_, token| token.tailnet != name);
     }
 
-    /// The configurations, by name.
+    /// Returns the configurations by name.
     pub fn tailnets(&self) -> BTreeMap<String, Tailnet> {
         let state = lock(&self.state);
         state
@@ -108,35 +108,31 @@ impl Tailscale {
         })
     }
 
-    /// Adds or replaces a device; its attributes stay.
+    /// Adds or replaces a device and keeps its attributes.
     ///
-    /// # Errors
-    /// No such tailnet.
+    /// # Errors No such tailnet.
     pub fn put_device(&self, tailnet: &str, device: Device) -> Result<(), NotFound> {
         self.tenant(tailnet, |tenant| tenant.put_device(device))
     }
 
-    /// Removes a device and, unlogged, its attributes. The device that was there.
+    /// Removes a device and, without a log entry, its attributes. Returns the removed device.
     ///
-    /// # Errors
-    /// No such tailnet.
+    /// # Errors No such tailnet.
     pub fn remove_device(&self, tailnet: &str, node_id: &str) -> Result<Option<Device>, NotFound> {
         self.tenant(tailnet, |tenant| tenant.remove_device(node_id))
     }
 
-    /// The devices, by node id.
+    /// Returns the devices by node id.
     ///
-    /// # Errors
-    /// No such tailnet.
+    /// # Errors No such tailnet.
     pub fn devices(&self, tailnet: &str) -> Result<Vec<Device>, NotFound> {
         self.tenant(tailnet, |tenant| tenant.devices.values().cloned().collect())
     }
 
-    /// The attributes that were set, without those built in: `{node id: {key: value}}`. Nodes
-    /// without one are absent.
+    /// Returns the attributes that clients set, without the built-in ones: `{node id: {key:
+    /// value}}`. Nodes without attributes are absent.
     ///
-    /// # Errors
-    /// No such tailnet.
+    /// # Errors No such tailnet.
     pub fn attributes(
         &self,
         tailnet: &str,
@@ -157,10 +153,9 @@ impl Tailscale {
         })
     }
 
-    /// One attribute, with its expiry.
+    /// Returns one attribute with its expiry.
     ///
-    /// # Errors
-    /// No such tailnet.
+    /// # Errors No such tailnet.
     pub fn attribute(
         &self,
         tailnet: &str,
@@ -178,11 +173,10 @@ impl Tailscale {
         })
     }
 
-    /// Sets an attribute past all rules, as the native integration or a person in the console
-    /// would; `null` removes it. It is in the change log, with the comment `"simulator"`.
+    /// Sets an attribute regardless of all rules, as the native integration or a person in the
+    /// console would; `null` removes the attribute. The change log shows the comment `"simulator"`.
     ///
-    /// # Errors
-    /// No such tailnet.
+    /// # Errors No such tailnet.
     pub fn set_attribute(
         &self,
         tailnet: &str,
@@ -200,10 +194,9 @@ impl Tailscale {
         })
     }
 
-    /// Every change of a value, oldest first; setting the value that was there is none.
+    /// Returns every change of a value, oldest first. Setting the present value is no change.
     ///
-    /// # Errors
-    /// No such tailnet.
+    /// # Errors No such tailnet.
     pub fn changes(&self, tailnet: &str) -> Result<Vec<Change>, NotFound> {
         let now = self.clock.now();
         self.tenant(tailnet, |tenant| {
@@ -212,10 +205,9 @@ impl Tailscale {
         })
     }
 
-    /// How much was asked to be written, whether it changed anything or not.
+    /// Returns the number of requested writes, including those that changed nothing.
     ///
-    /// # Errors
-    /// No such tailnet.
+    /// # Errors No such tailnet.
     pub fn writes(&self, tailnet: &str) -> Result<WriteCounts, NotFound> {
         self.tenant(tailnet, |tenant| tenant.writes)
     }
@@ -231,12 +223,12 @@ impl Tailscale {
         })
     }
 
-    /// Makes every access token of an OAuth client invalid: the next call with one gets 401.
+    /// Invalidates every access token of an OAuth client: the next call with one gets 401.
     pub fn expire_tokens(&self) {
         lock(&self.state).tokens.clear();
     }
 
-    /// No tailnets, no tokens.
+    /// Removes all tailnets and tokens.
     pub fn reset(&self) {
         *lock(&self.state) = State::default();
     }

@@ -9,14 +9,13 @@ use super::envelope::{Circumstances, TOKENS};
 use super::state::{State, Token};
 use crate::reply::{Call, Reply};
 
-/// The text since 2023.
+/// The message since 2023.
 const WRONG_SECRET: &str = "Failed to issue access token - Client authentication failed \
     (e.g., unknown client, no client authentication included, or unsupported authentication method)";
-/// Also the text for an address that is not on the customer's allow-list.
+/// Also the message for an address outside the customer's allow-list.
 pub(crate) const NOT_AUTHORIZED: &str = "access denied, authorization failed";
 
-/// `POST /oauth2/token`: 201, never 200; the wrong cloud is told by 308 before the secret is
-/// looked at.
+/// `POST /oauth2/token`: 201, never 200. The wrong cloud answers 308 before it checks the secret.
 pub(crate) fn token(
     state: &mut State,
     facts: &Circumstances,
@@ -31,7 +30,7 @@ pub(crate) fn token(
     };
     let (client_id, member_cid) = (field("client_id"), field("member_cid"));
     let unknown = || {
-        // the id is echoed, as in life: what a client logs of an error can carry it
+        // the id is echoed, as by the real service: a client that logs the error logs the id
         facts.error(
             400,
             TOKENS,
@@ -52,7 +51,7 @@ pub(crate) fn token(
     };
 
     if first.region != facts.region {
-        // government clouds are not found from elsewhere, nor is one that has no server here
+        // other clouds neither redirect to government clouds nor to a cloud without a server here
         let base = state
             .regions
             .get(&first.region)

@@ -1,4 +1,4 @@
-//! Falcon's envelope `{"meta", "errors", "resources"}` and the headers of every answer.
+//! Falcon's envelope `{"meta", "errors", "resources"}` and the headers of every response.
 
 use axum::body::Bytes;
 use serde::Serialize;
@@ -9,10 +9,10 @@ use super::state::Allowance;
 use crate::reply::Reply;
 
 pub(crate) const GATEWAY: &str = "crowdstrike-api-gateway";
-/// Names itself in errors of the token endpoint.
+/// `powered_by` in errors of the token endpoint.
 pub(crate) const TOKENS: &str = "csam";
 
-/// What of a request shows in its answer.
+/// The facts of a request that its response contains.
 #[derive(Clone, Debug)]
 pub(crate) struct Circumstances {
     pub(crate) region: String,
@@ -22,7 +22,8 @@ pub(crate) struct Circumstances {
 }
 
 impl Circumstances {
-    /// An error in the form of `msa.ReplyMetaOnly`, with `resources: null` where data was asked for.
+    /// Returns an error in the form of `msa.ReplyMetaOnly`, with `resources: null` if data was
+    /// requested.
     pub(crate) fn error(&self, status: u16, powered_by: &str, message: &str) -> Reply {
         let body = json!({
             "meta": {"query_time": 1.27e-7, "powered_by": powered_by, "trace_id": self.trace_id},
@@ -47,7 +48,7 @@ impl Circumstances {
         self.answer(200, meta, resources, errors)
     }
 
-    /// `meta` is completed with the time taken and the trace.
+    /// Returns a response. Its `meta` gets the time taken and the trace.
     pub(crate) fn answer(
         &self,
         status: u16,
@@ -60,12 +61,12 @@ impl Circumstances {
             meta.insert("query_time".to_owned(), json!(0.013_989_222));
             meta.insert("trace_id".to_owned(), json!(self.trace_id));
         }
-        // by hand, so that large `resources` are not copied into one more value
+        // written as text, to avoid copying large `resources` into another value
         let body = format!(r#"{{"meta":{meta},"resources":{resources},"errors":{errors}}}"#);
         self.finish(Reply::typed(status, "application/json", body))
     }
 
-    /// 308 to another cloud: an empty body, and the cloud's name in `X-Cs-Region`.
+    /// Returns the 308 to another cloud: an empty body, and the cloud's name in `X-Cs-Region`.
     pub(crate) fn moved(&self, region: &str, location: &str) -> Reply {
         let there = Self {
             region: region.to_owned(),
@@ -83,7 +84,7 @@ impl Circumstances {
         match (self.allowance.retry_ms, self.retry_after) {
             (None, _) | (_, RetryAfterUnit::Missing) => reply,
             (Some(at), RetryAfterUnit::Milliseconds) => reply.with("x-ratelimit-retryafter", &at),
-            // rounded up: at the second announced there is room again
+            // rounded up: the budget has room at the announced second
             (Some(at), RetryAfterUnit::Seconds) => {
                 reply.with("x-ratelimit-retryafter", &((at + 999) / 1000))
             }

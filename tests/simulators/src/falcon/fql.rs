@@ -17,7 +17,7 @@ pub(crate) enum Fql {
 pub(crate) struct Term {
     pub(crate) field: String,
     pub(crate) op: Op,
-    /// More than one only with `Equal` and `Not`.
+    /// Has more than one value only with `Equal` and `Not`.
     pub(crate) values: BTreeSet<String>,
 }
 
@@ -45,7 +45,7 @@ impl Op {
 }
 
 impl Fql {
-    /// Parses a filter; the error says where it stops making sense.
+    /// Parses a filter. The error names the place of the first mistake.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut parser = Parser { rest: text };
         let filter = parser.any()?;

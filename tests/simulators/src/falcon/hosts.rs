@@ -18,7 +18,7 @@ use crate::reply::Reply;
 
 const POWERED_BY: &str = "device-api";
 
-/// The fields a filter or a sort may name, of the 192 of the real service.
+/// The fields that a filter or a sort may name, of the 192 of the real service.
 const SEARCHABLE: [&str; 6] = [
     "device_id",
     "serial_number",
@@ -50,13 +50,13 @@ struct Sort {
     descending: bool,
 }
 
-/// What a listing is asked for.
+/// Parameters of a listing.
 struct Query {
     filter: Option<Fql>,
     sort: Sort,
     fields: Option<Vec<String>>,
     limit: usize,
-    /// What must be repeated with a cursor.
+    /// The parameters that a request with a cursor must repeat.
     identity: String,
 }
 
@@ -92,7 +92,7 @@ fn page(request: &mut Request<'_>, hidden: bool) -> Result<Reply, (u16, String)>
         &request.tenant.hosts
     };
     let natural = query.sort.field == "device_id" && !query.sort.descending;
-    // one more than asked for tells whether there is a next page
+    // one record more than requested shows whether a next page exists
     let (found, index, total) = if natural && query.filter.is_none() {
         from_tree(hosts, &start, query.limit + 1)
     } else {
@@ -128,7 +128,7 @@ fn page(request: &mut Request<'_>, hidden: bool) -> Result<Reply, (u16, String)>
                 position,
                 expires,
             };
-            // the recorded sibling (scroll) counts in nanoseconds
+            // the recorded scroll listing counts in nanoseconds
             pagination["expires_at"] =
                 json!(i64::try_from(expires.as_nanosecond()).unwrap_or(i64::MAX));
             pagination["next"] = json!(request.cursors.give(cursor, request.now));
@@ -165,7 +165,7 @@ fn start(request: &Request<'_>, query: &Query) -> Result<Position, (u16, String)
         .ok_or_else(expired)
 }
 
-/// The common case without sorting: the tree is in the default order.
+/// Reads a page without sorting: the tree has the default order.
 fn from_tree<'a>(
     hosts: &'a BTreeMap<String, Host>,
     start: &Position,
@@ -185,7 +185,7 @@ fn from_tree<'a>(
             .take(count)
             .collect(),
     };
-    // the position of a cursor is not known without counting, and nobody relies on it
+    // finding a cursor's position would mean counting, and no caller uses the position
     (found, 0, hosts.len())
 }
 
@@ -264,7 +264,7 @@ fn parse_filter(text: &str) -> Result<Fql, String> {
     Ok(filter)
 }
 
-/// `last_seen.desc`; the pipe form is accepted by clients of the assessment API only.
+/// Parses `last_seen.desc`. Only clients of the assessment API accept the pipe form.
 fn parse_sort(sort: Option<&str>) -> Result<Sort, String> {
     let sort = sort
         .filter(|sort| !sort.is_empty())

@@ -1,4 +1,4 @@
-//! What a test sets: accounts, hosts, and how the service behaves where it is known to vary.
+//! Inputs of a test: accounts, hosts, and the behaviours of the service that are known to vary.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,25 +14,25 @@ pub(crate) const ZTA_READ: &str = "zta:read";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
-    /// How tests and the control interface call it.
+    /// The name in tests and in the control interface.
     pub name: String,
-    /// 32 hex digits.
+    /// Client id: 32 hex digits.
     pub client_id: String,
-    /// 40 characters.
+    /// Client secret: 40 characters.
     pub client_secret: String,
-    /// The customer, 32 lower-case hex digits; in the records of its hosts.
+    /// The customer id, 32 lower-case hex digits, as in the records of its hosts.
     pub cid: String,
-    /// Flight Control: the child that a token must be asked for by `member_cid`. Several accounts
+    /// Flight Control: the child that a token request must name as `member_cid`. Several accounts
     /// may share a client and differ in this.
     #[serde(default)]
     pub member_cid: Option<String>,
-    /// The cloud it lives in; elsewhere it is answered with 308.
+    /// The cloud of the account. Other clouds answer with 308.
     #[serde(default = "us_1")]
     pub region: String,
-    /// `hosts:read`, `zta:read`.
+    /// Scopes: `hosts:read`, `zta:read`.
     #[serde(default = "all_scopes")]
     pub scopes: BTreeSet<String>,
-    /// `false`: the caller's address is not on the customer's allow-list.
+    /// `false`: the caller's address is outside the customer's allow-list.
     #[serde(default = "yes")]
     pub ip_allowed: bool,
 }
@@ -50,7 +50,7 @@ fn yes() -> bool {
 }
 
 impl Account {
-    /// An account in `us-1` with both scopes, and credentials made from its name.
+    /// Returns an account in `us-1` with both scopes, and credentials derived from its name.
     pub fn new(name: &str) -> Self {
         let id = fingerprint(name);
         Self {
@@ -65,14 +65,14 @@ impl Account {
         }
     }
 
-    /// In another cloud.
+    /// Moves the account to another cloud.
     #[must_use]
     pub fn region(mut self, region: &str) -> Self {
         region.clone_into(&mut self.region);
         self
     }
 
-    /// With these scopes only.
+    /// Replaces the scopes.
     #[must_use]
     pub fn scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
         self.scopes = scopes.into_iter().map(str::to_owned).collect();
@@ -80,7 +80,7 @@ impl Account {
     }
 }
 
-/// FNV-1a, 128 bits: ids that look like ids and are the same in every run.
+/// FNV-1a, 128 bits: gives ids of a realistic form that are the same in every run.
 fn fingerprint(text: &str) -> u128 {
     text.bytes()
         .fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
@@ -88,8 +88,8 @@ fn fingerprint(text: &str) -> u128 {
         })
 }
 
-/// A host record: what varies. The rest of a record is made up from it, and `extra` overrides or
-/// adds any field, with any JSON value.
+/// The varying fields of a host record. The rest of a record is derived from these, and `extra`
+/// overrides or adds any field with any JSON value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Host {
     /// The agent id, 32 lower-case hex digits.
@@ -100,22 +100,22 @@ pub struct Host {
     /// Absent for a few hosts in ten thousand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// RFC 3339.
+    /// Time in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<String>,
-    /// `Windows`, `Mac`, `Linux`.
+    /// `Windows`, `Mac` or `Linux`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform_name: Option<String>,
-    /// `Workstation`, `Server`.
+    /// `Workstation` or `Server`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product_type_desc: Option<String>,
-    /// Any other field of the record, and overrides.
+    /// Additional or overridden fields of the record.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
 }
 
 impl Host {
-    /// A Mac workstation, seen at `last_seen`.
+    /// Returns a Mac workstation that was last seen at `last_seen`.
     pub fn new(device_id: &str, serial_number: &str, hostname: &str, last_seen: &str) -> Self {
         Self {
             device_id: device_id.to_owned(),
@@ -129,51 +129,53 @@ impl Host {
     }
 }
 
-/// How cursors of the host listing look. Specified as strings; numbers were reported once.
+/// Form of the host listing's cursors. The specification says strings; numbers were reported once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CursorStyle {
-    /// A string that goes on behind the last host served.
+    /// A string that continues after the last host served.
     #[default]
     Opaque,
-    /// A JSON number, the position in the present order: a host removed before it shifts the rest.
+    /// A JSON number, the position in the present order: removing an earlier host shifts the rest.
     Numeric,
 }
 
-/// How `next` of the host listing looks on the last page; not known of the real service.
+/// Form of `next` on the last page of the host listing; the real service's form is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LastPage {
-    /// No such key.
+    /// The key is missing.
     #[default]
     Absent,
-    /// `""`.
+    /// An empty string.
     Empty,
 }
 
-/// The name of the cursor in assessment listings: `after` is recorded, `next` is in some specs.
+/// Name of the cursor in assessment listings: `after` is recorded, `next` is in some
+/// specifications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZtaCursorName {
-    /// As recorded.
+    /// `after`, as recorded.
     #[default]
     After,
-    /// As in the specs of 2025.
+    /// `next`, as in the specifications of 2025.
     Next,
 }
 
-/// How assessments of unknown ids are answered.
+/// Response to assessments of unknown ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownIds {
-    /// 200 without them, since 2024.
+    /// 200 without the unknown ids, since 2024.
     #[default]
     Missing,
-    /// 404, with the known ones' records in the same body, before that.
+    /// 404 with the known ids' records in the same body, before 2024.
     NotFound,
 }
 
-/// The unit of `X-Ratelimit-Retryafter`: the spec says milliseconds, every client reads seconds.
+/// Unit of `X-Ratelimit-Retryafter`: the specification says milliseconds, every client reads
+/// seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryAfterUnit {
@@ -182,41 +184,42 @@ pub enum RetryAfterUnit {
     Seconds,
     /// Milliseconds since the epoch.
     Milliseconds,
-    /// The header is missing, as seen on some 429s.
+    /// No header, as seen on some 429s.
     Missing,
 }
 
-/// How the whole side behaves.
+/// Behaviour of the whole side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// How long a token works; by default the 30 minutes that are announced.
+    /// Lifetime of a token; the default is the announced 30 minutes.
     pub token_lifetime_s: u64,
-    /// `expires_in` of a token; shorten only the other to have one die before its time.
+    /// `expires_in` of a token. Shorten only `token_lifetime_s` to end a token before its announced
+    /// time.
     pub announced_lifetime_s: u64,
-    /// How long a cursor works.
+    /// Lifetime of a cursor.
     pub cursor_lifetime_s: u64,
-    /// Cursors of the host listing.
+    /// Form of the host listing's cursors.
     pub host_cursor: CursorStyle,
-    /// The end of the host listing.
+    /// End of the host listing.
     pub last_page: LastPage,
-    /// Cursors of the assessment listing.
+    /// Name of the assessment listing's cursor.
     pub zta_cursor: ZtaCursorName,
-    /// Assessments of unknown ids.
+    /// Response to assessments of unknown ids.
     pub unknown_ids: UnknownIds,
-    /// The most records of a page, however many are asked for: a server may always return fewer.
+    /// Maximum records of a page, whatever the limit in the request: a server may return fewer.
     pub longest_page: Option<usize>,
-    /// The budget of each customer.
+    /// Request budget of each customer.
     pub requests_per_minute: u32,
-    /// The budget of the token endpoint.
+    /// Request budget of the token endpoint.
     pub tokens_per_minute: u32,
-    /// The budget of requests without a valid token.
+    /// Request budget of callers without a valid token.
     pub strangers_per_minute: u32,
-    /// The wait announced with a 429.
+    /// Unit of the wait announced with a 429.
     pub retry_after: RetryAfterUnit,
-    /// Whether string comparisons in FQL ignore case; not known of the real service.
+    /// True if string comparisons in FQL ignore case; the real service's rule is not known.
     pub fql_ignores_case: bool,
-    /// In place of the right region's address in the `Location` of a 308 for a token.
+    /// Replaces the right region's address in the `Location` of a 308 for a token.
     pub redirect_location: Option<String>,
 }
 

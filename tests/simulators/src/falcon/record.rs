@@ -1,10 +1,10 @@
-//! Host records: what a test sets, and the rest made up from it.
+//! Host records: the fields that a test sets, and the rest derived from these.
 
 use serde_json::{Value, json};
 
 use super::model::Host;
 
-/// The fields of a whole record, but for those of `extra`.
+/// The fields of a whole record, without those of `extra`.
 const FIELDS: [&str; 31] = [
     "device_id",
     "cid",
@@ -39,7 +39,7 @@ const FIELDS: [&str; 31] = [
     "tags",
 ];
 
-/// A record, whole or of the named fields only.
+/// Returns a record: whole, or with the named fields only.
 pub(crate) fn record(host: &Host, cid: &str, fields: Option<&[String]>) -> Value {
     let pick = |name: &str| field(host, cid, name).map(|value| (name.to_owned(), value));
     Value::Object(match fields {
@@ -53,7 +53,8 @@ pub(crate) fn record(host: &Host, cid: &str, fields: Option<&[String]>) -> Value
     })
 }
 
-/// A field, `None` when unknown: such are absent from records, never null or empty.
+/// Returns a field, or `None` if it is unknown: a record omits unknown fields instead of showing
+/// null.
 pub(crate) fn field(host: &Host, cid: &str, name: &str) -> Option<Value> {
     if let Some(value) = host.extra.get(name) {
         return Some(value.clone());
@@ -115,7 +116,7 @@ pub(crate) fn field(host: &Host, cid: &str, name: &str) -> Option<Value> {
     }
 }
 
-/// Most of a real record's 3.7 kB are these.
+/// These policies are most of a real record's 3.7 kB.
 fn policy(kind: &str) -> Value {
     json!({
         "policy_type": kind, "policy_id": "7b0a1e2f9c4d4f0d8f2a6f1b7a9c3d5e", "applied": true,

@@ -1,4 +1,4 @@
-//! From a request to its endpoint: route, method, token, cloud, budget, scope, parameters.
+//! Dispatch of a request to its endpoint: route, method, token, cloud, budget, scope, parameters.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use super::state::{Allowance, Cursors, State, Tenant};
 use super::{hosts, zta};
 use crate::reply::{Call, Reply};
 
-/// A request that may be answered, with what it needs.
+/// An accepted request, with the data for its response.
 pub(crate) struct Request<'a> {
     pub(crate) facts: Circumstances,
     pub(crate) settings: &'a Settings,
@@ -28,8 +28,8 @@ impl Request<'_> {
             .map(|(_, value)| value.as_str())
     }
 
-    /// `limit`, 1 to `most`, 100 when not given (forgetting it looks like "only 100 hosts"); less where the
-    /// settings say so.
+    /// Returns `limit`, from 1 to `most`, or less if the settings limit pages. The default is 100:
+    /// a client that omits it seems to see only 100 hosts.
     pub(crate) fn limit(&self, most: usize) -> Result<usize, String> {
         let asked = match self.param("limit") {
             None => Some(100),
@@ -151,7 +151,7 @@ pub(crate) fn answer(state: &mut State, region: &str, call: &Call, now: Timestam
         };
     };
     if token.region != region {
-        // another cloud's token is counted like an invalid one (recorded: limit 15)
+        // another cloud's token counts as invalid (recorded: limit 15)
         facts.allowance = state
             .stranger_budget
             .take(state.settings.strangers_per_minute, now);
@@ -210,7 +210,8 @@ pub(crate) fn answer(state: &mut State, region: &str, call: &Call, now: Timestam
     })
 }
 
-/// The text is from a third party's imitation; no 429 body of the real service was found.
+/// A third party's imitation is the source of this message; no 429 body of the real service was
+/// found.
 fn too_many(facts: &Circumstances) -> Reply {
     facts.error(429, GATEWAY, "API rate limit exceeded.")
 }

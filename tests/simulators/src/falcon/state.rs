@@ -12,10 +12,10 @@ use super::model::{Account, Host, Settings};
 pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) accounts: BTreeMap<String, Tenant>,
-    /// By access token; tokens are of all regions, since any may be shown to any.
+    /// Tokens of all regions by access token, since a client can send a token to any region.
     pub(crate) tokens: BTreeMap<String, Token>,
     pub(crate) cursors: Cursors,
-    /// Region to base URL, of the servers that run.
+    /// Base URL by region, for the servers that run.
     pub(crate) regions: BTreeMap<String, String>,
     pub(crate) token_budget: Budget,
     pub(crate) stranger_budget: Budget,
@@ -30,7 +30,7 @@ impl State {
         }
     }
 
-    /// A number not used before, for traces and tokens.
+    /// Returns an unused number, for traces and tokens.
     pub(crate) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
@@ -51,12 +51,12 @@ pub(crate) struct Tenant {
     pub(crate) hosts: BTreeMap<String, Host>,
     pub(crate) hidden: BTreeMap<String, Host>,
     pub(crate) scores: BTreeMap<String, Value>,
-    /// When a score was last set; those never set since loading are as old as `loaded`.
+    /// Time of the last change of a score. A score unchanged since loading has the time `loaded`.
     pub(crate) assessed: BTreeMap<String, Timestamp>,
     pub(crate) loaded: Timestamp,
     pub(crate) budget: Budget,
-    /// The assessment listings last made, until a score changes: pages of 1,000 out of 100,000
-    /// would otherwise sort all of them 100 times.
+    /// The latest assessment listings, until a score changes: 100 pages of 1,000 would otherwise
+    /// sort 100,000 scores 100 times.
     pub(crate) listings: VecDeque<Listing>,
 }
 
@@ -100,7 +100,7 @@ impl Tenant {
             .unwrap_or(&self.account.cid)
     }
 
-    /// A host's record, hidden or not.
+    /// Returns a host's record, hidden or not.
     pub(crate) fn host(&self, aid: &str) -> Option<&Host> {
         self.hosts.get(aid).or_else(|| self.hidden.get(aid))
     }
@@ -112,17 +112,17 @@ pub(crate) struct Budget {
     hits_ms: VecDeque<i64>,
 }
 
-/// What a budget says to a request.
+/// A budget's response to a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
     pub(crate) limit: u32,
     pub(crate) remaining: u32,
-    /// Refused until then (epoch milliseconds).
+    /// Time until which requests are rejected (epoch milliseconds).
     pub(crate) retry_ms: Option<i64>,
 }
 
 impl Budget {
-    /// Counts a request, unless the budget is used up.
+    /// Counts a request unless the budget is used up.
     pub(crate) fn take(&mut self, limit: u32, now: Timestamp) -> Allowance {
         const WINDOW_MS: i64 = 60_000;
         let now_ms = now.as_millisecond();
@@ -151,7 +151,7 @@ impl Budget {
     }
 }
 
-/// The cursors given out. A cursor belongs to an account, an endpoint and its parameters.
+/// The issued cursors. A cursor belongs to an account, an endpoint and its parameters.
 #[derive(Debug, Default)]
 pub(crate) struct Cursors {
     open: BTreeMap<String, Cursor>,
@@ -161,7 +161,7 @@ pub(crate) struct Cursors {
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor {
     pub(crate) account: String,
-    /// The endpoint and the parameters that must be repeated.
+    /// The endpoint and the parameters that a request must repeat.
     pub(crate) query: String,
     pub(crate) position: Position,
     pub(crate) expires: Timestamp,
@@ -169,9 +169,9 @@ pub(crate) struct Cursor {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Position {
-    /// Behind this entry (its sort key, its id).
+    /// After this entry (its sort key, its id).
     Behind(String, String),
-    /// At this index of the present order.
+    /// At this index in the present order.
     Index(usize),
 }
 
@@ -179,7 +179,7 @@ impl Cursors {
     pub(crate) fn give(&mut self, cursor: Cursor, now: Timestamp) -> String {
         self.open.retain(|_, open| open.expires > now);
         self.given += 1;
-        // long and meaningless, as the recorded ones (about 250 characters)
+        // long and opaque, like the recorded cursors (about 250 characters)
         let name = format!("{:016x}", self.given.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let name = format!("DnF1ZXJ5VGhlbkZldGNo{}", name.repeat(14));
         self.open.insert(name.clone(), cursor);

@@ -14,18 +14,18 @@ use super::state::{Cursor, Listing, Position, Tenant};
 use crate::clock::to_second;
 use crate::reply::Reply;
 
-/// Names itself in errors only; recorded answers have no `powered_by`.
+/// `powered_by` in errors only; recorded responses have no `powered_by`.
 const POWERED_BY: &str = "zero-trust-assessment";
 /// Signals of each kind in a record.
 const SIGNALS: i64 = 16;
 const MOST_IDS: usize = 1000;
-/// So many listings are kept: more than there are scores to split them by.
+/// Maximum cached listings: more than the ranges of scores that a client can request.
 const LISTINGS: usize = 128;
 
 /// `GET /zero-trust-assessment/queries/assessments/v1`.
 ///
-/// Sorted by score, then agent id, and paged by position in the present order: a score that moves
-/// while pages are read makes one record be missed and another be seen twice, as in life.
+/// Sorted by score, then agent id, and paged by position in the present order. If a score moves
+/// between two pages, one record is missed and another appears twice, as in the real service.
 pub(crate) fn by_score(request: &mut Request<'_>) -> Reply {
     match page(request) {
         Ok(reply) => reply,
@@ -106,7 +106,7 @@ fn page(request: &mut Request<'_>) -> Result<Reply, (u16, String)> {
         .ok(&json!({"pagination": pagination}), &resources, &Value::Null))
 }
 
-/// The agents that the filter selects, in order; the last such listings are kept.
+/// Returns the agents that the filter selects, in order. Caches the latest listings.
 fn order(tenant: &mut Tenant, filter: &str, descending: bool) -> Result<Arc<Vec<String>>, String> {
     if let Some(listing) = tenant
         .listings
@@ -122,7 +122,7 @@ fn order(tenant: &mut Tenant, filter: &str, descending: bool) -> Result<Arc<Vec<
         .map(|(aid, score)| (score.as_f64(), aid))
         .filter(|(score, _)| selects(&terms, *score))
         .collect();
-    // what is no number comes last
+    // non-numbers sort last
     let rank = |score: Option<f64>| score.unwrap_or(f64::INFINITY);
     found.sort_by(|(left, left_aid), (right, right_aid)| {
         let by_score = rank(*left)
@@ -152,8 +152,8 @@ fn order(tenant: &mut Tenant, filter: &str, descending: bool) -> Result<Arc<Vec<
     Ok(aids)
 }
 
-/// Scores that the real service would never hold pass every filter, so that a client which asks
-/// for `score:>=0` can be served them.
+/// Scores that the real service never holds pass every filter, so that a client which asks for
+/// `score:>=0` receives them.
 fn selects(terms: &[(Op, f64)], score: Option<f64>) -> bool {
     match score.filter(|score| (0.0..=100.0).contains(score)) {
         Some(score) => terms.iter().all(|(op, bound)| op.holds(&score, bound)),
@@ -161,7 +161,7 @@ fn selects(terms: &[(Op, f64)], score: Option<f64>) -> bool {
     }
 }
 
-/// "The query endpoint only filters on `score`": comparisons, joined with `+`.
+/// Parses comparisons joined with `+`: "The query endpoint only filters on `score`".
 fn parse_filter(text: &str) -> Result<Vec<(Op, f64)>, String> {
     let filter = Fql::parse(text).map_err(|problem| format!("invalid filter: {problem}"))?;
     let terms = match filter {
@@ -223,7 +223,8 @@ pub(crate) fn by_ids(request: &mut Request<'_>) -> Reply {
     }
 }
 
-/// A record as recorded, with the serial of the host. The sub-scores follow the overall one.
+/// Returns a record as recorded, with the serial of the host. The sub-scores follow the overall
+/// score.
 fn record(tenant: &Tenant, aid: &str) -> Option<Value> {
     let overall = tenant.scores.get(aid)?;
     let host = tenant.host(aid);
@@ -238,7 +239,7 @@ fn record(tenant: &Tenant, aid: &str) -> Option<Value> {
         _ => "Mac",
     };
     let assessed = tenant.assessed.get(aid).copied().unwrap_or(tenant.loaded);
-    // most of a recorded record's 8.3 kB
+    // signals are most of a recorded record's 8.3 kB
     let signals = |kind: &str| -> Vec<Value> {
         (0..SIGNALS)
             .map(|number| {

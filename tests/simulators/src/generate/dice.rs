@@ -1,4 +1,4 @@
-//! Chance, the same for a seed.
+//! Seeded random numbers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use super::{GeneratorSpec, PLACEHOLDER_SERIALS};
 use crate::clock::to_second;
 
-/// Draws from one seeded sequence.
+/// A seeded random number generator.
 pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
@@ -16,7 +16,8 @@ impl Dice {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// From 0 to `end` - 1. The bias of the remainder is nothing to a data set.
+    /// Returns a number from 0 to `end` - 1. The bias of the remainder does not matter for a data
+    /// set.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0.next_u64() % end.max(1)
     }
@@ -55,7 +56,7 @@ impl Dice {
         order
     }
 
-    /// Marks an exact fraction of so many, at random places.
+    /// Marks an exact fraction of `of` places at random.
     pub(super) fn pick(&mut self, of: usize, fraction: f64) -> Vec<bool> {
         let mut marks = vec![false; of];
         for index in self.shuffled(of).into_iter().take(share(of, fraction)) {
@@ -70,7 +71,7 @@ impl Dice {
         share(10_000, fraction) > self.index(10_000)
     }
 
-    /// As a firmware or an agent may write it.
+    /// Returns a serial in the spelling of some firmware or agent.
     pub(super) fn spelling(&mut self, spec: &GeneratorSpec, serial: &str) -> String {
         if !self.chance(spec.odd_spelling) {
             return serial.to_owned();
@@ -124,7 +125,7 @@ impl Dice {
     }
 }
 
-/// A fraction of a whole, rounded.
+/// Returns a fraction of a whole, rounded.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,10 +1,10 @@
-//! The Tailscale side of a world.
+//! The Tailscale side of a data set.
 
 use super::dice::{Dice, share};
 use super::{DAY_S, GeneratorSpec, Machine};
 use crate::tailscale::{Device, PostureIdentity};
 
-/// What kind of node a device is.
+/// Kind of a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     External,
@@ -12,11 +12,11 @@ enum Role {
     Disabled,
     Unmatched,
     Matched,
-    /// Reports the serial of a matched one before it.
+    /// Reports the serial of an earlier matched node.
     Again,
 }
 
-/// Deals the roles of a deck out in random order.
+/// Assigns the exact number of each role in random order.
 fn roles(spec: &GeneratorSpec, dice: &mut Dice) -> Vec<Role> {
     let of_all = |fraction| share(spec.devices, fraction);
     let mut deck = vec![Role::External; of_all(spec.external)];
@@ -49,7 +49,7 @@ pub(super) fn devices(spec: &GeneratorSpec, machines: &[Machine], dice: &mut Dic
         .filter(|machine| machine.serial.is_some())
         .collect();
     let order = dice.shuffled(known.len());
-    // more nodes than machines: the first machines again
+    // more nodes than machines: the list of machines repeats
     let mut fresh = order
         .iter()
         .cycle()
@@ -85,7 +85,7 @@ fn device(
     };
     let mut serials = vec![serial];
     if dice.chance(spec.multi_serial) {
-        // baseboard and chassis: the latter often a placeholder, or the product's again
+        // baseboard and chassis: the latter is often a placeholder or repeats the product's serial
         serials.push(format!(".{}.CN{}.", dice.letters(7), dice.letters(9)));
         let chassis = if dice.chance(0.5) {
             dice.placeholder()

@@ -15,11 +15,11 @@ use crate::reply::{Call, Reply};
 pub(crate) const INVALID: &str = "API token invalid";
 pub(crate) const NOT_PERMITTED: &str =
     "calling actor does not have enough permissions to perform this function";
-/// The message of a refused exchange; deliberately without a reason.
+/// The message of a rejected token request; the real service gives no reason either.
 const UNAUTHORIZED: &str =
     "Unauthorized. Visit https://login.tailscale.com/admin/settings/trust-credentials for details";
 
-/// Who calls: a tailnet and what may be done in it.
+/// A caller: its tailnet and its permissions.
 pub(crate) struct Caller {
     pub(crate) tailnet: String,
     /// `None`: an API key, with all permissions of its person.
@@ -27,7 +27,7 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Whether a scope is granted, by itself or by one that includes it.
+    /// Returns whether a scope is granted, directly or through a scope that includes it.
     pub(crate) fn may(&self, scope: &str) -> bool {
         let Some(granted) = &self.scopes else {
             return true;
@@ -154,14 +154,15 @@ fn issue(
             expires,
         },
     );
-    // "expires after 1 hour - this time cannot be modified": what is announced never varies
+    // "expires after 1 hour - this time cannot be modified": the announced lifetime never varies
     Reply::json(
         200,
         &json!({"access_token": access_token, "token_type": "Bearer", "expires_in": 3600, "scope": scope}),
     )
 }
 
-/// The caller by `Authorization`: Bearer, or Basic with the key as user name and no password.
+/// Returns the caller of `Authorization`: Bearer, or Basic with the key as user name and no
+/// password.
 pub(crate) fn caller(state: &State, call: &Call, now: Timestamp) -> Option<Caller> {
     let key = match call.bearer() {
         Some(token) => token.to_owned(),

@@ -1,4 +1,4 @@
-//! Posture attributes: reading them, setting one, setting many.
+//! Posture attributes: read, set one, set many.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use crate::reply::{Call, Reply};
 /// "up to 2^53 - 1".
 const MOST: i64 = (1 << 53) - 1;
 
-/// A refusal: status and message.
+/// A rejection: status and message.
 type Refusal = (u16, String);
 
 fn refuse<T>(text: impl Into<String>) -> Result<T, Refusal> {
     Err((400, text.into()))
 }
 
-/// `GET /device/{id}/attributes`: those built in and those set.
+/// `GET /device/{id}/attributes`: the built-in attributes and those that clients set.
 pub(crate) fn read(tenant: &Tenant, id: &str) -> Reply {
     let Some(device) = tenant.device(id) else {
         return message(404, "device not found");
@@ -85,7 +85,7 @@ pub(crate) fn set(tenant: &mut Tenant, id: &str, key: &str, call: &Call, now: Ti
     }
 }
 
-/// `DELETE /device/{id}/attributes/{key}`; one that is not set is deleted too.
+/// `DELETE /device/{id}/attributes/{key}`; deleting an unset attribute succeeds too.
 pub(crate) fn delete(tenant: &mut Tenant, id: &str, key: &str, now: Timestamp) -> Reply {
     tenant.writes.delete_calls += 1;
     let Some(node) = own_node(tenant, id) else {
@@ -100,13 +100,13 @@ pub(crate) fn delete(tenant: &mut Tenant, id: &str, key: &str, now: Timestamp) -
     }
 }
 
-/// The schema promises the attributes; in reality the body is `null` (tailscale/tailscale#18253).
+/// The schema promises the attributes; the real body is `null` (tailscale/tailscale#18253).
 fn done() -> Reply {
     Reply::json(200, &Value::Null)
 }
 
-/// A node's id by either id. A node that is shared in belongs to another tailnet; that its
-/// attributes cannot be written from here is an inference, not documented.
+/// Returns a node's id by either id. A shared-in node belongs to another tailnet. The documentation
+/// does not say that this tailnet cannot write its attributes; that rule is inferred.
 fn own_node(tenant: &Tenant, id: &str) -> Option<String> {
     tenant
         .device(id)
@@ -122,7 +122,7 @@ struct Batch {
     comment: Option<String>,
 }
 
-/// A node's checked entries: what each key is to become.
+/// A node's validated entries: the new state of each key.
 type Writes = Vec<(String, Option<Attribute>)>;
 
 /// `PATCH /tailnet/{tailnet}/device-attributes`: JSON Merge Patch (RFC 7396).
@@ -145,7 +145,7 @@ pub(crate) fn batch(tenant: &mut Tenant, call: &Call, now: Timestamp) -> Reply {
         return message(400, "too many nodes in request");
     }
 
-    // keys that this batch itself brings must agree with each other too
+    // new keys within this batch must agree with each other too
     let mut keys = tenant.keys.clone();
     let mut accepted: Vec<(String, Writes)> = Vec::new();
     let mut refused = None;
@@ -168,7 +168,7 @@ pub(crate) fn batch(tenant: &mut Tenant, call: &Call, now: Timestamp) -> Reply {
     refused.map_or_else(done, |(status, text)| message(status, &text))
 }
 
-/// `None`: a node to be passed over.
+/// `None`: the batch ignores the node.
 fn check_node(
     tenant: &Tenant,
     keys: &mut Keys,
@@ -205,7 +205,7 @@ fn check_node(
     Ok(Some((node, writes)))
 }
 
-/// `{"value", "expiry"?}` onto what is there. A bare value is refused.
+/// Merges `{"value", "expiry"?}` into the present attribute. A bare value is rejected.
 fn merge(
     tenant: &Tenant,
     keys: &Keys,
@@ -259,8 +259,8 @@ fn check_expiry(expiry: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
     }
 }
 
-/// Length, characters, namespace, uniqueness. The status and wording of the namespace's refusal
-/// are not documented.
+/// Checks length, characters, namespace and uniqueness. The status and message for a wrong
+/// namespace are not documented.
 fn check_key(tenant: &Tenant, keys: &Keys, key: &str) -> Result<(), Refusal> {
     if key.len() > 128 {
         return refuse("attribute key must be at most 128 characters");

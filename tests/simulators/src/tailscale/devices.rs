@@ -7,7 +7,7 @@ use super::routes::message;
 use super::state::Tenant;
 use crate::reply::Reply;
 
-/// Left out with `fields=default` (the schema lists what is in).
+/// Fields that `fields=default` omits (the schema lists those it includes).
 const ONLY_WITH_ALL: [&str; 6] = [
     "advertisedRoutes",
     "enabledRoutes",
@@ -17,7 +17,7 @@ const ONLY_WITH_ALL: [&str; 6] = [
     "distro",
 ];
 
-/// `GET /tailnet/{tailnet}/devices`: everything at once, the API does not page.
+/// `GET /tailnet/{tailnet}/devices`: all devices in one response; the API does not page.
 pub(crate) fn list(tenant: &mut Tenant, query: &[(String, String)]) -> Reply {
     let all = match fields(query) {
         Ok(all) => all,
@@ -109,7 +109,7 @@ pub(crate) fn one(tenant: &Tenant, id: &str, query: &[(String, String)]) -> Repl
     }
 }
 
-/// Whether `fields=all` is asked for.
+/// Returns whether the query has `fields=all`.
 fn fields(query: &[(String, String)]) -> Result<bool, Reply> {
     match query
         .iter()
@@ -134,12 +134,12 @@ fn body(records: impl Iterator<Item = Value>) -> String {
     body
 }
 
-/// A record of about 1.8 kB with all fields, as measured of real tailnets.
+/// Returns a record of about 1.8 kB with all fields, as measured of real tailnets.
 fn record(device: &Device, all: bool, identity_collection: bool) -> Value {
     let number: u64 = device.id.parse().unwrap_or(7);
     let octet = |shift: u32| (number >> shift) & 0xff;
     let key = format!("{number:064x}");
-    // what another tailnet keeps to itself is empty
+    // another tailnet's private fields are empty
     let own = |text: &str| {
         if device.is_external {
             String::new()
@@ -189,7 +189,7 @@ fn record(device: &Device, all: bool, identity_collection: bool) -> Value {
     if all { record } else { without_details(record) }
 }
 
-/// The fields that are not in every record.
+/// Adds the fields that not every record has.
 fn complete(fields: &mut Map<String, Value>, device: &Device, identity_collection: bool) {
     let mut add = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     if let Some(seen) = device

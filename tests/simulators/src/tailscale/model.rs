@@ -1,5 +1,5 @@
-//! What a test sets and reads: tailnets, devices, attributes, and switches for what the
-//! documentation leaves open.
+//! Inputs and outputs of a test: tailnets, devices, attributes, and switches for undocumented
+//! behaviour.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tailnet {
-    /// Its name in paths, beside `-`.
+    /// Its name in paths; `-` works too.
     pub name: String,
     /// OAuth clients.
     #[serde(default)]
@@ -25,13 +25,13 @@ pub struct Tailnet {
     /// `postureIdentityCollectionOn`; without it no device shows its serials.
     #[serde(default = "on")]
     pub identity_collection: bool,
-    /// Native posture integrations, in the shape of the API's `PostureIntegration`.
+    /// Native posture integrations, in the form of the API's `PostureIntegration`.
     #[serde(default)]
     pub integrations: Vec<Value>,
     /// The policy file, as text (JSON with comments and trailing commas).
     #[serde(default = "open_policy")]
     pub policy: String,
-    /// Behaviour that is not documented.
+    /// Undocumented behaviour.
     #[serde(default)]
     pub switches: Switches,
 }
@@ -45,9 +45,9 @@ fn open_policy() -> String {
 }
 
 impl Tailnet {
-    /// A tailnet with one OAuth client of the needed scopes (`devices:core:read`,
-    /// `devices:posture_attributes`, `feature_settings:read`, `policy_file:read`) and one API key,
-    /// with credentials made from its name.
+    /// Returns a tailnet with one OAuth client of the needed scopes (`devices:core:read`,
+    /// `devices:posture_attributes`, `feature_settings:read`, `policy_file:read`) and one API key.
+    /// Their credentials are derived from its name.
     pub fn new(name: &str) -> Self {
         let slug: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
         let scopes = [
@@ -81,30 +81,30 @@ pub struct OAuthClient {
     pub client_id: String,
     /// `tskey-client-…`.
     pub client_secret: String,
-    /// What its tokens may do.
+    /// Scopes of its tokens.
     pub scopes: BTreeSet<String>,
 }
 
-/// A workload identity: who presents a fitting token of the trusted issuer gets an access token.
-/// The token's signature is not looked at.
+/// A workload identity: a matching token of the trusted issuer gets an access token. The token's
+/// signature is not checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FederatedIdentity {
-    /// Sent with the token.
+    /// The client id in the token request.
     pub client_id: String,
-    /// The claim `aud`.
+    /// The required claim `aud`.
     pub audience: String,
-    /// The claim `sub`; `*` at its end matches the rest.
+    /// The required claim `sub`; a final `*` matches the rest.
     pub subject: String,
-    /// What its tokens may do.
+    /// Scopes of its tokens.
     pub scopes: BTreeSet<String>,
 }
 
-/// Whether `PATCH …/device-attributes` is there.
+/// State of `PATCH …/device-attributes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchEndpoint {
-    /// As in the schema.
+    /// The endpoint exists, as in the schema.
     #[default]
     Present,
     /// 404 in plain text, as from a control server without the route.
@@ -113,7 +113,7 @@ pub enum BatchEndpoint {
     MethodNotAllowed,
 }
 
-/// How a batch that names an unknown node is answered.
+/// Response to a batch that names an unknown node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownNode {
@@ -122,18 +122,18 @@ pub enum UnknownNode {
     BadRequest,
     /// 404 with a message.
     NotFound,
-    /// 200, and the node is passed over.
+    /// 200, and the node is ignored.
     Ignored,
 }
 
-/// What a batch without `expiry` does to the expiry that is there.
+/// Effect of a batch without `expiry` on the present expiry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OmittedExpiry {
-    /// It stays: what JSON Merge Patch says of members not named.
+    /// The expiry stays: JSON Merge Patch keeps members that it does not name.
     #[default]
     Kept,
-    /// It goes: the attribute is replaced as a whole.
+    /// The expiry is removed: the batch replaces the whole attribute.
     Cleared,
 }
 
@@ -145,16 +145,16 @@ pub struct Switches {
     pub batch: BatchEndpoint,
     /// Unknown nodes in a batch.
     pub unknown_node: UnknownNode,
-    /// One bad entry refuses the whole batch; otherwise the good entries are written and the answer
-    /// is still the error.
+    /// One bad entry rejects the whole batch. Otherwise the good entries are written and the
+    /// response is the same error.
     pub all_or_nothing: bool,
     /// Larger batches get 400; no limit is documented.
     pub most_batch_nodes: Option<usize>,
     /// Expiry in a batch.
     pub omitted_expiry: OmittedExpiry,
-    /// Namespaces that clients may write. The public API: `custom` only.
+    /// Namespaces that clients may write. The public API allows `custom` only.
     pub writable_namespaces: BTreeSet<String>,
-    /// How long an access token works.
+    /// Lifetime of an access token.
     pub token_lifetime_s: u64,
 }
 
@@ -172,7 +172,7 @@ impl Default for Switches {
     }
 }
 
-/// What a device reports of itself.
+/// A device's report about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum PostureIdentity {
@@ -190,21 +190,21 @@ pub enum PostureIdentity {
 }
 
 impl PostureIdentity {
-    /// These serials.
+    /// Returns an identity with these serials.
     pub fn serials<S: Into<String>>(serials: impl IntoIterator<Item = S>) -> Self {
         Self::Serials {
             serial_numbers: serials.into_iter().map(Into::into).collect(),
         }
     }
 
-    /// `{"disabled":true}`.
+    /// Returns `{"disabled":true}`.
     pub fn disabled() -> Self {
         Self::Disabled { disabled: true }
     }
 }
 
-/// A device: what varies, by the names of the wire. The rest of a record is made up from it, and
-/// `extra` overrides or adds any field.
+/// The varying fields of a device, by their JSON names. The rest of a record is derived from these,
+/// and `extra` overrides or adds any field.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the fields of the API's record"
@@ -216,47 +216,47 @@ pub struct Device {
     pub node_id: String,
     /// The legacy id, digits.
     pub id: String,
-    /// The full domain name.
+    /// Full domain name.
     pub name: String,
-    /// The machine's own name.
+    /// Host name of the machine.
     pub hostname: String,
-    /// Its owner.
+    /// Owner.
     #[serde(default)]
     pub user: String,
-    /// `macOS`, `windows`, `linux`, `iOS`.
+    /// `macOS`, `windows`, `linux` or `iOS`.
     #[serde(default)]
     pub os: String,
-    /// Shared in from another tailnet.
+    /// True if another tailnet shares the device.
     #[serde(default)]
     pub is_external: bool,
-    /// Connected now; `lastSeen` is then left out of the record.
+    /// True if the device is connected; the record then omits `lastSeen`.
     #[serde(default)]
     pub connected_to_control: bool,
-    /// RFC 3339.
+    /// Time in RFC 3339.
     #[serde(default)]
     pub last_seen: Option<String>,
-    /// RFC 3339; `""` in the record of an external device.
+    /// Time in RFC 3339; `""` in the record of an external device.
     #[serde(default)]
     pub created: String,
     /// Tags.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Several machines use this node's key now; in the record only when true.
+    /// True if several machines use this node's key; the record shows only true.
     #[serde(default)]
     pub multiple_connections: bool,
-    /// Goes when it disconnects.
+    /// True if the device is removed when it disconnects.
     #[serde(default)]
     pub is_ephemeral: bool,
     /// Absent when nothing was collected.
     #[serde(default)]
     pub posture_identity: Option<PostureIdentity>,
-    /// Any other field of the record, and overrides.
+    /// Additional or overridden fields of the record.
     #[serde(flatten)]
     pub extra: BTreeMap<String, Value>,
 }
 
 impl Device {
-    /// A Mac, connected, that reports these serials.
+    /// Returns a connected Mac that reports these serials.
     pub fn new<S: Into<String>>(
         node_id: &str,
         hostname: &str,
@@ -279,7 +279,7 @@ impl Device {
         }
     }
 
-    /// The serials reported; none when it has not opted in.
+    /// Returns the reported serials; none for a device that has not opted in.
     pub fn serials(&self) -> &[String] {
         match &self.posture_identity {
             Some(PostureIdentity::Serials { serial_numbers }) => serial_numbers,
@@ -288,12 +288,12 @@ impl Device {
     }
 }
 
-/// A posture attribute that was set.
+/// A posture attribute that a client set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribute {
     /// A string, a number or a boolean.
     pub value: Value,
-    /// Gone after this.
+    /// Time after which the attribute is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<Timestamp>,
 }
@@ -301,33 +301,33 @@ pub struct Attribute {
 /// A change of an attribute's value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// From 1, over the life of the tailnet.
+    /// Sequence number, from 1, over the life of the tailnet.
     pub seq: u64,
-    /// When.
+    /// Time of the change.
     pub time: Timestamp,
-    /// Whose.
+    /// Node of the change.
     pub node_id: String,
-    /// Which.
+    /// Key of the attribute.
     pub key: String,
-    /// `None`: it was not set.
+    /// `None`: the attribute was not set.
     pub old: Option<Value>,
-    /// `None`: it was deleted or has expired.
+    /// `None`: the attribute was deleted or has expired.
     pub new: Option<Value>,
-    /// As sent with the write; `"expired"` when its time was over.
+    /// The comment of the write; `"expired"` for an expiry.
     pub comment: Option<String>,
 }
 
-/// Writes as they were asked for.
+/// Counts of requested writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WriteCounts {
-    /// Batches.
+    /// Number of batches.
     pub patch_calls: u64,
-    /// Node entries of all batches.
+    /// Number of node entries in all batches.
     pub patch_nodes: u64,
-    /// Single sets.
+    /// Number of single sets.
     pub post_calls: u64,
-    /// Single deletes.
+    /// Number of single deletes.
     pub delete_calls: u64,
-    /// Attributes written with the value and expiry they already had.
+    /// Number of attributes written with their present value and expiry.
     pub unchanged: u64,
 }

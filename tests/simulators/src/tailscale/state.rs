@@ -11,7 +11,7 @@ use super::model::{Attribute, Change, Device, Tailnet, WriteCounts};
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) tailnets: BTreeMap<String, Tenant>,
-    /// By access token.
+    /// Tokens by access token.
     pub(crate) tokens: BTreeMap<String, Token>,
     pub(crate) issued: u64,
 }
@@ -27,19 +27,19 @@ pub(crate) struct Token {
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) config: Tailnet,
-    /// By node id.
+    /// Devices by node id.
     pub(crate) devices: BTreeMap<String, Device>,
-    /// Legacy id to node id.
+    /// Node id by legacy id.
     legacy_ids: BTreeMap<String, String>,
-    /// By node id, then key; nodes without attributes are absent.
+    /// Attributes by node id, then key. Nodes without attributes are absent.
     pub(crate) attributes: BTreeMap<String, BTreeMap<String, Attribute>>,
     pub(crate) keys: Keys,
     pub(crate) changes: Vec<Change>,
     pub(crate) writes: WriteCounts,
     last_change: u64,
-    /// No attribute expires before this, so that most requests need not look.
+    /// No attribute expires before this time, so most requests skip the search.
     next_expiry: Option<Timestamp>,
-    /// The device lists as last served (`fields=default`, `fields=all`), until a device changes.
+    /// The latest device lists (`fields=default`, `fields=all`), until a device changes.
     pub(crate) lists: [Option<Bytes>; 2],
 }
 
@@ -85,13 +85,13 @@ impl Tenant {
         Some(device)
     }
 
-    /// A device by either id.
+    /// Returns a device by either id.
     pub(crate) fn device(&self, id: &str) -> Option<&Device> {
         let node_id = self.legacy_ids.get(id).map_or(id, String::as_str);
         self.devices.get(node_id)
     }
 
-    /// Sets (`Some`) or deletes (`None`) an attribute; the rules have been checked.
+    /// Sets (`Some`) or deletes (`None`) an attribute. The caller has checked the rules.
     pub(crate) fn write(
         &mut self,
         node_id: &str,
@@ -142,7 +142,7 @@ impl Tenant {
         }
     }
 
-    /// Removes what has expired.
+    /// Removes expired attributes.
     pub(crate) fn expire(&mut self, now: Timestamp) {
         if self.next_expiry.is_none_or(|next| next > now) {
             return;
@@ -167,7 +167,7 @@ impl Tenant {
     }
 }
 
-/// The type of a value; all values of a key in a tailnet share one.
+/// Type of a value; all values of a key in a tailnet share one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -187,17 +187,17 @@ impl Kind {
     }
 }
 
-/// The keys of a tailnet: their spelling while in use, and their type for good ("determined when
+/// The keys of a tailnet: their spelling while in use, and their permanent type ("determined when
 /// the first value is written").
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Keys {
-    /// Lower-cased key to spelling and number of nodes that have it.
+    /// Spelling and number of nodes by lower-cased key.
     spellings: BTreeMap<String, (String, usize)>,
     kinds: BTreeMap<String, Kind>,
 }
 
 impl Keys {
-    /// The spelling in use that is another than this.
+    /// Returns the spelling in use if it differs from this one.
     pub(crate) fn clash(&self, key: &str) -> Option<&str> {
         let (spelling, holders) = self.spellings.get(&key.to_lowercase())?;
         (*holders > 0 && spelling != key).then_some(spelling)
