@@ -1,4 +1,4 @@
-//! The decisions of a run, join and plan, over tenants of growing size.
+//! Benchmarks a run's decisions, join and plan, over tenants of growing size.
 
 use std::hint::black_box;
 
@@ -56,7 +56,7 @@ fn devices(world: &World) -> Devices {
         .collect()
 }
 
-/// What was written: the scores of now, and another one for each hundredth device.
+/// Returns the node records: the present scores, and another score for each hundredth device.
 fn records(joined: &Matches, key: &AttributeKey) -> NodeRecords {
     let scored = joined.outcomes.iter().filter_map(|(node, outcome)| {
         let MatchOutcome::Scored(evidence) = outcome else {

@@ -1,7 +1,8 @@
-//! Reading a page of hosts, a page of scores and a device listing: from a socket of this machine to the domain's values.
+//! Benchmarks reading a page of hosts, a page of scores and a device listing, from a local socket to the domain's
+//! values.
 //!
-//! The decoders are private, so this goes through the clients, with prepared bodies at the other end; what a loopback
-//! socket and an HTTP client cost is in the figures.
+//! The decoders are private, so the benchmark calls the clients, and a server sends prepared bodies. The figures
+//! include the loopback socket and the HTTP client.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -29,11 +30,11 @@ use tokio::runtime::Runtime;
 
 type Trouble = Box<dyn std::error::Error>;
 
-/// The largest pages that there are.
+/// Sizes of the largest pages.
 const HOSTS: usize = 10_000;
 const SCORES: usize = 1_000;
 const DEVICES: usize = 5_000;
-/// What fills a device's record up to the 1.8 kB that real ones have.
+/// Bytes of padding that bring a device's record to the 1.8 kB of real records.
 const REST_OF_A_DEVICE: usize = 1_400;
 
 fn page(records: &[Value]) -> Bytes {
@@ -85,7 +86,7 @@ fn gzip(body: &Bytes) -> Result<Bytes, Trouble> {
     Ok(encoder.finish()?.into())
 }
 
-/// A server that gives these bodies to whoever asks, the hosts compressed as Falcon's are.
+/// Starts a server that sends these bodies. It compresses the hosts, as Falcon does.
 async fn serve(hosts: Bytes, scores: Bytes, devices: Bytes) -> Result<Server, Trouble> {
     let token = || async {
         let token = json!({"access_token": "t", "token_type": "bearer", "expires_in": 100_000});
@@ -165,7 +166,7 @@ fn bench(criterion: &mut Criterion) -> Result<(), Trouble> {
         bencher.to_async(&runtime).iter(|| tailscale.devices());
     });
     group.finish();
-    // They come back with nothing if something is amiss, and are then quick at it.
+    // A failed read returns nothing and is fast, so the result is checked once before measuring.
     let read = runtime.block_on(async {
         Ok::<_, Trouble>((
             falcon.hosts().await?.len(),

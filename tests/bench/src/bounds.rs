@@ -1,4 +1,4 @@
-//! What a run of the bench must show, as ratios and counts.
+//! Bounds on a run of the bench, as ratios and counts.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,30 +9,30 @@ use crate::price::Usage;
 use crate::stage::{Measured, Pace};
 use crate::starts::Starts;
 
-/// Two DynamoDB items for each change, and a hundred items in a transaction.
+/// Changes in a batch: each change has two DynamoDB items, and a transaction has a hundred.
 const CHUNK: u64 = 50;
 
-/// All that was measured.
+/// All measurements.
 #[derive(Debug)]
 pub(crate) struct Results {
-    /// The syncs, in their order.
+    /// The syncs, in order.
     pub(crate) syncs: Vec<(Case, Sync, Measured)>,
     /// The cold start.
     pub(crate) starts: Option<Starts>,
-    /// Bytes of the zip that would be deployed.
+    /// Size of the deployment zip in bytes.
     pub(crate) zip_bytes: u64,
     /// Configured memory.
     pub(crate) memory_mb: u32,
-    /// The time of answers.
+    /// Response times of the servers.
     pub(crate) pace: Pace,
 }
 
 impl Results {
-    /// What one run of this kind uses. Whatever comes after the first is priced with a cold start, too.
+    /// Returns the resources that one run of this kind uses. The price of every later run includes a cold start.
     pub(crate) fn usage(&self, measured: &Measured, sync: Sync) -> Usage {
         let starts = self.starts.as_ref();
         let start_cpu = if sync == Sync::First {
-            // It is part of what was measured.
+            // The measured time includes the start.
             Duration::ZERO
         } else {
             starts.map_or(Duration::ZERO, |starts| starts.function_cpu)
@@ -51,7 +51,7 @@ impl Results {
         }
     }
 
-    /// How often the floor a sync took.
+    /// Returns the ratio of a sync's time to its floor.
     pub(crate) fn of_floor(&self, measured: &Measured) -> f64 {
         let floor = measured.chain.time(self.pace.apis, self.pace.aws);
         measured.wall.as_secs_f64() / floor.as_secs_f64().max(f64::MIN_POSITIVE)
@@ -65,7 +65,7 @@ impl Results {
         found.next().map(|(_, _, measured)| measured)
     }
 
-    /// The largest of a figure over all syncs that it applies to.
+    /// Returns a figure's maximum over all syncs that have it.
     fn worst(&self, figure: impl Fn(Case, Sync, &Measured) -> Option<f64>) -> Option<f64> {
         let figures = self.syncs.iter();
         figures
@@ -74,7 +74,7 @@ impl Results {
     }
 }
 
-/// A bound and what was measured.
+/// A bound and the measured value.
 #[derive(Clone, Debug)]
 pub(crate) struct Bound {
     what: String,
@@ -84,7 +84,7 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Whether it holds; nothing if it was not measured.
+    /// Returns whether the bound holds; `None` if it was not measured.
     pub(crate) fn holds(&self) -> Option<bool> {
         self.measured.map(|measured| measured <= self.most)
     }
@@ -116,7 +116,7 @@ fn bound(what: impl Into<String>, most: f64, measured: Option<f64>, decimals: us
     }
 }
 
-/// All bounds, in the order of the table.
+/// Returns all bounds, in the order of the table.
 pub(crate) fn bounds(results: &Results) -> Vec<Bound> {
     let mut bounds = requests(results);
     bounds.extend(times(results));
@@ -193,7 +193,7 @@ fn patches(measured: &Measured) -> u64 {
     measured.requests("tailscale PATCH") + measured.requests("tailscale POST /api/v2/device/")
 }
 
-/// Calls to DynamoDB that write.
+/// Returns the number of DynamoDB calls that write.
 pub(crate) fn dynamodb_writes(measured: &Measured) -> u64 {
     [
         "UpdateItem",

@@ -1,15 +1,15 @@
-//! What is measured: tenants and tailnets of these sizes, and a few syncs of each.
+//! Cases of the bench: sizes of tenant and tailnet, and the syncs of each.
 
 use std::fmt;
 
 /// A tenant and a tailnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Case {
-    /// How `--only` calls it.
+    /// Name in `--only`.
     pub(crate) name: &'static str,
-    /// Hosts of the Falcon account, all of them assessed.
+    /// Hosts of the Falcon account, all assessed.
     pub(crate) hosts: usize,
-    /// Devices of the tailnet, each of them one of the hosts.
+    /// Devices of the tailnet, each with one of the hosts.
     pub(crate) devices: usize,
 }
 
@@ -21,21 +21,21 @@ const fn case(name: &'static str, hosts: usize, devices: usize) -> Case {
     }
 }
 
-/// A small tailnet in a large company.
+/// Name of the case with a small tailnet in a large company.
 pub(crate) const FEW: &str = "few";
 
-/// The two smallest, which `--quick` keeps to, come first.
+/// The two smallest cases come first, since `--quick` measures only these.
 pub(crate) const CASES: [Case; 6] = [
     case("100", 100, 50),
     case("1k", 1_000, 500),
-    // The size that a price is promised for.
+    // The documented price is for this size.
     case("2k", 2_000, 1_000),
     case("10k", 10_000, 5_000),
     case("100k", 100_000, 20_000),
     case(FEW, 100_000, 200),
 ];
 
-/// How many of [`CASES`] `--quick` measures.
+/// Number of [`CASES`] that `--quick` measures.
 pub(crate) const QUICK: usize = 2;
 
 impl fmt::Display for Case {
@@ -44,24 +44,24 @@ impl fmt::Display for Case {
     }
 }
 
-/// One of a case's syncs, in their order.
+/// One of a case's syncs, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sync {
     /// In a fresh process, with nothing written before.
     First,
-    /// In the same process, with nothing changed, when it is time to list all hosts.
+    /// In the same process, with nothing changed, when the daily listing of all hosts is due.
     Daily,
     /// In the same process, with nothing changed.
     Unchanged,
-    /// Likewise, after one score in a hundred has changed.
+    /// In the same process, after one score in a hundred has changed.
     Changed,
 }
 
 impl Case {
-    /// Its syncs.
+    /// Returns the syncs of the case.
     pub(crate) fn syncs(&self) -> &'static [Sync] {
         if self.name == FEW {
-            // What asking by serial cannot see is looked for in the run after the first, and once a day from then on.
+            // The run after the first lists all hosts, then one run a day: filters by serial miss some hosts.
             &[Sync::First, Sync::Daily, Sync::Unchanged, Sync::Changed]
         } else {
             &[Sync::First, Sync::Unchanged, Sync::Changed]
@@ -70,7 +70,7 @@ impl Case {
 }
 
 impl Sync {
-    /// How many times it is measured: what changes nothing can be repeated.
+    /// Returns the number of repetitions: a sync that changes nothing can repeat.
     pub(crate) fn times(self) -> usize {
         match self {
             Self::Unchanged => 5,

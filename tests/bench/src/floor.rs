@@ -1,45 +1,45 @@
-//! The least that a sync can take: the fewest requests, and the longest chain of calls that cannot overlap.
+//! Computes a sync's floor: the fewest requests, and the longest chain of calls that cannot overlap.
 //!
-//! The chain is made of what one call must know from another:
+//! A call joins the chain if it needs the response of another call:
 //!
-//! 1. The settings name the secrets (DynamoDB), and the secrets are what tokens are traded for (Secrets Manager).
-//! 2. A token comes before all calls of its side. The two sides' tokens can be asked for at once.
-//! 3. Then, by the way that hosts and scores are read:
-//!    - **All of them**: a page of hosts (10,000) holds the cursor of the next. So does a page of scores (1,000); but
-//!      scores can be asked for in ranges, down to one score, whose pages are what is left of a chain. The listing of
-//!      the tailnet has one page. The longest of the three counts, which is that of the hosts.
-//!    - **By serial**: the listing of the tailnet names the serials, the hosts found by these name the sensors whose
-//!      scores are looked up. All look-ups of a kind can be made at once.
-//!    - **Hosts**: as for all of them, and the scores of those that match are looked up.
-//! 4. What is to be written is noted before it is written (DynamoDB), Tailscale is asked to write it, and what it
-//!    accepted is recorded (DynamoDB). All chunks can be under way at once.
-//! 5. The status is written last (DynamoDB).
+//! 1. The settings name the secrets (DynamoDB), and the secrets buy tokens (Secrets Manager).
+//! 2. A token precedes all calls of its side. Both sides' tokens can be requested concurrently.
+//! 3. The next calls depend on the strategy for hosts and scores:
+//!    - **All**: a page of hosts (10,000) holds the cursor of the next, and so does a page of scores (1,000). Scores can
+//!      be requested in ranges down to one score, so only the pages of one score form a chain. The tailnet's listing
+//!      has one page. The longest chain counts, which is that of the hosts.
+//!    - **By serial**: the tailnet's listing names the serials. The hosts found by serial name the sensors whose scores
+//!      are looked up. All look-ups of a kind can run concurrently.
+//!    - **Hosts**: as for all, then a look-up of the matching hosts' scores.
+//! 4. Each write takes three calls: the journal (DynamoDB), Tailscale, the record of accepted changes (DynamoDB). All
+//!    batches can run concurrently.
+//! 5. The status is the last write (DynamoDB).
 //!
-//! The lease, the node records and the events are read and written beside these. The function's own work counts as
-//! nothing, so a floor is never reached.
+//! The lease, the node records and the events overlap with these calls. The function's own work counts as zero, so no
+//! sync reaches its floor.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::number;
 
-/// Falcon's largest page of hosts.
+/// Maximum hosts of a Falcon page.
 const HOSTS_A_PAGE: u64 = 10_000;
-/// Its largest page of scores.
+/// Maximum scores of a Falcon page.
 const SCORES_A_PAGE: u64 = 1_000;
-/// The serials or sensors that one filter may name.
+/// Maximum serials or sensors in one filter.
 const VALUES_A_LOOK_UP: u64 = 250;
-/// The ids that one look-up of assessments may name.
+/// Maximum ids in one look-up of assessments.
 const IDS_A_LOOK_UP: u64 = 1_000;
 
-/// How hosts and scores are read.
+/// Strategy for reading hosts and scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// All hosts and all scores of the account.
     All,
-    /// The hosts with the tailnet's serials, and the scores of these.
+    /// The hosts with the tailnet's serials, and the scores of these hosts.
     BySerial,
-    /// All hosts, and the scores of those that match.
+    /// All hosts, and the scores of the matching hosts.
     Hosts,
 }
 
@@ -53,22 +53,22 @@ impl fmt::Display for Way {
     }
 }
 
-/// What there is to read and to write.
+/// Amounts that a sync reads and writes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work {
-    /// Hosts of the account; as many are assessed.
+    /// Hosts of the account, all assessed.
     pub(crate) hosts: u64,
-    /// Hosts of the most frequent score.
+    /// Hosts that share the most frequent score.
     pub(crate) most_of_one_score: u64,
     /// Devices of the tailnet, each with one serial and one host.
     pub(crate) devices: u64,
     /// Devices whose attribute changes.
     pub(crate) changes: u64,
-    /// Nothing is known of the account beforehand.
+    /// True if the account is unknown before the sync.
     pub(crate) first: bool,
 }
 
-/// A chain of calls, each of which waits for the one before.
+/// A chain of calls, each waiting for the previous one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chain {
     /// Calls to Falcon and Tailscale.
@@ -78,17 +78,17 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// How long it takes, if each answer takes so long.
+    /// Returns the time of the chain, with these response times.
     pub(crate) fn time(self, api: Duration, aws: Duration) -> Duration {
         api.mul_f64(number(self.apis)) + aws.mul_f64(number(self.aws))
     }
 }
 
 impl Work {
-    /// The fewest Falcon requests: a token, and full pages.
+    /// Returns the fewest Falcon requests: a token, and full pages.
     ///
-    /// By serial, the hosts are counted, too. Of an account of which nothing is known, the first pages of both listings
-    /// are what the choice is made by; from then on, the sensors that matched are asked for beside the serials.
+    /// By serial, the hosts are counted too. For an unknown account, the choice of a strategy needs the first pages
+    /// of both listings. Later syncs ask for the serials and for the sensors that matched.
     pub(crate) fn fewest_falcon_requests(&self, way: Way) -> u64 {
         let hosts = self.hosts.div_ceil(HOSTS_A_PAGE);
         let look_up = self.devices.div_ceil(IDS_A_LOOK_UP);
@@ -103,7 +103,7 @@ impl Work {
         }
     }
 
-    /// The longest chain; see the head of this file.
+    /// Returns the longest chain, as the module documentation describes it.
     pub(crate) fn chain(&self, way: Way) -> Chain {
         const TOKEN: u64 = 1;
         const SETTINGS_SECRET_STATUS: u64 = 3;
@@ -117,7 +117,7 @@ impl Work {
             Way::BySerial => 3,
             Way::Hosts => self.hosts.div_ceil(HOSTS_A_PAGE) + 1,
         };
-        // A patch; a note before it and a record after it.
+        // A patch, with a journal write before it and a record after it.
         let (patch, note_and_record) = if self.changes > 0 { (1, 2) } else { (0, 0) };
         Chain {
             apis: TOKEN + read + patch,

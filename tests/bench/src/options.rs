@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line options.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use crate::cases::{CASES, Case, QUICK};
 
 pub(crate) use crate::stage::Pace;
 
-/// The cold starts, among the cases of `--only`.
+/// Name of the cold starts in `--only`.
 const START: &str = "start";
 
 const USAGE: &str = "usage: posture-bench [--only CASE[,CASE]] [--quick] [--strict] [--latency-ms N] \
     [--aws-latency-ms N] [--function PATH]; the cases are 100, 1k, 2k, 10k, 100k, few and start";
 
-/// What to measure, and how.
+/// Cases to measure, and the way to measure them.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Options {
     only: Vec<String>,
     quick: bool,
-    /// Whether a bound that does not hold is a failure.
+    /// True if a bound that does not hold fails the bench.
     pub(crate) strict: bool,
-    /// The time of answers.
+    /// Response times of the servers.
     pub(crate) pace: Pace,
-    /// Another binary than the one that cargo built.
+    /// Replaces the binary that cargo built.
     pub(crate) function: Option<PathBuf>,
 }
 
 impl Default for Pace {
-    /// Recorded answers of Falcon take about a second from far away, and a tenth of one is near; those of AWS in the
-    /// same region take milliseconds.
+    /// Recorded Falcon responses take about a second from far away and a tenth of a second from nearby. AWS responses
+    /// in the same region take milliseconds.
     fn default() -> Self {
         Self {
             apis: Duration::from_millis(100),
@@ -39,7 +39,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Answers as soon as they can be had.
+    /// Responses without a delay.
     pub(crate) const NONE: Self = Self {
         apis: Duration::ZERO,
         aws: Duration::ZERO,
@@ -47,7 +47,7 @@ impl Pace {
 }
 
 impl Options {
-    /// Reads the arguments.
+    /// Parses the arguments.
     pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, Trouble> {
         let mut options = Self {
             only: Vec::new(),
@@ -80,19 +80,19 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether everything is measured as the documented results were: all cases, at the default pace, of the binary
+    /// Returns whether the bench measures as for the documented results: all cases, at the default pace, of the binary
     /// that cargo built.
     pub(crate) fn is_complete(&self) -> bool {
         let usual_setup = self.pace == Pace::default() && self.function.is_none();
         usual_setup && self.only.is_empty() && !self.quick
     }
 
-    /// Whether the cold starts are wanted.
+    /// Returns whether to measure the cold starts.
     pub(crate) fn starts(&self) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == START)
     }
 
-    /// The cases that are wanted.
+    /// Returns the cases to measure.
     pub(crate) fn cases(&self) -> impl Iterator<Item = Case> {
         let most = if self.quick { QUICK } else { CASES.len() };
         let wanted =

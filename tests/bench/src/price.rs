@@ -1,52 +1,54 @@
-//! What a month costs, in US dollars: the published prices of us-east-1, without any free tier.
+//! The price of a month in US dollars: the published prices of us-east-1, without any free tier.
 //!
-//! Every run is taken for a cold start, since Lambda promises to keep nothing for 15 minutes. What does not depend on
-//! how the function works is left out: the fixed price of a secret, the storage of tables and logs, alarms, the
-//! dashboard.
+//! Every run counts as a cold start, since Lambda promises to keep nothing for 15 minutes. The price omits costs that
+//! do not depend on the code: the fixed price of a secret, the storage of tables and logs, alarms, the dashboard.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::number;
 
-/// Lambda on arm64, a GB-second. <https://aws.amazon.com/lambda/pricing/>, as published in 2026.
+/// Price of a GB-second of Lambda on arm64. <https://aws.amazon.com/lambda/pricing/>, as published in 2026.
 const LAMBDA_GB_SECOND: f64 = 0.000_013_333_4;
-/// Lambda, a million requests. Ibid.
+/// Price of a million Lambda requests. Same source.
 const LAMBDA_MILLION_REQUESTS: f64 = 0.20;
-/// DynamoDB on demand, a million read request units.
-/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>, as published in 2026 (halved in November 2024).
+/// Price of a million read request units of DynamoDB on demand. <https://aws.amazon.com/dynamodb/pricing/on-demand/>,
+/// as published in 2026 (halved in November 2024).
 const DYNAMODB_MILLION_READS: f64 = 0.125;
-/// DynamoDB on demand, a million write request units. Ibid.
+/// Price of a million write request units of DynamoDB on demand. Same source.
 const DYNAMODB_MILLION_WRITES: f64 = 0.625;
-/// Secrets Manager, ten thousand calls. <https://aws.amazon.com/secrets-manager/pricing/>, as published in 2026.
+/// Price of ten thousand calls to Secrets Manager. <https://aws.amazon.com/secrets-manager/pricing/>, as published in
+/// 2026.
 const SECRETS_TEN_THOUSAND_CALLS: f64 = 0.05;
-/// EventBridge, a million custom events. <https://aws.amazon.com/eventbridge/pricing/>, as published in 2026.
+/// Price of a million custom events of EventBridge. <https://aws.amazon.com/eventbridge/pricing/>, as published in
+/// 2026.
 const EVENTS_MILLION: f64 = 1.00;
-/// EventBridge Scheduler, a million invocations. Ibid.
+/// Price of a million invocations by EventBridge Scheduler. Same source.
 const SCHEDULER_MILLION: f64 = 1.00;
-/// `CloudWatch` Logs, a GB taken in. <https://aws.amazon.com/cloudwatch/pricing/>, as published in 2026.
+/// Price of a GB of ingested `CloudWatch` Logs. <https://aws.amazon.com/cloudwatch/pricing/>, as published in 2026.
 const LOGS_GB: f64 = 0.50;
 
-/// Every 15 minutes in the 730 hours that AWS takes for a month.
+/// Runs a month: every 15 minutes in 730 hours, AWS's length of a month.
 pub(crate) const RUNS_A_MONTH: f64 = 4.0 * 730.0;
 
-/// The memory that comes with a whole vCPU; less comes with a part of one, in proportion.
+/// The memory that comes with a whole vCPU. Less memory comes with a proportional part of a vCPU.
 /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html>
 const MB_OF_A_CPU: f64 = 1_769.0;
-/// What `CloudWatch` counts for each log event beside its text.
+/// Bytes that `CloudWatch` adds to the text of each log event.
 /// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/API_PutLogEvents.html>
 const LOG_EVENT: u64 = 26;
-/// Lambda's own three lines about an invocation (start, end, report) as JSON; measured by their documented form.
+/// Bytes of Lambda's own three JSON lines about an invocation (start, end, report), measured by their documented
+/// form.
 const PLATFORM_LINES: u64 = 900;
 
-/// What one run uses.
+/// Resources that one run uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// From exec to the first ask for work.
+    /// Time from exec to the first request for work.
     pub(crate) start: Duration,
-    /// From the invocation to its answer, on this machine.
+    /// Time from the invocation to its response, on this machine.
     pub(crate) wall: Duration,
-    /// CPU time, the start's included.
+    /// CPU time, including the start.
     pub(crate) cpu: Duration,
     /// Configured memory in MB.
     pub(crate) memory_mb: u32,
@@ -60,21 +62,21 @@ pub(crate) struct Usage {
     pub(crate) events: u64,
     /// Lines logged.
     pub(crate) log_lines: u64,
-    /// Their bytes.
+    /// Bytes logged.
     pub(crate) log_bytes: u64,
 }
 
 impl Usage {
-    /// What Lambda would bill: the time that was spent waiting, and the CPU time stretched by the share of a vCPU that
-    /// comes with the memory. Work that was done while an answer was on its way is taken to have been done after it,
-    /// so this is rather too much than too little. A core of this machine is taken for one of Lambda's.
+    /// Returns the time that Lambda would bill: waiting time, plus CPU time divided by the memory's share of a vCPU.
+    /// A run can work while it waits for a response. The sum counts both, so it is an upper estimate. It takes a core
+    /// of this machine for one of Lambda's.
     pub(crate) fn billed(&self) -> Duration {
         let waited = (self.start + self.wall).saturating_sub(self.cpu);
         let share = (f64::from(self.memory_mb) / MB_OF_A_CPU).min(1.0);
         waited + self.cpu.div_f64(share)
     }
 
-    /// A month of such runs.
+    /// Returns the price of a month of such runs.
     pub(crate) fn month(&self) -> Month {
         let gb = f64::from(self.memory_mb) / 1024.0;
         let log_bytes = self.log_bytes + self.log_lines * LOG_EVENT + PLATFORM_LINES;
@@ -103,14 +105,14 @@ pub(crate) struct Month {
     pub(crate) dynamodb: f64,
     /// Secrets Manager's calls.
     pub(crate) secrets: f64,
-    /// EventBridge: the schedule, and the events put.
+    /// EventBridge: the schedule and the published events.
     pub(crate) events: f64,
     /// `CloudWatch` Logs.
     pub(crate) logs: f64,
 }
 
 impl Month {
-    /// The sum.
+    /// Returns the sum.
     pub(crate) fn total(&self) -> f64 {
         self.lambda_time
             + self.lambda_requests
@@ -122,7 +124,8 @@ impl Month {
 }
 
 impl fmt::Display for Month {
-    /// The cells of a table: Lambda's time, its requests, DynamoDB, Secrets Manager, EventBridge, logs, and the sum.
+    /// Writes the cells of a table: Lambda's time, its requests, DynamoDB, Secrets Manager, EventBridge, logs, and
+    /// the sum.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cells = [
             self.lambda_time,

@@ -10,9 +10,9 @@ use crate::stage::Measured;
 
 /// The whole report.
 pub(crate) struct Report<'a> {
-    /// What was measured.
+    /// The measurements.
     pub(crate) results: &'a Results,
-    /// What it must show.
+    /// The bounds on them.
     pub(crate) bounds: &'a [Bound],
 }
 
@@ -132,9 +132,10 @@ impl Report<'_> {
         Ok(row)
     }
 
-    /// Least time of the first syncs under AWS's limit of a partition. The embedded DynamoDB does not throttle.
+    /// Writes the minimum time of the first syncs under AWS's limit of a partition. The embedded DynamoDB does not
+    /// throttle.
     fn partitions(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        /// DynamoDB's limit of one partition, on demand or not.
+        /// DynamoDB's limit for one partition, on demand or provisioned.
         const MAX_WRITES_PER_SECOND: f64 = 1000.0;
         writeln!(
             f,
@@ -190,7 +191,7 @@ impl Report<'_> {
         writeln!(f)
     }
 
-    /// What the function's memory, and the share of a CPU that comes with it, would change.
+    /// Writes the effect of the function's memory and its share of a CPU.
     fn memories(&self, f: &mut Formatter<'_>) -> fmt::Result {
         const SIZES_MB: [u32; 5] = [128, 256, 512, 1_024, 1_769];
         writeln!(

@@ -1,4 +1,4 @@
-//! A Lambda function that does nothing: the least that a cold start can take.
+//! A Lambda function that does nothing, to measure the minimum of a cold start.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
