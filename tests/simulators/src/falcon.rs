@@ -81,7 +81,8 @@ impl Falcon {
 
     /// Replaces an account's hosts and scores.
     ///
-    /// # Errors `NotFound` when no account has this name, as in every method that names an account.
+    /// # Errors
+    /// `NotFound` when no account has this name, as in every method that names an account.
     pub fn load(&self, account: &str, world: &World) -> Result<(), NotFound> {
         let now = self.clock.now();
         self.tenant(account, |tenant| {
@@ -109,7 +110,8 @@ impl Falcon {
 
     /// Removes a host, hidden or not, and keeps its score. Returns the removed host.
     ///
-    /// # Errors No such account.
+    /// # Errors
+    /// No such account.
     pub fn remove_host(&self, account: &str, aid: &str) -> Result<Option<Host>, NotFound> {
         self.tenant(account, |tenant| {
             tenant.hosts.remove(aid).or(tenant.hidden.remove(aid))
@@ -119,7 +121,8 @@ impl Falcon {
     /// Hides a host: the listings lose it, `devices-hidden` shows it. Returns whether the host
     /// existed.
     ///
-    /// # Errors No such account.
+    /// # Errors
+    /// No such account.
     pub fn hide_host(&self, account: &str, aid: &str) -> Result<bool, NotFound> {
         self.tenant(account, |tenant| {
             let host = tenant.hosts.remove(aid);
@@ -133,7 +136,8 @@ impl Falcon {
 
     /// Returns the visible hosts by device id.
     ///
-    /// # Errors No such account.
+    /// # Errors
+    /// No such account.
     pub fn hosts(&self, account: &str) -> Result<Vec<Host>, NotFound> {
         self.tenant(account, |tenant| tenant.hosts.values().cloned().collect())
     }
@@ -141,7 +145,8 @@ impl Falcon {
     /// Sets a score to any JSON value. Hostile values (`-1`, `55.5`, `"80"`, `null`) are served
     /// unchanged. The host need not exist.
     ///
-    /// # Errors No such account.
+    /// # Errors
+    /// No such account.
     pub fn set_score(
         &self,
         account: &str,
@@ -155,14 +160,16 @@ impl Falcon {
 
     /// Removes an assessment. Returns whether it existed.
     ///
-    /// # Errors No such account.
+    /// # Errors
+    /// No such account.
     pub fn remove_score(&self, account: &str, aid: &str) -> Result<bool, NotFound> {
         self.tenant(account, |tenant| tenant.remove_score(aid))
     }
 
     /// Returns the scores by agent id.
     ///
-    /// # Errors No such account.
+    /// # Errors
+    /// No such account.
     pub fn scores(&self, account: &str) -> Result<BTreeMap<String, Value>, NotFound> {
         self.tenant(account, |tenant| tenant.scores.clone())
     }

@@ -150,7 +150,8 @@ pub struct Bound {
 impl Bound {
     /// Listens on a port; 0 lets the system choose.
     ///
-    /// # Errors The port is in use.
+    /// # Errors
+    /// The port is in use.
     pub async fn to(port: u16) -> io::Result<Self> {
         let held = TcpSocket::new_v4()?;
         held.set_reuseaddr(true)?;
@@ -214,7 +215,7 @@ impl Server {
     /// Listens again on the same port.
     ///
     /// # Errors
-    /// The port cannot be listened on.
+    /// The port is in use.
     pub async fn resume(&self) -> io::Result<()> {
         if lock(&self.accepting).is_none() {
             let listener = TcpListener::bind(self.address).await?;

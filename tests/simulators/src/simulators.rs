@@ -84,7 +84,8 @@ impl Builder {
 
     /// Starts all servers.
     ///
-    /// # Errors A port is in use.
+    /// # Errors
+    /// A port is in use.
     pub async fn start(self) -> io::Result<Simulators> {
         let mut doors = Vec::new();
         for (port, region) in (self.falcon_port..).zip(&self.regions) {
@@ -234,7 +235,8 @@ pub struct Simulators {
 impl Simulators {
     /// Starts Falcon in `us-1` and Tailscale, on free ports, without the control interface.
     ///
-    /// # Errors No port is free.
+    /// # Errors
+    /// No port is free.
     pub async fn start() -> io::Result<Self> {
         Builder::default().start().await
     }
@@ -326,7 +328,8 @@ impl Simulators {
 
     /// Listens again on the same ports.
     ///
-    /// # Errors A port is in use.
+    /// # Errors
+    /// A port is in use.
     pub async fn accept_connections(&self, side: Side) -> io::Result<()> {
         self.core.accept_connections(side).await
     }

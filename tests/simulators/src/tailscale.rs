@@ -66,7 +66,8 @@ impl Tailscale {
 
     /// Changes the configuration of a tailnet.
     ///
-    /// # Errors `NotFound` when no tailnet has this name, as in every method that names a tailnet.
+    /// # Errors
+    /// `NotFound` when no tailnet has this name, as in every method that names a tailnet.
     pub fn configure(
         &self,
         tailnet: &str,
@@ -110,21 +111,24 @@ impl Tailscale {
 
     /// Adds or replaces a device and keeps its attributes.
     ///
-    /// # Errors No such tailnet.
+    /// # Errors
+    /// No such tailnet.
     pub fn put_device(&self, tailnet: &str, device: Device) -> Result<(), NotFound> {
         self.tenant(tailnet, |tenant| tenant.put_device(device))
     }
 
     /// Removes a device and, without a log entry, its attributes. Returns the removed device.
     ///
-    /// # Errors No such tailnet.
+    /// # Errors
+    /// No such tailnet.
     pub fn remove_device(&self, tailnet: &str, node_id: &str) -> Result<Option<Device>, NotFound> {
         self.tenant(tailnet, |tenant| tenant.remove_device(node_id))
     }
 
     /// Returns the devices by node id.
     ///
-    /// # Errors No such tailnet.
+    /// # Errors
+    /// No such tailnet.
     pub fn devices(&self, tailnet: &str) -> Result<Vec<Device>, NotFound> {
         self.tenant(tailnet, |tenant| tenant.devices.values().cloned().collect())
     }
@@ -132,7 +136,8 @@ impl Tailscale {
     /// Returns the attributes that clients set, without the built-in ones: `{node id: {key:
     /// value}}`. Nodes without attributes are absent.
     ///
-    /// # Errors No such tailnet.
+    /// # Errors
+    /// No such tailnet.
     pub fn attributes(
         &self,
         tailnet: &str,
@@ -155,7 +160,8 @@ impl Tailscale {
 
     /// Returns one attribute with its expiry.
     ///
-    /// # Errors No such tailnet.
+    /// # Errors
+    /// No such tailnet.
     pub fn attribute(
         &self,
         tailnet: &str,
@@ -176,7 +182,8 @@ impl Tailscale {
     /// Sets an attribute regardless of all rules, as the native integration or a person in the
     /// console would; `null` removes the attribute. The change log shows the comment `"simulator"`.
     ///
-    /// # Errors No such tailnet.
+    /// # Errors
+    /// No such tailnet.
     pub fn set_attribute(
         &self,
         tailnet: &str,
@@ -196,7 +203,8 @@ impl Tailscale {
 
     /// Returns every change of a value, oldest first. Setting the present value is no change.
     ///
-    /// # Errors No such tailnet.
+    /// # Errors
+    /// No such tailnet.
     pub fn changes(&self, tailnet: &str) -> Result<Vec<Change>, NotFound> {
         let now = self.clock.now();
         self.tenant(tailnet, |tenant| {
@@ -207,7 +215,8 @@ impl Tailscale {
 
     /// Returns the number of requested writes, including those that changed nothing.
     ///
-    /// # Errors No such tailnet.
+    /// # Errors
+    /// No such tailnet.
     pub fn writes(&self, tailnet: &str) -> Result<WriteCounts, NotFound> {
         self.tenant(tailnet, |tenant| tenant.writes)
     }

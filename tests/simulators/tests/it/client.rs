@@ -1,4 +1,4 @@
-//! The least HTTP client: one request per connection, so that resets show as they come.
+//! A minimal HTTP client: one request per connection, so that the caller sees every reset.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -87,7 +87,7 @@ pub(crate) async fn request(
     let host = base.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).await?;
     let length = body.len();
-    // characters that FQL needs and a request line cannot carry
+    // characters that FQL needs and a request line cannot contain
     let path = path
         .replace('>', "%3E")
         .replace('<', "%3C")

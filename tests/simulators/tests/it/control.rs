@@ -70,7 +70,7 @@ async fn both_sides_are_set_and_read_from_outside() {
         .await,
         json!({"removed": true})
     );
-    // a PUT keeps what it does not name
+    // a PUT keeps the fields that it does not name
     let account = ok(
         &control,
         "PUT",

@@ -19,7 +19,7 @@ fn aid(number: usize) -> String {
     format!("{number:032x}")
 }
 
-/// Hosts 0 to `count` with scores equal to their number.
+/// Returns hosts 0 to `count` with scores equal to their number.
 async fn sims(count: usize) -> (Simulators, Client) {
     let sims = Simulators::builder()
         .regions(["us-1", "us-2"])
@@ -87,7 +87,7 @@ async fn hosts_are_paged_by_cursor() {
         .unwrap()
         .to_owned();
 
-    // a host removed behind the cursor shifts nothing
+    // removing a host before the cursor shifts nothing
     sims.falcon().remove_host("corp", &aid(0)).unwrap();
     let second = client
         .get(&format!("{HOSTS}?limit=2&offset={next}"))
@@ -181,7 +181,7 @@ async fn a_page_can_be_shorter_than_asked_for() {
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
         assert_eq!(pages.concat(), [0, 1, 2, 3, 4].map(aid));
     }
-    // Fewer than are allowed may be asked for, and more than the API allows may not.
+    // A limit may be below the maximum and not above it.
     let page = client.get(&format!("{HOSTS}?limit=1")).await.json();
     assert_eq!(ids(&page, "device_id").len(), 1);
     assert_eq!(

@@ -40,7 +40,7 @@ fn a_seed_is_a_world() {
         serde_json::from_str::<World>(&json).unwrap(),
         generate(&spec)
     );
-    // pinned, so that a changed dependency or machine shows
+    // pinned, to detect a changed dependency or a difference between machines
     let world = generate(&spec);
     assert_eq!(world.hosts[0].device_id, FIRST_AID);
 }

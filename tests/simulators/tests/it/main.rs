@@ -1,4 +1,4 @@
-//! The rules of the simulators that tests of the project lean on.
+//! The rules of the simulators that the project's tests rely on.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Tokens, clouds, scopes, the budget, and what every call has in common.
+//! Tokens, clouds, scopes, the budget, and the rules common to all calls.
 
 use std::io::Read as _;
 use std::time::Duration;

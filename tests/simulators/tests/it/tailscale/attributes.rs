@@ -1,4 +1,4 @@
-//! What may be written to a device, how, and how long it stays.
+//! Rules of attribute writes: values, calls, expiry.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ async fn a_batch_is_a_merge_patch() {
     let (sims, client) = sims().await;
     let set = patch(&client, json!({"n1CNTRL": {KEY: {"value": 71}, "custom:flag": {"value": true}}, "n2CNTRL": {KEY: {"value": 5}}})).await;
     assert_eq!((set.status, set.text().as_str()), (200, "null"));
-    // what is not named stays; null deletes; the same value is no change
+    // omitted entries stay; null deletes; the same value is no change
     assert_eq!(patch(&client, json!({"n1CNTRL": {KEY: {"value": 64}, "custom:gone": null}, "n2CNTRL": {KEY: {"value": 5}}})).await.status, 200);
     assert_eq!(
         patch(&client, json!({"n2CNTRL": {KEY: null}})).await.status,
