@@ -9,12 +9,12 @@ use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
 use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, plan};
 use falcon_posture_sync::settings::{AttributeKey, OnMissing};
-use posture_simulators::{GeneratorSpec, PostureIdentity, World, generate};
+use posture_simulators::{DataSet, GeneratorSpec, PostureIdentity, generate};
 
 /// Hosts and devices.
 const SIZES: [(usize, usize); 3] = [(1_000, 500), (10_000, 5_000), (100_000, 20_000)];
 
-fn account(world: &World) -> FalconInventory {
+fn account(world: &DataSet) -> FalconInventory {
     let hosts = world.hosts.iter().map(|host| Host {
         aid: Aid::from(host.device_id.as_str()),
         serial: host
@@ -36,7 +36,7 @@ fn account(world: &World) -> FalconInventory {
     account
 }
 
-fn devices(world: &World) -> Devices {
+fn devices(world: &DataSet) -> Devices {
     let devices = world.devices.iter().map(|device| Device {
         node_id: NodeId(device.node_id.as_str().into()),
         name: device.name.as_str().into(),

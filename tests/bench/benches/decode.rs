@@ -23,7 +23,7 @@ use falcon_posture_sync::upstream::retry::{CallBudget, RetryPolicy};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use posture_simulators::net::{Bound, Server};
-use posture_simulators::{GeneratorSpec, World, generate};
+use posture_simulators::{DataSet, GeneratorSpec, generate};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -48,7 +48,7 @@ fn page(records: &[Value]) -> Bytes {
     body.to_string().into()
 }
 
-fn hosts(world: &World) -> Bytes {
+fn hosts(world: &DataSet) -> Bytes {
     let record = |host: &posture_simulators::Host| {
         json!({
             "device_id": host.device_id, "serial_number": host.serial_number, "hostname": host.hostname,
@@ -58,7 +58,7 @@ fn hosts(world: &World) -> Bytes {
     page(&world.hosts.iter().map(record).collect::<Vec<_>>())
 }
 
-fn scores(world: &World) -> Bytes {
+fn scores(world: &DataSet) -> Bytes {
     let record = |(aid, score)| json!({"aid": aid, "score": score});
     page(
         &world
@@ -70,7 +70,7 @@ fn scores(world: &World) -> Bytes {
     )
 }
 
-fn devices(world: &World) -> Bytes {
+fn devices(world: &DataSet) -> Bytes {
     let record = |device: &posture_simulators::Device| {
         let mut record = json!(device);
         record["clientConnectivity"] = json!({"endpoints": ["x".repeat(REST_OF_A_DEVICE)]});

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{
-    Account, GeneratorSpec, PostureIdentity, Side, Simulators, Tailnet, Traffic, World, generate,
+    Account, DataSet, GeneratorSpec, PostureIdentity, Side, Simulators, Tailnet, Traffic, generate,
 };
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ impl Measured {
 pub(crate) struct Stage {
     sims: Simulators,
     aws: Aws,
-    world: World,
+    world: DataSet,
     memory_mb: u32,
     /// Sensors of the hosts that are devices of the tailnet, and of those that are not.
     sensors: [Vec<String>; 2],
@@ -288,7 +288,7 @@ fn secret(side: &str, id: &str, secret: &str) -> (String, String) {
     (format!("bench/{side}"), value.to_string())
 }
 
-fn sensors(world: &World) -> [Vec<String>; 2] {
+fn sensors(world: &DataSet) -> [Vec<String>; 2] {
     let serials: BTreeSet<&str> = world
         .devices
         .iter()

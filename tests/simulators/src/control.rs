@@ -50,7 +50,7 @@ use crate::simulators::Core;
 use crate::tailscale::{Device, Tailnet};
 
 /// Larger than any data set sent in one request.
-const BODY_CAP: usize = 256 << 20;
+const MAX_BODY_BYTES: usize = 256 << 20;
 
 type Answer = Result<Value, Problem>;
 
@@ -86,7 +86,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
 
 async fn respond(core: &Core, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let answer = match axum::body::to_bytes(body, BODY_CAP).await {
+    let answer = match axum::body::to_bytes(body, MAX_BODY_BYTES).await {
         Ok(body) => route(core, parts.method.as_str(), parts.uri.path(), &body).await,
         Err(error) => Err(Problem {
             status: StatusCode::BAD_REQUEST,
@@ -175,16 +175,16 @@ struct Advance {
 }
 
 fn both(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answer {
-    let world = &core.world;
+    let handler = &core.handler;
     match (method, segments) {
         ("GET", [""]) => to_value(core.urls()),
         ("POST", ["generate"]) => generate_both(core, serde_json::from_slice(body)?),
         ("GET", ["requests"]) => Ok(json!({
-            "requests": to_value(world.journal.entries())?,
-            "routes": to_value(world.journal.routes())?,
-            "peak": {"falcon": world.journal.peak(Side::Falcon), "tailscale": world.journal.peak(Side::Tailscale)},
+            "requests": to_value(handler.log.entries())?,
+            "routes": to_value(handler.log.routes())?,
+            "peak": {"falcon": handler.log.peak(Side::Falcon), "tailscale": handler.log.peak(Side::Tailscale)},
         })),
-        ("DELETE", ["requests"]) => did(|| world.journal.clear()),
+        ("DELETE", ["requests"]) => did(|| handler.log.clear()),
         ("PUT", ["latency"]) => {
             let Latency {
                 falcon_ms,
@@ -197,19 +197,19 @@ fn both(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answer {
             }
             done()
         }
-        ("GET", ["faults"]) => to_value(world.stage.faults.pending()),
+        ("GET", ["faults"]) => to_value(handler.state.faults.pending()),
         ("POST", ["faults"]) => {
             let fault: Fault = serde_json::from_slice(body)?;
-            did(|| world.stage.faults.add(fault))
+            did(|| handler.state.faults.add(fault))
         }
-        ("DELETE", ["faults"]) => did(|| world.stage.faults.clear()),
+        ("DELETE", ["faults"]) => did(|| handler.state.faults.clear()),
         ("POST", ["scripts"]) => {
             let script: Script = serde_json::from_slice(body)?;
-            did(|| world.hooks.add(script))
+            did(|| handler.hooks.add(script))
         }
         ("POST", ["clock"]) => {
             let Advance { advance_s } = serde_json::from_slice(body)?;
-            did(|| world.stage.clock.advance(Duration::from_secs(advance_s)))
+            did(|| handler.state.clock.advance(Duration::from_secs(advance_s)))
         }
         ("POST", ["reset"]) => did(|| core.reset()),
         _ => no_route(),
@@ -218,16 +218,16 @@ fn both(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answer {
 
 fn generate_both(core: &Core, order: Generate) -> Answer {
     let generated = generate(&order.spec);
-    let stage = &core.world.stage;
+    let state = &core.handler.state;
     let mut answer = json!({"hosts": generated.hosts.len(), "scores": generated.scores.len(), "devices": generated.devices.len()});
     if let Some(account) = order.account {
         let account = put_account(core, name_of(&account)?, account)?;
-        stage.falcon.load(&account.name, &generated)?;
+        state.falcon.load(&account.name, &generated)?;
         answer["account"] = to_value(account)?;
     }
     if let Some(tailnet) = order.tailnet {
         let tailnet = put_tailnet(core, name_of(&tailnet)?, tailnet)?;
-        stage.tailscale.load(&tailnet.name, &generated)?;
+        state.tailscale.load(&tailnet.name, &generated)?;
         answer["tailnet"] = to_value(tailnet)?;
     }
     Ok(answer)
@@ -242,7 +242,7 @@ fn name_of(value: &Value) -> Result<String, Problem> {
 }
 
 fn put_account(core: &Core, name: String, changes: Value) -> Result<Account, Problem> {
-    let falcon = &core.world.stage.falcon;
+    let falcon = &core.handler.state.falcon;
     let present = falcon
         .accounts()
         .remove(&name)
@@ -256,7 +256,7 @@ fn put_account(core: &Core, name: String, changes: Value) -> Result<Account, Pro
 }
 
 fn put_tailnet(core: &Core, name: String, changes: Value) -> Result<Tailnet, Problem> {
-    let tailscale = &core.world.stage.tailscale;
+    let tailscale = &core.handler.state.tailscale;
     let present = tailscale
         .tailnets()
         .remove(&name)
@@ -270,7 +270,7 @@ fn put_tailnet(core: &Core, name: String, changes: Value) -> Result<Tailnet, Pro
 }
 
 fn falcon(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answer {
-    let falcon = &core.world.stage.falcon;
+    let falcon = &core.handler.state.falcon;
     match (method, segments) {
         ("PUT", ["accounts", name]) => to_value(put_account(
             core,
@@ -310,7 +310,7 @@ fn falcon(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answer {
 }
 
 fn tailscale(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answer {
-    let tailscale = &core.world.stage.tailscale;
+    let tailscale = &core.handler.state.tailscale;
     match (method, segments) {
         ("PUT", ["tailnets", name]) => to_value(put_tailnet(
             core,

@@ -17,24 +17,24 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::faults::FaultKind;
-use crate::hooks::{Hooks, Stage};
-use crate::journal::{Journal, Pending};
+use crate::hooks::{Hooks, SimulatorState};
 use crate::lock;
-use crate::matching::{Seen, Side};
+use crate::matching::{RequestInfo, Side};
 use crate::net::Connection;
 use crate::reply::{Call, Reply};
+use crate::request_log::{Pending, RequestLog};
 
 /// Larger than any body of either API.
-const BODY_CAP: usize = 32 << 20;
+const MAX_BODY_BYTES: usize = 32 << 20;
 /// Below this, gzip makes bodies larger.
-const GZIP_FROM: usize = 256;
+const MIN_GZIP_BYTES: usize = 256;
 
-/// Everything that can affect a request. Clones share it.
+/// Handles requests with the state that affects them. Clones share the state.
 #[derive(Clone, Debug)]
-pub(crate) struct World {
-    pub(crate) stage: Stage,
+pub(crate) struct RequestHandler {
+    pub(crate) state: SimulatorState,
     pub(crate) hooks: Hooks,
-    pub(crate) journal: Journal,
+    pub(crate) log: RequestLog,
     pub(crate) latency: Arc<Mutex<BTreeMap<Side, Duration>>>,
     pub(crate) answer_times: Arc<Mutex<BTreeMap<Side, Duration>>>,
 }
@@ -62,8 +62,8 @@ impl Endpoint {
     }
 }
 
-impl World {
-    pub(crate) async fn exchange(
+impl RequestHandler {
+    pub(crate) async fn handle(
         &self,
         endpoint: &Endpoint,
         connection: Connection,
@@ -71,15 +71,15 @@ impl World {
     ) -> Response {
         let arrived = Instant::now();
         let (parts, body) = request.into_parts();
-        let seen = Seen {
+        let seen = RequestInfo {
             side: endpoint.side(),
             region: endpoint.region().map(str::to_owned),
             method: parts.method.as_str().to_owned(),
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
         };
-        let pending = self.journal.begin(&seen, self.stage.clock.now());
-        let Ok(body) = axum::body::to_bytes(body, BODY_CAP).await else {
+        let pending = self.log.begin(&seen, self.state.clock.now());
+        let Ok(body) = axum::body::to_bytes(body, MAX_BODY_BYTES).await else {
             return send(
                 pending,
                 Reply::empty(StatusCode::PAYLOAD_TOO_LARGE.as_u16()),
@@ -95,17 +95,17 @@ impl World {
         if let Some(latency) = latency {
             tokio::time::sleep(latency).await;
         }
-        self.hooks.before(&call.seen, &self.stage);
-        let fault = self.stage.faults.take(&call.seen);
+        self.hooks.before(&call.seen, &self.state);
+        let fault = self.state.faults.take(&call.seen);
         let effective = fault
             .as_ref()
-            .is_none_or(|fault| fault.processed || fault.kind.spoils_answer());
+            .is_none_or(|fault| fault.processed || fault.kind.damages_response());
         let answer = if effective {
             self.answer(endpoint, &call)
         } else {
             Reply::empty(200)
         };
-        self.hooks.after(&call.seen, &self.stage);
+        self.hooks.after(&call.seen, &self.state);
 
         match fault {
             None => {
@@ -118,20 +118,20 @@ impl World {
             }
             Some(fault) => {
                 pending.fault(fault.kind.name());
-                spoil(fault.kind, &call, answer, pending, connection).await
+                damage(fault.kind, &call, answer, pending, connection).await
             }
         }
     }
 
     fn answer(&self, endpoint: &Endpoint, call: &Call) -> Reply {
         match endpoint {
-            Endpoint::Falcon { region } => self.stage.falcon.answer(region, call),
-            Endpoint::Tailscale => self.stage.tailscale.answer(call),
+            Endpoint::Falcon { region } => self.state.falcon.answer(region, call),
+            Endpoint::Tailscale => self.state.tailscale.answer(call),
         }
     }
 }
 
-async fn spoil(
+async fn damage(
     kind: FaultKind,
     call: &Call,
     answer: Reply,
@@ -245,7 +245,7 @@ fn compress(call: &Call, reply: Reply) -> Reply {
     let accepted = call
         .header("accept-encoding")
         .is_some_and(|accepted| accepted.contains("gzip"));
-    if call.seen.side != Side::Falcon || !accepted || reply.body.len() < GZIP_FROM {
+    if call.seen.side != Side::Falcon || !accepted || reply.body.len() < MIN_GZIP_BYTES {
         return reply;
     }
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

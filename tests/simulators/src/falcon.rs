@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use crate::clock::Clock;
-use crate::generate::World;
+use crate::generate::DataSet;
 use crate::reply::{Call, Reply};
 use crate::{NotFound, lock};
 
@@ -83,17 +83,17 @@ impl Falcon {
     ///
     /// # Errors
     /// `NotFound` when no account has this name, as in every method that names an account.
-    pub fn load(&self, account: &str, world: &World) -> Result<(), NotFound> {
+    pub fn load(&self, account: &str, data: &DataSet) -> Result<(), NotFound> {
         let now = self.clock.now();
         self.tenant(account, |tenant| {
             let kept = tenant.account.clone();
             *tenant = Tenant::new(kept, now);
-            tenant.hosts = world
+            tenant.hosts = data
                 .hosts
                 .iter()
                 .map(|host| (host.device_id.clone(), host.clone()))
                 .collect();
-            tenant.scores.clone_from(&world.scores);
+            tenant.scores.clone_from(&data.scores);
         })
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::lock;
-use crate::matching::{Matcher, Seen, Side};
+use crate::matching::{Matcher, RequestInfo, Side};
 
 /// Kind of a request's failure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl FaultKind {
 
     /// Returns whether the fault changes a response, which must therefore be computed first. Other
     /// faults replace the response.
-    pub(crate) fn spoils_answer(&self) -> bool {
+    pub(crate) fn damages_response(&self) -> bool {
         match self {
             Self::ResetMidBody | Self::TruncatedJson | Self::EmptyBody | Self::SlowBody { .. } => {
                 true
@@ -178,7 +178,7 @@ impl Fault {
         self
     }
 
-    fn selects(&self, seen: &Seen) -> bool {
+    fn selects(&self, seen: &RequestInfo) -> bool {
         let matcher = Matcher {
             side: self.side,
             method: self.method.clone(),
@@ -210,7 +210,7 @@ impl Faults {
 
     /// Returns the fault of this request: the first due fault in the list. Earlier faults count the
     /// request, later faults do not.
-    pub(crate) fn take(&self, seen: &Seen) -> Option<Fault> {
+    pub(crate) fn take(&self, seen: &RequestInfo) -> Option<Fault> {
         let mut faults = lock(&self.0);
         let mut due = None;
         for (index, fault) in faults.iter_mut().enumerate() {

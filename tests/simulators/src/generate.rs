@@ -3,8 +3,8 @@
 //!
 //! The same spec gives the same data set, in every run and on every machine.
 
-mod dice;
 mod nodes;
+mod rng;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use serde_json::Value;
 use crate::clock::to_second;
 use crate::falcon::Host;
 use crate::tailscale::Device;
-use dice::{Dice, share};
 use nodes::devices;
+use rng::{SeededRng, rounded_share};
 
 /// Invalid serials of public lists. Either side's data has them in odd case and with padding.
 pub const PLACEHOLDER_SERIALS: [&str; 25] = [
@@ -136,7 +136,7 @@ impl GeneratorSpec {
 /// A data set for both sides.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct World {
+pub struct DataSet {
     /// Falcon hosts.
     pub hosts: Vec<Host>,
     /// Scores by agent id; unassessed hosts are absent.
@@ -146,19 +146,19 @@ pub struct World {
 }
 
 /// Generates the data set of a spec.
-pub fn generate(spec: &GeneratorSpec) -> World {
-    let mut dice = Dice::new(spec.seed);
-    let machines = machines(spec, &mut dice);
-    let hosts = hosts(spec, &machines, &mut dice);
-    let assessed = dice.pick(hosts.len(), 1.0 - spec.unassessed);
+pub fn generate(spec: &GeneratorSpec) -> DataSet {
+    let mut rng = SeededRng::new(spec.seed);
+    let machines = machines(spec, &mut rng);
+    let hosts = hosts(spec, &machines, &mut rng);
+    let assessed = rng.mark_share(hosts.len(), 1.0 - spec.unassessed);
     let scores = hosts
         .iter()
         .zip(assessed)
         .filter(|(_, assessed)| *assessed)
-        .map(|(host, _)| (host.device_id.clone(), Value::from(dice.below(101))))
+        .map(|(host, _)| (host.device_id.clone(), Value::from(rng.below(101))))
         .collect();
-    let devices = devices(spec, &machines, &mut dice);
-    World {
+    let devices = devices(spec, &machines, &mut rng);
+    DataSet {
         hosts,
         scores,
         devices,
@@ -175,18 +175,19 @@ struct Machine {
     platform: &'static str,
 }
 
-fn machines(spec: &GeneratorSpec, dice: &mut Dice) -> Vec<Machine> {
-    let count = spec.hosts - share(spec.hosts, spec.duplicate_serial);
-    let order = dice.shuffled(count);
-    let without = share(count, spec.placeholder_serial) + share(count, spec.no_serial_key);
+fn machines(spec: &GeneratorSpec, rng: &mut SeededRng) -> Vec<Machine> {
+    let count = spec.hosts - rounded_share(spec.hosts, spec.duplicate_serial);
+    let order = rng.shuffled(count);
+    let without =
+        rounded_share(count, spec.placeholder_serial) + rounded_share(count, spec.no_serial_key);
     let mut machines: Vec<Machine> = (0..count)
         .map(|number| {
             let platform = ["Mac", "Windows", "Mac", "Windows", "Linux"]
-                .get(dice.index(5))
+                .get(rng.index(5))
                 .copied()
                 .unwrap_or("Mac");
             Machine {
-                serial: Some(serial(dice, number, platform)),
+                serial: Some(serial(rng, number, platform)),
                 hostname: format!("{}-{number:06}", platform.to_lowercase()),
                 platform,
             }
@@ -201,13 +202,13 @@ fn machines(spec: &GeneratorSpec, dice: &mut Dice) -> Vec<Machine> {
 }
 
 /// Returns a serial in the maker's form that contains the number, so that all serials differ.
-fn serial(dice: &mut Dice, number: usize, platform: &str) -> String {
+fn serial(rng: &mut SeededRng, number: usize, platform: &str) -> String {
     match platform {
-        "Mac" => format!("C{number:06}{}", dice.letters(4)),
-        "Windows" => format!("{}{number:06}", dice.letters(3)),
+        "Mac" => format!("C{number:06}{}", rng.letters(4)),
+        "Windows" => format!("{}{number:06}", rng.letters(3)),
         // recorded of a virtual machine, with spaces and a dash
         _ => {
-            let bytes = format!("{number:08x}{}", dice.hex(24));
+            let bytes = format!("{number:08x}{}", rng.hex(24));
             let pairs: Vec<&str> = (0..16)
                 .filter_map(|at| bytes.get(2 * at..2 * at + 2))
                 .collect();
@@ -217,28 +218,28 @@ fn serial(dice: &mut Dice, number: usize, platform: &str) -> String {
     }
 }
 
-fn hosts(spec: &GeneratorSpec, machines: &[Machine], dice: &mut Dice) -> Vec<Host> {
-    let mut without_key = share(machines.len(), spec.no_serial_key);
+fn hosts(spec: &GeneratorSpec, machines: &[Machine], rng: &mut SeededRng) -> Vec<Host> {
+    let mut without_key = rounded_share(machines.len(), spec.no_serial_key);
     let mut hosts = Vec::with_capacity(spec.hosts);
     for machine in machines {
         let serial_number = match &machine.serial {
-            Some(serial) => Some(dice.spelling(spec, serial)),
+            Some(serial) => Some(rng.respell(spec, serial)),
             None if without_key > 0 => {
                 without_key -= 1;
                 None
             }
-            None => Some(dice.placeholder()),
+            None => Some(rng.placeholder()),
         };
-        let last_seen = dice.time_ago(spec, 0, 7 * DAY_S);
+        let last_seen = rng.time_ago(spec, 0, 7 * DAY_S);
         hosts.push(host(
-            dice,
+            rng,
             machine,
             serial_number,
             machine.hostname.clone(),
             last_seen,
         ));
     }
-    let twins: Vec<usize> = (0..machines.len())
+    let duplicable: Vec<usize> = (0..machines.len())
         .filter(|index| {
             machines
                 .get(*index)
@@ -247,7 +248,7 @@ fn hosts(spec: &GeneratorSpec, machines: &[Machine], dice: &mut Dice) -> Vec<Hos
         .collect();
     for number in machines.len()..spec.hosts {
         // without a machine to duplicate, the data set has fewer hosts than requested
-        let Some(index) = dice.choice(&twins).copied() else {
+        let Some(index) = rng.choice(&duplicable).copied() else {
             break;
         };
         let (Some(machine), Some(first)) = (machines.get(index), hosts.get(index)) else {
@@ -257,26 +258,26 @@ fn hosts(spec: &GeneratorSpec, machines: &[Machine], dice: &mut Dice) -> Vec<Hos
         let serial = machine
             .serial
             .as_deref()
-            .map(|serial| dice.spelling(spec, serial));
+            .map(|serial| rng.respell(spec, serial));
         let (hostname, last_seen) = if number % 2 == 0 {
             (
                 machine.hostname.clone(),
-                dice.time_ago(spec, 30 * DAY_S, 400 * DAY_S),
+                rng.time_ago(spec, 30 * DAY_S, 400 * DAY_S),
             )
         } else {
             (
                 format!("{}-clone", machine.hostname),
-                shortly_before(dice, &first_seen),
+                shortly_before(rng, &first_seen),
             )
         };
-        let twin = host(dice, machine, serial, hostname, last_seen);
-        hosts.push(twin);
+        let duplicate = host(rng, machine, serial, hostname, last_seen);
+        hosts.push(duplicate);
     }
     hosts
 }
 
-fn shortly_before(dice: &mut Dice, time: &str) -> String {
-    let earlier = Duration::from_secs(dice.below(DAY_S - 3600));
+fn shortly_before(rng: &mut SeededRng, time: &str) -> String {
+    let earlier = Duration::from_secs(rng.below(DAY_S - 3600));
     let time = time
         .parse::<Timestamp>()
         .ok()
@@ -285,14 +286,14 @@ fn shortly_before(dice: &mut Dice, time: &str) -> String {
 }
 
 fn host(
-    dice: &mut Dice,
+    rng: &mut SeededRng,
     machine: &Machine,
     serial_number: Option<String>,
     hostname: String,
     last_seen: String,
 ) -> Host {
     Host {
-        device_id: dice.hex(32),
+        device_id: rng.hex(32),
         serial_number,
         hostname: Some(hostname),
         last_seen: Some(last_seen),

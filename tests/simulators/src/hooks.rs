@@ -11,10 +11,10 @@ use crate::clock::Clock;
 use crate::falcon::{Falcon, Host};
 use crate::faults::{Fault, Faults};
 use crate::lock;
-use crate::matching::{Matcher, Seen};
+use crate::matching::{Matcher, RequestInfo};
 use crate::tailscale::{Device, Tailscale};
 
-type Closure = Arc<dyn Fn(&Seen) + Send + Sync>;
+type Closure = Arc<dyn Fn(&RequestInfo) + Send + Sync>;
 type Shared<T> = Arc<Mutex<Vec<T>>>;
 
 /// Moment of a script.
@@ -149,16 +149,16 @@ pub struct Script {
 
 /// The state that actions change.
 #[derive(Clone, Debug)]
-pub(crate) struct Stage {
+pub(crate) struct SimulatorState {
     pub(crate) clock: Clock,
     pub(crate) falcon: Falcon,
     pub(crate) tailscale: Tailscale,
     pub(crate) faults: Faults,
 }
 
-impl Stage {
+impl SimulatorState {
     /// Performs an action. A missing target is ignored, since a script has no caller to report to.
-    fn act(&self, action: Action) {
+    fn perform(&self, action: Action) {
         match action {
             Action::SetScore {
                 account,
@@ -215,7 +215,7 @@ impl Hooks {
     pub(crate) fn on_request(
         &self,
         requests: Matcher,
-        closure: impl Fn(&Seen) + Send + Sync + 'static,
+        closure: impl Fn(&RequestInfo) + Send + Sync + 'static,
     ) {
         lock(&self.closures).push((requests, Arc::new(closure)));
     }
@@ -229,7 +229,7 @@ impl Hooks {
         lock(&self.scripts).clear();
     }
 
-    pub(crate) fn before(&self, seen: &Seen, stage: &Stage) {
+    pub(crate) fn before(&self, seen: &RequestInfo, state: &SimulatorState) {
         // called without the lock: a closure may add hooks and change state
         let closures: Vec<_> = lock(&self.closures)
             .iter()
@@ -239,20 +239,25 @@ impl Hooks {
         for (_, closure) in closures {
             closure(seen);
         }
-        self.run_due(seen, stage, |when| match when {
+        self.run_due(seen, state, |when| match when {
             When::Before(nth) => Some(nth),
             When::After(_) => None,
         });
     }
 
-    pub(crate) fn after(&self, seen: &Seen, stage: &Stage) {
-        self.run_due(seen, stage, |when| match when {
+    pub(crate) fn after(&self, seen: &RequestInfo, state: &SimulatorState) {
+        self.run_due(seen, state, |when| match when {
             When::After(nth) => Some(nth),
             When::Before(_) => None,
         });
     }
 
-    fn run_due(&self, seen: &Seen, stage: &Stage, side: impl Fn(&mut When) -> Option<&mut Nth>) {
+    fn run_due(
+        &self,
+        seen: &RequestInfo,
+        state: &SimulatorState,
+        side: impl Fn(&mut When) -> Option<&mut Nth>,
+    ) {
         let mut due = Vec::new();
         lock(&self.scripts).retain_mut(|script| {
             let Some(nth) = side(&mut script.when) else {
@@ -274,7 +279,7 @@ impl Hooks {
             false
         });
         for action in due {
-            stage.act(action);
+            state.perform(action);
         }
     }
 }

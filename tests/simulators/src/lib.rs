@@ -13,16 +13,16 @@
 //! sims.falcon().put_account(Account::new("corp"));
 //! sims.tailscale().put_tailnet(Tailnet::new("example.com"));
 //!
-//! let world = generate(&GeneratorSpec { hosts: 500, devices: 100, ..GeneratorSpec::default() });
-//! sims.falcon().load("corp", &world)?;
-//! sims.tailscale().load("example.com", &world)?;
+//! let data = generate(&GeneratorSpec { hosts: 500, devices: 100, ..GeneratorSpec::default() });
+//! sims.falcon().load("corp", &data)?;
+//! sims.tailscale().load("example.com", &data)?;
 //!
 //! // the second page of scores is cut off, once
 //! let pages = Matcher::side(Side::Falcon).path("/zero-trust-assessment/queries");
 //! sims.faults().add(Fault::new(pages.clone(), FaultKind::ResetMidBody).after(1));
 //!
 //! // a score changes between two pages
-//! let (falcon, aid) = (sims.falcon().clone(), world.hosts[0].device_id.clone());
+//! let (falcon, aid) = (sims.falcon().clone(), data.hosts[0].device_id.clone());
 //! sims.on_request(pages, move |_| drop(falcon.set_score("corp", &aid, 3)));
 //!
 //! println!("{} {}", sims.falcon_url("us-1"), sims.tailscale_url());
@@ -50,9 +50,9 @@ mod exchange;
 mod faults;
 mod generate;
 mod hooks;
-mod journal;
 mod matching;
 mod reply;
+mod request_log;
 mod simulators;
 
 use std::fmt;
@@ -61,10 +61,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use clock::Clock;
 pub use falcon::{Account, Falcon, Host};
 pub use faults::{Fault, FaultKind, Faults};
-pub use generate::{GeneratorSpec, PLACEHOLDER_SERIALS, World, generate};
+pub use generate::{DataSet, GeneratorSpec, PLACEHOLDER_SERIALS, generate};
 pub use hooks::{Action, Nth, Script, When};
-pub use journal::{Entry, Journal, Traffic};
-pub use matching::{Matcher, Seen, Side};
+pub use matching::{Matcher, RequestInfo, Side};
+pub use request_log::{Entry, RequestLog, Traffic};
 pub use simulators::{Builder, Simulators, Urls};
 pub use tailscale::{Attribute, Change, Device, PostureIdentity, Tailnet, Tailscale, WriteCounts};
 

@@ -14,7 +14,7 @@ pub enum Side {
 
 /// Facts of a request before its response, without body and credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct RequestInfo {
     /// The service of the request.
     pub side: Side,
     /// The Falcon region of the request; `None` for Tailscale.
@@ -66,7 +66,7 @@ impl Matcher {
     }
 
     /// Returns whether a request is selected.
-    pub fn matches(&self, seen: &Seen) -> bool {
+    pub fn matches(&self, seen: &RequestInfo) -> bool {
         self.side == seen.side
             && self
                 .method

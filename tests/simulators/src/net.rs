@@ -91,14 +91,14 @@ impl AsyncWrite for Stream {
 
 /// All live connections of a server. The references are weak: a connection lives as long as its
 /// stream.
-type Live = Arc<Mutex<Vec<Weak<ConnectionState>>>>;
+type Connections = Arc<Mutex<Vec<Weak<ConnectionState>>>>;
 
-pub(crate) struct Door {
+pub(crate) struct ResettableListener {
     tcp: TcpListener,
-    live: Live,
+    connections: Connections,
 }
 
-impl Listener for Door {
+impl Listener for ResettableListener {
     type Io = Stream;
     type Addr = Connection;
 
@@ -112,10 +112,10 @@ impl Listener for Door {
             // small responses must not wait for Nagle; a failure only makes them slower
             let _ = tcp.set_nodelay(true);
             let connection = Connection::default();
-            let mut live = lock(&self.live);
-            live.retain(|other| other.strong_count() > 0);
-            live.push(Arc::downgrade(&connection.0));
-            drop(live);
+            let mut connections = lock(&self.connections);
+            connections.retain(|other| other.strong_count() > 0);
+            connections.push(Arc::downgrade(&connection.0));
+            drop(connections);
             return (
                 Stream {
                     tcp,
@@ -131,8 +131,8 @@ impl Listener for Door {
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+impl Connected<IncomingStream<'_, ResettableListener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, ResettableListener>) -> Self {
         stream.remote_addr().clone()
     }
 }
@@ -144,7 +144,7 @@ pub struct Bound {
     address: SocketAddr,
     /// Bound to the same port and never listening: it reserves the port while the server accepts no
     /// connections.
-    held: TcpSocket,
+    reserved: TcpSocket,
 }
 
 impl Bound {
@@ -153,12 +153,16 @@ impl Bound {
     /// # Errors
     /// The port is in use.
     pub async fn to(port: u16) -> io::Result<Self> {
-        let held = TcpSocket::new_v4()?;
-        held.set_reuseaddr(true)?;
-        held.bind((Ipv4Addr::LOCALHOST, port).into())?;
-        let address = held.local_addr()?;
+        let reserved = TcpSocket::new_v4()?;
+        reserved.set_reuseaddr(true)?;
+        reserved.bind((Ipv4Addr::LOCALHOST, port).into())?;
+        let address = reserved.local_addr()?;
         let tcp = TcpListener::bind(address).await?;
-        Ok(Self { tcp, address, held })
+        Ok(Self {
+            tcp,
+            address,
+            reserved,
+        })
     }
 
     /// Returns the address: `http://127.0.0.1:1234`.
@@ -176,21 +180,25 @@ fn url(address: SocketAddr) -> String {
 pub struct Server {
     address: SocketAddr,
     router: Router,
-    live: Live,
-    accepting: Mutex<Option<JoinHandle<()>>>,
-    _held: TcpSocket,
+    connections: Connections,
+    accept_task: Mutex<Option<JoinHandle<()>>>,
+    _reserved: TcpSocket,
 }
 
 impl Server {
     /// Serves these routes.
     pub fn start(bound: Bound, router: Router) -> Self {
-        let Bound { tcp, address, held } = bound;
+        let Bound {
+            tcp,
+            address,
+            reserved,
+        } = bound;
         let server = Self {
             address,
             router,
-            live: Live::default(),
-            accepting: Mutex::new(None),
-            _held: held,
+            connections: Connections::default(),
+            accept_task: Mutex::new(None),
+            _reserved: reserved,
         };
         server.accept_on(tcp);
         server
@@ -203,8 +211,8 @@ impl Server {
 
     /// Closes the port and resets every connection: clients get "connection refused".
     pub async fn stop(&self) {
-        let accepting = lock(&self.accepting).take();
-        if let Some(task) = accepting {
+        let accept_task = lock(&self.accept_task).take();
+        if let Some(task) = accept_task {
             task.abort();
             // dropping the task closes the port
             let _ = task.await;
@@ -217,7 +225,7 @@ impl Server {
     /// # Errors
     /// The port is in use.
     pub async fn resume(&self) -> io::Result<()> {
-        if lock(&self.accepting).is_none() {
+        if lock(&self.accept_task).is_none() {
             let listener = TcpListener::bind(self.address).await?;
             self.accept_on(listener);
         }
@@ -225,9 +233,9 @@ impl Server {
     }
 
     fn accept_on(&self, tcp: TcpListener) {
-        let door = Door {
+        let listener = ResettableListener {
             tcp,
-            live: Arc::clone(&self.live),
+            connections: Arc::clone(&self.connections),
         };
         let service = self
             .router
@@ -235,13 +243,16 @@ impl Server {
             .into_make_service_with_connect_info::<Connection>();
         let task = tokio::spawn(async move {
             // `serve` with this listener ends only when its task is aborted
-            let _ = axum::serve(door, service).await;
+            let _ = axum::serve(listener, service).await;
         });
-        *lock(&self.accepting) = Some(task);
+        *lock(&self.accept_task) = Some(task);
     }
 
     fn reset_connections(&self) {
-        for connection in lock(&self.live).drain(..).filter_map(|weak| weak.upgrade()) {
+        for connection in lock(&self.connections)
+            .drain(..)
+            .filter_map(|weak| weak.upgrade())
+        {
             Connection(connection).reset();
         }
     }
@@ -249,7 +260,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(task) = lock(&self.accepting).take() {
+        if let Some(task) = lock(&self.accept_task).take() {
             task.abort();
         }
         self.reset_connections();

@@ -5,11 +5,11 @@ use axum::http::HeaderMap;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::matching::Seen;
+use crate::matching::RequestInfo;
 
 /// A request, read in full.
 pub(crate) struct Call {
-    pub(crate) seen: Seen,
+    pub(crate) seen: RequestInfo,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }

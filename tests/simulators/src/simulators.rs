@@ -11,14 +11,14 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::control;
-use crate::exchange::{Endpoint, World};
+use crate::exchange::{Endpoint, RequestHandler};
 use crate::falcon::Falcon;
 use crate::faults::Faults;
-use crate::hooks::{Hooks, Script, Stage};
-use crate::journal::Journal;
+use crate::hooks::{Hooks, Script, SimulatorState};
 use crate::lock;
-use crate::matching::{Matcher, Seen, Side};
+use crate::matching::{Matcher, RequestInfo, Side};
 use crate::net::{Bound, Connection, Server};
+use crate::request_log::RequestLog;
 use crate::tailscale::Tailscale;
 
 /// The simulators' addresses, as the binary prints them.
@@ -87,63 +87,63 @@ impl Builder {
     /// # Errors
     /// A port is in use.
     pub async fn start(self) -> io::Result<Simulators> {
-        let mut doors = Vec::new();
+        let mut listeners = Vec::new();
         for (port, region) in (self.falcon_port..).zip(&self.regions) {
             let port = if self.falcon_port == 0 { 0 } else { port };
-            doors.push((region.clone(), Bound::to(port).await?));
+            listeners.push((region.clone(), Bound::to(port).await?));
         }
-        let regions = doors
+        let regions = listeners
             .iter()
-            .map(|(region, door)| (region.clone(), door.url()))
+            .map(|(region, listener)| (region.clone(), listener.url()))
             .collect();
         let clock = Clock::default();
         let falcon = Falcon::new(clock.clone(), regions);
         let tailscale = Tailscale::new(clock.clone());
-        let stage = Stage {
+        let state = SimulatorState {
             clock,
             falcon,
             tailscale,
             faults: Faults::default(),
         };
-        let world = World {
-            stage,
+        let handler = RequestHandler {
+            state,
             hooks: Hooks::default(),
-            journal: Journal::default(),
+            log: RequestLog::default(),
             latency: Arc::default(),
             answer_times: Arc::default(),
         };
 
         let mut falcon = BTreeMap::new();
-        for (region, door) in doors {
+        for (region, listener) in listeners {
             let endpoint = Endpoint::Falcon {
                 region: region.as_str().into(),
             };
-            falcon.insert(region, Server::start(door, router(&world, endpoint)));
+            falcon.insert(region, Server::start(listener, router(&handler, endpoint)));
         }
-        let door = Bound::to(self.tailscale_port).await?;
-        let tailscale = Server::start(door, router(&world, Endpoint::Tailscale));
+        let listener = Bound::to(self.tailscale_port).await?;
+        let tailscale = Server::start(listener, router(&handler, Endpoint::Tailscale));
         let core = Arc::new(Core {
-            world,
+            handler,
             servers: Servers { falcon, tailscale },
         });
 
         let control = match self.control_port {
             None => None,
             Some(port) => {
-                let door = Bound::to(port).await?;
-                Some(Server::start(door, control::router(Arc::clone(&core))))
+                let listener = Bound::to(port).await?;
+                Some(Server::start(listener, control::router(Arc::clone(&core))))
             }
         };
         Ok(Simulators { control, core })
     }
 }
 
-fn router(world: &World, endpoint: Endpoint) -> Router {
-    let world = world.clone();
+fn router(handler: &RequestHandler, endpoint: Endpoint) -> Router {
+    let handler = handler.clone();
     Router::new().fallback(
         move |ConnectInfo(connection): ConnectInfo<Connection>, request: Request| {
-            let (world, endpoint) = (world.clone(), endpoint.clone());
-            async move { world.exchange(&endpoint, connection, request).await }
+            let (handler, endpoint) = (handler.clone(), endpoint.clone());
+            async move { handler.handle(&endpoint, connection, request).await }
         },
     )
 }
@@ -157,7 +157,7 @@ struct Servers {
 /// The state that tests and the control interface change.
 #[derive(Debug)]
 pub(crate) struct Core {
-    pub(crate) world: World,
+    pub(crate) handler: RequestHandler,
     servers: Servers,
 }
 
@@ -197,28 +197,28 @@ impl Core {
     }
 
     pub(crate) fn set_latency(&self, side: Side, latency: Duration) {
-        let latencies: &Mutex<_> = &self.world.latency;
+        let latencies: &Mutex<_> = &self.handler.latency;
         lock(latencies).insert(side, latency);
     }
 
     fn set_answer_time(&self, side: Side, time: Duration) {
-        lock(&self.world.answer_times).insert(side, time);
+        lock(&self.handler.answer_times).insert(side, time);
     }
 
     pub(crate) fn reset(&self) {
-        let World {
-            stage,
+        let RequestHandler {
+            state,
             hooks,
-            journal,
+            log,
             latency,
             answer_times,
-        } = &self.world;
-        stage.falcon.reset();
-        stage.tailscale.reset();
-        stage.faults.clear();
-        stage.clock.reset();
+        } = &self.handler;
+        state.falcon.reset();
+        state.tailscale.reset();
+        state.faults.clear();
+        state.clock.reset();
         hooks.clear();
-        journal.clear();
+        log.clear();
         lock(latency).clear();
         lock(answer_times).clear();
     }
@@ -276,27 +276,27 @@ impl Simulators {
 
     /// Returns the Falcon side's state.
     pub fn falcon(&self) -> &Falcon {
-        &self.core.world.stage.falcon
+        &self.core.handler.state.falcon
     }
 
     /// Returns the Tailscale side's state.
     pub fn tailscale(&self) -> &Tailscale {
-        &self.core.world.stage.tailscale
+        &self.core.handler.state.tailscale
     }
 
     /// Returns the pending faults.
     pub fn faults(&self) -> &Faults {
-        &self.core.world.stage.faults
+        &self.core.handler.state.faults
     }
 
     /// Returns the request log.
-    pub fn requests(&self) -> &Journal {
-        &self.core.world.journal
+    pub fn requests(&self) -> &RequestLog {
+        &self.core.handler.log
     }
 
     /// Returns the clock of both sides.
     pub fn clock(&self) -> &Clock {
-        &self.core.world.stage.clock
+        &self.core.handler.state.clock
     }
 
     /// Sets the time from a request to its response, for requests without a fault. It includes the
@@ -312,13 +312,17 @@ impl Simulators {
 
     /// Calls this before each selected request is answered, to change state in the middle of a
     /// listing. The closure can own clones of [`Falcon`] and [`Tailscale`].
-    pub fn on_request(&self, requests: Matcher, closure: impl Fn(&Seen) + Send + Sync + 'static) {
-        self.core.world.hooks.on_request(requests, closure);
+    pub fn on_request(
+        &self,
+        requests: Matcher,
+        closure: impl Fn(&RequestInfo) + Send + Sync + 'static,
+    ) {
+        self.core.handler.hooks.on_request(requests, closure);
     }
 
     /// Runs actions at a later moment.
     pub fn script(&self, script: Script) {
-        self.core.world.hooks.add(script);
+        self.core.handler.hooks.add(script);
     }
 
     /// Stops listening and resets all connections: clients get "connection refused".

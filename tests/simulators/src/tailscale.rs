@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use crate::clock::Clock;
-use crate::generate::World;
+use crate::generate::DataSet;
 use crate::reply::{Call, Reply};
 use crate::{NotFound, lock};
 
@@ -54,7 +54,7 @@ impl Tailscale {
         match state.tailnets.get_mut(&tailnet.name) {
             Some(tenant) => {
                 tenant.config = tailnet;
-                tenant.forget_lists();
+                tenant.clear_lists();
             }
             None => drop(
                 state
@@ -75,7 +75,7 @@ impl Tailscale {
     ) -> Result<(), NotFound> {
         self.tenant(tailnet, |tenant| {
             change(&mut tenant.config);
-            tenant.forget_lists();
+            tenant.clear_lists();
         })
     }
 
@@ -100,10 +100,10 @@ impl Tailscale {
     ///
     /// # Errors
     /// No such tailnet.
-    pub fn load(&self, tailnet: &str, world: &World) -> Result<(), NotFound> {
+    pub fn load(&self, tailnet: &str, data: &DataSet) -> Result<(), NotFound> {
         self.tenant(tailnet, |tenant| {
             *tenant = Tenant::new(tenant.config.clone());
-            for device in &world.devices {
+            for device in &data.devices {
                 tenant.put_device(device.clone());
             }
         })

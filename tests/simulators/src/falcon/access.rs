@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::envelope::{Circumstances, TOKENS};
+use super::envelope::{RequestFacts, TOKENS};
 use super::state::{State, Token};
 use crate::reply::{Call, Reply};
 
@@ -16,12 +16,7 @@ const WRONG_SECRET: &str = "Failed to issue access token - Client authentication
 pub(crate) const NOT_AUTHORIZED: &str = "access denied, authorization failed";
 
 /// `POST /oauth2/token`: 201, never 200. The wrong cloud answers 308 before it checks the secret.
-pub(crate) fn token(
-    state: &mut State,
-    facts: &Circumstances,
-    call: &Call,
-    now: Timestamp,
-) -> Reply {
+pub(crate) fn token(state: &mut State, facts: &RequestFacts, call: &Call, now: Timestamp) -> Reply {
     let form = call.form();
     let field = |name| {
         form.as_ref()
@@ -62,7 +57,7 @@ pub(crate) fn token(
             .redirect_location
             .clone()
             .unwrap_or_else(|| format!("{base}/oauth2/token"));
-        return facts.moved(&first.region, &location);
+        return facts.redirect(&first.region, &location);
     }
     if field("client_secret") != first.client_secret {
         return facts.error(403, TOKENS, WRONG_SECRET);

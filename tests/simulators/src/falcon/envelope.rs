@@ -14,14 +14,14 @@ pub(crate) const TOKENS: &str = "csam";
 
 /// The facts of a request that its response contains.
 #[derive(Clone, Debug)]
-pub(crate) struct Circumstances {
+pub(crate) struct RequestFacts {
     pub(crate) region: String,
     pub(crate) trace_id: String,
     pub(crate) allowance: Allowance,
     pub(crate) retry_after: RetryAfterUnit,
 }
 
-impl Circumstances {
+impl RequestFacts {
     /// Returns an error in the form of `msa.ReplyMetaOnly`, with `resources: null` if data was
     /// requested.
     pub(crate) fn error(&self, status: u16, powered_by: &str, message: &str) -> Reply {
@@ -67,7 +67,7 @@ impl Circumstances {
     }
 
     /// Returns the 308 to another cloud: an empty body, and the cloud's name in `X-Cs-Region`.
-    pub(crate) fn moved(&self, region: &str, location: &str) -> Reply {
+    pub(crate) fn redirect(&self, region: &str, location: &str) -> Reply {
         let there = Self {
             region: region.to_owned(),
             ..self.clone()

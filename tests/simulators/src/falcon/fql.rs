@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 /// "up to 250 per call" in `CrowdStrike`'s own sample of a search by serials.
-const LIST_CAP: usize = 250;
+const MAX_LIST_VALUES: usize = 250;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fql {
@@ -136,8 +136,8 @@ impl Parser<'_> {
         if !self.eat("]") {
             return Err(self.unexpected());
         }
-        if count > LIST_CAP {
-            Err(format!("more than {LIST_CAP} values in a list"))
+        if count > MAX_LIST_VALUES {
+            Err(format!("more than {MAX_LIST_VALUES} values in a list"))
         } else {
             Ok(values)
         }

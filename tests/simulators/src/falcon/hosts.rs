@@ -29,7 +29,7 @@ const SEARCHABLE: [&str; 6] = [
 ];
 
 /// `GET /devices/combined/devices/v1`.
-pub(crate) fn visible(request: &mut Request<'_>) -> Reply {
+pub(crate) fn list_visible(request: &mut Request<'_>) -> Reply {
     list(request, false)
 }
 
@@ -121,7 +121,7 @@ fn page(request: &mut Request<'_>, hidden: bool) -> Result<Reply, (u16, String)>
             let lifetime = Duration::from_secs(request.settings.cursor_lifetime_s);
             let expires = request.now.checked_add(lifetime).unwrap_or(request.now);
             let account = request.tenant.account.name.clone();
-            let position = Position::Behind(key, id);
+            let position = Position::After(key, id);
             let cursor = Cursor {
                 account,
                 query: query.identity,
@@ -131,7 +131,7 @@ fn page(request: &mut Request<'_>, hidden: bool) -> Result<Reply, (u16, String)>
             // the recorded scroll listing counts in nanoseconds
             pagination["expires_at"] =
                 json!(i64::try_from(expires.as_nanosecond()).unwrap_or(i64::MAX));
-            pagination["next"] = json!(request.cursors.give(cursor, request.now));
+            pagination["next"] = json!(request.cursors.issue(cursor, request.now));
         }
         (None, _) if request.settings.last_page == LastPage::Empty => {
             pagination["next"] = json!("");
@@ -179,7 +179,7 @@ fn from_tree<'a>(
                 hosts.len(),
             );
         }
-        Position::Behind(_, id) => hosts
+        Position::After(_, id) => hosts
             .range::<str, _>((Bound::Excluded(id.as_str()), Bound::Unbounded))
             .map(|(_, host)| host)
             .take(count)
@@ -214,7 +214,7 @@ fn from_sorted<'a>(
     });
     let index = match start {
         Position::Index(index) => *index,
-        Position::Behind(key, id) => {
+        Position::After(key, id) => {
             let place = (key.clone(), id.as_str());
             found.partition_point(|(other, _)| {
                 if *descending {
@@ -321,7 +321,7 @@ struct Ids {
 }
 
 /// `POST /devices/entities/devices/v2`, up to 5,000 ids.
-pub(crate) fn by_body_ids(request: &mut Request<'_>) -> Reply {
+pub(crate) fn entities_by_body(request: &mut Request<'_>) -> Reply {
     match serde_json::from_slice::<Ids>(request.body) {
         Ok(Ids { ids }) => by_ids(request, &ids, 5000),
         Err(_) => request.facts.error(400, POWERED_BY, "invalid request body"),
@@ -329,17 +329,17 @@ pub(crate) fn by_body_ids(request: &mut Request<'_>) -> Reply {
 }
 
 /// `GET /devices/entities/devices/v2`, up to 100 ids.
-pub(crate) fn by_query_ids(request: &mut Request<'_>) -> Reply {
+pub(crate) fn entities_by_query(request: &mut Request<'_>) -> Reply {
     let ids: Vec<String> = request.query.iter().map(|(_, id)| id.clone()).collect();
     by_ids(request, &ids, 100)
 }
 
-fn by_ids(request: &Request<'_>, ids: &[String], most: usize) -> Reply {
-    if ids.len() > most {
+fn by_ids(request: &Request<'_>, ids: &[String], max: usize) -> Reply {
+    if ids.len() > max {
         return request.facts.error(
             400,
             GATEWAY,
-            &format!("request must contain between 0 and {most} ids"),
+            &format!("request must contain between 0 and {max} ids"),
         );
     }
     let cid = request.tenant.cid();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::access::{self, NOT_AUTHORIZED};
-use super::envelope::{Circumstances, GATEWAY};
+use super::envelope::{GATEWAY, RequestFacts};
 use super::model::{HOSTS_READ, Settings, ZTA_READ};
 use super::state::{Allowance, Cursors, State, Tenant};
 use super::{hosts, zta};
@@ -11,7 +11,7 @@ use crate::reply::{Call, Reply};
 
 /// An accepted request, with the data for its response.
 pub(crate) struct Request<'a> {
-    pub(crate) facts: Circumstances,
+    pub(crate) facts: RequestFacts,
     pub(crate) settings: &'a Settings,
     pub(crate) cursors: &'a mut Cursors,
     pub(crate) tenant: &'a mut Tenant,
@@ -28,15 +28,15 @@ impl Request<'_> {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Returns `limit`, from 1 to `most`, or less if the settings limit pages. The default is 100:
+    /// Returns `limit`, from 1 to `max`, or less if the settings limit pages. The default is 100:
     /// a client that omits it seems to see only 100 hosts.
-    pub(crate) fn limit(&self, most: usize) -> Result<usize, String> {
+    pub(crate) fn limit(&self, max: usize) -> Result<usize, String> {
         let asked = match self.param("limit") {
             None => Some(100),
-            Some(text) => text.parse().ok().filter(|limit| (1..=most).contains(limit)),
+            Some(text) => text.parse().ok().filter(|limit| (1..=max).contains(limit)),
         };
-        let asked = asked.ok_or_else(|| format!("limit must be between 1 and {most}"))?;
-        Ok(asked.min(self.settings.longest_page.unwrap_or(most).max(1)))
+        let asked = asked.ok_or_else(|| format!("limit must be between 1 and {max}"))?;
+        Ok(asked.min(self.settings.longest_page.unwrap_or(max).max(1)))
     }
 }
 
@@ -56,7 +56,7 @@ const ROUTES: &[Route] = &[
         path: "/devices/combined/devices/v1",
         scope: HOSTS_READ,
         parameters: LISTING,
-        answer: hosts::visible,
+        answer: hosts::list_visible,
     },
     Route {
         method: "GET",
@@ -70,28 +70,28 @@ const ROUTES: &[Route] = &[
         path: "/devices/entities/devices/v2",
         scope: HOSTS_READ,
         parameters: &["ids"],
-        answer: hosts::by_query_ids,
+        answer: hosts::entities_by_query,
     },
     Route {
         method: "POST",
         path: "/devices/entities/devices/v2",
         scope: HOSTS_READ,
         parameters: &[],
-        answer: hosts::by_body_ids,
+        answer: hosts::entities_by_body,
     },
     Route {
         method: "GET",
         path: "/zero-trust-assessment/queries/assessments/v1",
         scope: ZTA_READ,
         parameters: &["filter", "limit", "after", "sort"],
-        answer: zta::by_score,
+        answer: zta::list_by_score,
     },
     Route {
         method: "GET",
         path: "/zero-trust-assessment/entities/assessments/v1",
         scope: ZTA_READ,
         parameters: &["ids"],
-        answer: zta::by_ids,
+        answer: zta::entities_by_ids,
     },
     Route {
         method: "GET",
@@ -106,7 +106,7 @@ const TOKEN_PATH: &str = "/oauth2/token";
 
 pub(crate) fn answer(state: &mut State, region: &str, call: &Call, now: Timestamp) -> Reply {
     let serial = state.next_serial();
-    let mut facts = Circumstances {
+    let mut facts = RequestFacts {
         region: region.to_owned(),
         trace_id: format!(
             "{:08x}-5f1d-4c3a-9b7e-{serial:012x}",
@@ -142,7 +142,7 @@ pub(crate) fn answer(state: &mut State, region: &str, call: &Call, now: Timestam
         .cloned();
     let Some(token) = token.filter(|token| state.accounts.contains_key(&token.account)) else {
         facts.allowance = state
-            .stranger_budget
+            .anonymous_budget
             .take(state.settings.strangers_per_minute, now);
         return if facts.allowance.retry_ms.is_some() {
             too_many(&facts)
@@ -153,14 +153,14 @@ pub(crate) fn answer(state: &mut State, region: &str, call: &Call, now: Timestam
     if token.region != region {
         // another cloud's token counts as invalid (recorded: limit 15)
         facts.allowance = state
-            .stranger_budget
+            .anonymous_budget
             .take(state.settings.strangers_per_minute, now);
         if facts.allowance.retry_ms.is_some() {
             return too_many(&facts);
         }
         let base = state.regions.get(&token.region).map_or("", String::as_str);
         let mark = if call.seen.query.is_empty() { "" } else { "?" };
-        return facts.moved(
+        return facts.redirect(
             &token.region,
             &format!("{base}{path}{mark}{}", call.seen.query),
         );
@@ -212,6 +212,6 @@ pub(crate) fn answer(state: &mut State, region: &str, call: &Call, now: Timestam
 
 /// A third party's imitation is the source of this message; no 429 body of the real service was
 /// found.
-fn too_many(facts: &Circumstances) -> Reply {
+fn too_many(facts: &RequestFacts) -> Reply {
     facts.error(429, GATEWAY, "API rate limit exceeded.")
 }

@@ -18,7 +18,7 @@ pub(crate) struct State {
     /// Base URL by region, for the servers that run.
     pub(crate) regions: BTreeMap<String, String>,
     pub(crate) token_budget: Budget,
-    pub(crate) stranger_budget: Budget,
+    pub(crate) anonymous_budget: Budget,
     serial: u64,
 }
 
@@ -154,8 +154,8 @@ impl Budget {
 /// The issued cursors. A cursor belongs to an account, an endpoint and its parameters.
 #[derive(Debug, Default)]
 pub(crate) struct Cursors {
-    open: BTreeMap<String, Cursor>,
-    given: u64,
+    cursors: BTreeMap<String, Cursor>,
+    issued: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -170,19 +170,19 @@ pub(crate) struct Cursor {
 #[derive(Clone, Debug)]
 pub(crate) enum Position {
     /// After this entry (its sort key, its id).
-    Behind(String, String),
+    After(String, String),
     /// At this index in the present order.
     Index(usize),
 }
 
 impl Cursors {
-    pub(crate) fn give(&mut self, cursor: Cursor, now: Timestamp) -> String {
-        self.open.retain(|_, open| open.expires > now);
-        self.given += 1;
+    pub(crate) fn issue(&mut self, cursor: Cursor, now: Timestamp) -> String {
+        self.cursors.retain(|_, cursor| cursor.expires > now);
+        self.issued += 1;
         // long and opaque, like the recorded cursors (about 250 characters)
-        let name = format!("{:016x}", self.given.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let name = format!("{:016x}", self.issued.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let name = format!("DnF1ZXJ5VGhlbkZldGNo{}", name.repeat(14));
-        self.open.insert(name.clone(), cursor);
+        self.cursors.insert(name.clone(), cursor);
         name
     }
 
@@ -193,12 +193,12 @@ impl Cursors {
         query: &str,
         now: Timestamp,
     ) -> Option<&Cursor> {
-        self.open.get(name).filter(|cursor| {
+        self.cursors.get(name).filter(|cursor| {
             cursor.account == account && cursor.query == query && cursor.expires > now
         })
     }
 
     pub(crate) fn clear(&mut self) {
-        self.open.clear();
+        self.cursors.clear();
     }
 }

@@ -17,16 +17,16 @@ use crate::reply::Reply;
 /// `powered_by` in errors only; recorded responses have no `powered_by`.
 const POWERED_BY: &str = "zero-trust-assessment";
 /// Signals of each kind in a record.
-const SIGNALS: i64 = 16;
-const MOST_IDS: usize = 1000;
+const SIGNALS_PER_KIND: i64 = 16;
+const MAX_IDS: usize = 1000;
 /// Maximum cached listings: more than the ranges of scores that a client can request.
-const LISTINGS: usize = 128;
+const MAX_LISTINGS: usize = 128;
 
 /// `GET /zero-trust-assessment/queries/assessments/v1`.
 ///
 /// Sorted by score, then agent id, and paged by position in the present order. If a score moves
 /// between two pages, one record is missed and another appears twice, as in the real service.
-pub(crate) fn by_score(request: &mut Request<'_>) -> Reply {
+pub(crate) fn list_by_score(request: &mut Request<'_>) -> Reply {
     match page(request) {
         Ok(reply) => reply,
         Err((status, message)) => request.facts.error(status, POWERED_BY, &message),
@@ -35,7 +35,7 @@ pub(crate) fn by_score(request: &mut Request<'_>) -> Reply {
 
 fn page(request: &mut Request<'_>) -> Result<Reply, (u16, String)> {
     let bad = |message: &str| (400, message.to_owned());
-    let limit = request.limit(MOST_IDS).map_err(|message| (400, message))?;
+    let limit = request.limit(MAX_IDS).map_err(|message| (400, message))?;
     let filter = request
         .param("filter")
         .filter(|filter| !filter.is_empty())
@@ -56,7 +56,7 @@ fn page(request: &mut Request<'_>) -> Result<Reply, (u16, String)> {
             .map(|cursor| &cursor.position)
         {
             Some(Position::Index(index)) => *index,
-            Some(Position::Behind(..)) | None => {
+            Some(Position::After(..)) | None => {
                 return Err((
                     404,
                     "Search context expired, 'after' key no longer valid".to_owned(),
@@ -65,7 +65,8 @@ fn page(request: &mut Request<'_>) -> Result<Reply, (u16, String)> {
         },
     };
 
-    let aids = order(request.tenant, &filter, descending).map_err(|problem| (400, problem))?;
+    let aids =
+        sorted_aids(request.tenant, &filter, descending).map_err(|problem| (400, problem))?;
     let served = aids.iter().skip(start).take(limit);
     let scores = &request.tenant.scores;
     let resources = Value::Array(
@@ -80,7 +81,7 @@ fn page(request: &mut Request<'_>) -> Result<Reply, (u16, String)> {
             .now
             .checked_add(Duration::from_secs(request.settings.cursor_lifetime_s))
             .unwrap_or(request.now);
-        request.cursors.give(
+        request.cursors.issue(
             Cursor {
                 account,
                 query: listing,
@@ -107,7 +108,11 @@ fn page(request: &mut Request<'_>) -> Result<Reply, (u16, String)> {
 }
 
 /// Returns the agents that the filter selects, in order. Caches the latest listings.
-fn order(tenant: &mut Tenant, filter: &str, descending: bool) -> Result<Arc<Vec<String>>, String> {
+fn sorted_aids(
+    tenant: &mut Tenant,
+    filter: &str,
+    descending: bool,
+) -> Result<Arc<Vec<String>>, String> {
     if let Some(listing) = tenant
         .listings
         .iter()
@@ -120,15 +125,15 @@ fn order(tenant: &mut Tenant, filter: &str, descending: bool) -> Result<Arc<Vec<
         .scores
         .iter()
         .map(|(aid, score)| (score.as_f64(), aid))
-        .filter(|(score, _)| selects(&terms, *score))
+        .filter(|(score, _)| passes(&terms, *score))
         .collect();
     // non-numbers sort last
     let rank = |score: Option<f64>| score.unwrap_or(f64::INFINITY);
     found.sort_by(|(left, left_aid), (right, right_aid)| {
-        let by_score = rank(*left)
+        let list_by_score = rank(*left)
             .partial_cmp(&rank(*right))
             .unwrap_or(Ordering::Equal);
-        let ascending = by_score.then_with(|| left_aid.cmp(right_aid));
+        let ascending = list_by_score.then_with(|| left_aid.cmp(right_aid));
         if descending {
             ascending.reverse()
         } else {
@@ -141,7 +146,7 @@ fn order(tenant: &mut Tenant, filter: &str, descending: bool) -> Result<Arc<Vec<
             .map(|(_, aid)| aid.clone())
             .collect::<Vec<_>>(),
     );
-    if tenant.listings.len() == LISTINGS {
+    if tenant.listings.len() == MAX_LISTINGS {
         tenant.listings.pop_front();
     }
     tenant.listings.push_back(Listing {
@@ -154,7 +159,7 @@ fn order(tenant: &mut Tenant, filter: &str, descending: bool) -> Result<Arc<Vec<
 
 /// Scores that the real service never holds pass every filter, so that a client which asks for
 /// `score:>=0` receives them.
-fn selects(terms: &[(Op, f64)], score: Option<f64>) -> bool {
+fn passes(terms: &[(Op, f64)], score: Option<f64>) -> bool {
     match score.filter(|score| (0.0..=100.0).contains(score)) {
         Some(score) => terms.iter().all(|(op, bound)| op.holds(&score, bound)),
         None => true,
@@ -192,11 +197,11 @@ fn comparison(part: Fql) -> Result<(Op, f64), String> {
 }
 
 /// `GET /zero-trust-assessment/entities/assessments/v1?ids=…&ids=…`, up to 1,000 ids.
-pub(crate) fn by_ids(request: &mut Request<'_>) -> Reply {
+pub(crate) fn entities_by_ids(request: &mut Request<'_>) -> Reply {
     if request.query.is_empty() {
         return request.facts.error(400, POWERED_BY, "ids is required");
     }
-    if request.query.len() > MOST_IDS {
+    if request.query.len() > MAX_IDS {
         return request.facts.error(
             400,
             POWERED_BY,
@@ -241,14 +246,14 @@ fn record(tenant: &Tenant, aid: &str) -> Option<Value> {
     let assessed = tenant.assessed.get(aid).copied().unwrap_or(tenant.loaded);
     // signals are most of a recorded record's 8.3 kB
     let signals = |kind: &str| -> Vec<Value> {
-        (0..SIGNALS)
+        (0..SIGNALS_PER_KIND)
             .map(|number| {
                 json!({
                     "signal_id": format!("{kind}_protection_signal_{number:02}"),
                     "signal_name": format!("Protection against technique {number:02} ({kind})"),
                     "group_name": platform,
                     "criteria": format!("protection against technique {number:02} is on and set to block"),
-                    "meets_criteria": if near(0) > Some(100 * number / SIGNALS) { "yes" } else { "no" },
+                    "meets_criteria": if near(0) > Some(100 * number / SIGNALS_PER_KIND) { "yes" } else { "no" },
                 })
             })
             .collect()

@@ -28,7 +28,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// Returns whether a scope is granted, directly or through a scope that includes it.
-    pub(crate) fn may(&self, scope: &str) -> bool {
+    pub(crate) fn has_scope(&self, scope: &str) -> bool {
         let Some(granted) = &self.scopes else {
             return true;
         };
@@ -75,7 +75,7 @@ pub(crate) fn token(state: &mut State, call: &Call, now: Timestamp) -> Reply {
             tailnet: tailnet.clone(),
             scopes: Some(scopes),
         };
-        if !asked.iter().all(|scope| granted.may(scope)) {
+        if !asked.iter().all(|scope| granted.has_scope(scope)) {
             return message(403, NOT_PERMITTED);
         }
         scopes = asked;

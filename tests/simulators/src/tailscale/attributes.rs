@@ -12,12 +12,12 @@ use super::state::{Keys, Kind, Tenant};
 use crate::reply::{Call, Reply};
 
 /// "up to 2^53 - 1".
-const MOST: i64 = (1 << 53) - 1;
+const MAX_INTEGER: i64 = (1 << 53) - 1;
 
 /// A rejection: status and message.
-type Refusal = (u16, String);
+type Rejection = (u16, String);
 
-fn refuse<T>(text: impl Into<String>) -> Result<T, Refusal> {
+fn reject<T>(text: impl Into<String>) -> Result<T, Rejection> {
     Err((400, text.into()))
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn set(tenant: &mut Tenant, id: &str, key: &str, call: &Call, now: Ti
     match written {
         Ok((node, attribute, comment)) => {
             tenant.write(&node, key, Some(attribute), comment.as_deref(), now);
-            done()
+            null_response()
         }
         Err((status, text)) => message(status, &text),
     }
@@ -94,14 +94,14 @@ pub(crate) fn delete(tenant: &mut Tenant, id: &str, key: &str, now: Timestamp) -
     match check_key(tenant, &tenant.keys, key) {
         Ok(()) => {
             tenant.write(&node, key, None, None, now);
-            done()
+            null_response()
         }
         Err((status, text)) => message(status, &text),
     }
 }
 
 /// The schema promises the attributes; the real body is `null` (tailscale/tailscale#18253).
-fn done() -> Reply {
+fn null_response() -> Reply {
     Reply::json(200, &Value::Null)
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn batch(tenant: &mut Tenant, call: &Call, now: Timestamp) -> Reply {
         .config
         .switches
         .most_batch_nodes
-        .is_some_and(|most| nodes.len() > most)
+        .is_some_and(|max| nodes.len() > max)
     {
         return message(400, "too many nodes in request");
     }
@@ -148,16 +148,16 @@ pub(crate) fn batch(tenant: &mut Tenant, call: &Call, now: Timestamp) -> Reply {
     // new keys within this batch must agree with each other too
     let mut keys = tenant.keys.clone();
     let mut accepted: Vec<(String, Writes)> = Vec::new();
-    let mut refused = None;
+    let mut rejection = None;
     for (id, entries) in &nodes {
         match check_node(tenant, &mut keys, id, entries, now) {
             Ok(writes) => accepted.extend(writes),
-            Err(refusal) => {
-                refused.get_or_insert(refusal);
+            Err(reason) => {
+                rejection.get_or_insert(reason);
             }
         }
     }
-    if refused.is_some() && tenant.config.switches.all_or_nothing {
+    if rejection.is_some() && tenant.config.switches.all_or_nothing {
         accepted.clear();
     }
     for (node, writes) in accepted {
@@ -165,7 +165,7 @@ pub(crate) fn batch(tenant: &mut Tenant, call: &Call, now: Timestamp) -> Reply {
             tenant.write(&node, &key, attribute, comment.as_deref(), now);
         }
     }
-    refused.map_or_else(done, |(status, text)| message(status, &text))
+    rejection.map_or_else(null_response, |(status, text)| message(status, &text))
 }
 
 /// `None`: the batch ignores the node.
@@ -175,7 +175,7 @@ fn check_node(
     id: &str,
     entries: &BTreeMap<String, Value>,
     now: Timestamp,
-) -> Result<Option<(String, Writes)>, Refusal> {
+) -> Result<Option<(String, Writes)>, Rejection> {
     let Some(node) = own_node(tenant, id) else {
         let text = format!("node not found: {id}");
         return match tenant.config.switches.unknown_node {
@@ -189,7 +189,7 @@ fn check_node(
     for (key, entry) in entries {
         check_key(tenant, keys, key)?;
         if !seen.insert(key.to_lowercase()) {
-            return refuse(format!("attribute key {key} is not unique"));
+            return reject(format!("attribute key {key} is not unique"));
         }
         let present = tenant.attributes.get(&node).and_then(|set| set.get(key));
         let attribute = if entry.is_null() {
@@ -198,7 +198,7 @@ fn check_node(
             Some(merge(tenant, keys, key, entry, present, now)?)
         };
         if let Some(attribute) = attribute.as_ref().filter(|_| present.is_none()) {
-            keys.taken(key, &attribute.value);
+            keys.acquire(key, &attribute.value);
         }
         writes.push((key.clone(), attribute));
     }
@@ -213,63 +213,63 @@ fn merge(
     entry: &Value,
     present: Option<&Attribute>,
     now: Timestamp,
-) -> Result<Attribute, Refusal> {
+) -> Result<Attribute, Rejection> {
     let Some(fields) = entry.as_object() else {
-        return refuse(format!("{key}: expected an object with a value, or null"));
+        return reject(format!("{key}: expected an object with a value, or null"));
     };
     if let Some(unknown) = fields
         .keys()
         .find(|name| !matches!(name.as_str(), "value" | "expiry"))
     {
-        return refuse(format!("json: unknown field {unknown:?}"));
+        return reject(format!("json: unknown field {unknown:?}"));
     }
     let Some(value) = fields.get("value").cloned() else {
-        return refuse(format!("{key}: value is required"));
+        return reject(format!("{key}: value is required"));
     };
     check_value(keys, key, &value)?;
     let expiry = match (fields.get("expiry"), tenant.config.switches.omitted_expiry) {
         (None, OmittedExpiry::Kept) => present.and_then(|present| present.expiry),
         (None, OmittedExpiry::Cleared) | (Some(Value::Null), _) => None,
         (Some(Value::String(expiry)), _) => Some(check_expiry(expiry, now)?),
-        (Some(_), _) => return refuse(format!("{key}: expiry must be a string")),
+        (Some(_), _) => return reject(format!("{key}: expiry must be a string")),
     };
     Ok(Attribute { value, expiry })
 }
 
-fn decode<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Refusal> {
+fn decode<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, Rejection> {
     if body.is_empty() {
-        return refuse("unexpected end of JSON input");
+        return reject("unexpected end of JSON input");
     }
     serde_json::from_slice(body).map_err(|error| (400, format!("invalid request body: {error}")))
 }
 
-fn check_comment(comment: Option<&str>) -> Result<(), Refusal> {
+fn check_comment(comment: Option<&str>) -> Result<(), Rejection> {
     if comment.is_some_and(|comment| comment.chars().count() > 200) {
-        refuse("comment must be at most 200 characters")
+        reject("comment must be at most 200 characters")
     } else {
         Ok(())
     }
 }
 
-fn check_expiry(expiry: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
+fn check_expiry(expiry: &str, now: Timestamp) -> Result<Timestamp, Rejection> {
     match expiry.parse::<Timestamp>() {
-        Err(_) => refuse("expiry must be an RFC 3339 time"),
-        Ok(expiry) if expiry <= now => refuse("expiry must be in the future"),
+        Err(_) => reject("expiry must be an RFC 3339 time"),
+        Ok(expiry) if expiry <= now => reject("expiry must be in the future"),
         Ok(expiry) => Ok(expiry),
     }
 }
 
 /// Checks length, characters, namespace and uniqueness. The status and message for a wrong
 /// namespace are not documented.
-fn check_key(tenant: &Tenant, keys: &Keys, key: &str) -> Result<(), Refusal> {
+fn check_key(tenant: &Tenant, keys: &Keys, key: &str) -> Result<(), Rejection> {
     if key.len() > 128 {
-        return refuse("attribute key must be at most 128 characters");
+        return reject("attribute key must be at most 128 characters");
     }
     if !key
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':')
     {
-        return refuse(format!(
+        return reject(format!(
             "attribute key {key:?} can only contain letters, numbers, underscores, and colon"
         ));
     }
@@ -284,26 +284,26 @@ fn check_key(tenant: &Tenant, keys: &Keys, key: &str) -> Result<(), Refusal> {
             .writable_namespaces
             .contains(namespace)
     }) {
-        return refuse(format!(
+        return reject(format!(
             "attribute key {key:?} must be in the custom namespace"
         ));
     }
-    match keys.clash(key) {
-        Some(other) => refuse(format!(
+    match keys.conflicting_spelling(key) {
+        Some(other) => reject(format!(
             "attribute key {key:?} conflicts with {other:?}: keys are unique without regard to case"
         )),
         None => Ok(()),
     }
 }
 
-fn check_value(keys: &Keys, key: &str, value: &Value) -> Result<(), Refusal> {
+fn check_value(keys: &Keys, key: &str, value: &Value) -> Result<(), Rejection> {
     let Some(kind) = Kind::of(value) else {
-        return refuse(format!(
+        return reject(format!(
             "{key}: value must be a string, a number or a boolean"
         ));
     };
     if keys.kind(key).is_some_and(|known| known != kind) {
-        return refuse(format!(
+        return reject(format!(
             "{key}: all values of a key must have the same type"
         ));
     }
@@ -312,11 +312,11 @@ fn check_value(keys: &Keys, key: &str, value: &Value) -> Result<(), Refusal> {
         Kind::Number
             if value
                 .as_i64()
-                .is_some_and(|number| (-MOST..=MOST).contains(&number)) =>
+                .is_some_and(|number| (-MAX_INTEGER..=MAX_INTEGER).contains(&number)) =>
         {
             Ok(())
         }
-        Kind::Number => refuse(format!(
+        Kind::Number => reject(format!(
             "{key}: a number must be an integer of at most 2^53 - 1"
         )),
         Kind::Text => {
@@ -328,7 +328,7 @@ fn check_value(keys: &Keys, key: &str, value: &Value) -> Result<(), Refusal> {
             if legal {
                 Ok(())
             } else {
-                refuse(format!(
+                reject(format!(
                     "{key}: a string has at most 50 letters, numbers, underscores, and periods"
                 ))
             }

@@ -119,7 +119,7 @@ pub(crate) fn answer(state: &mut State, call: &Call, now: Timestamp) -> Reply {
         ) => return plain(405),
         _ => return plain(404),
     };
-    if !caller.may(scope) {
+    if !caller.has_scope(scope) {
         return message(403, NOT_PERMITTED);
     }
     answer(tenant)

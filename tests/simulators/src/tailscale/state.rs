@@ -59,12 +59,12 @@ impl Tenant {
         }
     }
 
-    pub(crate) fn forget_lists(&mut self) {
+    pub(crate) fn clear_lists(&mut self) {
         self.lists = [None, None];
     }
 
     pub(crate) fn put_device(&mut self, device: Device) {
-        self.forget_lists();
+        self.clear_lists();
         self.legacy_ids
             .insert(device.id.clone(), device.node_id.clone());
         self.devices.insert(device.node_id.clone(), device);
@@ -72,7 +72,7 @@ impl Tenant {
 
     pub(crate) fn remove_device(&mut self, node_id: &str) -> Option<Device> {
         let device = self.devices.remove(node_id)?;
-        self.forget_lists();
+        self.clear_lists();
         self.legacy_ids.remove(&device.id);
         for key in self
             .attributes
@@ -80,7 +80,7 @@ impl Tenant {
             .unwrap_or_default()
             .into_keys()
         {
-            self.keys.released(&key);
+            self.keys.release(&key);
         }
         Some(device)
     }
@@ -110,12 +110,12 @@ impl Tenant {
         if let Some(attribute) = &new {
             set.insert(key.to_owned(), attribute.clone());
             if old.is_none() {
-                self.keys.taken(key, &attribute.value);
+                self.keys.acquire(key, &attribute.value);
             }
             self.next_expiry = self.next_expiry.into_iter().chain(attribute.expiry).min();
         } else {
             set.remove(key);
-            self.keys.released(key);
+            self.keys.release(key);
         }
         self.drop_if_empty(node_id);
         let (old, new) = (
@@ -198,7 +198,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Returns the spelling in use if it differs from this one.
-    pub(crate) fn clash(&self, key: &str) -> Option<&str> {
+    pub(crate) fn conflicting_spelling(&self, key: &str) -> Option<&str> {
         let (spelling, holders) = self.spellings.get(&key.to_lowercase())?;
         (*holders > 0 && spelling != key).then_some(spelling)
     }
@@ -207,7 +207,7 @@ impl Keys {
         self.kinds.get(key).copied()
     }
 
-    pub(crate) fn taken(&mut self, key: &str, value: &Value) {
+    pub(crate) fn acquire(&mut self, key: &str, value: &Value) {
         let (spelling, holders) = self.spellings.entry(key.to_lowercase()).or_default();
         key.clone_into(spelling);
         *holders += 1;
@@ -216,7 +216,7 @@ impl Keys {
         }
     }
 
-    pub(crate) fn released(&mut self, key: &str) {
+    pub(crate) fn release(&mut self, key: &str) {
         if let Some((_, holders)) = self.spellings.get_mut(&key.to_lowercase()) {
             *holders = holders.saturating_sub(1);
         }

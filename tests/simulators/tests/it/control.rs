@@ -19,7 +19,7 @@ async fn ok(control: &Client, method: &str, path: &str, body: Value) -> Value {
 }
 
 #[tokio::test]
-async fn both_sides_are_set_and_read_from_outside() {
+async fn both_sides_are_set_and_read_over_http() {
     let (sims, control) = sims().await;
     let order = json!({"spec": {"seed": 3, "hosts": 50, "devices": 20}, "account": {"name": "corp"}, "tailnet": {"name": "example.com"}});
     let generated = ok(&control, "POST", "/generate", order).await;
@@ -104,7 +104,7 @@ async fn both_sides_are_set_and_read_from_outside() {
 }
 
 #[tokio::test]
-async fn devices_and_attributes_are_set_and_read_from_outside() {
+async fn devices_and_attributes_are_set_and_read_over_http() {
     let (_sims, control) = sims().await;
     let order = json!({"spec": {"devices": 20}, "tailnet": {"name": "example.com"}});
     ok(&control, "POST", "/generate", order).await;
@@ -158,7 +158,7 @@ async fn devices_and_attributes_are_set_and_read_from_outside() {
 }
 
 #[tokio::test]
-async fn scripts_and_faults_act_at_their_moment() {
+async fn scripts_and_faults_run_at_their_moment() {
     let (sims, control) = sims().await;
     let account = ok(&control, "PUT", "/falcon/accounts/corp", json!({})).await;
     let credentials = format!(

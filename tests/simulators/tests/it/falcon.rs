@@ -146,7 +146,7 @@ async fn hosts_are_paged_by_cursor() {
 }
 
 #[tokio::test]
-async fn a_page_can_be_shorter_than_asked_for() {
+async fn a_page_can_be_shorter_than_its_limit() {
     let (sims, client) = sims(5).await;
     sims.falcon()
         .configure(|settings| settings.longest_page = Some(2));

@@ -44,7 +44,7 @@ async fn get(client: &Client) -> io::Result<crate::client::Response> {
 }
 
 #[tokio::test]
-async fn faults_happen_in_their_turn_and_are_logged() {
+async fn faults_apply_in_order_and_are_logged() {
     let (sims, client) = sims().await;
     sims.faults()
         .add(Fault::status(hosts(), 503).after(1).times(2));
@@ -110,7 +110,7 @@ async fn a_reset_is_a_reset() {
 }
 
 #[tokio::test]
-async fn bodies_can_be_spoilt() {
+async fn bodies_can_be_damaged() {
     let (sims, client) = sims().await;
     let spoilt = async |kind| {
         sims.faults().add(Fault::new(hosts(), kind));
@@ -158,7 +158,7 @@ async fn a_stalled_request_ends_when_the_client_gives_up() {
 }
 
 #[tokio::test]
-async fn a_write_can_take_effect_though_its_answer_is_lost() {
+async fn a_write_can_take_effect_while_its_response_is_lost() {
     let (sims, _) = sims().await;
     sims.tailscale().put_tailnet(Tailnet::new("example.com"));
     sims.tailscale()
@@ -183,7 +183,7 @@ async fn a_write_can_take_effect_though_its_answer_is_lost() {
 }
 
 #[tokio::test]
-async fn a_side_can_refuse_connections_and_come_back() {
+async fn a_side_can_refuse_connections_and_accept_them_again() {
     let (sims, client) = sims().await;
     sims.refuse_connections(Side::Falcon).await;
     assert_eq!(
@@ -199,7 +199,7 @@ async fn a_side_can_refuse_connections_and_come_back() {
 }
 
 #[tokio::test]
-async fn latency_and_concurrency_are_seen() {
+async fn latency_and_concurrency_are_measured() {
     let (sims, client) = sims().await;
     sims.set_latency(Side::Falcon, Duration::from_millis(60));
     let started = Instant::now();
@@ -210,7 +210,7 @@ async fn latency_and_concurrency_are_seen() {
 }
 
 #[tokio::test]
-async fn an_answer_time_holds_answers_back_and_nothing_else() {
+async fn an_answer_time_delays_responses_only() {
     let (sims, client) = sims().await;
     sims.set_answer_time(Side::Falcon, Duration::from_millis(60));
     sims.set_answer_time(Side::Tailscale, Duration::from_mins(10));

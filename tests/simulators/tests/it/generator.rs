@@ -1,31 +1,30 @@
 use std::collections::BTreeSet;
 
 use posture_simulators::{
-    Device, GeneratorSpec, PLACEHOLDER_SERIALS, PostureIdentity, World, generate,
+    DataSet, Device, GeneratorSpec, PLACEHOLDER_SERIALS, PostureIdentity, generate,
 };
 use tokio::time::Instant;
 
-fn normal(serial: &str) -> String {
+fn normalized(serial: &str) -> String {
     serial.trim().to_uppercase()
 }
 
-fn host_serials(world: &World) -> BTreeSet<String> {
+fn host_serials(data: &DataSet) -> BTreeSet<String> {
     let placeholder = |serial: &str| {
         PLACEHOLDER_SERIALS
             .iter()
             .any(|known| known.eq_ignore_ascii_case(serial))
     };
-    world
-        .hosts
+    data.hosts
         .iter()
         .filter_map(|host| host.serial_number.as_deref())
-        .map(normal)
+        .map(normalized)
         .filter(|serial| !placeholder(serial))
         .collect()
 }
 
 #[test]
-fn a_seed_is_a_world() {
+fn a_seed_determines_the_data_set() {
     let spec = GeneratorSpec::default();
     assert_eq!(generate(&spec), generate(&spec));
     assert_ne!(
@@ -37,12 +36,12 @@ fn a_seed_is_a_world() {
     );
     let json = serde_json::to_string(&generate(&spec)).unwrap();
     assert_eq!(
-        serde_json::from_str::<World>(&json).unwrap(),
+        serde_json::from_str::<DataSet>(&json).unwrap(),
         generate(&spec)
     );
     // pinned, to detect a changed dependency or a difference between machines
-    let world = generate(&spec);
-    assert_eq!(world.hosts[0].device_id, FIRST_AID);
+    let data = generate(&spec);
+    assert_eq!(data.hosts[0].device_id, FIRST_AID);
 }
 
 const FIRST_AID: &str = "98c2a2ff8969f9d934cd45d0027cc179";
@@ -54,14 +53,13 @@ fn fractions_hold_exactly() {
         devices: 500,
         ..GeneratorSpec::default()
     };
-    let world = generate(&spec);
+    let data = generate(&spec);
     assert_eq!(
-        (world.hosts.len(), world.scores.len(), world.devices.len()),
+        (data.hosts.len(), data.scores.len(), data.devices.len()),
         (1000, 950, 500)
     );
     assert_eq!(
-        world
-            .hosts
+        data.hosts
             .iter()
             .filter(|host| host.serial_number.is_none())
             .count(),
@@ -69,8 +67,7 @@ fn fractions_hold_exactly() {
         "2% of the 960 first records"
     );
     assert_eq!(
-        world
-            .devices
+        data.devices
             .iter()
             .filter(|device| device.is_external)
             .count(),
@@ -78,47 +75,46 @@ fn fractions_hold_exactly() {
     );
     let disabled = Some(PostureIdentity::disabled());
     assert_eq!(
-        world
-            .devices
+        data.devices
             .iter()
             .filter(|device| device.posture_identity == disabled)
             .count(),
         15
     );
-    let own = world
+    let own = data
         .devices
         .iter()
         .filter(|device| !device.is_external && !device.serials().is_empty());
-    let known = host_serials(&world);
+    let known = host_serials(&data);
     let matched = own
-        .filter(|device| known.contains(&normal(&device.serials()[0])))
+        .filter(|device| known.contains(&normalized(&device.serials()[0])))
         .count();
     assert_eq!(matched, 348, "80% of the 435 nodes with serials");
-    let ids: BTreeSet<_> = world.devices.iter().map(|device| &device.node_id).collect();
+    let ids: BTreeSet<_> = data.devices.iter().map(|device| &device.node_id).collect();
     assert_eq!(ids.len(), 500);
 }
 
 #[test]
-fn a_plain_world_matches_one_to_one() {
-    let world = generate(&GeneratorSpec::plain(50, 50));
-    let reported: BTreeSet<String> = world
+fn a_plain_data_set_matches_one_to_one() {
+    let data = generate(&GeneratorSpec::plain(50, 50));
+    let reported: BTreeSet<String> = data
         .devices
         .iter()
         .flat_map(Device::serials)
-        .map(|serial| normal(serial))
+        .map(|serial| normalized(serial))
         .collect();
-    assert_eq!(reported, host_serials(&world));
-    assert_eq!((reported.len(), world.scores.len()), (50, 50));
+    assert_eq!(reported, host_serials(&data));
+    assert_eq!((reported.len(), data.scores.len()), (50, 50));
 }
 
 #[test]
-fn large_worlds_are_quick() {
+fn large_data_sets_are_generated_quickly() {
     let started = Instant::now();
-    let world = generate(&GeneratorSpec {
+    let data = generate(&GeneratorSpec {
         hosts: 20_000,
         devices: 5_000,
         ..GeneratorSpec::default()
     });
-    assert_eq!(world.hosts.len(), 20_000);
+    assert_eq!(data.hosts.len(), 20_000);
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
 }

@@ -11,7 +11,7 @@ use super::{ASSESSMENTS, HOSTS, SCORES, client, credentials, sims};
 use crate::client::{Client, form, request};
 
 #[tokio::test]
-async fn tokens_are_refused_as_recorded() {
+async fn tokens_are_rejected_as_recorded() {
     let (sims, _) = sims(0).await;
     let base = sims.falcon_url("us-1");
     let account = Account::new("corp");
@@ -99,7 +99,7 @@ async fn the_wrong_cloud_answers_308_without_a_body() {
 }
 
 #[tokio::test]
-async fn without_a_valid_token_or_scope_nothing_is_told() {
+async fn requests_without_a_valid_token_or_scope_are_rejected() {
     let (sims, client) = sims(1).await;
     let stranger = Client {
         token: "x".to_owned(),
@@ -134,7 +134,7 @@ async fn without_a_valid_token_or_scope_nothing_is_told() {
 }
 
 #[tokio::test]
-async fn what_the_service_refuses_is_refused() {
+async fn requests_that_the_service_rejects_are_rejected() {
     let (_sims, client) = sims(1).await;
     for (path, status) in [
         ("/devices/nothing/v1".to_owned(), 404),
@@ -187,7 +187,7 @@ async fn the_budget_is_shared_and_refills() {
 }
 
 #[tokio::test]
-async fn gzip_comes_when_it_is_accepted() {
+async fn responses_are_compressed_when_gzip_is_accepted() {
     let (_sims, client) = sims(50).await;
     let plain = client.get(HOSTS).await;
     let headers = format!(

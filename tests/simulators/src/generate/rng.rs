@@ -9,9 +9,9 @@ use super::{GeneratorSpec, PLACEHOLDER_SERIALS};
 use crate::clock::to_second;
 
 /// A seeded random number generator.
-pub(super) struct Dice(ChaCha8Rng);
+pub(super) struct SeededRng(ChaCha8Rng);
 
-impl Dice {
+impl SeededRng {
     pub(super) fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
@@ -57,9 +57,13 @@ impl Dice {
     }
 
     /// Marks an exact fraction of `of` places at random.
-    pub(super) fn pick(&mut self, of: usize, fraction: f64) -> Vec<bool> {
+    pub(super) fn mark_share(&mut self, of: usize, fraction: f64) -> Vec<bool> {
         let mut marks = vec![false; of];
-        for index in self.shuffled(of).into_iter().take(share(of, fraction)) {
+        for index in self
+            .shuffled(of)
+            .into_iter()
+            .take(rounded_share(of, fraction))
+        {
             if let Some(mark) = marks.get_mut(index) {
                 *mark = true;
             }
@@ -68,11 +72,11 @@ impl Dice {
     }
 
     pub(super) fn chance(&mut self, fraction: f64) -> bool {
-        share(10_000, fraction) > self.index(10_000)
+        rounded_share(10_000, fraction) > self.index(10_000)
     }
 
     /// Returns a serial in the spelling of some firmware or agent.
-    pub(super) fn spelling(&mut self, spec: &GeneratorSpec, serial: &str) -> String {
+    pub(super) fn respell(&mut self, spec: &GeneratorSpec, serial: &str) -> String {
         if !self.chance(spec.odd_spelling) {
             return serial.to_owned();
         }
@@ -132,6 +136,6 @@ impl Dice {
     clippy::cast_precision_loss,
     reason = "sizes of data sets are far below 2^52 and not negative"
 )]
-pub(super) fn share(of: usize, fraction: f64) -> usize {
+pub(super) fn rounded_share(of: usize, fraction: f64) -> usize {
     ((of as f64 * fraction.clamp(0.0, 1.0)).round() as usize).min(of)
 }

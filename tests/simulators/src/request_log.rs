@@ -10,10 +10,10 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::lock;
-use crate::matching::{Seen, Side};
+use crate::matching::{RequestInfo, Side};
 
 /// More lines than any test reads. The limit bounds the memory of a demo that runs for days.
-const KEPT: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 
 /// One request.
 #[derive(Clone, Debug, Serialize)]
@@ -57,7 +57,7 @@ pub struct Traffic {
 
 /// The request log of both sides. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Journal {
+pub struct RequestLog {
     epoch: Instant,
     inner: Arc<Mutex<Inner>>,
 }
@@ -71,7 +71,7 @@ struct Inner {
     peak: BTreeMap<Side, u64>,
 }
 
-impl Default for Journal {
+impl Default for RequestLog {
     fn default() -> Self {
         Self {
             epoch: Instant::now(),
@@ -80,7 +80,7 @@ impl Default for Journal {
     }
 }
 
-impl Journal {
+impl RequestLog {
     /// Returns all requests since the start or the last `clear`, in order of arrival.
     pub fn entries(&self) -> Vec<Entry> {
         lock(&self.inner).entries.iter().cloned().collect()
@@ -124,7 +124,7 @@ impl Journal {
         inner.peak.clear();
     }
 
-    pub(crate) fn begin(&self, seen: &Seen, time: Timestamp) -> Pending {
+    pub(crate) fn begin(&self, seen: &RequestInfo, time: Timestamp) -> Pending {
         let started_ms = self.elapsed_ms();
         let mut guard = lock(&self.inner);
         let inner = &mut *guard;
@@ -136,7 +136,7 @@ impl Journal {
         *in_flight += 1;
         let peak = inner.peak.entry(seen.side).or_default();
         *peak = (*peak).max(*in_flight);
-        if inner.entries.len() == KEPT {
+        if inner.entries.len() == MAX_ENTRIES {
             inner.entries.pop_front();
         }
         inner.entries.push_back(Entry {
@@ -154,7 +154,7 @@ impl Journal {
             fault: None,
         });
         Pending {
-            journal: self.clone(),
+            log: self.clone(),
             seq,
             side: seen.side,
             route,
@@ -170,7 +170,7 @@ impl Journal {
 /// that gave up.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    journal: Journal,
+    log: RequestLog,
     seq: u64,
     side: Side,
     route: String,
@@ -186,7 +186,7 @@ impl Pending {
             entry.status = Some(status);
             entry.bytes_out = bytes;
         });
-        let mut inner = lock(&self.journal.inner);
+        let mut inner = lock(&self.log.inner);
         // a cleared log lacks this route
         if let Some(traffic) = inner.routes.get_mut(&self.route) {
             traffic.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -194,7 +194,7 @@ impl Pending {
     }
 
     fn edit(&self, change: impl FnOnce(&mut Entry)) {
-        let mut inner = lock(&self.journal.inner);
+        let mut inner = lock(&self.log.inner);
         // entries are in order of `seq`, without gaps; a cleared log has no entry to edit
         let Some(first) = inner.entries.front().map(|entry| entry.seq) else {
             return;
@@ -211,15 +211,15 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let ended_ms = self.journal.elapsed_ms();
+        let ended_ms = self.log.elapsed_ms();
         self.edit(|entry| entry.ended_ms = Some(ended_ms));
-        if let Some(in_flight) = lock(&self.journal.inner).in_flight.get_mut(&self.side) {
+        if let Some(in_flight) = lock(&self.log.inner).in_flight.get_mut(&self.side) {
             *in_flight = in_flight.saturating_sub(1);
         }
     }
 }
 
-fn route_label(seen: &Seen) -> String {
+fn route_label(seen: &RequestInfo) -> String {
     let mut path = String::new();
     let mut previous = "";
     for segment in seen.path.split('/').skip(1) {
