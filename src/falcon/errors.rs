@@ -60,8 +60,8 @@ impl From<LenientObject<WireError>> for FalconApiError {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct WireError {
-    code: LooseValue,
-    message: LooseValue,
+    code: LooseValue<'static>,
+    message: LooseValue<'static>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,13 +76,13 @@ pub(super) fn list<'de, D: Deserializer<'de>>(
 ) -> Result<Vec<FalconApiError>, D::Error> {
     Ok(
         match ListOrOther::<LenientObject<WireError>, MAX_ERRORS>::deserialize(deserializer)? {
-            ListOrOther::Null => Vec::new(),
-            ListOrOther::LooseValue => vec![FalconApiError::default()],
+            ListOrOther::Scalar(LooseValue::Null) => Vec::new(),
+            ListOrOther::Scalar(_) => vec![FalconApiError::default()],
             ListOrOther::One(error) => vec![error.into()],
-            ListOrOther::Many { first, more } => first
+            ListOrOther::Many { first, has_more } => first
                 .into_iter()
                 .map(FalconApiError::from)
-                .chain(more.then(FalconApiError::default))
+                .chain(has_more.then(FalconApiError::default))
                 .collect(),
         },
     )

@@ -34,10 +34,10 @@ const MAX_CURSOR_BYTES: usize = 16 << 10;
 /// fit into a URL is an error.
 fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match LooseValue::deserialize(deserializer)? {
-        LooseValue::LenientText(text) if text.len() > MAX_CURSOR_BYTES => {
+        LooseValue::Text(text) if text.len() > MAX_CURSOR_BYTES => {
             Err(D::Error::invalid_length(text.len(), &"a shorter cursor"))
         }
-        LooseValue::LenientText(text) if !text.is_empty() => Ok(Some(text)),
+        LooseValue::Text(text) if !text.is_empty() => Ok(Some(text.into_owned())),
         LooseValue::Number(number) => Ok(Some(number.to_string())),
         _ => Ok(None),
     }
@@ -91,7 +91,7 @@ pub(super) fn page<R: ListedRecord + DeserializeOwned>(
 
 impl FromText for Aid {
     /// Converts to lower case: both APIs use it, and the join must not depend on it.
-    fn of_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         let aid = Self::from(text);
         if aid.is_hex() {
             return Some(aid);
@@ -103,13 +103,13 @@ impl FromText for Aid {
 }
 
 impl FromText for Serial {
-    fn of_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         Self::parse(text).ok()
     }
 }
 
 impl FromText for Timestamp {
-    fn of_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         text.parse().ok()
     }
 }
@@ -119,7 +119,7 @@ impl FromText for Timestamp {
 struct Hostname(SmolStr);
 
 impl FromText for Hostname {
-    fn of_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| Self(sanitize_smol(text, MAX_HOSTNAME_CHARS)))
     }
 }
@@ -163,7 +163,7 @@ pub(super) struct ScoreRecord {
     #[serde(default)]
     aid: LenientText<Aid>,
     #[serde(default)]
-    score: LooseValue,
+    score: LooseValue<'static>,
 }
 
 impl ListedRecord for ScoreRecord {
@@ -212,7 +212,7 @@ pub(super) fn assessments(
     #[derive(Deserialize)]
     struct Rating {
         #[serde(default)]
-        overall: LooseValue,
+        overall: LooseValue<'static>,
     }
     let is_unknown =
         response.status == 404 && are_about_unknown_ids(&errors::in_body(&response.body));

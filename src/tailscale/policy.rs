@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for StringList {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let first = match ListOrOther::<LooseValue, MAX_CONDITIONS>::deserialize(deserializer)? {
             ListOrOther::Many { first, .. } => first,
-            ListOrOther::Null | ListOrOther::LooseValue | ListOrOther::One(_) => Vec::new(),
+            ListOrOther::Scalar(_) | ListOrOther::One(_) => Vec::new(),
         };
         let strings = first.into_iter().filter_map(LooseValue::text);
         Ok(Self(

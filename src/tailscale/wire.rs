@@ -27,7 +27,7 @@ fn serials<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReportedSerials
     let first =
         match ListOrOther::<LenientText<ReportedSerial>, MAX_SERIALS>::deserialize(deserializer)? {
             ListOrOther::Many { first, .. } => first,
-            ListOrOther::Null | ListOrOther::LooseValue | ListOrOther::One(_) => Vec::new(),
+            ListOrOther::Scalar(_) | ListOrOther::One(_) => Vec::new(),
         };
     let reported = first.into_iter().filter_map(|text| text.0);
     Ok(reported.map(|ReportedSerial(text)| text).collect())
@@ -38,7 +38,7 @@ fn serials<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReportedSerials
 struct ReportedSerial(SmolStr);
 
 impl FromText for ReportedSerial {
-    fn of_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         if text.len() <= MAX_TEXT_CHARS {
             return Some(Self(text.into()));
         }
@@ -51,13 +51,13 @@ impl FromText for ReportedSerial {
 struct Name(SmolStr);
 
 impl FromText for Name {
-    fn of_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         Some(Self(sanitize_smol(text, MAX_TEXT_CHARS)))
     }
 }
 
 impl FromText for NodeId {
-    fn of_text(text: &str) -> Option<Self> {
+    fn from_text(text: &str) -> Option<Self> {
         is_node_id(text).then(|| Self(text.into()))
     }
 }
