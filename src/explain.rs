@@ -208,7 +208,7 @@ impl DeviceSearch<'_> {
         mut answer: ExplainResponse,
     ) -> Result<ExplainResponse, StoreError> {
         answer.error = Some(blind.message(self.integration));
-        let records = self.world.store.records(self.integration).await?;
+        let records = self.world.store.node_records(self.integration).await?;
         let nodes = self.formerly(&records).await?;
         answer.omitted = nodes.len().saturating_sub(DEVICES);
         answer.note = Some(if nodes.is_empty() {
@@ -230,10 +230,8 @@ impl DeviceSearch<'_> {
         let search = AuditQuery {
             integration: Some(self.integration.clone()),
             device: Some(self.device.trim().to_owned()),
-            since: None,
-            until: None,
             limit: DEVICES * CHANGES,
-            next: None,
+            ..AuditQuery::default()
         };
         let found = self.world.store.search_audit(&search).await?.records;
         let nodes = found

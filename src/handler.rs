@@ -58,7 +58,7 @@ async fn serve(
     match command? {
         Command::SyncAll => {
             let mut all = world.store.integrations().await?;
-            all.readable.retain(Integration::wants_runs);
+            all.readable.retain(Integration::should_run);
             measure_tick(world, &all);
             let enabled = all.readable.into_iter().map(|integration| integration.id);
             let mut answer = sync_each(world, enabled.collect(), "schedule", invocation).await?;
@@ -166,7 +166,7 @@ async fn secret_changed(
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     let uses_it = |integration: &Integration| {
-        integration.wants_runs()
+        integration.should_run()
             && integration.settings.as_ref().is_ok_and(|settings| {
                 names.contains(&settings.falcon_secret)
                     || names.contains(&settings.tailscale_secret)

@@ -89,7 +89,7 @@ impl IntegrationView {
             time.saturating_add(interval * intervals).unwrap_or(time)
         };
         let state = IntegrationState::of(&integration);
-        let enabled = integration.wants_runs();
+        let enabled = integration.should_run();
         let pause = integration.pause.filter(|pause| now < pause.until);
         let tried = integration.status.as_ref().map(|status| status.last_sync);
         let next = tried.map_or(now, |tried| after(tried, 1).max(now));
@@ -168,7 +168,7 @@ impl IntegrationState {
         let outcome = integration.status.as_ref().map(|status| status.outcome);
         if integration.removal.is_some() {
             Self::Removing
-        } else if !integration.wants_runs() {
+        } else if !integration.should_run() {
             Self::Disabled
         } else if integration.status.is_none() && !integration.unreadable.is_empty() {
             // The status was dropped, so the state is unknown until the next run.

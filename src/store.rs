@@ -1,14 +1,13 @@
-//! DynamoDB: the integrations with their status, pause and lease; the node records; the audit records.
+//! DynamoDB: integrations with status, pause and lease; node records; audit records.
 //!
-//! Three tables, one kind of record each. What belongs together is written in one transaction; what only one run may
-//! do at a time is guarded by a condition of the write itself.
+//! Each of the three tables holds one kind of record. Items that belong together are written in one transaction. A
+//! condition on the write itself makes sure that only one run at a time acts.
 
 mod audit;
 mod integrations;
 mod item;
 mod journal;
 mod lease;
-mod node_query;
 mod nodes;
 
 use std::error::Error as StdError;
@@ -17,7 +16,9 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::TransactWriteItem;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use backon::{ExponentialBuilder, Retryable};
 
 use crate::aws::aws_error;
@@ -28,70 +29,71 @@ use crate::text::redact;
 use item::Item;
 
 pub use audit::{AuditPage, AuditQuery};
-pub use integrations::SettingsUpdate;
+pub(crate) use integrations::SettingsUpdate;
 pub use item::{Integration, Integrations, Lease, UnreadableItem};
-pub use journal::WriteCondition;
-pub use lease::{FinishOutcome, RunRecord};
-pub use nodes::MAX_CHANGES;
+pub(crate) use journal::WriteCondition;
+pub use lease::FinishOutcome;
+pub(crate) use lease::RunRecord;
+pub(crate) use nodes::MAX_CHANGES;
 
-/// A read or write of our own tables that failed.
+/// A failed read or write of the tables.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no integration of that name.
+    /// No integration has this name.
     #[error("there is no integration {integration:?}")]
     NoIntegration {
-        /// The name.
+        /// The name as it was asked for. It may be invalid.
         integration: String,
     },
-    /// There is one of that name already.
+    /// An integration of this name exists.
     #[error("there is an integration {integration:?} already")]
     IntegrationExists {
-        /// The name.
+        /// The name in use.
         integration: IntegrationId,
     },
-    /// The settings are not what was read any more.
+    /// The settings changed after they were read.
     #[error(
         "the settings of {integration} were changed by somebody else since version {read} was read, or it is being \
          removed; nothing was changed: look at its status and send the change again"
     )]
     Conflict {
-        /// The integration.
+        /// The integration to change.
         integration: IntegrationId,
         /// The version that the change was made from.
         read: u64,
     },
-    /// Another run has written meanwhile; what this one knew is out of date.
+    /// Another run has written, so this run's knowledge is out of date.
     #[error("another run of {integration} has written meanwhile; nothing was recorded by this one")]
     Overtaken {
-        /// The integration.
+        /// The integration of both runs.
         integration: IntegrationId,
     },
-    /// DynamoDB refused the call or is out of reach.
+    /// DynamoDB rejected the call or is unreachable.
     #[error("DynamoDB did not {operation}")]
     Call {
-        /// What was asked of it: "read the node records".
+        /// The operation as a verb phrase: "read the node records".
         operation: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
     /// An integration's item cannot be read.
     #[error(transparent)]
     Unreadable(#[from] UnreadableItem),
-    /// An item is not what this program writes; somebody edited it.
+    /// A person edited an item, and it does not decode.
     #[error("an item of {operation} does not decode")]
     Decode {
-        /// What was asked of DynamoDB.
+        /// The operation, as for [`StoreError::Call`].
         operation: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
 }
 
 impl StoreError {
-    /// What to do, as half a sentence.
-    pub fn remedy(&self) -> &'static str {
+    /// Returns the remedy as half a sentence.
+    pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::NoIntegration { .. } => "connect it, or correct the name",
             Self::IntegrationExists { .. } => "update it, or choose another name",
@@ -119,7 +121,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The tables of this deployment.
+    /// Opens the tables of this deployment.
     pub fn new(client: Client, config: &Config) -> Self {
         Self {
             client,
@@ -129,8 +131,16 @@ impl Store {
         }
     }
 
-    /// Writes all items or none. A transaction that only got in the way of another one is tried again; its items are made
-    /// anew for that, which is rare, instead of copied for each that succeeds.
+    /// Starts the update of an integration's item.
+    fn integration_update(&self, id: &IntegrationId) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.integrations)
+            .key("id", AttributeValue::S(id.to_string()))
+    }
+
+    /// Writes all items or none, and retries transaction conflicts. Items are rebuilt for each attempt: retries are rare,
+    /// clones would not be.
     async fn transact(
         &self,
         operation: &'static str,
@@ -142,41 +152,49 @@ impl Store {
             let sent = request.set_transact_items(Some(items)).send().await;
             sent.map_err(|error| TransactionError::Call(Box::new(error)))
         };
-        let done = attempt
-            .retry(conflicts())
-            .when(|error| error.is_for(&["TransactionConflict", "ThrottlingError"]))
+        let result = attempt
+            .retry(conflict_backoff())
+            .when(|error| error.cancelled_only_by(&["TransactionConflict", "ThrottlingError"]))
             .await;
-        match done {
-            Ok(_) => Ok(TransactionOutcome::Done),
-            Err(error) if error.is_for(&["ConditionalCheckFailed"]) => {
-                Ok(TransactionOutcome::Unmet)
+        match result {
+            Ok(_) => Ok(TransactionOutcome::Committed),
+            Err(error) if error.cancelled_only_by(&["ConditionalCheckFailed"]) => {
+                Ok(TransactionOutcome::ConditionFailed)
             }
             Err(TransactionError::Items(error)) => Err(error),
-            Err(TransactionError::Call(error)) => Err(refused(operation)(*error)),
+            Err(TransactionError::Call(error)) => Err(call_error(operation)(*error)),
         }
     }
 }
 
-/// What became of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TransactionOutcome {
-    /// All is written.
-    Done,
-    /// Nothing is: a condition did not hold.
-    Unmet,
+    Committed,
+    /// A condition did not hold, so nothing is written.
+    ConditionFailed,
 }
 
-/// Why nothing is written.
+impl TransactionOutcome {
+    /// Turns a failed condition into an error.
+    fn or_error(self, error: impl FnOnce() -> StoreError) -> Result<(), StoreError> {
+        match self {
+            Self::Committed => Ok(()),
+            Self::ConditionFailed => Err(error()),
+        }
+    }
+}
+
+/// The reason why nothing is written.
 enum TransactionError {
-    /// The items could not be made.
+    /// The items cannot be built.
     Items(StoreError),
-    /// DynamoDB refused them or did not answer.
+    /// DynamoDB rejected the items or did not answer.
     Call(Box<SdkError<TransactWriteItemsError>>),
 }
 
 impl TransactionError {
-    /// Whether the transaction was cancelled, and for these reasons only.
-    fn is_for(&self, codes: &[&str]) -> bool {
+    /// Returns whether DynamoDB cancelled the transaction for these reasons only.
+    fn cancelled_only_by(&self, codes: &[&str]) -> bool {
         let Self::Call(error) = self else {
             return false;
         };
@@ -195,8 +213,8 @@ impl TransactionError {
     }
 }
 
-/// Writers that meet at one item part within milliseconds.
-fn conflicts() -> ExponentialBuilder {
+/// Backoff after a conflict: two writers of one item need milliseconds each.
+fn conflict_backoff() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_jitter()
         .with_min_delay(Duration::from_millis(20))
@@ -204,19 +222,38 @@ fn conflicts() -> ExponentialBuilder {
         .with_max_times(8)
 }
 
-/// Sends a write again that only got in the way of a transaction, which the SDK does not.
-async fn settled<T, E, F>(send: impl FnMut() -> F) -> Result<T, SdkError<E>>
-where
-    E: ProvideErrorMetadata,
-    F: Future<Output = Result<T, SdkError<E>>>,
-{
-    send.retry(conflicts())
-        .when(|error| error.code() == Some("TransactionConflictException"))
-        .await
+/// The condition of an update did not hold.
+struct ConditionFailed {
+    /// The item as it is, if it exists and the request asks for it.
+    item: Option<Item>,
 }
 
-/// A closure for `map_err` that names the operation which DynamoDB refused or did not answer.
-fn refused<E>(operation: &'static str) -> impl FnOnce(SdkError<E>) -> StoreError
+/// Sends an update with a condition. Retries conflicts with transactions, which the SDK does not.
+async fn send_update(
+    request: &UpdateItemFluentBuilder,
+    operation: &'static str,
+) -> Result<Result<UpdateItemOutput, ConditionFailed>, StoreError> {
+    let attempt = || request.clone().send();
+    let result = attempt
+        .retry(conflict_backoff())
+        .when(|error| error.code() == Some("TransactionConflictException"))
+        .await;
+    let error = match result {
+        Ok(response) => return Ok(Ok(response)),
+        Err(error) => error,
+    };
+    match error.as_service_error() {
+        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+            Ok(Err(ConditionFailed {
+                item: failed.item().cloned(),
+            }))
+        }
+        _ => Err(call_error(operation)(error)),
+    }
+}
+
+/// Returns a function for `map_err` that makes the error of a call which DynamoDB rejected or did not answer.
+fn call_error<E>(operation: &'static str) -> impl FnOnce(SdkError<E>) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -226,8 +263,8 @@ where
     }
 }
 
-/// Likewise for a request that cannot be built.
-fn call<E: StdError + Send + Sync + 'static>(
+/// Returns a function for `map_err` that makes the error of a request which cannot be built.
+fn build_error<E: StdError + Send + Sync + 'static>(
     operation: &'static str,
 ) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Call {
@@ -236,22 +273,25 @@ fn call<E: StdError + Send + Sync + 'static>(
     }
 }
 
-/// Likewise for an item that does not decode (or encode); the decoder quotes what it found.
-fn decode<E: StdError>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
+/// Returns a function for `map_err` that makes the error of an item which does not decode or encode. The cause quotes the
+/// item, so it is redacted.
+fn decode_error<E: StdError>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Decode {
         operation,
         source: redact(&source.to_string(), 400).into(),
     }
 }
 
-/// The items of a page. An answer without a list is none (DynamoDB's has an empty one), and must not be taken for a table
-/// without items.
-fn listed(items: Option<Vec<Item>>, operation: &'static str) -> Result<Vec<Item>, StoreError> {
-    items.ok_or_else(|| unread(operation))
+/// Returns the items of a page. DynamoDB's empty page has an empty list, so a response without a list is an error.
+fn require_items(
+    items: Option<Vec<Item>>,
+    operation: &'static str,
+) -> Result<Vec<Item>, StoreError> {
+    items.ok_or_else(|| empty_response(operation))
 }
 
-/// An answer without what must be in it.
-fn unread(operation: &'static str) -> StoreError {
+/// Makes the error of a response that lacks a required part.
+fn empty_response(operation: &'static str) -> StoreError {
     StoreError::Call {
         operation,
         source: "the answer is empty".into(),

@@ -60,7 +60,7 @@ pub async fn sync(
         };
         match finished {
             FinishOutcome::Released => return finish::response(&run, report),
-            FinishOutcome::Overtaken => return finish::response(&run, report.overtaken()),
+            FinishOutcome::LeaseLost => return finish::response(&run, report.overtaken()),
             FinishOutcome::SettingsChanged => {}
         }
     }

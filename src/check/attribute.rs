@@ -79,7 +79,7 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
 async fn sample_devices<'a>(inputs: &AttributeCheck<'a>) -> Result<Vec<&'a Device>, StoreError> {
     let store = &inputs.app.store;
     let written = store
-        .some_nodes(&inputs.settings.id, MAX_SAMPLE_DEVICES)
+        .sample_nodes(&inputs.settings.id, MAX_SAMPLE_DEVICES)
         .await?;
     let devices = inputs.devices;
     let known = written.iter().filter_map(|node| devices.get(node));
@@ -136,7 +136,7 @@ pub(super) async fn check_unshared(inputs: &AttributeCheck<'_>) -> Result<Check,
         let written: Vec<NodeId> = inputs
             .app
             .store
-            .some_nodes(&other.id, MAX_SAMPLE_DEVICES)
+            .sample_nodes(&other.id, MAX_SAMPLE_DEVICES)
             .await?;
         let is_same_tailnet = written.iter().any(|node| inputs.devices.contains_key(node));
         if is_same_tailnet || settings.collides_with(other_settings) {

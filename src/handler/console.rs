@@ -134,11 +134,8 @@ impl Console<'_> {
         let search = |overview: &IntegrationView| {
             let search = AuditQuery {
                 integration: Some(overview.integration_id()?),
-                device: None,
-                since: None,
-                until: None,
                 limit: RECORDS,
-                next: None,
+                ..AuditQuery::default()
             };
             Some(async move { self.world.store.search_audit(&search).await })
         };
@@ -186,7 +183,7 @@ impl Console<'_> {
     /// Asks for a run of its own: it has its own time, and this call answers at once.
     async fn sync(&self, id: &IntegrationId) -> Result<Markup, HandlerError> {
         let integration = self.world.store.integration(id).await?;
-        if !integration.wants_runs() {
+        if !integration.should_run() {
             return Ok(note(&format!("{id} is disabled: nothing runs it.")));
         }
         let request = Event::SyncRequested {

@@ -133,7 +133,7 @@ impl<'a> IntegrationCommands<'a> {
             now,
             audit: &record,
         };
-        self.world.store.rewrite(&rewrite).await?;
+        self.world.store.update_settings(&rewrite).await?;
         tracing::info!(
             integration = %id,
             run_id = self.invocation.id,

@@ -1,79 +1,76 @@
-//! The audit records: put once, never altered; found again by integration, by device and by time.
+//! The audit records: written once and never changed; searched by integration, device and time.
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde_dynamo::{from_item, to_item};
 
-use super::{Store, StoreError, call, decode, listed, refused};
+use super::{Store, StoreError, build_error, call_error, decode_error, require_items};
 use crate::clock::rfc3339;
 use crate::domain::audit::AuditRecord;
 use crate::domain::inventory::device::NodeId;
 use crate::settings::IntegrationId;
 
 /// The index on the target, for the history of one device.
-const BY_TARGET: &str = "target";
+const TARGET_INDEX: &str = "target";
 
-/// Event ids begin with a year of four digits: these are less and greater than any.
-const EARLIEST: &str = "!";
-const LATEST: &str = "~";
+/// Lower and upper bound of all event ids, which begin with a year of four digits.
+const MIN_EVENT_ID: &str = "!";
+const MAX_EVENT_ID: &str = "~";
 
-/// Which records are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A search of the audit records. Every part that is `None` matches all records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditQuery {
-    /// Of this integration, or of any.
+    /// The integration that the record belongs to.
     pub integration: Option<IntegrationId>,
-    /// About this device: a node id, a name, or a serial.
+    /// The device: a node id, a name, or a serial.
     pub device: Option<String>,
-    /// From this time on.
+    /// Earliest time.
     pub since: Option<Timestamp>,
-    /// Before this time.
+    /// Latest time, exclusive.
     pub until: Option<Timestamp>,
-    /// At most so many.
+    /// Maximum records per page.
     pub limit: usize,
-    /// Older than the record with this event id: where the last page ended.
+    /// The event id that the last page ended with; only older records match.
     pub next: Option<String>,
 }
 
-/// Some of the records, newest first.
-#[derive(Clone, Debug, PartialEq)]
+/// A page of records, newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuditPage {
-    /// The records.
+    /// The matching records.
     pub records: Vec<AuditRecord>,
-    /// Where the next page begins, if there is more.
+    /// The start of the next page, if there are more records.
     pub next: Option<String>,
 }
 
 impl Store {
-    /// Searches the audit trail, newest first.
+    /// Searches the audit records, newest first.
     ///
-    /// A device is looked for by its node id through the index; if there is nothing of that id, by its name or serial
-    /// among the records of the integration, which reads all of them in that time.
+    /// A device is searched by its node id through the index. If no record has that id, its name and serial are searched
+    /// among the records of the integration, which reads all records in that time.
     ///
     /// # Errors
-    /// DynamoDB's.
-    pub async fn search_audit(&self, search: &AuditQuery) -> Result<AuditPage, StoreError> {
-        let (integration, device) = (search.integration.as_ref(), search.device.as_ref());
-        if let Some(device) = device {
-            let page = self.by_target(search, device).await?;
-            if !page.records.is_empty() || integration.is_none() {
+    /// [`StoreError::Call`] or [`StoreError::Decode`].
+    pub async fn search_audit(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
+        if let Some(device) = &query.device {
+            let page = self.query_by_target(query, device).await?;
+            if !page.records.is_empty() || query.integration.is_none() {
                 return Ok(page);
             }
         }
-        let Some(integration) = integration else {
-            return Ok(AuditPage {
-                records: Vec::new(),
-                next: None,
-            });
+        let Some(integration) = &query.integration else {
+            return Ok(AuditPage::default());
         };
-        let mut query = self
-            .in_time(search, "integrationId")
+        let mut request = self
+            .time_range_query(query, "integrationId")
             .consistent_read(true)
             .expression_attribute_values(":of", AttributeValue::S(integration.to_string()));
-        if let Some(device) = device {
-            // The serial is stored in its normal form, the name as the tailnet spells it: with the tailnet's own name.
+        if let Some(device) = &query.device {
+            // Serials are stored in normal form. Names are stored as in the tailnet, with the domain of the tailnet.
             let name = device.trim().to_lowercase();
-            query = query
+            let serial = device.trim().to_uppercase();
+            request = request
                 .filter_expression(
                     "#target.#name = :name OR begins_with(#target.#name, :host) OR #details.#serial = :serial",
                 )
@@ -83,99 +80,60 @@ impl Store {
                 .expression_attribute_names("#serial", "serial")
                 .expression_attribute_values(":host", AttributeValue::S(format!("{name}.")))
                 .expression_attribute_values(":name", AttributeValue::S(name))
-                .expression_attribute_values(
-                    ":serial",
-                    AttributeValue::S(device.trim().to_uppercase()),
-                );
+                .expression_attribute_values(":serial", AttributeValue::S(serial));
         }
-        self.page(query, search).await
+        read_page(request, query).await
     }
 
-    /// The newest changes of one device.
-    ///
-    /// # Errors
-    /// DynamoDB's.
-    pub async fn node_history(
+    /// Returns the newest changes of one device.
+    pub(crate) async fn node_history(
         &self,
         integration: &IntegrationId,
         node_id: &NodeId,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, StoreError> {
-        let search = AuditQuery {
+        let query = AuditQuery {
             integration: Some(integration.clone()),
-            device: None,
-            since: None,
-            until: None,
             limit,
-            next: None,
+            ..AuditQuery::default()
         };
-        Ok(self.by_target(&search, &node_id.0).await?.records)
+        Ok(self.query_by_target(&query, &node_id.0).await?.records)
     }
 
-    async fn by_target(&self, search: &AuditQuery, device: &str) -> Result<AuditPage, StoreError> {
-        let mut query = self
-            .in_time(search, "targetId")
-            .index_name(BY_TARGET)
+    async fn query_by_target(
+        &self,
+        query: &AuditQuery,
+        device: &str,
+    ) -> Result<AuditPage, StoreError> {
+        let mut request = self
+            .time_range_query(query, "targetId")
+            .index_name(TARGET_INDEX)
             .expression_attribute_values(":of", AttributeValue::S(device.to_owned()));
-        if let Some(integration) = &search.integration {
-            query = query
+        if let Some(integration) = &query.integration {
+            let integration = AttributeValue::S(integration.to_string());
+            request = request
                 .filter_expression("integrationId = :integration")
-                .expression_attribute_values(
-                    ":integration",
-                    AttributeValue::S(integration.to_string()),
-                );
+                .expression_attribute_values(":integration", integration);
         }
-        self.page(query, search).await
+        read_page(request, query).await
     }
 
-    /// A query by one key, whose value is `:of`, and the time, newest first.
-    fn in_time(&self, search: &AuditQuery, key: &str) -> QueryFluentBuilder {
-        let since = search.since.map_or_else(|| EARLIEST.to_owned(), rfc3339);
-        // An id is its time and more, so it is greater than its time.
-        let until = search.until.map_or_else(|| LATEST.to_owned(), rfc3339);
-        let until = search.next.clone().unwrap_or(until);
+    /// Builds a query by one key, whose value is `:of`, and by time, newest first.
+    fn time_range_query(&self, query: &AuditQuery, key: &str) -> QueryFluentBuilder {
+        let since = query.since.map_or_else(|| MIN_EVENT_ID.to_owned(), rfc3339);
+        // An event id begins with its time, so it is greater than the time alone.
+        let until = query.until.map_or_else(|| MAX_EVENT_ID.to_owned(), rfc3339);
+        let end = query.next.clone().unwrap_or(until);
         self.client
             .query()
             .table_name(&self.audit)
             .key_condition_expression(format!("{key} = :of AND eventId BETWEEN :since AND :until"))
             .expression_attribute_values(":since", AttributeValue::S(since))
-            .expression_attribute_values(":until", AttributeValue::S(until))
+            .expression_attribute_values(":until", AttributeValue::S(end))
             .scan_index_forward(false)
     }
 
-    async fn page(
-        &self,
-        query: QueryFluentBuilder,
-        search: &AuditQuery,
-    ) -> Result<AuditPage, StoreError> {
-        const OPERATION: &str = "search the audit records";
-        let filtered = query.get_filter_expression().is_some();
-        // Without a filter, what is read is what is wanted, the end of the range, and whether there is more.
-        let size = i32::try_from(search.limit + 2).ok().filter(|_| !filtered);
-        let mut pages = query.set_limit(size).into_paginator().send();
-        let mut found = AuditPage {
-            records: Vec::new(),
-            next: None,
-        };
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(refused(OPERATION))?;
-            for item in listed(page.items, OPERATION)? {
-                let record: AuditRecord = from_item(item).map_err(decode(OPERATION))?;
-                // The range includes its end.
-                if search.next.as_ref() == Some(&record.event_id) {
-                    continue;
-                }
-                if found.records.len() == search.limit {
-                    found.next = found.records.last().map(|last| last.event_id.clone());
-                    return Ok(found);
-                }
-                found.records.push(record);
-            }
-        }
-        Ok(found)
-    }
-
-    /// The write of an audit record, which must be a new one.
+    /// Builds the write of a new audit record.
     pub(super) fn put_audit(
         &self,
         record: &AuditRecord,
@@ -183,10 +141,39 @@ impl Store {
     ) -> Result<TransactWriteItem, StoreError> {
         let put = Put::builder()
             .table_name(&self.audit)
-            .set_item(Some(to_item(record).map_err(decode(operation))?))
+            .set_item(Some(to_item(record).map_err(decode_error(operation))?))
             .condition_expression("attribute_not_exists(eventId)")
             .build()
-            .map_err(call(operation))?;
+            .map_err(build_error(operation))?;
         Ok(TransactWriteItem::builder().put(put).build())
     }
+}
+
+/// Reads records until the page is full, and one more to know whether there are more.
+async fn read_page(
+    request: QueryFluentBuilder,
+    query: &AuditQuery,
+) -> Result<AuditPage, StoreError> {
+    const OPERATION: &str = "search the audit records";
+    let has_filter = request.get_filter_expression().is_some();
+    // Without a filter, the page, the end of the range and one more record are enough to read.
+    let size = i32::try_from(query.limit + 2).ok().filter(|_| !has_filter);
+    let mut responses = request.set_limit(size).into_paginator().send();
+    let mut page = AuditPage::default();
+    while let Some(response) = responses.next().await {
+        let response = response.map_err(call_error(OPERATION))?;
+        for item in require_items(response.items, OPERATION)? {
+            let record: AuditRecord = from_item(item).map_err(decode_error(OPERATION))?;
+            // The range includes its end.
+            if query.next.as_ref() == Some(&record.event_id) {
+                continue;
+            }
+            if page.records.len() == query.limit {
+                page.next = page.records.last().map(|last| last.event_id.clone());
+                return Ok(page);
+            }
+            page.records.push(record);
+        }
+    }
+    Ok(page)
 }

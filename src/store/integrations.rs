@@ -1,4 +1,4 @@
-//! The integrations: their settings, each change of which comes with its audit record, and what runs leave behind.
+//! The integrations: reads them, and stores each change of settings together with its audit record.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde_dynamo::{to_attribute_value, to_item};
 
 use super::item::{Integration, Integrations, Item};
-use super::lease::{still_at, unmet};
+use super::lease::version_condition;
 use super::{
-    Store, StoreError, TransactionOutcome, call, decode, listed, refused, settled, unread,
+    Store, StoreError, build_error, call_error, decode_error, empty_response, require_items,
+    send_update,
 };
 use crate::clock::rfc3339;
 use crate::domain::audit;
@@ -18,28 +19,25 @@ use crate::settings::{IntegrationId, Settings};
 use crate::text::error_chain;
 
 /// New settings of an integration.
-#[derive(Clone, Debug)]
-pub struct SettingsUpdate<'a> {
+pub(crate) struct SettingsUpdate<'a> {
     /// The integration as it was read.
-    pub integration: &'a Integration,
-    /// What it shall be.
-    pub settings: &'a Settings,
-    /// Who wants it.
-    pub actor: &'a str,
-    /// When.
-    pub now: Timestamp,
-    /// The record of it.
-    pub audit: &'a audit::AuditRecord,
+    pub(crate) integration: &'a Integration,
+    /// The new settings.
+    pub(crate) settings: &'a Settings,
+    pub(crate) actor: &'a str,
+    pub(crate) now: Timestamp,
+    /// The record of the change.
+    pub(crate) audit: &'a audit::AuditRecord,
 }
 
 impl Store {
-    /// One integration.
+    /// Reads one integration.
     ///
     /// # Errors
-    /// [`StoreError::NoIntegration`], or DynamoDB's.
+    /// [`StoreError::NoIntegration`], [`StoreError::Unreadable`] or [`StoreError::Call`].
     pub async fn integration(&self, id: &IntegrationId) -> Result<Integration, StoreError> {
         const OPERATION: &str = "read the integration";
-        let answer = self
+        let response = self
             .client
             .get_item()
             .table_name(&self.integrations)
@@ -47,17 +45,17 @@ impl Store {
             .consistent_read(true)
             .send()
             .await
-            .map_err(refused(OPERATION))?;
-        let item = answer.item.ok_or_else(|| StoreError::NoIntegration {
+            .map_err(call_error(OPERATION))?;
+        let item = response.item.ok_or_else(|| StoreError::NoIntegration {
             integration: id.to_string(),
         })?;
         Ok(Integration::from_item(item)?)
     }
 
-    /// All integrations. An item that cannot be read does not keep the others from running; it is told of in the log.
+    /// Reads all integrations, sorted by name. Items that cannot be read are logged and returned apart from the others.
     ///
     /// # Errors
-    /// DynamoDB's.
+    /// [`StoreError::Call`].
     pub async fn integrations(&self) -> Result<Integrations, StoreError> {
         const OPERATION: &str = "list the integrations";
         let mut pages = self
@@ -69,8 +67,8 @@ impl Store {
             .send();
         let mut all = Integrations::default();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(refused(OPERATION))?;
-            for item in listed(page.items, OPERATION)? {
+            let page = page.map_err(call_error(OPERATION))?;
+            for item in require_items(page.items, OPERATION)? {
                 match Integration::from_item(item) {
                     Ok(integration) => all.readable.push(integration),
                     Err(error) => {
@@ -89,11 +87,11 @@ impl Store {
         Ok(all)
     }
 
-    /// Stores a new integration with version 1, and its audit record, or neither.
+    /// Stores a new integration with version 1 and its audit record, or neither.
     ///
     /// # Errors
-    /// [`StoreError::IntegrationExists`], or DynamoDB's.
-    pub async fn create(
+    /// [`StoreError::IntegrationExists`] or [`StoreError::Call`].
+    pub(crate) async fn create(
         &self,
         settings: &Settings,
         actor: &str,
@@ -101,7 +99,7 @@ impl Store {
         audit: &audit::AuditRecord,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the integration";
-        let mut item: Item = to_item(settings).map_err(decode(OPERATION))?;
+        let mut item: Item = to_item(settings).map_err(decode_error(OPERATION))?;
         item.insert("configVersion".to_owned(), number(1));
         item.insert("configUpdated".to_owned(), AttributeValue::S(rfc3339(now)));
         item.insert(
@@ -113,65 +111,59 @@ impl Store {
             .set_item(Some(item))
             .condition_expression("attribute_not_exists(id)")
             .build()
-            .map_err(call(OPERATION))?;
+            .map_err(build_error(OPERATION))?;
         let items = || {
             let put = TransactWriteItem::builder().put(put.clone()).build();
             Ok(vec![put, self.put_audit(audit, OPERATION)?])
         };
-        match self.transact(OPERATION, items).await? {
-            TransactionOutcome::Done => Ok(()),
-            TransactionOutcome::Unmet => Err(StoreError::IntegrationExists {
-                integration: settings.id.clone(),
-            }),
-        }
+        let outcome = self.transact(OPERATION, items).await?;
+        outcome.or_error(|| StoreError::IntegrationExists {
+            integration: settings.id.clone(),
+        })
     }
 
-    /// Stores changed settings as the next version, and its audit record, or neither.
+    /// Stores changed settings as the next version and their audit record, or neither.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the integration is not as it was read any more, or DynamoDB's.
-    pub async fn rewrite(&self, rewrite: &SettingsUpdate<'_>) -> Result<(), StoreError> {
+    /// [`StoreError::Conflict`] if the integration changed after it was read.
+    pub(crate) async fn update_settings(
+        &self,
+        change: &SettingsUpdate<'_>,
+    ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the changed settings";
-        let SettingsUpdate {
-            integration,
-            settings,
-            ..
-        } = rewrite;
-        let update = self.rewriting(rewrite, OPERATION)?;
+        let update = self.settings_update(change, OPERATION)?;
         let items = || {
             let update = TransactWriteItem::builder().update(update.clone()).build();
-            Ok(vec![update, self.put_audit(rewrite.audit, OPERATION)?])
+            Ok(vec![update, self.put_audit(change.audit, OPERATION)?])
         };
-        match self.transact(OPERATION, items).await? {
-            TransactionOutcome::Done => Ok(()),
-            TransactionOutcome::Unmet => Err(StoreError::Conflict {
-                integration: settings.id.clone(),
-                read: integration.config_version,
-            }),
-        }
+        let outcome = self.transact(OPERATION, items).await?;
+        outcome.or_error(|| StoreError::Conflict {
+            integration: change.settings.id.clone(),
+            read: change.integration.config_version,
+        })
     }
 
-    /// The write of the settings that differ, on the condition that the version is the one that was read.
-    fn rewriting(
+    /// Builds the write of the settings that differ. Its condition is that the stored version is the one that was read.
+    fn settings_update(
         &self,
-        rewrite: &SettingsUpdate<'_>,
+        change: &SettingsUpdate<'_>,
         operation: &'static str,
     ) -> Result<Update, StoreError> {
         let SettingsUpdate {
             integration,
             settings,
             ..
-        } = rewrite;
+        } = change;
         let new = settings.to_map();
         let mut values = HashMap::from([
             (":next".to_owned(), number(integration.config_version + 1)),
-            (":now".to_owned(), AttributeValue::S(rfc3339(rewrite.now))),
+            (":now".to_owned(), AttributeValue::S(rfc3339(change.now))),
             (
                 ":actor".to_owned(),
-                AttributeValue::S(rewrite.actor.to_owned()),
+                AttributeValue::S(change.actor.to_owned()),
             ),
         ]);
-        let unchanged = still_at(integration.config_version, &mut values);
+        let unchanged = version_condition(integration.config_version, &mut values);
         let mut update = Update::builder()
             .table_name(&self.integrations)
             .key("id", AttributeValue::S(settings.id.to_string()));
@@ -188,7 +180,7 @@ impl Store {
         {
             match new.get(&name) {
                 Some(value) => {
-                    let value = to_attribute_value(value).map_err(decode(operation))?;
+                    let value = to_attribute_value(value).map_err(decode_error(operation))?;
                     set.push(format!("#s{n} = :s{n}"));
                     values.insert(format!(":s{n}"), value);
                 }
@@ -207,49 +199,42 @@ impl Store {
             ))
             .set_expression_attribute_values(Some(values))
             .build()
-            .map_err(call(operation))
+            .map_err(build_error(operation))
     }
 
-    /// Stores the wish to remove an integration. That is a new version of it, so that a run which is under way sees it
-    /// before it ends.
+    /// Stores the request to remove an integration as a new version of it, so that a run in progress notices it before it
+    /// ends.
     ///
     /// # Errors
-    /// [`StoreError::NoIntegration`], or DynamoDB's.
-    pub async fn mark_for_removal(
+    /// [`StoreError::NoIntegration`] or [`StoreError::Call`].
+    pub(crate) async fn mark_for_removal(
         &self,
         id: &IntegrationId,
         removal: &Removal,
     ) -> Result<Integration, StoreError> {
         const OPERATION: &str = "store the wish to remove the integration";
         let request = self
-            .client
-            .update_item()
-            .table_name(&self.integrations)
-            .key("id", AttributeValue::S(id.to_string()))
+            .integration_update(id)
             .update_expression(
                 "SET removal = :removal, configUpdated = :now, configUpdatedBy = :actor ADD configVersion :one",
             )
             .condition_expression("attribute_exists(id)")
             .expression_attribute_values(
                 ":removal",
-                to_attribute_value(removal).map_err(decode(OPERATION))?,
+                to_attribute_value(removal).map_err(decode_error(OPERATION))?,
             )
             .expression_attribute_values(":now", AttributeValue::S(rfc3339(removal.since)))
             .expression_attribute_values(":actor", AttributeValue::S(removal.actor.clone()))
             .expression_attribute_values(":one", number(1))
             .return_values(ReturnValue::AllNew);
-        match settled(|| request.clone().send()).await {
-            Ok(answer) => {
-                let item = answer.attributes.ok_or_else(|| unread(OPERATION))?;
-                Ok(Integration::from_item(item)?)
-            }
-            Err(error) => {
-                unmet(error, OPERATION)?;
-                Err(StoreError::NoIntegration {
-                    integration: id.to_string(),
-                })
-            }
-        }
+        let response = send_update(&request, OPERATION).await?;
+        let response = response.map_err(|_| StoreError::NoIntegration {
+            integration: id.to_string(),
+        })?;
+        let item = response
+            .attributes
+            .ok_or_else(|| empty_response(OPERATION))?;
+        Ok(Integration::from_item(item)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! An item of the integrations table, read: by this version, by another one, or after somebody edited it.
+//! Reads an item of the integrations table. Another version may have written it, or a person may have edited it.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -19,52 +19,51 @@ use crate::domain::status::pause::Pause;
 use crate::settings::{IntegrationId, InvalidSettings, Settings};
 use crate::text::{redact, sanitize_smol};
 
-/// An integration as it is stored.
+/// A stored integration.
 #[derive(Clone, Debug)]
 pub struct Integration {
-    /// Its name.
+    /// The name.
     pub id: IntegrationId,
-    /// Its settings, or what is wrong with them: somebody may have edited the item by hand, and that must not keep
-    /// the others from running.
+    /// The settings, or what is wrong with them. A person may have edited the item, which must not stop other integrations.
     pub settings: Result<Settings, InvalidSettings>,
-    /// The settings as they are stored, good or not.
+    /// The settings as stored, valid or not.
     pub stored: Map<String, Value>,
-    /// Counts its changes, from 1.
+    /// The number of changes, from 1.
     pub config_version: u64,
-    /// When it was last changed.
+    /// The time of the last change.
     pub config_updated: Option<Timestamp>,
-    /// Who changed it.
+    /// The actor of the last change.
     pub config_updated_by: Option<String>,
-    /// How its latest run went; none before the first.
+    /// The status after the latest run; `None` before the first.
     pub status: Option<Status>,
-    /// Its pause, in force or run out.
+    /// The latest pause, active or expired.
     pub pause: Option<Pause>,
-    /// Who is at work on it, or was and did not come back.
+    /// The lease of the run in progress, or of a run that died.
     pub lease: Option<Lease>,
-    /// The wish to remove it, which the next run carries out.
+    /// The request to remove the integration, which the next run executes.
     pub removal: Option<Removal>,
-    /// What runs were about to write and have not recorded.
+    /// Writes that runs were about to make and have not recorded.
     pub pending: Journal,
-    /// Parts that this version cannot read of attributes on which no decision rests, each with its path and the reason.
-    /// They count as absent; the next run writes status and pause anew.
+    /// Parts of optional attributes that this version cannot read, each with its path and the reason. They count as absent;
+    /// the next run overwrites status and pause.
     pub unreadable: Vec<String>,
 }
 
 /// The right to work on an integration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The run that has it.
+    /// The run that holds it.
     pub owner: String,
-    /// When it ends by itself.
+    /// The expiry.
     pub until: Timestamp,
 }
 
 /// All integrations.
 #[derive(Debug, Default)]
 pub struct Integrations {
-    /// Those that can be read, by name.
+    /// Integrations that can be read, sorted by name.
     pub readable: Vec<Integration>,
-    /// The others. Nothing syncs them until a person mends them.
+    /// Items that cannot be read. They are not synced until a person repairs them.
     pub unreadable: Vec<UnreadableItem>,
 }
 
@@ -72,16 +71,16 @@ pub struct Integrations {
 #[derive(Debug, thiserror::Error)]
 #[error("integration {id:?}: its item in the integrations table cannot be read")]
 pub struct UnreadableItem {
-    /// The item's key, cleaned for display. It may be no valid name.
+    /// The item's key, sanitized. It may be an invalid name.
     pub id: SmolStr,
-    /// The last success, or the last change of the settings if that was later, as far as the item tells.
+    /// The last success, or the last change of the settings if that was later, if the item has such a time.
     pub last_good: Option<Timestamp>,
     /// The path and the reason.
     #[source]
     source: Box<dyn StdError + Send + Sync>,
 }
 
-/// The attributes of the item that are no settings, and that decide what a run may do.
+/// The attributes beside the settings that decide what a run may do.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct IntegrationAttributes {
@@ -96,7 +95,7 @@ struct IntegrationAttributes {
 
 /// Maximum characters of an item's key that are shown.
 const ID_CHARS: usize = 64;
-/// Maximum characters of the reason why something cannot be read.
+/// Maximum characters of the reason for an unreadable part.
 const REASON_CHARS: usize = 400;
 
 pub(super) type Item = HashMap<String, AttributeValue>;
@@ -113,17 +112,17 @@ const OWN_ATTRIBUTES: [&str; 8] = [
 ];
 
 impl Integration {
-    /// Whether the schedule runs it. Settings that cannot be used are the run's to report.
-    pub fn wants_runs(&self) -> bool {
+    /// Returns whether the schedule runs the integration. A run also reports invalid settings.
+    pub(crate) fn should_run(&self) -> bool {
         self.removal.is_some() || self.settings.as_ref().map_or(true, |s| s.enabled)
     }
 
-    /// Reads an item. Attributes on which no decision rests (status, pause, who changed the settings and when) are dropped
-    /// where they cannot be read.
+    /// Reads an item. Optional attributes (status, pause, time and actor of the last change) are dropped if they cannot be
+    /// read.
     pub(super) fn from_item(item: Item) -> Result<Self, UnreadableItem> {
         let id = item.get("id").and_then(|id| id.as_s().ok());
         let id = id.map_or_else(SmolStr::default, |id| sanitize_smol(id, ID_CHARS));
-        // Through JSON, so that the message for a hand-edited setting is the one that `connect` gives.
+        // Decodes via JSON, so that an edited setting gets the same message as in `connect`.
         let all: Map<String, Value> = from_item(item).map_err(|error| UnreadableItem {
             id: id.clone(),
             last_good: None,
@@ -140,40 +139,42 @@ impl Integration {
         let pause = take_optional(&mut own, "pause", &mut unreadable);
         let config_updated = take_optional(&mut own, "configUpdated", &mut unreadable);
         let config_updated_by = take_optional(&mut own, "configUpdatedBy", &mut unreadable);
-        let kept: IntegrationAttributes = serde_path_to_error::deserialize(Value::Object(own))
-            .map_err(|error| UnreadableItem {
-                id: id.clone(),
-                last_good,
-                source: at_path("", &error).into(),
+        let attributes: IntegrationAttributes =
+            serde_path_to_error::deserialize(Value::Object(own)).map_err(|error| {
+                UnreadableItem {
+                    id: id.clone(),
+                    last_good,
+                    source: at_path("", &error).into(),
+                }
             })?;
         Ok(Self {
             settings: Settings::parse(stored.clone().into(), "integration"),
             stored,
-            id: kept.id,
-            config_version: kept.config_version,
+            id: attributes.id,
+            config_version: attributes.config_version,
             config_updated,
             config_updated_by,
             status,
             pause,
-            lease: kept.lease,
-            removal: kept.removal,
-            pending: kept.pending,
+            lease: attributes.lease,
+            removal: attributes.removal,
+            pending: attributes.pending,
             unreadable,
         })
     }
 
-    /// Seconds without a success: since the last one, or since the settings were changed, if that was later. `status` is
-    /// the latest, which need not be stored yet.
-    pub fn seconds_since_success(&self, status: Option<&Status>, now: Timestamp) -> u64 {
+    /// Returns the seconds since the last success or the last change of the settings, whichever was later. `status` is the
+    /// latest status, which may not be stored yet.
+    pub(crate) fn seconds_since_success(&self, status: Option<&Status>, now: Timestamp) -> u64 {
         let success = status.and_then(|status| status.last_success);
         seconds_since(success.max(self.config_updated).unwrap_or(now), now)
     }
 }
 
 impl UnreadableItem {
-    /// Seconds without a success, as far as the item tells. Without a time that can be true they count from 1970, so that
+    /// Returns the seconds since the last success, if the item has a plausible time. Otherwise they count from 1970, so that
     /// the alarm is raised at once.
-    pub fn seconds_since_success(&self, now: Timestamp) -> u64 {
+    pub(crate) fn seconds_since_success(&self, now: Timestamp) -> u64 {
         let last_good = self.last_good.filter(|time| *time <= now);
         seconds_since(last_good.unwrap_or(Timestamp::UNIX_EPOCH), now)
     }
@@ -183,8 +184,8 @@ fn seconds_since(time: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.duration_since(time).as_secs()).unwrap_or(0)
 }
 
-/// Takes an attribute that a run can do without. A field of it that cannot be read is dropped and told. If the rest cannot
-/// be read without that field, the whole attribute is dropped.
+/// Takes an optional attribute. A field that cannot be read is dropped and added to `unreadable`. If the rest cannot be read
+/// without that field, the whole attribute is dropped.
 fn take_optional<T: DeserializeOwned>(
     item: &mut Map<String, Value>,
     name: &str,
@@ -204,7 +205,7 @@ fn take_optional<T: DeserializeOwned>(
     }
 }
 
-/// The latest success or change of the settings, read from an item in any condition.
+/// Returns the latest success or change of the settings, from an item in any condition.
 fn last_good(item: &Map<String, Value>) -> Option<Timestamp> {
     let success = item
         .get("status")
@@ -213,7 +214,7 @@ fn last_good(item: &Map<String, Value>) -> Option<Timestamp> {
     times.filter_map(|time| time.as_str()?.parse().ok()).max()
 }
 
-/// An error with its path in the item. It quotes what is stored.
+/// Formats an error with its path in the item. The error quotes stored values, so it is redacted.
 fn at_path(attribute: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     let path = match (attribute, error.path().to_string()) {
         ("", path) => path,

@@ -1,135 +1,127 @@
-//! What a run is about to write, in the integration's item, until it is recorded.
+//! The journal in an integration's item: the writes that a run is about to make, until they are recorded.
 
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_dynamo::to_attribute_value;
 
-use super::lease::unmet;
-use super::{Store, StoreError, decode, settled};
+use super::{Store, StoreError, decode_error, send_update};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::journal::{JournalEntry, JournalKey};
 use crate::settings::IntegrationId;
 
-const STRIKE_OUT: &str = "strike out what was open";
-
-/// Whose word it is that something is open.
+/// The condition under which a journal entry is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteCondition {
-    /// The run that has the lease.
+pub(crate) enum WriteCondition {
+    /// The run still holds the lease.
     HoldsLease,
-    /// A run that has lost it, and may have written too late.
+    /// The integration exists. The run has lost the lease, and may have written after that.
     IntegrationExists,
 }
 
 impl Store {
-    /// Stores what a run means to write next, in place of what stood in this note of it before.
+    /// Stores the writes that a run is about to make, under one key of the journal.
     ///
     /// # Errors
-    /// [`StoreError::Overtaken`] if an owner's lease is another run's by now, so that nothing may be written; or
-    /// DynamoDB's.
-    pub async fn intend(
+    /// [`StoreError::Overtaken`] if the condition does not hold, so that nothing may be written.
+    pub(crate) async fn put_journal(
         &self,
         id: &IntegrationId,
         run_id: &str,
-        note: &JournalKey,
-        intents: &JournalEntry,
-        claim: WriteCondition,
+        key: &JournalKey,
+        entry: &JournalEntry,
+        condition: WriteCondition,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "note what is to be written";
-        let mut request = self
-            .client
-            .update_item()
-            .table_name(&self.integrations)
-            .key("id", AttributeValue::S(id.to_string()))
+        let entry = to_attribute_value(entry).map_err(decode_error(OPERATION))?;
+        let request = self
+            .integration_update(id)
             .update_expression("SET pending.#note = :intents")
-            .expression_attribute_names("#note", note.as_str())
-            .expression_attribute_values(
-                ":intents",
-                to_attribute_value(intents).map_err(decode(OPERATION))?,
-            );
-        request = match claim {
-            WriteCondition::HoldsLease => request
-                .condition_expression("#lease.#owner = :me")
-                .expression_attribute_names("#lease", "lease")
-                .expression_attribute_names("#owner", "owner")
-                .expression_attribute_values(":me", AttributeValue::S(run_id.to_owned())),
-            // Where the integration is gone, nothing is open.
+            .expression_attribute_names("#note", key.as_str())
+            .expression_attribute_values(":intents", entry);
+        let request = match condition {
+            WriteCondition::HoldsLease => if_lease_held(request, run_id),
+            // A deleted integration has no journal.
             WriteCondition::IntegrationExists => {
                 request.condition_expression("attribute_exists(pending)")
             }
         };
-        self.write_pending(id, request, OPERATION).await
+        write_journal(id, &request, OPERATION).await
     }
 
-    /// Strikes some devices out of a note that an earlier run has left.
+    /// Removes some devices from a journal entry that an earlier run has left.
     ///
     /// # Errors
-    /// As for [`Store::intend`].
-    pub async fn strike_out(
+    /// [`StoreError::Overtaken`] if the lease is lost.
+    pub(crate) async fn remove_from_journal(
         &self,
         id: &IntegrationId,
-        owner: &str,
-        note: &str,
+        run_id: &str,
+        key: &str,
         nodes: impl Iterator<Item = &NodeId>,
     ) -> Result<(), StoreError> {
-        let nodes: Vec<&NodeId> = nodes.collect();
-        let paths: Vec<String> = (0..nodes.len())
-            .map(|n| format!("pending.#note.#node{n}"))
-            .collect();
-        let mut request = self.strike(id, owner, note, &paths.join(", "));
-        for (n, node) in nodes.into_iter().enumerate() {
+        let mut request = self.integration_update(id);
+        let mut paths = Vec::new();
+        for (n, node) in nodes.enumerate() {
+            paths.push(format!("pending.#note.#node{n}"));
             request = request.expression_attribute_names(format!("#node{n}"), node.0.as_str());
         }
-        self.write_pending(id, request, STRIKE_OUT).await
+        remove_paths(id, run_id, key, request, &paths.join(", ")).await
     }
 
-    /// Strikes out what is left of such a note.
+    /// Removes a whole journal entry that an earlier run has left.
     ///
     /// # Errors
-    /// As for [`Store::intend`].
-    pub async fn strike_out_all(
+    /// [`StoreError::Overtaken`] if the lease is lost.
+    pub(crate) async fn clear_journal(
         &self,
         id: &IntegrationId,
-        owner: &str,
-        note: &str,
+        run_id: &str,
+        key: &str,
     ) -> Result<(), StoreError> {
-        let request = self.strike(id, owner, note, "pending.#note");
-        self.write_pending(id, request, STRIKE_OUT).await
+        remove_paths(
+            id,
+            run_id,
+            key,
+            self.integration_update(id),
+            "pending.#note",
+        )
+        .await
     }
+}
 
-    fn strike(
-        &self,
-        id: &IntegrationId,
-        owner: &str,
-        note: &str,
-        paths: &str,
-    ) -> UpdateItemFluentBuilder {
-        self.client
-            .update_item()
-            .table_name(&self.integrations)
-            .key("id", AttributeValue::S(id.to_string()))
-            .update_expression(format!("REMOVE {paths}"))
-            .condition_expression("#lease.#owner = :me")
-            .expression_attribute_names("#note", note)
-            .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#owner", "owner")
-            .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()))
-    }
+async fn remove_paths(
+    id: &IntegrationId,
+    run_id: &str,
+    key: &str,
+    request: UpdateItemFluentBuilder,
+    paths: &str,
+) -> Result<(), StoreError> {
+    let request = request
+        .update_expression(format!("REMOVE {paths}"))
+        .expression_attribute_names("#note", key);
+    write_journal(
+        id,
+        &if_lease_held(request, run_id),
+        "strike out what was open",
+    )
+    .await
+}
 
-    async fn write_pending(
-        &self,
-        id: &IntegrationId,
-        request: UpdateItemFluentBuilder,
-        operation: &'static str,
-    ) -> Result<(), StoreError> {
-        match settled(|| request.clone().send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                unmet(error, operation)?;
-                Err(StoreError::Overtaken {
-                    integration: id.clone(),
-                })
-            }
-        }
-    }
+fn if_lease_held(request: UpdateItemFluentBuilder, run_id: &str) -> UpdateItemFluentBuilder {
+    request
+        .condition_expression("#lease.#owner = :me")
+        .expression_attribute_names("#lease", "lease")
+        .expression_attribute_names("#owner", "owner")
+        .expression_attribute_values(":me", AttributeValue::S(run_id.to_owned()))
+}
+
+async fn write_journal(
+    id: &IntegrationId,
+    request: &UpdateItemFluentBuilder,
+    operation: &'static str,
+) -> Result<(), StoreError> {
+    let response = send_update(request, operation).await?;
+    response.map(drop).map_err(|_| StoreError::Overtaken {
+        integration: id.clone(),
+    })
 }

@@ -1,4 +1,7 @@
-//! What was last written to each device, and the audit record of each change: always together.
+//! The node records: the last value written to each device. A change of one is stored together with its audit record.
+
+#[cfg(test)]
+mod tests;
 
 use aws_sdk_dynamodb::types::builders::DeleteBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
@@ -7,19 +10,23 @@ use serde::Serialize;
 use serde_dynamo::to_item;
 use smol_str::SmolStr;
 
-use super::{Store, StoreError, TransactionOutcome, call, decode, listed, refused};
+use super::item::Item;
+use super::{Store, StoreError, build_error, call_error, decode_error, require_items};
 use crate::clock::rfc3339;
 use crate::domain::audit;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::inventory::host::Aid;
-use crate::domain::plan::{Change, DesiredAttribute};
+use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::plan::{Change, DesiredAttribute, NodeRecord, NodeRecords};
 use crate::settings::{AttributeKey, IntegrationId};
 
-/// DynamoDB's limit of a transaction.
-const MAX_ITEMS: usize = 100;
+/// DynamoDB's limit of items in a transaction.
+const MAX_TRANSACTION_ITEMS: usize = 100;
 
-/// How many changes one transaction can hold: each is a node record and an audit record.
-pub const MAX_CHANGES: usize = MAX_ITEMS / 2;
+/// Maximum changes in one transaction: each is a node record and an audit record.
+pub(crate) const MAX_CHANGES: usize = MAX_TRANSACTION_ITEMS / 2;
+
+/// The attributes of an item that a run reads.
+const PROJECTION: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, runId";
 
 /// An item of the nodes table.
 #[derive(Serialize)]
@@ -39,14 +46,13 @@ struct NodeItem {
 
 impl NodeItem {
     fn new(
-        integration: &IntegrationId,
+        context: &audit::AuditContext,
         change: &Change,
         new: &DesiredAttribute,
-        run_id: &str,
         now: Timestamp,
     ) -> Self {
         Self {
-            integration_id: integration.clone(),
+            integration_id: context.integration.clone(),
             node_id: change.node_id.0.clone(),
             score: i64::from(new.score.get()),
             attribute_key: new.key.clone(),
@@ -55,23 +61,84 @@ impl NodeItem {
             hostname: change.hostname.clone(),
             aid: new.aid.clone(),
             written_at: rfc3339(now),
-            run_id: run_id.to_owned(),
+            run_id: context.run_id.clone(),
         }
     }
 }
 
+/// An item without a value that a decision rests on: a person edited it.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of {node:?} has no usable `{attribute}`")]
+struct InvalidNodeRecord {
+    node: String,
+    attribute: &'static str,
+}
+
+/// Reads an item. An attribute of an unexpected type counts as absent. The name and the time may be absent.
+fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), InvalidNodeRecord> {
+    let text = |attribute: &str| item.get(attribute)?.as_s().ok().map(String::as_str);
+    let node = text("nodeId").unwrap_or_default();
+    let unusable = |attribute| InvalidNodeRecord {
+        node: node.to_owned(),
+        attribute,
+    };
+    let required = |attribute| text(attribute).ok_or_else(|| unusable(attribute));
+    let number = item.get("score").and_then(|score| score.as_n().ok());
+    let record = NodeRecord {
+        key: AttributeKey::try_from(required("attributeKey")?.to_owned())
+            .map_err(|_| unusable("attributeKey"))?,
+        score: number
+            .and_then(|number| Score::new(number.parse().ok()?))
+            .ok_or_else(|| unusable("score"))?,
+        aid: required("aid")?.into(),
+        serial: required("serial")?.into(),
+        name: text("name").unwrap_or_default().into(),
+        written_at: text("writtenAt").and_then(|time| time.parse().ok()),
+        run_id: required("runId")?.into(),
+    };
+    Ok((NodeId(node.into()), record))
+}
+
 impl Store {
-    /// Some of the nodes that an integration has written, at most so many.
+    /// Reads all node records of an integration.
     ///
     /// # Errors
-    /// DynamoDB's.
-    pub async fn some_nodes(
+    /// [`StoreError::Decode`] names a record that was edited, and what it lacks.
+    pub async fn node_records(
+        &self,
+        integration: &IntegrationId,
+    ) -> Result<NodeRecords, StoreError> {
+        const OPERATION: &str = "read the node records";
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.nodes)
+            .key_condition_expression("integrationId = :id")
+            .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
+            .projection_expression(PROJECTION)
+            .expression_attribute_names("#name", "name")
+            .consistent_read(true)
+            .into_paginator()
+            .send();
+        let mut records = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(call_error(OPERATION))?;
+            for item in require_items(page.items, OPERATION)? {
+                records.push(node_record(&item).map_err(decode_error(OPERATION))?);
+            }
+        }
+        // DynamoDB returns them in order, so building the map needs few comparisons.
+        Ok(records.into_iter().collect())
+    }
+
+    /// Returns at most `limit` of the nodes that an integration has written.
+    pub(crate) async fn sample_nodes(
         &self,
         integration: &IntegrationId,
         limit: usize,
     ) -> Result<Vec<NodeId>, StoreError> {
         const OPERATION: &str = "read some node records";
-        let answer = self
+        let response = self
             .client
             .query()
             .table_name(&self.nodes)
@@ -81,8 +148,8 @@ impl Store {
             .set_limit(i32::try_from(limit).ok())
             .send()
             .await
-            .map_err(refused(OPERATION))?;
-        Ok(listed(answer.items, OPERATION)?
+            .map_err(call_error(OPERATION))?;
+        Ok(require_items(response.items, OPERATION)?
             .into_iter()
             .filter_map(|mut item| match item.remove("nodeId") {
                 Some(AttributeValue::S(id)) => Some(NodeId(id.into())),
@@ -91,12 +158,12 @@ impl Store {
             .collect())
     }
 
-    /// Records changes that Tailscale has accepted: node records and audit records, all or none. At most
-    /// [`MAX_CHANGES`] at once.
+    /// Records up to [`MAX_CHANGES`] changes that Tailscale has accepted. All node records and audit records are stored, or
+    /// none.
     ///
     /// # Errors
-    /// [`StoreError::Overtaken`] if a record is not the one that the plan was made from, or DynamoDB's.
-    pub async fn record(
+    /// [`StoreError::Overtaken`] if a record is not the one that the plan was made from.
+    pub(crate) async fn record_changes(
         &self,
         context: &audit::AuditContext,
         changes: &[Change],
@@ -111,33 +178,28 @@ impl Store {
             }
             Ok(items)
         };
-        match self.transact(OPERATION, items).await? {
-            TransactionOutcome::Done => Ok(()),
-            TransactionOutcome::Unmet => Err(StoreError::Overtaken {
-                integration: context.integration.clone(),
-            }),
-        }
+        let outcome = self.transact(OPERATION, items).await?;
+        outcome.or_error(|| StoreError::Overtaken {
+            integration: context.integration.clone(),
+        })
     }
 
-    /// Drops the records of devices whose attributes went with them, or stay behind: nothing is changed in the tailnet,
-    /// so there is nothing to audit.
-    ///
-    /// # Errors
-    /// DynamoDB's.
-    pub async fn forget(
+    /// Deletes the records of devices whose attributes left the tailnet with them, or stay in it. Nothing changes in the
+    /// tailnet, so there is no audit record.
+    pub(crate) async fn delete_node_records(
         &self,
         integration: &IntegrationId,
         nodes: &[NodeId],
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "forget devices";
-        for nodes in nodes.chunks(MAX_ITEMS) {
-            let delete = |node| {
-                let delete = self.node_delete(integration, node);
-                let delete = delete.build().map_err(call(OPERATION))?;
+        for batch in nodes.chunks(MAX_TRANSACTION_ITEMS) {
+            let delete_item = |node| {
+                let delete = self.node_delete(integration, node).build();
+                let delete = delete.map_err(build_error(OPERATION))?;
                 Ok(TransactWriteItem::builder().delete(delete).build())
             };
-            // There is no condition that could be unmet.
-            self.transact(OPERATION, || nodes.iter().map(delete).collect())
+            // The deletes have no condition, so none can fail.
+            self.transact(OPERATION, || batch.iter().map(delete_item).collect())
                 .await?;
         }
         Ok(())
@@ -150,8 +212,8 @@ impl Store {
             .key("nodeId", AttributeValue::S(node.to_string()))
     }
 
-    /// The write of one node record, on the condition that it still is what the plan was made from: of two runs that
-    /// both believe a change is theirs, one records it.
+    /// Builds the write of one node record. Its condition is that the record is still the one that the plan was made from:
+    /// if two runs believe that a change is theirs, only one of them records it.
     fn node_write(
         &self,
         context: &audit::AuditContext,
@@ -174,17 +236,17 @@ impl Store {
                 .condition_expression(condition)
                 .set_expression_attribute_values(run)
                 .build()
-                .map_err(call(operation))?;
+                .map_err(build_error(operation))?;
             return Ok(item.delete(delete).build());
         };
-        let node = NodeItem::new(&context.integration, change, new, &context.run_id, now);
+        let node = NodeItem::new(context, change, new, now);
         let put = Put::builder()
             .table_name(&self.nodes)
-            .set_item(Some(to_item(node).map_err(decode(operation))?))
+            .set_item(Some(to_item(node).map_err(decode_error(operation))?))
             .condition_expression(condition)
             .set_expression_attribute_values(run)
             .build()
-            .map_err(call(operation))?;
+            .map_err(build_error(operation))?;
         Ok(item.put(put).build())
     }
 }

@@ -68,10 +68,10 @@ pub(super) async fn record(run: &Run<'_>, report: &Report) -> Result<FinishOutco
         config_version: run.integration.config_version,
         status: &status,
         pause: pause.as_ref(),
-        closed: &run.recorded_keys(),
+        recorded: &run.recorded_keys(),
     };
-    let outcome = run.app.store.finish(&record).await?;
-    if outcome == FinishOutcome::Overtaken {
+    let outcome = run.app.store.finish(record).await?;
+    if outcome == FinishOutcome::LeaseLost {
         tracing::warn!(
             integration = %run.integration.id,
             run_id = run.id(),

@@ -54,7 +54,7 @@ pub(super) async fn both_sides(
     settings: &Settings,
     skipped: SkippedDevices,
 ) -> Result<Observation, SyncError> {
-    let records = async { Ok::<_, SyncError>(run.app.store.records(&settings.id).await?) };
+    let records = async { Ok::<_, SyncError>(run.app.store.node_records(&settings.id).await?) };
     let listings = async {
         let clients = run.connect(settings).await?;
         // Boxed: the future of the concurrent listings is large.

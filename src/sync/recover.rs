@@ -40,7 +40,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
         // The entries of one run are about different devices, so recording one does not change the records of the others.
         let records = match cached_records.take() {
             Some((run_id, records)) if run_id == earlier_run => records,
-            _ => store.records(id).await?,
+            _ => store.node_records(id).await?,
         };
         let changes = unrecorded(earlier_run, entry, &records);
         for changes in changes.chunks(LOOKUP_CONCURRENCY) {
@@ -65,7 +65,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
             }
             if !lookups.settled.is_empty() {
                 let nodes = lookups.settled.iter();
-                store.strike_out(id, run.id(), key, nodes).await?;
+                store.remove_from_journal(id, run.id(), key, nodes).await?;
             }
             skipped.extend(lookups.skipped);
             if let Some(error) = lookups.failure {
@@ -76,7 +76,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
             .iter()
             .all(|change| !skipped.contains_key(&change.node_id));
         if is_complete {
-            store.strike_out_all(id, run.id(), key).await?;
+            store.clear_journal(id, run.id(), key).await?;
         }
         cached_records = Some((earlier_run, records));
     }

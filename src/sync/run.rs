@@ -275,7 +275,7 @@ impl<'a> Run<'a> {
         let condition = WriteCondition::HoldsLease;
         self.app
             .store
-            .intend(&self.integration.id, self.id(), &key, &entry, condition)
+            .put_journal(&self.integration.id, self.id(), &key, &entry, condition)
             .await?;
         lock(&self.journal).insert(key, Some(entry));
         Ok(())
@@ -299,7 +299,7 @@ impl<'a> Run<'a> {
             let Some(entry) = entry else { continue };
             let condition = WriteCondition::IntegrationExists;
             let store = &self.app.store;
-            let stored = store.intend(&self.integration.id, self.id(), &key, &entry, condition);
+            let stored = store.put_journal(&self.integration.id, self.id(), &key, &entry, condition);
             match stored.await {
                 // The integration is gone, and its attributes with it.
                 Err(StoreError::Overtaken { .. }) => return Ok(()),
@@ -325,7 +325,7 @@ impl<'a> Run<'a> {
             ..self.audit_context(SYSTEM_ACTOR)
         };
         let now = self.app.clock.now();
-        self.app.store.record(&context, changes, now).await
+        self.app.store.record_changes(&context, changes, now).await
     }
 
     pub(super) fn audit_context(&self, actor: &str) -> AuditContext {
@@ -367,7 +367,7 @@ impl<'a> Run<'a> {
         let context = self.audit_context(&removal.actor);
         let record = context.removed(stored, removal, now);
         let store = &self.app.store;
-        store.end(id, self.id(), *config_version, &record).await
+        store.delete_integration(id, self.id(), *config_version, &record).await
     }
 }
 

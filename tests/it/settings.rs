@@ -279,7 +279,7 @@ async fn a_run_that_has_nothing_to_do_does_not_miss_a_change_either() {
     );
     assert_eq!(
         store.release(&id, "idle", 2).await.unwrap(),
-        FinishOutcome::Overtaken
+        FinishOutcome::LeaseLost
     );
 }
 

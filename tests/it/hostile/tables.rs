@@ -148,7 +148,7 @@ async fn read(stage: &Stage) {
         Err(error) => assert_error_fit(&error),
     }
     store.integrations().await.unwrap();
-    if let Err(error) = store.records(&corp).await {
+    if let Err(error) = store.node_records(&corp).await {
         assert_error_fit(&error);
     }
     for (integration, device) in [
@@ -159,10 +159,8 @@ async fn read(stage: &Stage) {
         let search = AuditQuery {
             integration: integration.cloned(),
             device: device.map(str::to_owned),
-            since: None,
-            until: None,
             limit: 5,
-            next: None,
+            ..AuditQuery::default()
         };
         if let Err(error) = store.search_audit(&search).await {
             assert_error_fit(&error);
