@@ -1,10 +1,9 @@
-//! Decoding JSON that others have written: errors say where, and never what.
+//! Decodes JSON from outside. An error says where decoding stopped, and never holds content.
 
 pub(crate) mod lenient;
-mod place;
 mod stream;
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::Deserializer;
 
 use crate::text::redact;
@@ -13,72 +12,69 @@ use crate::text::redact;
 pub(crate) use stream::tests::TestList;
 pub(crate) use stream::{ListDecoder, ListEnvelope, RecordIndex};
 
-/// How much of the path to an undecodable value is kept.
+/// Maximum characters of the path in an error.
 const PATH_CHARS: usize = 120;
 
-/// Why a body did not decode: the place, never the content.
+/// The reason why a body does not decode.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JsonError {
     #[error("the body ended early")]
-    Early,
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Truncated,
+    /// The path is empty if the error is outside every field.
+    #[error(
+        "not what is expected at {} (line {line}, column {column})",
+        path_or_top(path)
+    )]
+    Malformed {
+        path: String,
+        line: usize,
+        column: usize,
+    },
     #[error("a record in it, or what is around the records, is larger than {0} bytes")]
     TooLarge(usize),
     #[error("it lists more than {0} things")]
     TooMany(usize),
 }
 
-/// Where something else stands than is expected.
-#[derive(Debug, Default, thiserror::Error)]
-#[error(
-    "not what is expected at {} (line {line}, column {column})",
-    whole(path)
-)]
-pub(crate) struct Malformed {
-    /// Empty where it is the whole text.
-    path: String,
-    line: usize,
-    column: usize,
-}
-
-/// The path of a list's nth thing, or of something in it.
-fn within(list: &str, n: usize, path: &str) -> String {
-    let dot = if path.is_empty() || path.starts_with('[') {
-        ""
-    } else {
-        "."
-    };
-    format!("{list}[{n}]{dot}{path}")
-}
-
-/// A path that leads nowhere is shown as the text itself.
-fn whole(path: &str) -> &str {
+fn path_or_top(path: &str) -> &str {
     if path.is_empty() { "the top" } else { path }
 }
 
 impl JsonError {
-    /// The error of a list's nth thing, as one of the list.
-    fn within(self, list: &str, n: usize) -> Self {
-        match self {
-            Self::Malformed(Malformed { path, line, column }) => Self::Malformed(Malformed {
-                path: redact(&within(list, n, &path), PATH_CHARS),
-                line,
-                column,
-            }),
-            other => other,
+    /// Makes the error of a text that does not decode as `T`. A second decode finds the path: tracking it in the first one
+    /// would make every decode slower.
+    fn locate<T: DeserializeOwned>(text: &[u8], error: &serde_json::Error) -> Self {
+        if error.is_eof() {
+            return Self::Truncated;
+        }
+        let mut decoder = Deserializer::from_slice(text);
+        let path = match serde_path_to_error::deserialize::<_, T>(&mut decoder) {
+            Err(error) if error.path().iter().len() > 0 => error.path().to_string(),
+            Err(_) | Ok(_) => String::new(),
+        };
+        Self::Malformed {
+            // The error's own text quotes the content, and so may the keys in the path.
+            path: redact(&path, PATH_CHARS),
+            line: error.line(),
+            column: error.column(),
         }
     }
 
-    /// Why a text did not decode.
-    fn of(text: &[u8], error: &serde_json::Error) -> Self {
-        if error.is_eof() {
-            return Self::Early;
+    /// Puts the path of a list's nth element before the path in that element.
+    fn in_list(self, list: &str, n: usize) -> Self {
+        let Self::Malformed { path, line, column } = self else {
+            return self;
+        };
+        let dot = if path.is_empty() || path.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
+        Self::Malformed {
+            path: redact(&format!("{list}[{n}]{dot}{path}"), PATH_CHARS),
+            line,
+            column,
         }
-        let (line, column) = (error.line(), error.column());
-        // The error's own text quotes the content; and the keys are the sender's words, too.
-        let path = redact(&place::path(text, line, column), PATH_CHARS);
-        Self::Malformed(Malformed { path, line, column })
     }
 }
 
@@ -87,41 +83,65 @@ impl JsonError {
 /// # Errors
 /// Says at which path decoding stopped.
 pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
-    serde_json::from_slice(text).map_err(|error| JsonError::of(text, &error))
+    serde_json::from_slice(text).map_err(|error| JsonError::locate::<T>(text, &error))
 }
 
-/// An object or a list at the beginning of a text.
-enum Prefix<T> {
-    /// It goes so far; what it is.
-    Here(usize, Result<T, JsonError>),
-    /// Its end is not in the text.
-    Prefetch,
-}
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
 
-/// Whether more of the text may mend it. Of a number that ends with it, such as `1.` or `1e-`, that is not said to be the
-/// end.
-fn is_cut(text: &[u8], error: &serde_json::Error) -> bool {
-    error.is_eof() || place::offset(text, error.line(), error.column()) == text.len()
-}
+    use serde::Deserialize;
 
-/// Decodes the object or list that a text begins with. What is JSON and is not a `T` has an end as well.
-///
-/// # Errors
-/// When it is no JSON.
-fn leading<T: DeserializeOwned>(text: &[u8]) -> Result<Prefix<T>, JsonError> {
-    let mut things = Deserializer::from_slice(text).into_iter::<T>();
-    let error = match things.next() {
-        Some(Ok(thing)) => return Ok(Prefix::Here(things.byte_offset(), Ok(thing))),
-        Some(Err(error)) if !error.is_eof() => error,
-        Some(Err(_)) | None => return Ok(Prefix::Prefetch),
-    };
-    let mut things = Deserializer::from_slice(text).into_iter::<IgnoredAny>();
-    match things.next() {
-        Some(Ok(IgnoredAny)) => Ok(Prefix::Here(
-            things.byte_offset(),
-            Err(JsonError::of(text, &error)),
-        )),
-        Some(Err(error)) if !is_cut(text, &error) => Err(JsonError::of(text, &error)),
-        Some(Err(_)) | None => Ok(Prefix::Prefetch),
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Node {
+        #[serde(rename = "n")]
+        _n: u8,
+        #[serde(rename = "more", default)]
+        _more: Vec<Node>,
+    }
+
+    fn path_of<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> String {
+        match parse::<T>(text.as_bytes()).unwrap_err() {
+            JsonError::Malformed { path, .. } => path,
+            error => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_path_leads_to_the_unexpected_value() {
+        for (text, expect) in [
+            (r#"{"n":"s3cret"}"#, "n"),
+            (r#"{"n":256}"#, "n"),
+            (r#"{"x":{"y":[1,2]},"n":[]}"#, "n"),
+            (r#"{"n":{"n":1}}"#, "n"),
+            (
+                "{\"n\":1,\n\"more\":[{\"n\":1},\n {\"n\": null}]}",
+                "more[1].n",
+            ),
+            (r#"{"n":1,"more":[{"n":1},{}]}"#, "more[1]"),
+            (r#"{"n":1,"more":[{"n":1},7]}"#, "more[1]"),
+            (
+                r#"{"a\"}]":[",{"],"n":1,"more":[{"n":1,nil}]}"#,
+                "more[0].?",
+            ),
+            (r#"{"n":1,"more":{}}"#, "more"),
+            ("{}", ""),
+            (r#"{"n":1} x"#, ""),
+            ("nil", ""),
+            (r#"{"n":1"#, "the body ended early"),
+        ] {
+            assert_eq!(path_of::<Node>(text), expect, "{text}");
+        }
+        assert_eq!(path_of::<BTreeMap<String, u8>>("{\"\u{e9}\":-1}"), "\u{e9}");
+    }
+
+    #[test]
+    fn the_path_of_a_deep_value_is_bounded() {
+        let deep = "[".repeat(1_000_000);
+        let path = path_of::<serde_json::Value>(&deep);
+        assert!(path.starts_with("[0][0]"), "{path}");
+        assert_eq!(path.chars().count(), PATH_CHARS + 1);
     }
 }

@@ -1,175 +1,235 @@
-//! A list's records, one by one, out of a body that comes in pieces.
+//! Decodes the elements of a list while the body arrives in chunks.
 //!
-//! A list without pages, such as the device listing, may have tens of megabytes, of which hardly anything is kept. So the
-//! body never exists whole: each record is decoded as soon as all of it is there, out of the piece that it came in.
+//! A list without pages, such as the device listing, can have tens of megabytes, of which a run keeps little. So the body
+//! never exists as a whole: each element is decoded as soon as all of it has arrived.
 //!
-//! Where a record ends, its decoder says; where one begins, the brackets around it. Nothing rests on these: what is around
-//! the records is decoded as well, with a number in the place of each of them, and is no JSON if anything was cut wrongly.
+//! A bracket scanner finds where an element starts; serde tells where it ends. The envelope, which is the rest of the body,
+//! is decoded too, with `{"record":n}` in place of element n. So a wrong cut gives invalid JSON, not wrong data.
+//!
+//! For example, the body `{"list":[{"a":1},{"b":2}],"n":7}` in two chunks:
+//!
+//! ```text
+//! call                            envelope so far                            elements        incomplete
+//! feed({"list":[{"a":1},{"b")     {"list":[{"record":0},                     {"a":1}         {"b"
+//! feed(:2}],"n":7})               {"list":[{"record":0},{"record":1}],"n":7} {"a":1} {"b":2}
+//! finish()                        decodes: the list is record 0, record 1    {"a":1} {"b":2}
+//! ```
 
 use std::io::Write;
 use std::mem;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Deserializer;
 
-use super::{JsonError, Malformed, Prefix, leading, parse};
+use super::{JsonError, parse};
 
-/// A record is no longer: what a single device says must not keep the others from being read, as far as memory goes.
-const RECORD_CAP: usize = 32 << 20;
-/// What is around the records is no longer; around 150,000 of them are 3 MB.
-const FRAME_CAP: usize = 4 << 20;
-/// How deep in the body a record begins: `{"list":[record, …]}`.
-const DEPTH: usize = 2;
+/// Maximum bytes of an element. A single device must not make the others unreadable, as far as memory allows.
+const MAX_ELEMENT_BYTES: usize = 32 << 20;
+/// Maximum bytes of the envelope; that of 150,000 elements has 3 MB.
+const MAX_ENVELOPE_BYTES: usize = 4 << 20;
+/// Brackets around an element: `{"list":[element, …]}`.
+const ELEMENT_DEPTH: usize = 2;
 
-/// A list in an object: what is around its records.
+/// An object with a list in it, decoded with placeholders for the elements of the list.
 pub(crate) trait ListEnvelope: DeserializeOwned {
-    /// A thing in the list.
-    type Record: DeserializeOwned;
+    /// An element of the list.
+    type Item: DeserializeOwned;
 
     /// The list's name, for errors.
-    const LIST: &str;
-    /// How many records there may be.
-    const RECORDS: usize;
+    const LIST_NAME: &str;
+    const MAX_ITEMS: usize;
 
-    /// The places of the records.
+    /// Returns the placeholders in the list.
     fn list(self) -> Vec<RecordIndex>;
 }
 
-/// The place of a record.
+/// The placeholder of an element: `{"record":n}`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct RecordIndex {
     record: usize,
 }
 
-/// A body, as far as it is here.
-pub(crate) struct ListDecoder<F: ListEnvelope> {
-    frame: Vec<u8>,
-    records: Vec<Option<Result<F::Record, JsonError>>>,
-    /// The beginning of a record whose end is not here.
-    begun: Vec<u8>,
-    /// How long it must be to be tried again.
-    again: usize,
-    scan: Scan,
+/// The state of a body that has arrived in part.
+pub(crate) struct ListDecoder<E: ListEnvelope> {
+    envelope: Vec<u8>,
+    /// Decoded elements. Valid JSON that is not an `Item` may be outside of the list, so it is not an error yet.
+    elements: Vec<Option<Result<E::Item, JsonError>>>,
+    /// The first bytes of an element that has not ended yet.
+    incomplete: Vec<u8>,
+    /// The length of `incomplete` at which decoding is tried again.
+    retry_at_len: usize,
+    scanner: Scanner,
 }
 
-impl<F: ListEnvelope> ListDecoder<F> {
+impl<E: ListEnvelope> ListDecoder<E> {
     pub(crate) fn new() -> Self {
         Self {
-            frame: Vec::new(),
-            records: Vec::new(),
-            begun: Vec::new(),
-            again: 0,
-            scan: Scan::default(),
+            envelope: Vec::new(),
+            elements: Vec::new(),
+            incomplete: Vec::new(),
+            retry_at_len: 0,
+            scanner: Scanner::default(),
         }
     }
 
-    /// Takes in what comes next.
-    pub(crate) fn take(&mut self, mut piece: &[u8]) -> Result<(), JsonError> {
-        while !self.begun.is_empty() {
-            // A record is tried again when there is twice as much of it, so that a long one is not read over and over.
-            let had = self.begun.len();
-            let (more, rest) = piece.split_at(piece.len().min(self.again - had));
-            self.begun.extend_from_slice(more);
-            if self.begun.len() < self.again {
+    /// Decodes the next chunk of the body.
+    ///
+    /// # Errors
+    /// When the body is not JSON, or a part of it is too large.
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Result<(), JsonError> {
+        while !self.incomplete.is_empty() {
+            // The element is tried again at twice its length, so that a long one is not decoded for each chunk.
+            let old_len = self.incomplete.len();
+            let (more, rest) = chunk.split_at(chunk.len().min(self.retry_at_len - old_len));
+            self.incomplete.extend_from_slice(more);
+            if self.incomplete.len() < self.retry_at_len {
                 return Ok(());
             }
-            let begun = mem::take(&mut self.begun);
-            match self.take_record(&begun)? {
-                Some(end) if end >= had => piece = &piece[end - had..],
-                Some(end) => self.take_all(&begun[end..had])?,
+            let text = mem::take(&mut self.incomplete);
+            match self.decode_element(&text)? {
+                Some(end) if end >= old_len => chunk = &chunk[end - old_len..],
+                Some(end) => self.feed_envelope(&text[end..old_len])?,
                 None => {
-                    self.keep(begun)?;
-                    piece = rest;
+                    self.keep_incomplete(text)?;
+                    chunk = rest;
                 }
             }
         }
-        self.take_all(piece)
+        self.feed_envelope(chunk)
     }
 
-    /// Takes in a text that does not begin within a record.
-    fn take_all(&mut self, mut rest: &[u8]) -> Result<(), JsonError> {
+    /// Decodes a text that starts outside of an element.
+    fn feed_envelope(&mut self, mut text: &[u8]) -> Result<(), JsonError> {
         loop {
-            let begin = self.scan.begin(rest);
-            let (frame, record) = rest.split_at(begin.unwrap_or(rest.len()));
-            grow(&mut self.frame, frame, FRAME_CAP)?;
-            if begin.is_none() {
+            let start = self.scanner.find_element(text);
+            let (envelope, element) = text.split_at(start.unwrap_or(text.len()));
+            append_capped(&mut self.envelope, envelope, MAX_ENVELOPE_BYTES)?;
+            if start.is_none() {
                 return Ok(());
             }
-            match self.take_record(record)? {
-                Some(end) => rest = &record[end..],
-                None => return self.keep(record.to_vec()),
+            match self.decode_element(element)? {
+                Some(end) => text = &element[end..],
+                None => return self.keep_incomplete(element.to_vec()),
             }
         }
     }
 
-    /// Keeps the beginning of a record until there is more of it.
-    fn keep(&mut self, begun: Vec<u8>) -> Result<(), JsonError> {
-        if begun.len() > RECORD_CAP {
-            return Err(JsonError::TooLarge(RECORD_CAP));
+    fn keep_incomplete(&mut self, text: Vec<u8>) -> Result<(), JsonError> {
+        if text.len() > MAX_ELEMENT_BYTES {
+            return Err(JsonError::TooLarge(MAX_ELEMENT_BYTES));
         }
-        self.again = (begun.len() * 2).min(RECORD_CAP + 1);
-        self.begun = begun;
+        self.retry_at_len = (text.len() * 2).min(MAX_ELEMENT_BYTES + 1);
+        self.incomplete = text;
         Ok(())
     }
 
-    /// Takes the record that a text begins with. Where it ends, if that is in the text.
-    fn take_record(&mut self, text: &[u8]) -> Result<Option<usize>, JsonError> {
-        let n = self.records.len();
-        if n == F::RECORDS {
+    /// Decodes the element that a text starts with. Returns its end, or `None` if it is incomplete.
+    fn decode_element(&mut self, text: &[u8]) -> Result<Option<usize>, JsonError> {
+        let n = self.elements.len();
+        if n == E::MAX_ITEMS {
             return Err(JsonError::TooMany(n));
         }
-        let within = |error: JsonError| error.within(F::LIST, n);
-        Ok(match leading(text).map_err(within)? {
-            Prefix::Prefetch => None,
-            Prefix::Here(end, record) => {
-                // What is JSON and no record may be in another list, so it is no error yet.
-                self.records.push(Some(record));
-                // Nothing fails to be written to a vector.
-                let _ = write!(self.frame, r#"{{"record":{n}}}"#);
-                Some(end)
+        match decode_prefix(text).map_err(|error| error.in_list(E::LIST_NAME, n))? {
+            Prefix::Incomplete => Ok(None),
+            Prefix::Complete(end, element) => {
+                self.elements.push(Some(element));
+                // Writing to a vector cannot fail.
+                let _ = write!(self.envelope, r#"{{"record":{n}}}"#);
+                Ok(Some(end))
             }
-        })
+        }
     }
 
-    /// The records of the list, now that all is here.
-    pub(crate) fn finish(mut self) -> Result<Vec<F::Record>, JsonError> {
-        let begun = mem::take(&mut self.begun);
-        if !begun.is_empty()
-            && let Some(end) = self.take_record(&begun)?
+    /// Returns the elements of the list, once the whole body was fed.
+    ///
+    /// # Errors
+    /// When the envelope or an element of the list does not decode.
+    pub(crate) fn finish(mut self) -> Result<Vec<E::Item>, JsonError> {
+        let text = mem::take(&mut self.incomplete);
+        if !text.is_empty()
+            && let Some(end) = self.decode_element(&text)?
         {
-            self.take_all(&begun[end..])?;
+            self.feed_envelope(&text[end..])?;
         }
-        // Of a record that did not end, there is none in the frame, which does not end either.
-        let frame: F = parse(&self.frame)?;
-        let mut records = self.records;
-        let record = |(n, RecordIndex { record }): (usize, RecordIndex)| {
-            let record = records.get_mut(record).and_then(Option::take);
-            record
-                .unwrap_or_else(|| Err(Malformed::default().into()))
-                .map_err(|error| error.within(F::LIST, n))
-        };
-        frame.list().into_iter().enumerate().map(record).collect()
+        // An unterminated element leaves the envelope unterminated, so parsing it fails.
+        let envelope: E = parse(&self.envelope)?;
+        let mut items = Vec::new();
+        for (n, RecordIndex { record }) in envelope.list().into_iter().enumerate() {
+            let element = self.elements.get_mut(record).and_then(Option::take);
+            let item = element.unwrap_or_else(|| {
+                Err(JsonError::Malformed {
+                    path: String::new(),
+                    line: 0,
+                    column: 0,
+                })
+            });
+            items.push(item.map_err(|error| error.in_list(E::LIST_NAME, n))?);
+        }
+        Ok(items)
     }
 }
 
-fn grow(text: &mut Vec<u8>, more: &[u8], cap: usize) -> Result<(), JsonError> {
-    if more.len() > cap.saturating_sub(text.len()) {
-        return Err(JsonError::TooLarge(cap));
+fn append_capped(text: &mut Vec<u8>, more: &[u8], max_bytes: usize) -> Result<(), JsonError> {
+    if more.len() > max_bytes.saturating_sub(text.len()) {
+        return Err(JsonError::TooLarge(max_bytes));
     }
     text.extend_from_slice(more);
     Ok(())
 }
 
-/// Finds the first brackets of records in what is around them.
-#[derive(Debug, Default)]
-struct Scan {
-    depth: usize,
-    text: Text,
+/// The object or list that a text starts with.
+enum Prefix<T> {
+    /// Its end in the text, and the decoded value.
+    Complete(usize, Result<T, JsonError>),
+    Incomplete,
 }
 
-/// Whether what comes next is within a string.
+/// Decodes the object or list that a text starts with. Valid JSON that is not a `T` has an end as well.
+///
+/// # Errors
+/// When the text is not JSON.
+fn decode_prefix<T: DeserializeOwned>(text: &[u8]) -> Result<Prefix<T>, JsonError> {
+    let mut values = Deserializer::from_slice(text).into_iter::<T>();
+    let error = match values.next() {
+        Some(Ok(value)) => return Ok(Prefix::Complete(values.byte_offset(), Ok(value))),
+        Some(Err(error)) if !error.is_eof() => error,
+        Some(Err(_)) | None => return Ok(Prefix::Incomplete),
+    };
+    let mut skipped = Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    match skipped.next() {
+        Some(Ok(IgnoredAny)) => {
+            let error = JsonError::locate::<T>(text, &error);
+            Ok(Prefix::Complete(skipped.byte_offset(), Err(error)))
+        }
+        Some(Err(error)) if !error.is_eof() && !is_at_end(text, &error) => {
+            Err(JsonError::locate::<T>(text, &error))
+        }
+        Some(Err(_)) | None => Ok(Prefix::Incomplete),
+    }
+}
+
+/// Returns whether an error is at the end of the text. `serde_json` calls a number that is cut there, such as `1.` or `1e-`,
+/// an invalid number instead of an early end.
+fn is_at_end(text: &[u8], error: &serde_json::Error) -> bool {
+    let lines = text.split(|byte| *byte == b'\n');
+    let (mut number, mut column) = (0, 0);
+    for line in lines {
+        (number, column) = (number + 1, line.len());
+    }
+    (error.line(), error.column()) == (number, column)
+}
+
+/// Finds the first bracket of each element in the envelope.
+#[derive(Debug, Default)]
+struct Scanner {
+    depth: usize,
+    state: StringState,
+}
+
+/// The position of the next byte relative to strings.
 #[derive(Clone, Copy, Debug, Default)]
-enum Text {
+enum StringState {
     #[default]
     Outside,
     Inside,
@@ -177,21 +237,23 @@ enum Text {
     Escaped,
 }
 
-impl Scan {
-    /// Where the next record begins; the scan goes on behind that record, or behind the text.
-    fn begin(&mut self, text: &[u8]) -> Option<usize> {
-        text.iter().position(|byte| self.is_begin(*byte))
+impl Scanner {
+    /// Returns the start of the next element. Scanning continues after that element, or after the text.
+    fn find_element(&mut self, text: &[u8]) -> Option<usize> {
+        text.iter().position(|byte| self.is_start(*byte))
     }
 
-    fn is_begin(&mut self, byte: u8) -> bool {
-        match (self.text, byte) {
-            (Text::Outside, b'{' | b'[') if self.depth == DEPTH => return true,
-            (Text::Outside, b'{' | b'[') => self.depth += 1,
-            (Text::Outside, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
-            (Text::Outside, b'"') | (Text::Escaped, _) => self.text = Text::Inside,
-            (Text::Inside, b'"') => self.text = Text::Outside,
-            (Text::Inside, b'\\') => self.text = Text::Escaped,
-            (Text::Outside | Text::Inside, _) => {}
+    fn is_start(&mut self, byte: u8) -> bool {
+        match (self.state, byte) {
+            (StringState::Outside, b'{' | b'[') if self.depth == ELEMENT_DEPTH => return true,
+            (StringState::Outside, b'{' | b'[') => self.depth += 1,
+            (StringState::Outside, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
+            (StringState::Outside, b'"') | (StringState::Escaped, _) => {
+                self.state = StringState::Inside;
+            }
+            (StringState::Inside, b'"') => self.state = StringState::Outside,
+            (StringState::Inside, b'\\') => self.state = StringState::Escaped,
+            (StringState::Outside | StringState::Inside, _) => {}
         }
         false
     }
@@ -212,36 +274,35 @@ pub(super) mod tests {
     }
 
     impl ListEnvelope for TestList {
-        type Record = Value;
+        type Item = Value;
 
-        const LIST: &str = "list";
-        const RECORDS: usize = 1_000;
+        const LIST_NAME: &str = "list";
+        const MAX_ITEMS: usize = 1_000;
 
         fn list(self) -> Vec<RecordIndex> {
             self.list
         }
     }
 
-    fn in_pieces(body: &[u8], size: usize) -> Result<Vec<Value>, JsonError> {
-        let mut partial = ListDecoder::<TestList>::new();
-        for piece in body.chunks(size) {
-            partial.take(piece)?;
+    fn decode_chunks(body: &[u8], size: usize) -> Result<Vec<Value>, JsonError> {
+        let mut decoder = ListDecoder::<TestList>::new();
+        for chunk in body.chunks(size) {
+            decoder.feed(chunk)?;
         }
-        partial.finish()
+        decoder.finish()
     }
 
-    /// What the body says to a decoder that has all of it. A list's things are objects or lists: what else is in it is
-    /// refused in the frame.
+    /// Decodes the body as a whole. Elements must be objects or lists: any other value is an error of the envelope.
     fn whole(body: &[u8]) -> Option<Vec<Value>> {
         #[derive(Deserialize)]
         struct Whole {
             list: Vec<Value>,
         }
         let Whole { list } = serde_json::from_slice(body).ok()?;
-        let records = list
+        let is_valid = list
             .iter()
-            .all(|thing| thing.is_object() || thing.is_array());
-        records.then_some(list)
+            .all(|element| element.is_object() || element.is_array());
+        is_valid.then_some(list)
     }
 
     fn documents() -> Vec<Value> {
@@ -258,61 +319,61 @@ pub(super) mod tests {
     proptest! {
         #![proptest_config(cases(5_000))]
 
-        /// However it is cut by the network, a body says what it says as a whole, or is refused.
+        /// A body in chunks decodes to the same value as the whole body, or is an error.
         #[test]
-        fn pieces_say_what_the_whole_says(body in bytes(documents()), size in 1..40_usize) {
-            let (pieces, whole) = (in_pieces(&body, size).ok(), whole(&body));
-            // A decoder goes 128 levels deep, and for a record begins to count there.
+        fn chunks_decode_to_the_same_value_as_the_whole(body in bytes(documents()), size in 1..40_usize) {
+            let (chunks, whole) = (decode_chunks(&body, size).ok(), whole(&body));
+            // A decoder allows 128 levels; for an element it counts from there.
             let may_be_too_deep = body.iter().filter(|byte| b"[{".contains(byte)).count() > 120;
-            prop_assert!(pieces == whole || (may_be_too_deep && whole.is_none()), "{pieces:?} {whole:?}");
+            prop_assert!(chunks == whole || (may_be_too_deep && whole.is_none()), "{chunks:?} {whole:?}");
         }
     }
 
     #[test]
-    fn an_error_names_the_thing_in_the_list() {
-        let error = in_pieces(br#"{"list":[{"a":1},{"a":nil}]}"#, 5).unwrap_err();
+    fn an_error_names_the_element_of_the_list() {
+        let error = decode_chunks(br#"{"list":[{"a":1},{"a":nil}]}"#, 5).unwrap_err();
         assert_eq!(
             error.to_string(),
             "not what is expected at list[1].a (line 1, column 7)"
         );
-        let error = in_pieces(br#"{"list":[{"a":1},nil]}"#, 5).unwrap_err();
+        let error = decode_chunks(br#"{"list":[{"a":1},nil]}"#, 5).unwrap_err();
         assert!(error.to_string().contains("at list[1] "), "{error}");
     }
 
     #[test]
-    fn what_ends_early_is_told_from_what_is_wrong() {
+    fn a_truncated_body_is_not_malformed() {
         let body =
             "{\"list\":[{\"a\":\"\u{e9}\\ud83d\\ude00\\n\"},{\"c\":[-1.5e-300,2.5,true,{}]}]}"
                 .as_bytes();
         for end in 0..body.len() {
-            let cut = in_pieces(&body[..end], 4);
-            assert!(matches!(cut, Err(JsonError::Early)), "{end}: {cut:?}");
+            let cut = decode_chunks(&body[..end], 4);
+            assert!(matches!(cut, Err(JsonError::Truncated)), "{end}: {cut:?}");
             let mut halves = ListDecoder::<TestList>::new();
-            halves.take(&body[..end]).unwrap();
-            halves.take(&body[end..]).unwrap();
+            halves.feed(&body[..end]).unwrap();
+            halves.feed(&body[end..]).unwrap();
             assert_eq!(halves.finish().unwrap().len(), 2, "{end}");
         }
     }
 
     #[test]
-    fn no_part_of_a_body_grows_without_a_bound() {
+    fn every_part_of_a_body_has_a_bound() {
         let repeated = |part: &str, times: usize| {
-            let mut partial = ListDecoder::<TestList>::new();
-            partial.take(br#"{"list":["#)?;
+            let mut decoder = ListDecoder::<TestList>::new();
+            decoder.feed(br#"{"list":["#)?;
             for _ in 0..times {
-                partial.take(part.as_bytes())?;
+                decoder.feed(part.as_bytes())?;
             }
-            partial.take(b"{}]}")?;
-            partial.finish()
+            decoder.feed(b"{}]}")?;
+            decoder.finish()
         };
         assert_eq!(repeated("{},", 999).unwrap().len(), 1_000);
         let error = repeated("{},", 1_000).unwrap_err();
         assert!(matches!(error, JsonError::TooMany(1_000)), "{error:?}");
         let long = " ".repeat(100_000);
         for (part, cap) in [
-            (long.clone(), FRAME_CAP),
-            (format!(r#"["{long}","#), RECORD_CAP),
-            (format!("[{long}"), RECORD_CAP),
+            (long.clone(), MAX_ENVELOPE_BYTES),
+            (format!(r#"["{long}","#), MAX_ELEMENT_BYTES),
+            (format!("[{long}"), MAX_ELEMENT_BYTES),
         ] {
             let error = repeated(&part, 400).unwrap_err();
             assert!(

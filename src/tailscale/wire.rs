@@ -130,10 +130,10 @@ pub(super) struct Listing {
 }
 
 impl ListEnvelope for Listing {
-    type Record = ListedDevice;
+    type Item = ListedDevice;
 
-    const LIST: &str = "devices";
-    const RECORDS: usize = MAX_DEVICES;
+    const LIST_NAME: &str = "devices";
+    const MAX_ITEMS: usize = MAX_DEVICES;
 
     fn list(self) -> Vec<RecordIndex> {
         self.devices

@@ -149,7 +149,7 @@ impl ApiClient {
         request: RequestBuilder,
         operation: Operation,
         max_bytes: usize,
-    ) -> Result<Streamed<E::Record>, UpstreamError> {
+    ) -> Result<Streamed<E::Item>, UpstreamError> {
         let timeout = self.budget.request_timeout() * STREAM_TIMEOUT_FACTOR;
         let sent = InFlight::send(request, operation, timeout, &self.budget).await?;
         if sent.response.status().is_success() {
@@ -212,12 +212,12 @@ impl<'a> InFlight<'a> {
     async fn read_list<E: ListEnvelope>(
         mut self,
         max_bytes: usize,
-    ) -> Result<Vec<E::Record>, UpstreamError> {
+    ) -> Result<Vec<E::Item>, UpstreamError> {
         let operation = self.operation;
         let (mut decoder, mut bytes) = (ListDecoder::<E>::new(), 0);
         while let Some(chunk) = self.next_chunk(max_bytes, &mut bytes).await? {
             decoder
-                .take(chunk.as_ref())
+                .feed(chunk.as_ref())
                 .map_err(|error| operation.invalid_json(error))?;
         }
         self.log(bytes);

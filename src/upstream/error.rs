@@ -300,8 +300,8 @@ impl Operation {
     pub(crate) fn invalid_json(self, error: JsonError) -> UpstreamError {
         match error {
             // A proxy or a server that shuts down truncates bodies; a retry helps.
-            JsonError::Early => self.unreachable(error),
-            JsonError::Malformed(_) | JsonError::TooLarge(_) | JsonError::TooMany(_) => {
+            JsonError::Truncated => self.unreachable(error),
+            JsonError::Malformed { .. } | JsonError::TooLarge(_) | JsonError::TooMany(_) => {
                 self.protocol(error)
             }
         }
