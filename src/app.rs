@@ -63,7 +63,7 @@ impl App {
                 aws_sdk_eventbridge::Client::new(&event_bridge),
                 config.event_bus.clone(),
             ),
-            metrics: Metrics::printed(config.function.clone()),
+            metrics: Metrics::to_stdout(config.function.clone()),
             config,
         }
     }

@@ -165,7 +165,7 @@ pub(crate) async fn check(
     others: &[Integration],
     budget: &CallBudget,
 ) -> Result<Vec<Check>, StoreError> {
-    if let Err(error) = app.config.accept(settings) {
+    if let Err(error) = app.config.validate(settings) {
         return Ok(vec![Check::from_invalid_settings(&error)]);
     }
     let (falcon, tailscale) = futures::future::join(

@@ -1,4 +1,4 @@
-//! The one door to the time.
+//! The only source of the current time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,35 +6,35 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Where the time comes from: the system, or a hand that a test moves.
+/// The system clock, or a fixed time that a test moves.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);
 
 impl Clock {
-    /// The system's clock.
+    /// Returns the system clock.
     pub fn system() -> Self {
         Self(None)
     }
 
-    /// A clock that stands still until [`Clock::advance`] moves it. Clones show the same time.
-    pub fn standing_at(time: Timestamp) -> Self {
+    /// Returns a clock that shows `time` until [`Clock::advance`] moves it. Clones share the time.
+    pub fn fixed_at(time: Timestamp) -> Self {
         Self(Some(Arc::new(AtomicI64::new(time.as_millisecond()))))
     }
 
-    /// The present moment, to the millisecond: what is stored compares equal to what was read.
+    /// Returns the current time in whole milliseconds, so that a stored time equals the one that is read back.
     pub fn now(&self) -> Timestamp {
-        let millis = match &self.0 {
-            Some(hand) => hand.load(Ordering::SeqCst),
+        let now = match &self.0 {
+            Some(millis) => millis.load(Ordering::SeqCst),
             None => system_now().as_millisecond(),
         };
-        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+        Timestamp::from_millisecond(now).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// Moves a standing clock. The system's clock is not ours to move: nothing happens.
+    /// Moves a fixed clock. The system clock stays unchanged.
     pub fn advance(&self, by: Duration) {
-        if let Some(hand) = &self.0 {
+        if let Some(millis) = &self.0 {
             let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-            hand.fetch_add(by, Ordering::SeqCst);
+            millis.fetch_add(by, Ordering::SeqCst);
         }
     }
 }
@@ -44,7 +44,7 @@ fn system_now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The moment by which a run must be done, recorded and released.
+/// The time by which a run must be done, recorded and released.
 #[derive(Clone, Debug)]
 pub struct Deadline {
     clock: Clock,
@@ -52,24 +52,19 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// A deadline on this clock.
+    /// Sets a deadline on this clock.
     pub fn new(clock: Clock, at: Timestamp) -> Self {
         Self { clock, at }
     }
 
-    /// The moment itself.
-    pub fn at(&self) -> Timestamp {
-        self.at
-    }
-
-    /// What is left until then; zero when it has passed.
-    pub fn left(&self) -> Duration {
+    /// Returns the time until the deadline; zero once it has passed.
+    pub(crate) fn remaining(&self) -> Duration {
         Duration::try_from(self.at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
     }
 
-    /// The same clock, with the end moved forward by `reserve`: for work that must leave time for what follows it.
+    /// Returns an earlier deadline, for work that must leave time for what follows it.
     #[must_use]
-    pub fn less(&self, reserve: Duration) -> Self {
+    pub(crate) fn minus(&self, reserve: Duration) -> Self {
         let reserve = SignedDuration::try_from(reserve).unwrap_or(SignedDuration::MAX);
         Self {
             clock: self.clock.clone(),
@@ -78,7 +73,7 @@ impl Deadline {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds, always 24 characters: as text it sorts like the time it tells.
+/// Formats as RFC 3339 in UTC with milliseconds, always 24 characters. The texts sort like the times.
 pub fn rfc3339(time: Timestamp) -> String {
     format!("{time:.3}")
 }
@@ -98,15 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_passed_leaves_nothing() {
-        let clock = Clock::standing_at(Timestamp::UNIX_EPOCH);
+    fn a_passed_deadline_leaves_no_time() {
+        let clock = Clock::fixed_at(Timestamp::UNIX_EPOCH);
         let deadline = Deadline::new(clock.clone(), Timestamp::from_second(10).unwrap());
-        assert_eq!(deadline.left(), Duration::from_secs(10));
+        assert_eq!(deadline.remaining(), Duration::from_secs(10));
         assert_eq!(
-            deadline.less(Duration::from_secs(4)).left(),
+            deadline.minus(Duration::from_secs(4)).remaining(),
             Duration::from_secs(6)
         );
         clock.advance(Duration::from_secs(11));
-        assert_eq!(deadline.left(), Duration::ZERO);
+        assert_eq!(deadline.remaining(), Duration::ZERO);
     }
 }

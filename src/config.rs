@@ -1,4 +1,4 @@
-//! The deployment's settings: the only reader of the environment.
+//! The settings of the deployment. This module alone reads the environment.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -8,8 +8,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::settings::{CloudId, InvalidSettings, Settings};
 
-/// What the deployment decides. Addresses that receive credentials are here, and never in an integration's record: who
-/// may edit a record must not be able to send a secret elsewhere.
+/// The settings of the deployment. Addresses that receive credentials are here, and never in an integration's item: a person
+/// who may edit an item must not be able to send a secret elsewhere.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets; default `falcon-posture-sync`.
@@ -30,13 +30,13 @@ pub struct Config {
     pub audit_retention_days: NonZeroU32,
     /// `SYNC_INTERVAL_MINUTES`, default 15.
     pub sync_interval_minutes: NonZeroU16,
-    /// `CONSOLE_BUTTONS`, default `false`: whether the dashboard may ask for a sync or a check.
+    /// `CONSOLE_BUTTONS`, default `false`: allows the dashboard to request a sync or a check.
     pub console_buttons: bool,
-    /// How AWS is reached.
+    /// Access to AWS.
     pub aws: Aws,
 }
 
-/// How AWS is reached, by the variables that its SDKs share.
+/// Access to AWS, by the variables that all AWS SDKs share.
 #[derive(Clone, Debug, Default)]
 pub struct Aws {
     /// `AWS_REGION`, which Lambda sets, or `AWS_DEFAULT_REGION`.
@@ -53,7 +53,7 @@ pub struct Aws {
     pub event_bridge: Option<String>,
 }
 
-/// A variable of the environment that cannot be used.
+/// An unusable environment variable.
 #[derive(Debug, thiserror::Error)]
 #[error("the environment variable {variable} {problem}")]
 pub struct InvalidEnvironment {
@@ -76,22 +76,22 @@ const CLOUDS: [(&str, &str); 8] = [
 ];
 
 impl Config {
-    /// Reads the function's environment.
+    /// Reads the environment of the function.
     ///
     /// # Errors
-    /// Names the variable and what is wrong with it.
+    /// Names the variable and the problem.
     pub fn from_env() -> Result<Self, InvalidEnvironment> {
-        Self::from_lookup(variable)
+        Self::from_lookup(env_var)
     }
 
-    /// Reads variables from anywhere: an empty one counts as absent.
+    /// Reads variables with any lookup. An empty variable counts as absent.
     ///
     /// # Errors
-    /// Names the variable and what is wrong with it.
+    /// Names the variable and the problem.
     pub fn from_lookup(
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidEnvironment> {
-        let optional = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let optional = &|name: &str| lookup(name).filter(|value| !value.is_empty());
         let required = |variable: &'static str| {
             optional(variable).ok_or_else(|| InvalidEnvironment {
                 variable,
@@ -105,32 +105,24 @@ impl Config {
             nodes_table: required("NODES_TABLE")?,
             audit_table: required("AUDIT_TABLE")?,
             event_bus: optional("EVENT_BUS_NAME").unwrap_or_else(|| "default".to_owned()),
-            tailscale_api: api_url(
+            tailscale_api: parse_api_url(
                 "TAILSCALE_API_URL",
                 &optional("TAILSCALE_API_URL").unwrap_or_else(|| PUBLIC_TAILSCALE_API.to_owned()),
             )?,
-            clouds: clouds(optional("FALCON_CLOUDS_EXTRA").as_deref())?,
-            audit_retention_days: number(
-                "AUDIT_RETENTION_DAYS",
-                optional("AUDIT_RETENTION_DAYS"),
-                365,
-            )?,
-            sync_interval_minutes: number(
-                "SYNC_INTERVAL_MINUTES",
-                optional("SYNC_INTERVAL_MINUTES"),
-                15,
-            )?,
-            console_buttons: flag("CONSOLE_BUTTONS", optional("CONSOLE_BUTTONS"))?,
-            aws: aws(optional),
+            clouds: parse_clouds(optional("FALCON_CLOUDS_EXTRA").as_deref())?,
+            audit_retention_days: parse_number("AUDIT_RETENTION_DAYS", optional, 365)?,
+            sync_interval_minutes: parse_number("SYNC_INTERVAL_MINUTES", optional, 15)?,
+            console_buttons: parse_flag("CONSOLE_BUTTONS", optional)?,
+            aws: Aws::from_lookup(optional),
         })
     }
 
-    /// Whether this deployment can serve an integration: the cloud exists, and the control plane lets API clients
-    /// write the attribute.
+    /// Checks that this deployment can serve an integration: the cloud exists, and Tailscale lets API clients write the
+    /// attribute.
     ///
     /// # Errors
-    /// Names the field and what is accepted.
-    pub fn accept(&self, settings: &Settings) -> Result<(), InvalidSettings> {
+    /// Names the field and the accepted values.
+    pub(crate) fn validate(&self, settings: &Settings) -> Result<(), InvalidSettings> {
         if !self.clouds.contains_key(&settings.cloud_id) {
             let known: Vec<&str> = self.clouds.keys().map(CloudId::as_str).collect();
             return Err(InvalidSettings {
@@ -142,8 +134,8 @@ impl Config {
                 ),
             });
         }
-        let public = self.tailscale_api.host_str() == Some("api.tailscale.com");
-        if public && !settings.attribute_key.is_custom() {
+        let is_public = self.tailscale_api.host_str() == Some("api.tailscale.com");
+        if is_public && !settings.attribute_key.is_custom() {
             return Err(InvalidSettings {
                 path: "integration.attributeKey".to_owned(),
                 problem: format!(
@@ -157,20 +149,20 @@ impl Config {
     }
 }
 
-/// How the function logs, by what Lambda's logging controls set.
+/// Logging, by the variables of Lambda's logging controls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Logging {
     /// `AWS_LAMBDA_LOG_LEVEL`, default `INFO`.
-    pub level: LevelFilter,
-    /// `AWS_LAMBDA_LOG_FORMAT`: lines of JSON rather than text.
-    pub json: bool,
+    pub(crate) level: LevelFilter,
+    /// `AWS_LAMBDA_LOG_FORMAT` is `JSON`, default `false`.
+    pub(crate) json: bool,
 }
 
 impl Logging {
-    /// Reads the function's environment. What does not make sense is the default.
+    /// Reads the environment of the function. An unusable value counts as absent.
     pub fn from_env() -> Self {
-        let level = variable("AWS_LAMBDA_LOG_LEVEL").and_then(|level| level.parse().ok());
-        let format = variable("AWS_LAMBDA_LOG_FORMAT");
+        let level = env_var("AWS_LAMBDA_LOG_LEVEL").and_then(|level| level.parse().ok());
+        let format = env_var("AWS_LAMBDA_LOG_FORMAT");
         Self {
             level: level.unwrap_or(LevelFilter::INFO),
             json: format.is_some_and(|format| format.eq_ignore_ascii_case("json")),
@@ -178,38 +170,44 @@ impl Logging {
     }
 }
 
-fn aws(optional: impl Fn(&str) -> Option<String>) -> Aws {
-    let is_on = |name: &str| optional(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
-    let endpoint = |name: &str| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
-    Aws {
-        region: optional("AWS_REGION").or_else(|| optional("AWS_DEFAULT_REGION")),
-        fips: is_on("AWS_USE_FIPS_ENDPOINT"),
-        dual_stack: is_on("AWS_USE_DUALSTACK_ENDPOINT"),
-        dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
-        secrets_manager: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
-        event_bridge: endpoint("AWS_ENDPOINT_URL_EVENTBRIDGE"),
+impl Aws {
+    fn from_lookup(optional: impl Fn(&str) -> Option<String>) -> Self {
+        let is_true =
+            |name: &str| optional(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let endpoint = |name: &str| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
+        Self {
+            region: optional("AWS_REGION").or_else(|| optional("AWS_DEFAULT_REGION")),
+            fips: is_true("AWS_USE_FIPS_ENDPOINT"),
+            dual_stack: is_true("AWS_USE_DUALSTACK_ENDPOINT"),
+            dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
+            secrets_manager: endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+            event_bridge: endpoint("AWS_ENDPOINT_URL_EVENTBRIDGE"),
+        }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
-fn variable(name: &str) -> Option<String> {
+fn env_var(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn number<N: std::str::FromStr>(
+fn parse_number<N: std::str::FromStr>(
     variable: &'static str,
-    text: Option<String>,
+    optional: impl Fn(&str) -> Option<String>,
     default: u16,
 ) -> Result<N, InvalidEnvironment> {
-    let text = text.unwrap_or_else(|| default.to_string());
+    let text = optional(variable).unwrap_or_else(|| default.to_string());
     text.parse().map_err(|_| InvalidEnvironment {
         variable,
         problem: format!("is {text:?}; accepted is a whole number of at least 1"),
     })
 }
 
-fn flag(variable: &'static str, text: Option<String>) -> Result<bool, InvalidEnvironment> {
-    text.map_or(Ok(false), |text| {
+fn parse_flag(
+    variable: &'static str,
+    optional: impl Fn(&str) -> Option<String>,
+) -> Result<bool, InvalidEnvironment> {
+    optional(variable).map_or(Ok(false), |text| {
         text.parse().map_err(|_| InvalidEnvironment {
             variable,
             problem: format!("is {text:?}; accepted is \"true\" or \"false\""),
@@ -217,31 +215,31 @@ fn flag(variable: &'static str, text: Option<String>) -> Result<bool, InvalidEnv
     })
 }
 
-/// An address that will be sent credentials: https, or http to this very machine (a test's server).
-fn api_url(variable: &'static str, text: &str) -> Result<Url, InvalidEnvironment> {
-    let refuse = |why: &str| InvalidEnvironment {
+/// Parses the address of an API that receives credentials: https, or http to this machine (a test's server).
+fn parse_api_url(variable: &'static str, text: &str) -> Result<Url, InvalidEnvironment> {
+    let invalid = |why: &str| InvalidEnvironment {
         variable,
-        // The text is not repeated: somebody may have put a password into it.
+        // The text is not repeated: it may hold a password.
         problem: format!("holds an address that is not accepted: {why}"),
     };
-    let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
-    let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
+    let is_loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {
         "https" => {}
-        "http" if loopback => {}
-        _ => return Err(refuse("accepted is an https address")),
+        "http" if is_loopback => {}
+        _ => return Err(invalid("accepted is an https address")),
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-        return Err(refuse(
+        return Err(invalid(
             "accepted is a bare address, without user, password or query",
         ));
     }
     Ok(url)
 }
 
-fn clouds(extra: Option<&str>) -> Result<BTreeMap<CloudId, Url>, InvalidEnvironment> {
+fn parse_clouds(extra: Option<&str>) -> Result<BTreeMap<CloudId, Url>, InvalidEnvironment> {
     const VARIABLE: &str = "FALCON_CLOUDS_EXTRA";
-    let refuse = |problem: String| InvalidEnvironment {
+    let invalid = |problem: String| InvalidEnvironment {
         variable: VARIABLE,
         problem,
     };
@@ -252,7 +250,7 @@ fn clouds(extra: Option<&str>) -> Result<BTreeMap<CloudId, Url>, InvalidEnvironm
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             pair.split_once('=').ok_or_else(|| {
-                refuse(
+                invalid(
                     "does not consist of name=url, separated by commas; accepted is name=url"
                         .to_owned(),
                 )
@@ -261,8 +259,8 @@ fn clouds(extra: Option<&str>) -> Result<BTreeMap<CloudId, Url>, InvalidEnvironm
     let mut clouds = BTreeMap::new();
     for pair in CLOUDS.into_iter().map(Ok).chain(extra) {
         let (name, url) = pair?;
-        let name = CloudId::try_from(name.to_owned()).map_err(&refuse)?;
-        clouds.insert(name, api_url(VARIABLE, url)?);
+        let name = CloudId::try_from(name.to_owned()).map_err(&invalid)?;
+        clouds.insert(name, parse_api_url(VARIABLE, url)?);
     }
     Ok(clouds)
 }
@@ -301,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn aws_is_reached_by_the_variables_of_its_sdks() {
+    fn aws_has_the_variables_of_its_sdks() {
         let aws = |variables: &[(&str, &str)]| config(variables).unwrap().aws;
         let own = aws(&[("AWS_REGION", "eu-central-1")]);
         assert_eq!(own.region.as_deref(), Some("eu-central-1"));
@@ -356,11 +354,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_cloud_is_refused_with_the_list_of_the_known() {
+    fn an_unknown_cloud_is_rejected_with_the_list_of_the_known() {
         let config = config(&[("FALCON_CLOUDS_EXTRA", "lab=http://127.0.0.1:9000")]).unwrap();
-        assert!(config.accept(&settings("cloudId", "lab")).is_ok());
+        assert!(config.validate(&settings("cloudId", "lab")).is_ok());
         let error = config
-            .accept(&settings("cloudId", "us-9"))
+            .validate(&settings("cloudId", "us-9"))
             .unwrap_err()
             .to_string();
         assert!(
@@ -374,11 +372,11 @@ mod tests {
         let native = settings("attributeKey", "falcon:ztaScore");
         let error = config(&[])
             .unwrap()
-            .accept(&native)
+            .validate(&native)
             .unwrap_err()
             .to_string();
         assert!(error.contains("keeps to itself"), "{error}");
         let own = config(&[("TAILSCALE_API_URL", "https://headscale.example.com")]).unwrap();
-        assert!(own.accept(&native).is_ok());
+        assert!(own.validate(&native).is_ok());
     }
 }

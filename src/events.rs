@@ -1,4 +1,4 @@
-//! What we put on the event bus.
+//! The events that the function puts on the event bus.
 
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
@@ -8,50 +8,41 @@ use crate::aws::aws_error;
 use crate::domain::status::outcome::Transition;
 use crate::settings::IntegrationId;
 
-/// The `source` of every event of ours; rules and the role's policy name it.
-pub const SOURCE: &str = "falcon-posture-sync";
+/// The `source` of every event. Rules and the role's policy name it.
+pub(crate) const SOURCE: &str = "falcon-posture-sync";
 
-/// `PutEvents` takes so many at once.
-const BATCH: usize = 10;
+/// Maximum events per `PutEvents` call.
+const MAX_BATCH_EVENTS: usize = 10;
 
-/// A change or a wish that others act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// `Posture Integration Changed`: a sync of it follows at once.
+pub(crate) enum Event {
+    /// A sync of the integration follows at once.
     IntegrationChanged {
-        /// The integration.
         integration: IntegrationId,
-        /// What happened to it: `created`, `updated`, `removed`.
+        /// `created`, `updated` or `removed`.
         change: &'static str,
-        /// The version of its settings.
         config_version: u64,
     },
-    /// `Posture Sync Requested`: a run of its own for one integration.
+    /// Starts a run for one integration.
     SyncRequested {
-        /// The integration.
         integration: IntegrationId,
-        /// Who wishes it: `schedule`, `secret`, `console`.
+        /// `schedule`, `secret` or `console`.
         reason: &'static str,
     },
-    /// `Posture Sync State Changed`: for people's alerts.
+    /// Feeds people's alerts.
     StateChanged {
-        /// The integration.
         integration: IntegrationId,
-        /// From which state to which.
         transition: Transition,
-        /// What went wrong, or why something waits.
+        /// The reason for a failure, a pause or a hold.
         error: Option<String>,
     },
 }
 
 impl Event {
-    /// The `detail-type` of a changed integration.
-    pub const INTEGRATION_CHANGED: &'static str = "Posture Integration Changed";
-    /// The `detail-type` of a requested sync.
-    pub const SYNC_REQUESTED: &'static str = "Posture Sync Requested";
-
-    /// The `detail-type` of a changed state.
-    pub const STATE_CHANGED: &'static str = "Posture Sync State Changed";
+    // The `detail-type` of each variant.
+    pub(crate) const INTEGRATION_CHANGED: &'static str = "Posture Integration Changed";
+    pub(crate) const SYNC_REQUESTED: &'static str = "Posture Sync Requested";
+    const STATE_CHANGED: &'static str = "Posture Sync State Changed";
 
     fn entry(&self, bus: &str) -> PutEventsRequestEntry {
         let (kind, detail) = match self {
@@ -88,31 +79,31 @@ impl Event {
     }
 }
 
-/// The bus did not take an event.
+/// A failed `PutEvents` call.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// The call failed.
     #[error("the event bus {bus} could not be reached")]
     Call {
-        /// The bus.
+        /// The name of the bus.
         bus: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The call went through, but some events were not taken.
+    /// The call succeeded, but the bus rejected some events.
     #[error("the event bus {bus} did not take {count} of the events ({code})")]
-    Refused {
-        /// The bus.
+    Rejected {
+        /// The name of the bus.
         bus: String,
-        /// How many.
+        /// The number of rejected events.
         count: usize,
-        /// The service's code for the first of them.
+        /// The error code of the first one.
         code: String,
     },
 }
 
-/// The bus.
+/// The client of one event bus.
 #[derive(Clone, Debug)]
 pub struct EventBus {
     client: Client,
@@ -120,28 +111,27 @@ pub struct EventBus {
 }
 
 impl EventBus {
-    /// The bus of this name.
+    /// Makes the client of the bus with this name.
     pub fn new(client: Client, name: String) -> Self {
         Self { client, name }
     }
 
-    /// Puts events on the bus. All are offered, whatever becomes of the first.
+    /// Puts events on the bus. A failed batch does not stop the next ones.
     ///
     /// # Errors
-    /// When not every event was taken. Offering all of them again does no harm: a sync that finds nothing to do
-    /// changes nothing.
-    pub async fn put(&self, events: &[Event]) -> Result<(), EventError> {
+    /// When an event was not accepted. Sending all events again is safe: a sync with nothing to do changes nothing.
+    pub(crate) async fn put(&self, events: &[Event]) -> Result<(), EventError> {
         let mut result = Ok(());
-        for batch in events.chunks(BATCH) {
-            let put = self.put_batch(batch).await;
-            result = result.and(put);
+        for batch in events.chunks(MAX_BATCH_EVENTS) {
+            let batch_result = self.put_batch(batch).await;
+            result = result.and(batch_result);
         }
         result
     }
 
     async fn put_batch(&self, events: &[Event]) -> Result<(), EventError> {
         let entries = events.iter().map(|event| event.entry(&self.name)).collect();
-        let answer = self
+        let response = self
             .client
             .put_events()
             .set_entries(Some(entries))
@@ -151,7 +141,7 @@ impl EventBus {
                 bus: self.name.clone(),
                 source: aws_error(&error),
             })?;
-        let codes: Vec<String> = answer
+        let codes: Vec<String> = response
             .entries
             .unwrap_or_default()
             .into_iter()
@@ -159,7 +149,7 @@ impl EventBus {
             .collect();
         match codes.first() {
             None => Ok(()),
-            Some(code) => Err(EventError::Refused {
+            Some(code) => Err(EventError::Rejected {
                 bus: self.name.clone(),
                 count: codes.len(),
                 code: code.clone(),

@@ -134,13 +134,13 @@ fn measure_tick(world: &App, integrations: &Integrations) {
         let status = one.status.as_ref();
         status.is_some_and(|status| status.outcome == RunOutcome::Held)
     };
-    world.metrics.put(
-        &MetricEvent::of_function(now)
-            .with(metrics::INTEGRATIONS, enabled.len() + unreadable.len())
-            .with(metrics::FAILED, unreadable.len())
-            .with(metrics::PAUSED, u64::from(enabled.iter().any(paused)))
-            .with(metrics::HELD, u64::from(enabled.iter().any(held)))
-            .with(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
+    world.metrics.emit(
+        &MetricEvent::new(now, None)
+            .value(metrics::INTEGRATIONS, enabled.len() + unreadable.len())
+            .value(metrics::FAILED, unreadable.len())
+            .value(metrics::PAUSED, u64::from(enabled.iter().any(paused)))
+            .value(metrics::HELD, u64::from(enabled.iter().any(held)))
+            .value(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
     );
 }
 

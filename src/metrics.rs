@@ -1,9 +1,9 @@
-//! Metrics in CloudWatch's Embedded Metric Format: a line of JSON on standard output, from which CloudWatch makes the
-//! metrics. No call, no permission, and the line stays searchable.
+//! Metrics in CloudWatch's Embedded Metric Format: lines of JSON on standard output, from which CloudWatch makes metrics. They
+//! need no call and no permission, and stay searchable.
 //!
-//! The format is that of the specification "Embedded metric format" in the CloudWatch guide: `_aws` names the metrics with
-//! their units and the sets of dimensions, and the values stand at the root beside whatever else there is to say. Lambda
-//! passes a custom runtime's own lines on as they are, also where its log format is JSON.
+//! The specification is "Embedded metric format" in the CloudWatch guide. `_aws` names the metrics with their units and the
+//! sets of dimensions; the values are at the root, together with any other properties. Lambda passes the lines of a custom
+//! runtime on as they are, even if its log format is JSON.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,79 +13,91 @@ use serde_json::{Map, Value, json};
 
 use crate::settings::IntegrationId;
 
-/// Of all our metrics. Alarms and the dashboard name it.
-pub const NAMESPACE: &str = "FalconPostureSync";
+/// The namespace of all metrics. Alarms and the dashboard name it.
+const NAMESPACE: &str = "FalconPostureSync";
 
-/// The name of the function, as a dimension.
+/// The dimension for the name of the function.
 const FUNCTION: &str = "function";
-/// The name of an integration, likewise.
+/// The dimension for the name of an integration.
 const INTEGRATION: &str = "integration";
 
-/// A metric: its name, and what it counts in.
+/// The name and the CloudWatch unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// Its unit, one of CloudWatch's.
-    pub unit: &'static str,
+    name: &'static str,
+    unit: &'static str,
 }
 
-/// What there is to measure. Names are fixed: alarms and dashboards rely on them.
-macro_rules! metrics {
-    ($($(#[$doc:meta])* $constant:ident = $name:literal, $unit:literal;)*) => {
-        $(
-            $(#[$doc])*
-            pub const $constant: Metric = Metric { name: $name, unit: $unit };
-        )*
-
-        /// All of them.
-        pub const ALL: &[Metric] = &[$($constant),*];
-    };
+impl Metric {
+    const fn new(name: &'static str, unit: &'static str) -> Self {
+        Self { name, unit }
+    }
 }
 
-metrics! {
-    /// How long a run took.
-    DURATION = "DurationMs", "Milliseconds";
-    /// HTTP requests to Falcon, repeated ones included.
-    FALCON_REQUESTS = "FalconRequests", "Count";
-    /// HTTP requests to Tailscale, repeated ones included.
-    TAILSCALE_REQUESTS = "TailscaleRequests", "Count";
-    /// Those of the requests to Falcon that repeat a failed one.
-    FALCON_RETRIES = "FalconRetries", "Count";
-    /// Those of the requests to Tailscale that repeat a failed one.
-    TAILSCALE_RETRIES = "TailscaleRetries", "Count";
-    /// Visible hosts of the Falcon account.
-    FALCON_HOSTS = "FalconHosts", "Count";
-    /// Own devices with a usable serial.
-    POSSIBLE_MATCHED = "PossibleMatched", "Count";
-    /// Devices with a Falcon host.
-    MATCHED = "Matched", "Count";
-    /// Attributes that were set or changed.
-    WRITTEN = "Written", "Count";
-    /// Attributes that were taken away.
-    REMOVED = "Removed", "Count";
-    /// Devices whose attribute Tailscale refused.
-    REFUSED = "Refused", "Count";
-    /// Kinds of findings.
-    FINDINGS = "Findings", "Count";
-    /// 1 while a refused credential pauses the integration, else 0.
-    PAUSED = "Paused", "Count";
-    /// 1 while removals wait, else 0.
-    HELD = "Held", "Count";
-    /// 1 of a run that failed, else 0. Of a tick: the integrations whose item cannot be read.
-    FAILED = "Failed", "Count";
-    /// 1 of a run that did all that it should, else 0.
-    SUCCESS = "Success", "Count";
-    /// What is left of Falcon's quota of requests a minute, as its latest answer says.
-    FALCON_QUOTA_REMAINING = "FalconQuotaRemaining", "Count";
-    /// How long ago the last success was, or the last change of the settings, whichever was later. Of a tick: the longest
-    /// of all enabled integrations, those that cannot be read included.
-    SECONDS_SINCE_SUCCESS = "SecondsSinceSuccess", "Seconds";
-    /// Enabled integrations, at each tick of the schedule, those that cannot be read included.
-    INTEGRATIONS = "Integrations", "Count";
-}
+// Names are fixed: alarms and dashboards rely on them.
 
-/// What was measured at one time.
+/// Duration of a run.
+pub(crate) const DURATION: Metric = Metric::new("DurationMs", "Milliseconds");
+/// HTTP requests to Falcon, retries included.
+pub(crate) const FALCON_REQUESTS: Metric = Metric::new("FalconRequests", "Count");
+/// HTTP requests to Tailscale, retries included.
+pub(crate) const TAILSCALE_REQUESTS: Metric = Metric::new("TailscaleRequests", "Count");
+pub(crate) const FALCON_RETRIES: Metric = Metric::new("FalconRetries", "Count");
+pub(crate) const TAILSCALE_RETRIES: Metric = Metric::new("TailscaleRetries", "Count");
+/// Visible hosts of the Falcon account.
+pub(crate) const FALCON_HOSTS: Metric = Metric::new("FalconHosts", "Count");
+/// Own devices with a usable serial.
+pub(crate) const POSSIBLE_MATCHED: Metric = Metric::new("PossibleMatched", "Count");
+/// Devices with a Falcon host.
+pub(crate) const MATCHED: Metric = Metric::new("Matched", "Count");
+/// Attributes that were set or changed.
+pub(crate) const WRITTEN: Metric = Metric::new("Written", "Count");
+/// Attributes that were removed.
+pub(crate) const REMOVED: Metric = Metric::new("Removed", "Count");
+/// Devices whose attribute Tailscale rejected.
+pub(crate) const REFUSED: Metric = Metric::new("Refused", "Count");
+/// Kinds of findings.
+pub(crate) const FINDINGS: Metric = Metric::new("Findings", "Count");
+/// 1 while an unauthorized credential pauses the integration, else 0.
+pub(crate) const PAUSED: Metric = Metric::new("Paused", "Count");
+/// 1 while removals are held, else 0.
+pub(crate) const HELD: Metric = Metric::new("Held", "Count");
+/// 1 for a failed run, else 0. For a tick: integrations whose item cannot be read.
+pub(crate) const FAILED: Metric = Metric::new("Failed", "Count");
+/// 1 for a complete run, else 0.
+pub(crate) const SUCCESS: Metric = Metric::new("Success", "Count");
+/// Remaining requests per minute of Falcon's quota, by its latest response.
+pub(crate) const FALCON_QUOTA_REMAINING: Metric = Metric::new("FalconQuotaRemaining", "Count");
+/// Time since the last success or the last change of the settings, whichever was later. For a tick: the longest of all
+/// enabled integrations, unreadable ones included.
+pub(crate) const SECONDS_SINCE_SUCCESS: Metric = Metric::new("SecondsSinceSuccess", "Seconds");
+/// Enabled integrations at each tick of the schedule, unreadable ones included.
+pub(crate) const INTEGRATIONS: Metric = Metric::new("Integrations", "Count");
+
+/// All metrics above.
+pub const ALL: &[Metric] = &[
+    DURATION,
+    FALCON_REQUESTS,
+    TAILSCALE_REQUESTS,
+    FALCON_RETRIES,
+    TAILSCALE_RETRIES,
+    FALCON_HOSTS,
+    POSSIBLE_MATCHED,
+    MATCHED,
+    WRITTEN,
+    REMOVED,
+    REFUSED,
+    FINDINGS,
+    PAUSED,
+    HELD,
+    FAILED,
+    SUCCESS,
+    FALCON_QUOTA_REMAINING,
+    SECONDS_SINCE_SUCCESS,
+    INTEGRATIONS,
+];
+
+/// Values measured at one time, about the function and possibly about one integration.
 #[derive(Clone, Debug)]
 pub struct MetricEvent {
     at: Timestamp,
@@ -95,40 +107,32 @@ pub struct MetricEvent {
 }
 
 impl MetricEvent {
-    /// About the function as a whole.
-    pub fn of_function(at: Timestamp) -> Self {
+    /// Starts an event without values.
+    pub fn new(at: Timestamp, integration: Option<&IntegrationId>) -> Self {
         Self {
             at,
-            integration: None,
+            integration: integration.cloned(),
             values: Vec::new(),
             properties: Map::new(),
         }
     }
 
-    /// About an integration, and so about the function, too.
-    pub fn of_integration(at: Timestamp, integration: &IntegrationId) -> Self {
-        Self {
-            integration: Some(integration.clone()),
-            ..Self::of_function(at)
-        }
-    }
-
-    /// With a value.
+    /// Adds a value.
     #[must_use]
-    pub fn with(mut self, metric: Metric, value: impl TryInto<u64>) -> Self {
+    pub fn value(mut self, metric: Metric, value: impl TryInto<u64>) -> Self {
         let value = value.try_into().unwrap_or(u64::MAX);
         self.values.push((metric, value));
         self
     }
 
-    /// With something to search by, which is no metric.
+    /// Adds a property, which is searchable and not a metric.
     #[must_use]
-    pub fn note(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub fn property(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.properties.insert(name.to_owned(), value.into());
         self
     }
 
-    /// The line, for a function of this name.
+    /// Formats the line for a function of this name.
     pub fn to_json(&self, function: &str) -> Value {
         let mut root = self.properties.clone();
         root.insert(FUNCTION.to_owned(), function.into());
@@ -160,50 +164,64 @@ impl MetricEvent {
     }
 }
 
-/// Where the lines go.
+/// The output of metric lines.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     function: String,
-    /// They are kept instead of printed, for those who look at them.
-    kept: Option<Arc<Mutex<Vec<Value>>>>,
+    /// Keeps the lines instead of printing them.
+    memory: Option<Arc<Mutex<Vec<Value>>>>,
 }
 
 impl Metrics {
-    /// To standard output, where Lambda collects them.
-    pub fn printed(function: String) -> Self {
+    /// Prints to standard output, which Lambda collects.
+    pub fn to_stdout(function: String) -> Self {
         Self {
             function,
-            kept: None,
+            memory: None,
         }
     }
 
-    /// To a list, which [`Metrics::taken`] empties.
-    pub fn kept(function: String) -> Self {
+    /// Keeps lines in memory until [`Metrics::drain`] takes them.
+    pub fn in_memory(function: String) -> Self {
         Self {
             function,
-            kept: Some(Arc::default()),
+            memory: Some(Arc::default()),
         }
     }
 
-    /// What was kept since the last time.
-    pub fn taken(&self) -> Vec<Value> {
-        let kept = self.kept.as_ref();
-        kept.map_or_else(Vec::new, |kept| {
-            std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner))
-        })
+    /// Takes the lines kept since the last call.
+    pub fn drain(&self) -> Vec<Value> {
+        let Some(memory) = &self.memory else {
+            return Vec::new();
+        };
+        std::mem::take(&mut *memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts a line out. It goes in one write, so that lines of the log do not get into it.
-    pub fn put(&self, line: &MetricEvent) {
-        let line = line.to_json(&self.function);
-        if let Some(kept) = &self.kept {
-            kept.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(line);
+    /// Puts out a line in one write, so that log lines do not mix with it.
+    pub fn emit(&self, event: &MetricEvent) {
+        let line = event.to_json(&self.function);
+        if let Some(memory) = &self.memory {
+            let mut lines = memory.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push(line);
             return;
         }
         let text = format!("{line}\n");
-        // Without a standard output there is nobody to tell that there is none.
+        // A failed write to stdout cannot be reported anywhere.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_every_metric_once() {
+        let declared: Vec<&str> = include_str!("metrics.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub(crate) const ")?.split(['"']).nth(1))
+            .collect();
+        let listed: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(listed, declared);
     }
 }

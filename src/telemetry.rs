@@ -1,4 +1,4 @@
-//! Logging to standard output, where Lambda collects it.
+//! Logging to standard output, which Lambda collects.
 
 use lambda_runtime::tracing::subscriber::filter::Targets;
 use lambda_runtime::tracing::subscriber::prelude::*;
@@ -7,12 +7,12 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::Logging;
 
-/// This crate's own lines.
-const OWN: &str = env!("CARGO_CRATE_NAME");
+/// The target of this crate's own lines.
+const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
 
-/// Begins to log, once.
+/// Installs the subscriber. Call it once.
 pub fn init(logging: Logging) {
-    // CloudWatch has the time.
+    // CloudWatch adds the time.
     let lines = fmt::layer().with_target(false).without_time();
     let subscriber = registry().with(targets(logging.level));
     if logging.json {
@@ -22,11 +22,11 @@ pub fn init(logging: Logging) {
     }
 }
 
-/// The level is for our own lines. Libraries say no more than `INFO`: at `TRACE`, some print bodies and headers.
+/// Applies the level to own lines. Libraries log at most `INFO`: at `TRACE`, some print bodies and headers.
 fn targets(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(level.min(LevelFilter::INFO))
-        .with_target(OWN, level)
+        .with_target(OWN_TARGET, level)
 }
 
 #[cfg(test)]
@@ -36,21 +36,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_never_say_more_than_info() {
+    fn libraries_log_at_most_info() {
         for (level, own, libraries) in [
             (LevelFilter::TRACE, Level::TRACE, Level::INFO),
             (LevelFilter::INFO, Level::INFO, Level::INFO),
             (LevelFilter::WARN, Level::WARN, Level::WARN),
         ] {
-            let most = |target| {
+            let max_level = |target| {
                 let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN];
                 let targets = targets(level);
                 levels
                     .into_iter()
                     .find(|level| targets.would_enable(target, level))
             };
-            assert_eq!(most("falcon_posture_sync::sync::run"), Some(own));
-            assert_eq!(most("hyper_util::client"), Some(libraries));
+            assert_eq!(max_level("falcon_posture_sync::sync::run"), Some(own));
+            assert_eq!(max_level("hyper_util::client"), Some(libraries));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Text from outside: makes it fit to print, and removes credentials from it.
+//! Cleans text from outside: makes it printable, and removes credentials from it.
 
 use std::error::Error as StdError;
 

@@ -42,7 +42,7 @@ impl<'a> IntegrationCommands<'a> {
         settings: &Settings,
         check: bool,
     ) -> Result<Value, HandlerError> {
-        self.world.config.accept(settings)?;
+        self.world.config.validate(settings)?;
         let others = self.world.store.integrations().await?.readable;
         refuse_collision(settings, &others, "integration")?;
         let checks = if check {
@@ -110,7 +110,7 @@ impl<'a> IntegrationCommands<'a> {
         let settings = Settings::changed(&integration.stored, changes)?;
         self.world
             .config
-            .accept(&settings)
+            .validate(&settings)
             .map_err(|error| error.under("changes"))?;
         let differing = settings.differences(&integration.stored);
         if differing.is_empty() {

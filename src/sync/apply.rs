@@ -63,7 +63,10 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
         .fold(Applied::default(), |sum, batch| async { sum.merge(batch) })
         .await;
     if applied.failure.is_none() {
-        let deleted = run.app.store.delete_node_records(&run.integration.id, &plan.departed);
+        let deleted = run
+            .app
+            .store
+            .delete_node_records(&run.integration.id, &plan.departed);
         applied.failure = deleted.await.err().map(SyncError::from);
     }
     applied

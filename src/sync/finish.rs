@@ -219,39 +219,39 @@ fn emit_metrics(run: &Run<'_>, report: &Report, status: &Status) {
     let now = run.app.clock.now();
     let since_success = run.integration.seconds_since_success(Some(status), now);
     let mut event = metric_event(run, report.outcome)
-        .with(metrics::DURATION, status.duration_ms)
-        .with(metrics::FALCON_REQUESTS, budget.requests(Service::Falcon))
-        .with(
+        .value(metrics::DURATION, status.duration_ms)
+        .value(metrics::FALCON_REQUESTS, budget.requests(Service::Falcon))
+        .value(
             metrics::TAILSCALE_REQUESTS,
             budget.requests(Service::Tailscale),
         )
-        .with(metrics::FALCON_RETRIES, budget.retries(Service::Falcon))
-        .with(
+        .value(metrics::FALCON_RETRIES, budget.retries(Service::Falcon))
+        .value(
             metrics::TAILSCALE_RETRIES,
             budget.retries(Service::Tailscale),
         )
-        .with(metrics::WRITTEN, report.written)
-        .with(metrics::REMOVED, report.removed)
-        .with(metrics::REFUSED, report.failed)
-        .with(metrics::FINDINGS, report.findings.len())
-        .with(metrics::PAUSED, is(RunOutcome::Paused))
-        .with(metrics::HELD, is(RunOutcome::Held))
-        .with(metrics::FAILED, is(RunOutcome::Failed))
-        .with(metrics::SUCCESS, u64::from(report.outcome.is_success()))
-        .with(metrics::SECONDS_SINCE_SUCCESS, since_success);
+        .value(metrics::WRITTEN, report.written)
+        .value(metrics::REMOVED, report.removed)
+        .value(metrics::REFUSED, report.failed)
+        .value(metrics::FINDINGS, report.findings.len())
+        .value(metrics::PAUSED, is(RunOutcome::Paused))
+        .value(metrics::HELD, is(RunOutcome::Held))
+        .value(metrics::FAILED, is(RunOutcome::Failed))
+        .value(metrics::SUCCESS, u64::from(report.outcome.is_success()))
+        .value(metrics::SECONDS_SINCE_SUCCESS, since_success);
     if let Some(observed) = &report.observed {
         event = event
-            .with(metrics::FALCON_HOSTS, observed.counts.provider_hosts)
-            .with(metrics::POSSIBLE_MATCHED, observed.counts.possible_matched)
-            .with(metrics::MATCHED, observed.counts.matched);
+            .value(metrics::FALCON_HOSTS, observed.counts.provider_hosts)
+            .value(metrics::POSSIBLE_MATCHED, observed.counts.possible_matched)
+            .value(metrics::MATCHED, observed.counts.matched);
     }
     if let Some(remaining) = budget.quota_remaining() {
-        event = event.with(metrics::FALCON_QUOTA_REMAINING, remaining);
+        event = event.value(metrics::FALCON_QUOTA_REMAINING, remaining);
     }
     if let Some(kind) = report.error_kind {
-        event = event.note("errorKind", kind.to_string());
+        event = event.property("errorKind", kind.to_string());
     }
-    run.app.metrics.put(&event);
+    run.app.metrics.emit(&event);
 }
 
 /// Emits the metrics of a pause in each run, so that its alarm lasts as long as the pause.
@@ -260,15 +260,15 @@ fn emit_pause_metrics(run: &Run<'_>) {
     let now = run.app.clock.now();
     let since_success = run.integration.seconds_since_success(status, now);
     let event = metric_event(run, RunOutcome::Paused)
-        .with(metrics::PAUSED, 1_u64)
-        .with(metrics::SECONDS_SINCE_SUCCESS, since_success);
-    run.app.metrics.put(&event);
+        .value(metrics::PAUSED, 1_u64)
+        .value(metrics::SECONDS_SINCE_SUCCESS, since_success);
+    run.app.metrics.emit(&event);
 }
 
 fn metric_event(run: &Run<'_>, outcome: RunOutcome) -> MetricEvent {
-    MetricEvent::of_integration(run.app.clock.now(), &run.integration.id)
-        .note("runId", run.id())
-        .note("outcome", outcome.to_string())
+    MetricEvent::new(run.app.clock.now(), Some(&run.integration.id))
+        .property("runId", run.id())
+        .property("outcome", outcome.to_string())
 }
 
 fn history(run: &Run<'_>, report: &Report) -> Vec<RunStreak> {

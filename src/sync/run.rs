@@ -104,8 +104,8 @@ impl<'a> Run<'a> {
         started: Timestamp,
     ) -> Self {
         let deadline = Deadline::new(app.clock.clone(), invocation.deadline);
-        let recording_time = RECORDING_TIME.min(deadline.left() / 4);
-        let deadline = deadline.less(recording_time);
+        let recording_time = RECORDING_TIME.min(deadline.remaining() / 4);
+        let deadline = deadline.minus(recording_time);
         Self {
             app,
             request,
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
             .settings
             .as_ref()
             .map_err(InvalidSettings::clone)?;
-        self.app.config.accept(settings)?;
+        self.app.config.validate(settings)?;
         Ok(settings)
     }
 
@@ -299,7 +299,8 @@ impl<'a> Run<'a> {
             let Some(entry) = entry else { continue };
             let condition = WriteCondition::IntegrationExists;
             let store = &self.app.store;
-            let stored = store.put_journal(&self.integration.id, self.id(), &key, &entry, condition);
+            let stored =
+                store.put_journal(&self.integration.id, self.id(), &key, &entry, condition);
             match stored.await {
                 // The integration is gone, and its attributes with it.
                 Err(StoreError::Overtaken { .. }) => return Ok(()),
@@ -367,7 +368,9 @@ impl<'a> Run<'a> {
         let context = self.audit_context(&removal.actor);
         let record = context.removed(stored, removal, now);
         let store = &self.app.store;
-        store.delete_integration(id, self.id(), *config_version, &record).await
+        store
+            .delete_integration(id, self.id(), *config_version, &record)
+            .await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Hostile input for the unit tests: bytes, JSON that no decoder likes, valid documents gone wrong.
+//! Hostile input for the unit tests: bytes, odd JSON, mutated documents.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,13 +11,13 @@ use serde_json::Value;
 use crate::testing::server::answer;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
-/// In many of the texts: what must not be repeated is looked for by it.
+/// A part of many generated texts. Errors are searched for it, because they must not repeat content.
 pub(crate) const MARK: &str = "m4rk3d";
 
-/// No error is longer.
-const ERROR_CHARS: usize = 1_000;
+/// Maximum characters of an error.
+const MAX_ERROR_CHARS: usize = 1_000;
 
-/// Cases that once failed are kept beside the test's file, and tried first.
+/// Returns a configuration that stores failed cases next to the test's file, and tries them first.
 pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
@@ -28,9 +28,9 @@ pub(crate) fn cases(cases: u32) -> ProptestConfig {
 /// Asserts that a text is one line of at most `max` characters, all of them printable.
 #[track_caller]
 pub(crate) fn assert_fit(text: &str, max: usize) {
-    let odd =
+    let is_odd =
         |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    assert!(!text.contains(odd), "{text:?}");
+    assert!(!text.contains(is_odd), "{text:?}");
     assert!(
         text.chars().count() <= max,
         "{} characters: {text:?}",
@@ -38,24 +38,24 @@ pub(crate) fn assert_fit(text: &str, max: usize) {
     );
 }
 
-/// That an error is fit to be logged, and quotes nothing but an upstream's own words for it.
+/// Asserts that an error can be logged. Only the message of an upstream may be quoted.
 #[track_caller]
 pub(crate) fn assert_error(error: &UpstreamError) {
     let text = crate::text::error_chain(error);
-    assert_fit(&text, ERROR_CHARS);
+    assert_fit(&text, MAX_ERROR_CHARS);
     let quotes = matches!(error.kind, UpstreamErrorKind::Rejected { .. })
         || text.contains("a success that reports an error")
         || text.contains("is not reachable");
     assert!(quotes || !text.contains(MARK), "{text:?}");
 }
 
-/// Asserts the same of a message that may quote its input.
+/// Asserts that a message can be shown. It may quote its input.
 #[track_caller]
 pub(crate) fn assert_message(text: &str) {
-    assert_fit(text, ERROR_CHARS);
+    assert_fit(text, MAX_ERROR_CHARS);
 }
 
-/// That a result is an error fit to be shown, or a value that is as it must be.
+/// Checks an error with [`assert_error`], and a value with `accepted`.
 #[track_caller]
 pub(crate) fn check<T>(result: Result<T, UpstreamError>, accepted: impl FnOnce(T)) {
     match result {
@@ -64,7 +64,7 @@ pub(crate) fn check<T>(result: Result<T, UpstreamError>, accepted: impl FnOnce(T
     }
 }
 
-/// Texts for the places of names, ids, serials and messages.
+/// Generates texts in the place of names, ids, serials and messages.
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => any::<String>(),
@@ -131,7 +131,7 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// The text of a JSON value: nested, with keys twice, numbers past all bounds, and not always right.
+/// Generates the text of a JSON value: nested, with duplicate keys, huge numbers, and sometimes invalid.
 pub(crate) fn json() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         2 => select(vec!["null", "true", "false", "\"\\ud800\"", "\"\\u0000\"", "nul", ""])
@@ -166,12 +166,12 @@ fn key() -> impl Strategy<Value = String> {
             "actor", "detail-type", "detail", "source", "clientId", "clientSecret", "apiKey", "maxRemovals", "percent",
         ])
         .prop_map(str::to_owned),
-        // An error may name the key where it stopped, but never a value.
+        // An error may name the key where decoding stopped, but never a value.
         1 => text().prop_map(|text| text.replace(MARK, "")),
     ]
 }
 
-/// One of these documents, with some values replaced by others, and its bytes gone wrong in places.
+/// Generates one of these documents with some values replaced and some bytes changed.
 pub(crate) fn mutated(valid: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
     let replaced =
         (select(valid), vec((any::<Index>(), json()), 0..3)).prop_map(|(document, values)| {
@@ -181,14 +181,14 @@ pub(crate) fn mutated(valid: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
                     replace(&text, *at, value)
                 })
         });
-    (replaced, vec(damage(), 0..3)).prop_map(|(text, damages)| {
-        damages
+    (replaced, vec(mutation(), 0..3)).prop_map(|(text, mutations)| {
+        mutations
             .into_iter()
-            .fold(text.into_bytes(), |bytes, damage| damage.done_to(bytes))
+            .fold(text.into_bytes(), |bytes, mutation| mutation.apply(bytes))
     })
 }
 
-/// Anything at all, but most often nearly one of these documents.
+/// Generates any bytes, but mostly mutations of these documents.
 pub(crate) fn bytes(valid: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         1 => vec(any::<u8>(), 0..200),
@@ -198,40 +198,41 @@ pub(crate) fn bytes(valid: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[derive(Clone, Debug)]
-enum Damage {
+enum Mutation {
     Flip(Index, u8),
     Cut(Index),
     Insert(Index, Vec<u8>),
     Repeat(Index, Index),
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+fn mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
-        (any::<Index>(), 1..=255_u8).prop_map(|(at, bits)| Damage::Flip(at, bits)),
-        any::<Index>().prop_map(Damage::Cut),
-        (any::<Index>(), vec(any::<u8>(), 1..8)).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
-        (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Damage::Repeat(from, to)),
+        (any::<Index>(), 1..=255_u8).prop_map(|(at, bits)| Mutation::Flip(at, bits)),
+        any::<Index>().prop_map(Mutation::Cut),
+        (any::<Index>(), vec(any::<u8>(), 1..8))
+            .prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
+        (any::<Index>(), any::<Index>()).prop_map(|(from, to)| Mutation::Repeat(from, to)),
     ]
 }
 
-impl Damage {
-    fn done_to(self, mut bytes: Vec<u8>) -> Vec<u8> {
+impl Mutation {
+    fn apply(self, mut bytes: Vec<u8>) -> Vec<u8> {
         if bytes.is_empty() {
             return bytes;
         }
-        let place = |index: &Index| index.index(bytes.len());
+        let position = |index: &Index| index.index(bytes.len());
         match &self {
             Self::Flip(at, bits) => {
-                let at = place(at);
+                let at = position(at);
                 bytes[at] ^= bits;
             }
-            Self::Cut(at) => bytes.truncate(place(at)),
+            Self::Cut(at) => bytes.truncate(position(at)),
             Self::Insert(at, more) => {
-                let at = place(at);
+                let at = position(at);
                 bytes.splice(at..at, more.iter().copied());
             }
             Self::Repeat(from, to) => {
-                let (from, to) = (place(from), place(to));
+                let (from, to) = (position(from), position(to));
                 let part = bytes[from.min(to)..from.max(to)].to_vec();
                 bytes.extend(part);
             }
@@ -240,21 +241,21 @@ impl Damage {
     }
 }
 
-/// Stands for a value that is to come.
-const PLACE: &str = "\u{1}the place\u{1}";
+/// Marks the value to replace.
+const PLACEHOLDER: &str = "\u{1}the place\u{1}";
 
-/// Puts another value in the place of one of a document's, however deep that is.
+/// Replaces one value of a document, at any depth.
 fn replace(document: &str, at: Index, value: &str) -> String {
     let Ok(mut document) = serde_json::from_str::<Value>(document) else {
         return document.to_owned();
     };
-    let mut left = at.index(count(&document));
-    put(&mut document, &mut left);
-    document.to_string().replace(&quoted(PLACE), value)
+    let mut remaining = at.index(count_values(&document));
+    mark(&mut document, &mut remaining);
+    document.to_string().replace(&quoted(PLACEHOLDER), value)
 }
 
-fn count(value: &Value) -> usize {
-    1 + children(value).map(count).sum::<usize>()
+fn count_values(value: &Value) -> usize {
+    1 + children(value).map(count_values).sum::<usize>()
 }
 
 fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
@@ -265,33 +266,33 @@ fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
-/// Returns whether the value held the placeholder.
-fn put(value: &mut Value, left: &mut usize) -> bool {
-    if *left == 0 {
-        *value = Value::from(PLACE);
+/// Puts the placeholder in the place of the value with this number. Returns whether it was in this value.
+fn mark(value: &mut Value, remaining: &mut usize) -> bool {
+    if *remaining == 0 {
+        *value = Value::from(PLACEHOLDER);
         return true;
     }
-    *left -= 1;
+    *remaining -= 1;
     match value {
-        Value::Array(list) => list.iter_mut().any(|value| put(value, left)),
-        Value::Object(fields) => fields.values_mut().any(|value| put(value, left)),
+        Value::Array(list) => list.iter_mut().any(|value| mark(value, remaining)),
+        Value::Object(fields) => fields.values_mut().any(|value| mark(value, remaining)),
         _ => false,
     }
 }
 
-/// These answers in turn.
+/// A cycle of responses.
 #[derive(Clone, Default)]
 pub(crate) struct Script(Arc<Mutex<(usize, Vec<Vec<u8>>)>>);
 
 impl Script {
-    pub(crate) fn load(&self, answers: Vec<Vec<u8>>) {
-        *self.0.lock().unwrap() = (0, answers);
+    pub(crate) fn load(&self, responses: Vec<Vec<u8>>) {
+        *self.0.lock().unwrap() = (0, responses);
     }
 
     pub(crate) fn next(&self) -> Vec<u8> {
-        let (number, answers) = &mut *self.0.lock().unwrap();
+        let (number, responses) = &mut *self.0.lock().unwrap();
         *number += 1;
-        answers[(*number - 1) % answers.len()].clone()
+        responses[(*number - 1) % responses.len()].clone()
     }
 
     pub(crate) fn asked(&self) -> usize {
@@ -299,7 +300,7 @@ impl Script {
     }
 }
 
-/// One to three answers of these statuses, headers and bodies.
+/// Generates one to three responses of these statuses, headers and bodies.
 pub(crate) fn answers(
     status: impl Strategy<Value = u16>,
     header: impl Strategy<Value = String>,

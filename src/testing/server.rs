@@ -1,4 +1,4 @@
-//! A loopback server for unit tests: a function from the n-th request to an answer.
+//! A loopback server for unit tests. A function maps the nth request to a response, which may be any bytes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use reqwest::Url;
 
-/// A request as it came, in text.
+/// A request as it was received.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     /// Method and target.
@@ -16,7 +16,7 @@ pub(crate) struct Asked {
     pub(crate) body: String,
 }
 
-/// An answer of a status, header lines and a body.
+/// Formats a response.
 pub(crate) fn answer(status: u16, headers: &[&str], body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let mut head = format!("HTTP/1.1 {status} -\r\nconnection: close\r\n");
@@ -34,7 +34,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts on a free port. `script` gets the number of the request (from 0) and the request.
+    /// Starts a server on a free port. `script` gets the number of the request, from 0, and the request.
     pub(crate) fn new(script: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -57,12 +57,12 @@ impl Server {
         }
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// Their methods and targets.
+    /// Returns the method and target of all requests so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.line).collect()
     }

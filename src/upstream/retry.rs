@@ -127,7 +127,7 @@ impl CallBudget {
 
     /// Returns the remaining time of the run.
     pub(crate) fn remaining(&self) -> Duration {
-        self.deadline.left()
+        self.deadline.remaining()
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {
@@ -225,7 +225,7 @@ pub(crate) mod tests {
 
     /// Returns a budget with waits of a millisecond, and one minute on a fixed clock.
     pub(crate) fn budget() -> CallBudget {
-        let clock = Clock::standing_at(Timestamp::from_second(1_800_000_000).unwrap());
+        let clock = Clock::fixed_at(Timestamp::from_second(1_800_000_000).unwrap());
         let deadline = Deadline::new(
             clock.clone(),
             Timestamp::from_second(1_800_000_060).unwrap(),

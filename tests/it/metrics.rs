@@ -1,4 +1,4 @@
-//! What runs put out for CloudWatch, held to the rules of the Embedded Metric Format.
+//! Checks the metric lines of runs against the rules of the Embedded Metric Format.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -44,7 +44,7 @@ const UNITS: [&str; 27] = [
     "None",
 ];
 
-/// The format's rules, as the CloudWatch guide's "Specification: Embedded metric format" states them.
+/// Checks the rules of the CloudWatch guide's "Specification: Embedded metric format".
 fn assert_emf(line: &Value) {
     let text = line.to_string();
     assert!(!text.contains('\n') && text.len() < 1_000_000, "a line");
@@ -55,7 +55,7 @@ fn assert_emf(line: &Value) {
         aws.keys().map(String::as_str).collect::<BTreeSet<_>>(),
         known
     );
-    // Milliseconds, and neither seconds nor nanoseconds: a time of this century.
+    // A time of this century in milliseconds, not in seconds or nanoseconds.
     let time = aws["Timestamp"].as_i64().unwrap();
     assert!(
         (946_684_800_000..4_102_444_800_000).contains(&time),
@@ -94,14 +94,14 @@ fn assert_emf(line: &Value) {
     }
 }
 
-/// The lines of a world since the last look, each of them well formed.
+/// Returns the lines since the last call, after checking each.
 fn lines(stage: &Stage) -> Vec<Value> {
-    let lines = stage.world.metrics.taken();
+    let lines = stage.world.metrics.drain();
     lines.iter().for_each(assert_emf);
     lines
 }
 
-/// The lines about an integration, and those about the function alone.
+/// Splits the lines into those about an integration and those about the function.
 fn sorted(lines: Vec<Value>) -> (Vec<Value>, Vec<Value>) {
     lines
         .into_iter()
@@ -128,9 +128,9 @@ proptest! {
     ) {
         let at = Timestamp::from_millisecond(millis).unwrap();
         let id = id.try_into().unwrap();
-        let line = if of_one { MetricEvent::of_integration(at, &id) } else { MetricEvent::of_function(at) };
-        let line = metrics::ALL.iter().zip(values).fold(line, |line, (metric, value)| line.with(*metric, value));
-        assert_emf(&line.note("outcome", note).to_json("falcon-posture-sync"));
+        let line = MetricEvent::new(at, of_one.then_some(&id));
+        let line = metrics::ALL.iter().zip(values).fold(line, |line, (metric, value)| line.value(*metric, value));
+        assert_emf(&line.property("outcome", note).to_json("falcon-posture-sync"));
     }
 }
 
@@ -195,7 +195,7 @@ async fn a_run_is_one_line_and_a_tick_is_one() {
         run["_aws"]["CloudWatchMetrics"][0]["Dimensions"],
         json!([["function", "integration"], ["function"]])
     );
-    // A dry run, and one that has nothing to do, are none.
+    // A dry run, or a run with nothing to do, writes no line.
     stage
         .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
         .await;
@@ -227,7 +227,7 @@ async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
     lines(&stage);
     stage.sync().await;
     let (_, ticks) = sorted(lines(&stage));
-    // `corp` was never run: since it was connected.
+    // `corp` has never run, so the time counts since it was connected.
     assert_eq!(ticks[0]["Integrations"], 2);
     assert!(
         ticks[0]["SecondsSinceSuccess"].as_u64().unwrap() > 90 * 60,
@@ -290,11 +290,11 @@ async fn what_is_repeated_is_counted() {
     );
 }
 
-/// The lines of the built function: each is JSON, and each that is written during a run carries its id.
+/// Each log line of the built function is JSON. Each line of a run has the run's id.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_lines_of_json_that_carry_the_run() {
     let stage = Stage::live(GeneratorSpec::plain(60, 40)).await;
-    // A call that is repeated, and a device that is refused.
+    // One call is retried, and one device is rejected.
     let hosts = Matcher::side(Side::Falcon).path("/devices");
     stage.sims.faults().add(Fault::status(hosts, 503));
     let function = Process::start(&stage, &[]).await;

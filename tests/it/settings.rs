@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::process::Process;
 use crate::world::{KEY, Stage, chain};
 
-/// The audit records of integrations: action, actor, old, new.
+/// Returns the audit records of integrations: action, actor, old, new.
 async fn history(stage: &Stage) -> Vec<Value> {
     let mut records = stage.items("audit").await;
     records.retain(|record| record["target"]["type"] == "Integration");
@@ -187,7 +187,7 @@ async fn two_integrations_never_write_one_key_in_one_tailnet() {
     assert_eq!(stage.items("integrations").await.len(), 2);
 }
 
-/// Where the settings do not tell that it is one tailnet, the devices do.
+/// Two integrations of one tailnet are found by their devices if the settings do not tell.
 #[tokio::test]
 async fn a_tailnet_is_known_by_its_devices() {
     let stage = Stage::synced().await;
@@ -283,7 +283,7 @@ async fn a_run_that_has_nothing_to_do_does_not_miss_a_change_either() {
     );
 }
 
-/// Somebody may have written the item by hand.
+/// A person may have written the item by hand.
 #[tokio::test]
 async fn an_item_without_a_version_works_and_gets_one() {
     let stage = Stage::synced().await;

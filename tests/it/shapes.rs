@@ -206,7 +206,7 @@ async fn events_and_metric_lines() {
     let stage = company().await;
     stage.update(json!({"maxHostAgeDays": 30})).await;
     stage.services.held().events.clear();
-    stage.world.metrics.taken();
+    stage.world.metrics.drain();
     stage.update(json!({"maxHostAgeDays": 60})).await;
     let labs = json!({"id": "labs", "attributeKey": "custom:labs"});
     stage.connect(labs).await;
@@ -220,7 +220,7 @@ async fn events_and_metric_lines() {
     );
     stage.force().await;
     let events = pinned(json!(stage.services.held().events));
-    let metrics = pinned(json!(stage.world.metrics.taken()));
+    let metrics = pinned(json!(stage.world.metrics.drain()));
     insta::assert_json_snapshot!(json!({"events": events, "metrics": metrics}));
 }
 

@@ -1,4 +1,4 @@
-//! How things are, told to a program and to a person.
+//! The status command, as JSON and as text.
 
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ async fn a_person_reads_lines() {
         .clock
         .advance(std::time::Duration::from_mins(40));
     let told = text(&stage, json!("corp")).await;
-    // How long it took is not a matter of the standing clock.
+    // The duration does not depend on the fixed clock.
     insta::assert_snapshot!("status_overdue_with_findings", told);
     stage
         .services

@@ -1,5 +1,5 @@
-//! Items that another version of the function wrote, or that somebody edited: what cannot be read is told, and stops no
-//! more than it must.
+//! Items that another version of the function wrote, or that a person edited. Unreadable parts are reported, and stop as little
+//! as possible.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn unknown_word() -> AttributeValue {
     AttributeValue::S(UNKNOWN_WORD.to_owned())
 }
 
-/// Changes what stands at a path in the item of `corp`.
+/// Replaces the value at a path in the item of `corp`.
 async fn overwrite(stage: &Stage, path: &[&str], value: AttributeValue) {
     let names: Vec<String> = (0..path.len()).map(|n| format!("#p{n}")).collect();
     let update = stage
@@ -48,14 +48,14 @@ fn has_finding(answer: &Value) -> bool {
         .any(|finding| finding["kind"] == "unreadableState")
 }
 
-/// The metrics of the latest tick.
+/// Returns the metrics of the latest tick.
 fn tick(stage: &Stage) -> Value {
-    let mut lines = stage.world.metrics.taken();
+    let mut lines = stage.world.metrics.drain();
     lines.retain(|line| line.get("integration").is_none());
     lines.pop().unwrap()
 }
 
-/// A sync that carries over a score which fell just before.
+/// Lowers a score and checks that a sync writes it.
 async fn assert_synced(stage: &Stage, what: &str) -> Value {
     let aid = stage.items("nodes").await[3]["aid"].clone();
     let aid = aid.as_str().unwrap();
@@ -75,7 +75,7 @@ async fn assert_synced(stage: &Stage, what: &str) -> Value {
     answer
 }
 
-/// Whichever field of the status it is: the field is dropped, what can do without it is kept, and the run goes on.
+/// A status field that cannot be read is dropped. The rest of the status stays, and the run continues.
 #[tokio::test]
 async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
     let stage = Stage::synced().await;
@@ -88,7 +88,7 @@ async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
         let shown = status(&stage).await;
         let kept = shown["status"]["lastSuccess"] == success;
         let answer = assert_synced(&stage, field).await;
-        // These hold any text.
+        // These fields accept any text.
         if ["runId", "error"].contains(&field.as_str()) {
             assert!(!has_finding(&answer), "{field}");
             continue;
@@ -169,7 +169,7 @@ async fn a_whole_status_or_pause_that_cannot_be_read_is_none() {
     }
 }
 
-/// An integration that nothing can sync is failing in every number, and the others are synced.
+/// An unreadable integration counts as failing everywhere, and the others are synced.
 #[tokio::test]
 async fn an_item_that_cannot_be_read_counts_as_failing() {
     let far = AttributeValue::M(
@@ -193,7 +193,7 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
         let success = stage.world.clock.now();
         overwrite(&stage, &[attribute], value).await;
         stage.world.clock.advance(Duration::from_hours(24));
-        stage.world.metrics.taken();
+        stage.world.metrics.drain();
 
         let answer = stage.sync().await;
         assert_eq!(answer["integration"], "lab", "{answer:#}");
@@ -236,7 +236,7 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
         let page = stage.ask(widget).await;
         assert!(page.as_str().unwrap().contains("cannot be read"), "{page}");
 
-        // By name it is an error of the function's own, and writes nothing to Tailscale.
+        // A sync of it by name fails, and writes nothing to Tailscale.
         let one = json!({"command": "sync", "integration": "corp", "force": true});
         let error = stage.try_ask(one).await.unwrap_err();
         assert!(
@@ -247,7 +247,7 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
     }
 }
 
-/// Nobody knows since when it has been so.
+/// An item without a plausible time counts as failing since 1970.
 #[tokio::test]
 async fn an_item_that_tells_nothing_raises_the_alarm_at_once() {
     let stage = Stage::synced().await;
@@ -255,12 +255,12 @@ async fn an_item_that_tells_nothing_raises_the_alarm_at_once() {
         let put = stage.tables.put_item().table_name("integrations");
         let put = put.item("id", AttributeValue::S(id.to_owned()));
         let put = put.item("configVersion", unknown_word());
-        // A time that cannot be true tells as little as none.
+        // A time in the future counts as absent.
         let future = AttributeValue::S("2999-01-01T00:00:00Z".to_owned());
         let put = put.item("configUpdated", future);
         put.send().await.unwrap();
     }
-    stage.world.metrics.taken();
+    stage.world.metrics.drain();
     let answer = stage.sync().await;
     assert_eq!(answer["outcome"], "unchanged");
     assert_eq!(answer["unreadable"].as_array().unwrap().len(), 2);

@@ -57,7 +57,7 @@ impl Stage {
         let services = Services::start().await;
         let dynamodb = aws::dynamodb().await;
         let dynamodb_sdk = aws::sdk(&dynamodb.url);
-        let clock = Clock::standing_at(GeneratorSpec::default().now);
+        let clock = Clock::fixed_at(GeneratorSpec::default().now);
         let stage = Self {
             world: world(
                 &variables(&sims),
@@ -404,7 +404,7 @@ pub(crate) fn world(
             aws_sdk_eventbridge::Client::new(others),
             config.event_bus.clone(),
         ),
-        metrics: Metrics::kept(config.function.clone()),
+        metrics: Metrics::in_memory(config.function.clone()),
         config,
     }
 }

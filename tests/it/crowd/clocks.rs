@@ -18,7 +18,7 @@ use crate::world::{Stage, TAILNET, chain};
 /// A clock that is so far off that of the stage, and stands still like it.
 fn off_by(stage: &Stage, minutes: i64) -> Clock {
     let now = stage.world.clock.now();
-    Clock::standing_at(
+    Clock::fixed_at(
         now.saturating_add(SignedDuration::from_mins(minutes))
             .unwrap(),
     )

@@ -1,4 +1,4 @@
-//! Answers that are larger than anything, or larger than they look: what is read of them is bounded.
+//! Huge responses and compression bombs: the function reads a bounded part of them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,16 +18,16 @@ use crate::process::Process;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
 use crate::world::Stage;
 
-/// What a whole answer of Falcon's may have, and one of a token call, and an error of Tailscale's.
+/// Maximum bytes of a Falcon response, of a token response, and of a Tailscale error.
 const PAGE: usize = 32 << 20;
 const TOKEN: usize = 64 << 10;
 const ERROR: usize = 1 << 20;
 
-/// A body without end comes in pieces of so many spaces.
+/// Bytes per chunk of an endless body.
 const PIECE: usize = 8 << 10;
 static SPACES: [u8; PIECE] = [b' '; PIECE];
 
-/// Bits as they stand in a deflate stream: the lowest of a byte first, and codes with their highest first.
+/// Writes the bits of a deflate stream: the lowest bit of a byte first, codes with their highest bit first.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -47,15 +47,15 @@ impl Bits {
     }
 }
 
-/// A gzip stream of a beginning and so many megabytes of one character, which it has a 158th of. It does not end.
+/// Returns a gzip stream without end: a beginning, then megabytes of one character. It has a 158th of the unpacked size.
 fn bomb(beginning: &str, filler: u8, megabytes: usize) -> Bytes {
-    // No name, no time; a block that is stored as it is.
+    // Without name and time; the first block is stored.
     let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0];
     let length = u16::try_from(beginning.len()).unwrap();
     packed.extend(length.to_le_bytes());
     packed.extend((!length).to_le_bytes());
     packed.extend(beginning.bytes());
-    // The last block, with the fixed codes: the character, and then 258 times the one before, again and again.
+    // The last block has fixed codes: the character, then repeated copies of the last 258 characters.
     let mut bits = Bits::default();
     bits.code(0b110, 3);
     bits.code(0x30 + u32::from(filler), 8);
@@ -67,7 +67,7 @@ fn bomb(beginning: &str, filler: u8, megabytes: usize) -> Bytes {
     packed.into()
 }
 
-/// Answers some requests in place of the servers.
+/// Answers some requests instead of the simulators.
 #[derive(Default)]
 struct Instead(Mutex<Option<(&'static str, Answered)>>);
 
@@ -97,7 +97,7 @@ impl Instead {
     }
 }
 
-/// A stage that was synced by a process which reaches both sides through `Instead`.
+/// A synced environment whose process calls both services through `Instead`.
 struct Minefield {
     stage: Stage,
     process: Process,
@@ -127,7 +127,7 @@ impl Minefield {
         }
     }
 
-    /// Runs into it. Nothing may come of it but an error with these words.
+    /// Runs a sync against the response. It must fail with these words and change nothing.
     async fn meet(
         &self,
         path: &'static str,
@@ -272,7 +272,7 @@ async fn lists_of_nothing_take_no_more_room_than_their_text() {
         let body = format!("{before}{}{after}", unit.repeat(SIZE / unit.len()));
         field.meet(path, 200, None, body.into(), words).await;
     }
-    // As values that are kept, the million zeros of one list would take some 50 megabytes.
+    // If they were kept, the million zeros of one list would take some 50 megabytes.
     let grown = peak_memory(&field.process) - ordinary;
     assert!(grown < 6 * SIZE, "{grown} bytes");
 }
@@ -312,7 +312,7 @@ async fn of_a_body_without_end_no_more_is_taken_than_an_answer_may_have() {
         "{answer:#}"
     );
     assert_eq!(stage.scores(), before);
-    // Two listings at once, and what lies in the buffers between.
+    // Two listings at the same time, and the buffers between them.
     let taken = taken.load(Ordering::SeqCst);
     assert!(taken < 3 * PAGE, "{taken} bytes");
     let peak = peak_memory(&process);

@@ -1,4 +1,4 @@
-//! Hosts and devices that are named, numbered and scored to do harm, among honest ones.
+//! Hosts and devices with hostile names, ids, serials and scores, among honest ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ const NAMES: [&str; 12] = [
     "=cmd|' /C calc'!A0",
 ];
 
-/// Serials on both sides, and whether they can be one: most of them are odd, and mean themselves.
+/// Odd serials of both sides, and whether they match.
 const SERIALS: [(&str, bool); 14] = [
     ("A'+platform_name:'x", true),
     ("A','B", true),
@@ -55,7 +55,7 @@ const SENSORS: [(&str, bool); 6] = [
 
 const NODES: [&str; 5] = ["../keys", "a/b", "n?fields=default", "n#x", "n%2e%2e"];
 
-/// All that is hostile, with what each of the devices should get.
+/// The hostile hosts and devices, with the expected score of each device.
 struct Crowd<'a> {
     stage: &'a Stage,
     seen: String,
@@ -64,7 +64,7 @@ struct Crowd<'a> {
     sensors: BTreeSet<String>,
 }
 
-/// A host and a device that have each other's serial.
+/// A host and a device with the same serial.
 struct Pair {
     host: Host,
     device: Device,
@@ -93,7 +93,7 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Lets it in. Where it is `matched`, the device should have the score.
+    /// Adds the pair. If it is `matched`, the device is expected to get the score.
     fn admit(&mut self, pair: Pair, matched: bool) {
         let Pair {
             host,
@@ -144,7 +144,7 @@ impl<'a> Crowd<'a> {
             aid.clone_into(&mut pair.host.device_id);
             self.admit(pair, is_one);
         }
-        // What cannot stand in a path is passed over for the older id, and without that the device is.
+        // An id that cannot be in a path gives way to the older id. Without an older id, the device is skipped.
         for node in NODES {
             let mut pair = self.pair();
             node.clone_into(&mut pair.device.node_id);
@@ -202,7 +202,7 @@ impl<'a> Crowd<'a> {
     }
 }
 
-/// All serials that a device reports, in either of the forms that are looked up.
+/// Returns all serials that devices report, in both forms that are looked up.
 fn reported(stage: &Stage) -> BTreeSet<String> {
     let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
     let texts = devices
@@ -212,7 +212,7 @@ fn reported(stage: &Stage) -> BTreeSet<String> {
     texts.flat_map(|text| [text.to_uppercase(), text]).collect()
 }
 
-/// The values of a filter that is a list of texts of one field, and nothing else.
+/// Returns the values of a filter, which must be a list of texts of one field.
 fn listed(filter: &str) -> Vec<&str> {
     let (_, list) = filter
         .split_once(":['")
@@ -231,7 +231,7 @@ fn listed(filter: &str) -> Vec<&str> {
     values
 }
 
-/// That nothing was asked but what a run asks for, of nobody but those it knows. How many serials were looked up.
+/// Checks that a run sent only its usual requests. Returns the number of serials that were looked up.
 fn assert_asked_properly(stage: &Stage, serials: &BTreeSet<String>) -> usize {
     let mut looked_up = 0;
     for request in stage.sims.requests().entries() {
@@ -283,14 +283,14 @@ fn is_sensor(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// That each change is recorded; where a node's id cannot be used, under the older one.
+/// Checks that each change is recorded; under the older id if the node id is unusable.
 async fn assert_recorded(stage: &Stage) {
     let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
     assert_eq!(stage.node_audit().await.len(), changes.len());
     assert_eq!(stage.items("nodes").await.len(), stage.scores().len());
 }
 
-/// All that can be asked about what is stored.
+/// Checks the responses of all commands that show stored values.
 async fn assert_told_fit(process: &Process) {
     for (id, payload) in [
         ("status", json!({"command": "status"})),
@@ -341,7 +341,7 @@ async fn the_hostile_get_no_more_than_they_deserve_and_the_honest_no_less() {
     assert_recorded(&stage).await;
     assert_told_fit(&process).await;
 
-    // When they leave, what they called themselves is looked for once more.
+    // When the hosts leave, their serials are looked up once more.
     for aid in &sensors {
         stage.sims.falcon().remove_host("corp", aid).unwrap();
         stage.sims.falcon().remove_score("corp", aid).unwrap();

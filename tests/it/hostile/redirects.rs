@@ -1,4 +1,4 @@
-//! Servers that send callers elsewhere: nobody goes, whatever would be carried along.
+//! Redirects are never followed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use posture_simulators::{Fault, FaultKind, Matcher, Side};
 use crate::aws;
 use crate::world::{Stage, TAILNET};
 
-/// All that a run can ask for.
+/// All calls of a run.
 const ROUTES: [(Side, &str, &str); 9] = [
     (Side::Falcon, "POST", "/oauth2/token"),
     (Side::Falcon, "GET", "/devices/combined"),
@@ -30,7 +30,7 @@ const ROUTES: [(Side, &str, &str); 9] = [
 
 const STATUSES: [u16; 6] = [300, 301, 302, 303, 307, 308];
 
-/// A stage where the next run looks up a host, a score and a device, and has something to write.
+/// Returns an environment whose next run looks up a host, a score and a device, and has a write to make.
 async fn stirred() -> Stage {
     let stage = Stage::synced().await;
     let nodes = stage.items("nodes").await;
@@ -62,7 +62,7 @@ async fn no_redirect_of_any_call_is_followed() {
         .to_owned();
     let mut score = 0;
     for (side, method, path) in ROUTES {
-        // Attributes are written singly where there is no batch call.
+        // Attributes are written one by one if there is no batch call.
         let singly = method == "POST" && side == Side::Tailscale && path.ends_with("device/");
         stage.sims.faults().clear();
         if singly {
@@ -80,7 +80,7 @@ async fn no_redirect_of_any_call_is_followed() {
                 body: None,
             };
             stage.sims.faults().add(Fault::new(requests, kind));
-            // A run that fails at another look-up has written it.
+            // A run that fails at another lookup has already written the score.
             score += 1;
             stage
                 .sims
@@ -96,7 +96,7 @@ async fn no_redirect_of_any_call_is_followed() {
             assert_eq!(visits.load(Ordering::SeqCst), 0, "{method} {path} {status}");
         }
     }
-    // Who has left is gone, and what was confirmed by the runs whose look-ups were not redirected.
+    // Removed: the device that left, and removals confirmed by runs whose lookups were not redirected.
     let gone = before.len() - stage.scores().len();
     assert!((1..=3).contains(&gone), "{gone}");
     stage.sims.faults().clear();

@@ -1,4 +1,4 @@
-//! Items of our tables that somebody edited by hand: an error or a value, never a crash.
+//! Edited items in the tables give an error or a value, never a crash.
 
 use std::collections::HashMap;
 
@@ -50,7 +50,7 @@ fn number() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A value of any of the ten types.
+/// Generates a value of any of the ten types.
 fn value() -> impl Strategy<Value = AttributeValue> {
     let leaf = prop_oneof![
         3 => text().prop_map(AttributeValue::S),
@@ -84,7 +84,7 @@ fn name() -> impl Strategy<Value = String> {
     ]
 }
 
-/// The items as a sync leaves them, one of each table, and what is put into them.
+/// Generates edits for one item of each table.
 fn edits() -> impl Strategy<Value = [Vec<(String, AttributeValue)>; 3]> {
     let edits = || vec((name(), value()), 1..4);
     [edits(), edits(), edits()]
@@ -108,7 +108,7 @@ async fn first(stage: &Stage, table: &str) -> Item {
     scan.items.unwrap().remove(0)
 }
 
-/// Puts an item with such changes; an edit that the table itself refuses is none.
+/// Puts an edited item. The table may reject the edit.
 async fn put(
     stage: &Stage,
     (table, keys): (&str, &[&str]),
@@ -135,7 +135,7 @@ fn assert_error_fit(error: &StoreError) {
     super::assert_text_fit(&error_chain(error));
 }
 
-/// All that reads the tables.
+/// Calls every function that reads the tables.
 async fn read(stage: &Stage) {
     let corp: IntegrationId = "corp".to_owned().try_into().unwrap();
     let store = &stage.world.store;
@@ -186,7 +186,7 @@ fn whatever_is_in_an_item_it_is_a_value_or_an_error_of_one_line() {
                 put(&stage, table, item, edits).await;
             }
             read(&stage).await;
-            // Commands meet the same items: what fails is the function's own error, and never a panic.
+            // Commands read the same items: they may fail, but not panic.
             for payload in [
                 json!({"command": "status"}),
                 json!({"command": "status", "integration": "corp"}),
