@@ -38,10 +38,9 @@ pub struct AuditQuery {
 /// A page of records, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuditPage {
-    /// The matching records.
-    pub records: Vec<AuditRecord>,
+    pub(crate) records: Vec<AuditRecord>,
     /// The start of the next page, if there are more records.
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl Store {

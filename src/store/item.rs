@@ -22,49 +22,46 @@ use crate::text::{redact, sanitize_smol};
 /// A stored integration.
 #[derive(Clone, Debug)]
 pub struct Integration {
-    /// The name.
-    pub id: IntegrationId,
+    pub(crate) id: IntegrationId,
     /// The settings, or what is wrong with them. A person may have edited the item, which must not stop other integrations.
     pub settings: Result<Settings, InvalidSettings>,
     /// The settings as stored, valid or not.
-    pub stored: Map<String, Value>,
+    pub(crate) stored: Map<String, Value>,
     /// The number of changes, from 1.
-    pub config_version: u64,
-    /// The time of the last change.
-    pub config_updated: Option<Timestamp>,
+    pub(crate) config_version: u64,
+    pub(crate) config_updated: Option<Timestamp>,
     /// The actor of the last change.
-    pub config_updated_by: Option<String>,
+    pub(crate) config_updated_by: Option<String>,
     /// The status after the latest run; `None` before the first.
-    pub status: Option<Status>,
+    pub(crate) status: Option<Status>,
     /// The latest pause, active or expired.
-    pub pause: Option<Pause>,
+    pub(crate) pause: Option<Pause>,
     /// The lease of the run in progress, or of a run that died.
-    pub lease: Option<Lease>,
+    pub(crate) lease: Option<Lease>,
     /// The request to remove the integration, which the next run executes.
-    pub removal: Option<Removal>,
+    pub(crate) removal: Option<Removal>,
     /// Writes that runs were about to make and have not recorded.
     pub pending: Journal,
     /// Parts of optional attributes that this version cannot read, each with its path and the reason. They count as absent;
     /// the next run overwrites status and pause.
-    pub unreadable: Vec<String>,
+    pub(crate) unreadable: Vec<String>,
 }
 
 /// The right to work on an integration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The run that holds it.
-    pub owner: String,
+    pub(crate) owner: String,
     /// The expiry.
-    pub until: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
-/// All integrations.
+/// All integrations, sorted by name.
 #[derive(Debug, Default)]
 pub struct Integrations {
-    /// Integrations that can be read, sorted by name.
-    pub readable: Vec<Integration>,
+    pub(crate) readable: Vec<Integration>,
     /// Items that cannot be read. They are not synced until a person repairs them.
-    pub unreadable: Vec<UnreadableItem>,
+    pub(crate) unreadable: Vec<UnreadableItem>,
 }
 
 /// An item of the integrations table that this version cannot read: another version wrote it, or a person edited it.
@@ -72,15 +69,15 @@ pub struct Integrations {
 #[error("integration {id:?}: its item in the integrations table cannot be read")]
 pub struct UnreadableItem {
     /// The item's key, sanitized. It may be an invalid name.
-    pub id: SmolStr,
+    pub(crate) id: SmolStr,
     /// The last success, or the last change of the settings if that was later, if the item has such a time.
-    pub last_good: Option<Timestamp>,
+    pub(crate) last_good: Option<Timestamp>,
     /// The path and the reason.
     #[source]
     source: Box<dyn StdError + Send + Sync>,
 }
 
-/// The attributes beside the settings that decide what a run may do.
+/// The attributes, other than settings, that decide what a run may do.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct IntegrationAttributes {
