@@ -11,3 +11,11 @@ pub mod matching;
 pub mod plan;
 pub mod posture;
 pub mod status;
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's `skip_serializing_if` passes a reference"
+)]
+pub(crate) fn is_zero(number: &usize) -> bool {
+    *number == 0
+}

@@ -1,4 +1,4 @@
-//! Why a device has the score it has, or none: what `explain` answers and the dashboard shows. Reads only.
+//! Explains why a device has its score, or none. Reads only.
 
 use std::collections::BTreeSet;
 
@@ -7,74 +7,70 @@ use serde::Serialize;
 
 use crate::app::{App, Invocation};
 use crate::domain::audit::{AuditRecord, TargetKind};
-use crate::domain::explain::explanation::{ExplainedHost, Explanation, is_zero};
-use crate::domain::explain::{ExplainContext, TEXT_CHARS, find, recorded};
+use crate::domain::explain::explanation::{ExplainedHost, Explanation};
+use crate::domain::explain::{ExplainContext, find_devices, find_in_records};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::serial::Serial;
+use crate::domain::is_zero;
+use crate::domain::matching::reasons::truncate;
 use crate::domain::plan::{NodeRecord, NodeRecords};
 use crate::settings::IntegrationId;
 use crate::store::{AuditQuery, StoreError};
 use crate::sync::{Inspection, SyncError, Unavailable, inspect};
-use crate::text::sanitize;
 
-/// So many devices are explained: who means one of more than that can name it better.
-const DEVICES: usize = 10;
+/// Maximum devices in a response: a text that means more is too vague.
+const MAX_DEVICES: usize = 10;
 
-/// So many changes of each are told, the newest.
-const CHANGES: usize = 10;
+/// Maximum changes per device, the latest.
+const MAX_CHANGES: usize = 10;
 
-/// The answer to whoever asks about a device.
+/// The response to `explain`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ExplainResponse {
-    /// The integration.
-    pub integration: IntegrationId,
-    /// The device, as it was asked for.
-    pub device: String,
-    /// When it was looked at.
-    pub at: Timestamp,
-    /// Why nothing could be looked at; then there is only what the records hold.
+pub(crate) struct ExplainResponse {
+    pub(crate) integration: IntegrationId,
+    /// The device as the person named it.
+    pub(crate) device: String,
+    pub(crate) at: Timestamp,
+    /// Why there is no snapshot. The response then holds only what is recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// What there is to say about the search, where it did not simply find the devices.
+    pub(crate) error: Option<String>,
+    /// A message about the search, unless it simply found one device.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// The devices of the tailnet that are meant, the best match first.
-    pub explanations: Vec<Explanation>,
-    /// How many more there are.
+    pub(crate) note: Option<String>,
+    /// The devices found in the tailnet, the best match first.
+    pub(crate) explanations: Vec<Explanation>,
     #[serde(skip_serializing_if = "is_zero")]
-    pub omitted: usize,
-    /// The Falcon hosts with the serial that was asked for, where no device reports it.
+    pub(crate) omitted: usize,
+    /// The Falcon hosts with the serial, if no device reports it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hosts: Vec<ExplainedHost>,
-    /// How many more there are.
+    pub(crate) hosts: Vec<ExplainedHost>,
     #[serde(skip_serializing_if = "is_zero")]
-    pub hosts_omitted: usize,
-    /// What the records hold of devices that are not to be seen.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub traces: Vec<RecordedDevice>,
+    pub(crate) hosts_omitted: usize,
+    /// The devices that are only found in the records.
+    #[serde(rename = "traces", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) recorded: Vec<RecordedDevice>,
 }
 
-/// What the records hold of a device.
+/// The records of a device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RecordedDevice {
-    /// The device.
-    pub node_id: NodeId,
-    /// Its name when it was last written.
-    pub name: String,
-    /// What was last written to it; nothing if that was taken away.
-    pub written: Option<NodeRecord>,
-    /// What was changed, newest first.
-    pub history: Vec<AuditRecord>,
+pub(crate) struct RecordedDevice {
+    pub(crate) node_id: NodeId,
+    /// The name when the device was last written to.
+    pub(crate) name: String,
+    /// The written attribute; `None` once it is removed.
+    pub(crate) written: Option<NodeRecord>,
+    /// The latest changes, newest first.
+    pub(crate) history: Vec<AuditRecord>,
 }
 
 /// Explains the devices that a text means: a node id, a name or a serial.
 ///
 /// # Errors
-/// Only for faults of our own, and for an integration that does not exist. What keeps it from looking is in the answer.
-pub async fn explain(
-    world: &App,
+/// DynamoDB failed, or the integration does not exist. The response holds every other failure.
+pub(crate) async fn explain(
+    app: &App,
     integration: &IntegrationId,
     device: &str,
     invocation: &Invocation,
@@ -83,15 +79,15 @@ pub async fn explain(
         integration: stored,
         at,
         snapshot,
-    } = inspect(world, integration, false, invocation).await?;
+    } = inspect(app, integration, false, invocation).await?;
     let search = DeviceSearch {
-        world,
+        app,
         integration,
         device,
     };
-    let answer = ExplainResponse {
+    let response = ExplainResponse {
         integration: integration.clone(),
-        device: sanitize(device, TEXT_CHARS),
+        device: truncate(device),
         at,
         error: None,
         note: None,
@@ -99,86 +95,84 @@ pub async fn explain(
         omitted: 0,
         hosts: Vec::new(),
         hosts_omitted: 0,
-        traces: Vec::new(),
+        recorded: Vec::new(),
     };
     match snapshot {
         Ok(snapshot) => {
-            search
-                .seen(&snapshot.explain_context(&stored.pending), answer)
-                .await
+            let context = snapshot.explain_context(&stored.pending);
+            search.explain_live(&context, response).await
         }
-        Err(Unavailable::Failed(SyncError::Store(fault))) => Err(fault),
-        Err(blind) => search.unseen(&blind, answer).await,
+        Err(Unavailable::Failed(SyncError::Store(error))) => Err(error),
+        Err(unavailable) => search.explain_from_records(&unavailable, response).await,
     }
 }
 
-/// The records, and what is looked for in them.
+/// A search for devices by a text.
 struct DeviceSearch<'a> {
-    world: &'a App,
+    app: &'a App,
     integration: &'a IntegrationId,
     device: &'a str,
 }
 
 impl DeviceSearch<'_> {
-    async fn seen(
+    async fn explain_live(
         &self,
-        scene: &ExplainContext<'_>,
-        mut answer: ExplainResponse,
+        context: &ExplainContext<'_>,
+        mut response: ExplainResponse,
     ) -> Result<ExplainResponse, StoreError> {
-        let mut nodes: Vec<NodeId> = find(scene.devices, self.device)
-            .into_iter()
-            .cloned()
-            .collect();
-        let mut remarks = Vec::new();
+        let found = find_devices(context.devices, self.device);
+        let mut nodes: Vec<NodeId> = found.into_iter().cloned().collect();
+        let mut messages = Vec::new();
         if nodes.is_empty() {
             let (present, gone): (Vec<NodeId>, Vec<NodeId>) = self
-                .formerly(scene.records)
+                .nodes_in_records(context.records)
                 .await?
                 .into_iter()
-                .partition(|node| scene.devices.contains_key(node));
+                .partition(|node| context.devices.contains_key(node));
             if !present.is_empty() {
-                remarks.push(
+                messages.push(
                     "No device goes by that now; by the records, one did when it was last written."
                         .to_owned(),
                 );
             }
             if !gone.is_empty() {
-                remarks.push(
+                messages.push(
                     "The device that the records know by that is not in the tailnet any more."
                         .to_owned(),
                 );
             }
-            answer.traces = self.traces(scene.records, gone).await?;
+            response.recorded = self.recorded_devices(context.records, gone).await?;
             nodes = present;
         }
-        answer.omitted = nodes.len().saturating_sub(DEVICES);
-        for node_id in nodes.iter().take(DEVICES) {
+        response.omitted = nodes.len().saturating_sub(MAX_DEVICES);
+        for node_id in nodes.iter().take(MAX_DEVICES) {
             let history = self.history(node_id).await?;
-            answer.explanations.extend(scene.explain(node_id, history));
+            let explanation = context.explain(node_id, history);
+            response.explanations.extend(explanation);
         }
         match nodes.len() {
-            0 => remarks.extend(self.among_hosts(scene, &mut answer)),
+            0 => messages.extend(self.find_hosts(context, &mut response)),
             1 => {}
-            several => remarks.push(format!(
+            several => messages.push(format!(
                 "{several} devices go by that; a node id means one of them."
             )),
         }
-        if remarks.is_empty() && nodes.is_empty() {
-            remarks.push(self.nothing(scene));
+        if messages.is_empty() && nodes.is_empty() {
+            messages.push(self.not_found_message(context));
         }
-        answer.note = (!remarks.is_empty()).then(|| remarks.join(" "));
-        Ok(answer)
+        response.note = (!messages.is_empty()).then(|| messages.join(" "));
+        Ok(response)
     }
 
-    /// Looks for hosts with the serial that no device reports, and says what was found.
-    fn among_hosts(
+    /// Adds the hosts with the serial, which no device reports. Returns a message if there are any.
+    fn find_hosts(
         &self,
-        scene: &ExplainContext<'_>,
-        answer: &mut ExplainResponse,
+        context: &ExplainContext<'_>,
+        response: &mut ExplainResponse,
     ) -> Option<String> {
         let serial = Serial::parse(self.device).ok()?;
-        (answer.hosts, answer.hosts_omitted) = scene.hosts_with(&serial);
-        let hosts = match answer.hosts.len() + answer.hosts_omitted {
+        (response.hosts, response.hosts_omitted) = context.hosts_with_serial(&serial);
+        let hosts = match response.hosts.len() + response.hosts_omitted {
             0 => return None,
             1 => "a host".to_owned(),
             hosts => format!("{hosts} hosts"),
@@ -189,8 +183,8 @@ impl DeviceSearch<'_> {
         ))
     }
 
-    fn nothing(&self, scene: &ExplainContext<'_>) -> String {
-        let (devices, hosts) = (scene.devices.len(), scene.falcon.hosts.len());
+    fn not_found_message(&self, context: &ExplainContext<'_>) -> String {
+        let (devices, hosts) = (context.devices.len(), context.host_count);
         let no_serial = Serial::parse(self.device)
             .err()
             .map(|why| format!(" As a serial number it is {why}, and means no machine."))
@@ -202,38 +196,38 @@ impl DeviceSearch<'_> {
         )
     }
 
-    async fn unseen(
+    async fn explain_from_records(
         &self,
-        blind: &Unavailable,
-        mut answer: ExplainResponse,
+        unavailable: &Unavailable,
+        mut response: ExplainResponse,
     ) -> Result<ExplainResponse, StoreError> {
-        answer.error = Some(blind.message(self.integration));
-        let records = self.world.store.node_records(self.integration).await?;
-        let nodes = self.formerly(&records).await?;
-        answer.omitted = nodes.len().saturating_sub(DEVICES);
-        answer.note = Some(if nodes.is_empty() {
+        response.error = Some(unavailable.message(self.integration));
+        let records = self.app.store.node_records(self.integration).await?;
+        let nodes = self.nodes_in_records(&records).await?;
+        response.omitted = nodes.len().saturating_sub(MAX_DEVICES);
+        response.note = Some(if nodes.is_empty() {
             "There are no records of a device with that node id, name or serial number.".to_owned()
         } else {
             "This is what the records hold; what Falcon and the tailnet hold now was not looked at."
                 .to_owned()
         });
-        answer.traces = self.traces(&records, nodes).await?;
-        Ok(answer)
+        response.recorded = self.recorded_devices(&records, nodes).await?;
+        Ok(response)
     }
 
-    /// The devices that the records know by the text, or the audit records do where those are gone.
-    async fn formerly(&self, records: &NodeRecords) -> Result<Vec<NodeId>, StoreError> {
-        let nodes = recorded(records, self.device);
+    /// Finds devices in the node records, else in the audit records: those outlive the former.
+    async fn nodes_in_records(&self, records: &NodeRecords) -> Result<Vec<NodeId>, StoreError> {
+        let nodes = find_in_records(records, self.device);
         if !nodes.is_empty() {
             return Ok(nodes.into_iter().cloned().collect());
         }
-        let search = AuditQuery {
+        let query = AuditQuery {
             integration: Some(self.integration.clone()),
             device: Some(self.device.trim().to_owned()),
-            limit: DEVICES * CHANGES,
+            limit: MAX_DEVICES * MAX_CHANGES,
             ..AuditQuery::default()
         };
-        let found = self.world.store.search_audit(&search).await?.records;
+        let found = self.app.store.search_audit(&query).await?.records;
         let nodes = found
             .into_iter()
             .filter(|record| record.target.kind == TargetKind::Node)
@@ -241,29 +235,34 @@ impl DeviceSearch<'_> {
         Ok(nodes.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    async fn traces(
+    async fn recorded_devices(
         &self,
         records: &NodeRecords,
         nodes: Vec<NodeId>,
     ) -> Result<Vec<RecordedDevice>, StoreError> {
-        let mut traces = Vec::new();
-        for node_id in nodes.into_iter().take(DEVICES) {
+        let mut devices = Vec::new();
+        for node_id in nodes.into_iter().take(MAX_DEVICES) {
             let history = self.history(&node_id).await?;
             let written = records.get(&node_id);
-            let name = written.map(|written| written.name.as_str());
-            let name = name.or_else(|| history.first().map(|record| record.target.name.as_str()));
-            traces.push(RecordedDevice {
-                name: sanitize(name.unwrap_or_default(), TEXT_CHARS),
+            let name = match (written, history.first()) {
+                (Some(written), _) => written.name.as_str(),
+                (None, Some(record)) => record.target.name.as_str(),
+                (None, None) => "",
+            };
+            devices.push(RecordedDevice {
+                name: truncate(name),
                 written: written.cloned(),
                 history,
                 node_id,
             });
         }
-        Ok(traces)
+        Ok(devices)
     }
 
     async fn history(&self, node_id: &NodeId) -> Result<Vec<AuditRecord>, StoreError> {
-        let store = &self.world.store;
-        store.node_history(self.integration, node_id, CHANGES).await
+        let store = &self.app.store;
+        store
+            .node_history(self.integration, node_id, MAX_CHANGES)
+            .await
     }
 }

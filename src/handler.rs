@@ -272,7 +272,7 @@ async fn preview(
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     // Boxed: the future holds a whole observation and is large.
-    let answer = Box::pin(preview::answer(world, integration, target, invocation)).await?;
+    let answer = Box::pin(preview::preview(world, integration, target, invocation)).await?;
     encode(&answer, format, text::preview)
 }
 

@@ -1,4 +1,4 @@
-//! Who would pass a posture, and who would lose access: what `preview` answers. Reads only.
+//! Forecasts which devices would pass a posture, and which would lose access. Reads only.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,31 +6,28 @@ use serde::Serialize;
 use crate::app::{App, Invocation};
 use crate::domain::inventory::host::Score;
 use crate::domain::posture::Posture;
-use crate::domain::posture::preview::{Preview, preview, subjects};
+use crate::domain::posture::preview::{Preview, forecasts, preview_posture};
 use crate::settings::{AttributeKey, IntegrationId};
 use crate::store::StoreError;
 use crate::sync::{Snapshot, SyncError, Unavailable, inspect};
 use crate::tailscale::Policy;
 
-/// The answer to whoever asks what a posture would do.
+/// The response to `preview`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PreviewResponse {
-    /// The integration.
-    pub integration: IntegrationId,
-    /// When it was looked at.
-    pub at: Timestamp,
-    /// The attribute, where the settings can be used.
+pub(crate) struct PreviewResponse {
+    pub(crate) integration: IntegrationId,
+    pub(crate) at: Timestamp,
+    /// Absent if there is no snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub attribute_key: Option<AttributeKey>,
-    /// Why nothing could be looked at.
+    pub(crate) attribute_key: Option<AttributeKey>,
+    /// Why there is no snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Why removals of attributes wait, if they do: their scores count here as long.
+    pub(crate) error: Option<String>,
+    /// Why removals of attributes are held. Their scores count in the previews.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held: Option<String>,
-    /// The effect of each posture.
-    pub previews: Vec<Preview>,
+    pub(crate) held: Option<String>,
+    pub(crate) previews: Vec<Preview>,
 }
 
 /// The postures that a preview evaluates.
@@ -42,56 +39,61 @@ pub enum PreviewTarget {
     Policy,
 }
 
-/// Previews a threshold, or the postures of the policy file.
+/// Previews a minimum score, or the postures of the policy file.
 ///
 /// # Errors
-/// Only for faults of our own, and for an integration that does not exist. What keeps it from looking is in the answer.
-pub async fn answer(
-    world: &App,
+/// DynamoDB failed, or the integration does not exist. The response holds every other failure.
+pub(crate) async fn preview(
+    app: &App,
     integration: &IntegrationId,
     target: PreviewTarget,
     invocation: &Invocation,
 ) -> Result<PreviewResponse, StoreError> {
     let include_policy = target == PreviewTarget::Policy;
-    let look = inspect(world, integration, include_policy, invocation).await?;
-    let mut answer = PreviewResponse {
+    let inspection = inspect(app, integration, include_policy, invocation).await?;
+    let mut response = PreviewResponse {
         integration: integration.clone(),
-        at: look.at,
+        at: inspection.at,
         attribute_key: None,
         error: None,
         held: None,
         previews: Vec::new(),
     };
-    match look.snapshot {
-        Ok(sight) => {
-            answer.previews = previews(&sight, target);
-            answer.held = sight.held.map(|held| held.why);
-            answer.attribute_key = Some(sight.settings.attribute_key);
+    match inspection.snapshot {
+        Ok(snapshot) => {
+            response.previews = previews(&snapshot, target);
+            response.held = snapshot.held.map(|held| held.why);
+            response.attribute_key = Some(snapshot.settings.attribute_key);
         }
-        Err(Unavailable::Failed(SyncError::Store(fault))) => return Err(fault),
-        Err(blind) => answer.error = Some(blind.message(integration)),
+        Err(Unavailable::Failed(SyncError::Store(error))) => return Err(error),
+        Err(unavailable) => response.error = Some(unavailable.message(integration)),
     }
-    Ok(answer)
+    Ok(response)
 }
 
-fn previews(sight: &Snapshot, target: PreviewTarget) -> Vec<Preview> {
-    let key = &sight.settings.attribute_key;
-    let postures = match (target, &sight.policy) {
-        (PreviewTarget::MinScore(score), _) => vec![Posture::at_least(key, score.get())],
+fn previews(snapshot: &Snapshot, target: PreviewTarget) -> Vec<Preview> {
+    let key = &snapshot.settings.attribute_key;
+    let postures = match (target, &snapshot.policy) {
+        (PreviewTarget::MinScore(score), _) => vec![Posture::from_min_score(key, score.get())],
         (PreviewTarget::Policy, Some(policy)) => postures(policy, key),
         (PreviewTarget::Policy, None) => Vec::new(),
     };
-    let subjects = subjects(&sight.devices, &sight.matches, &sight.records, &sight.plan);
+    let forecasts = forecasts(
+        &snapshot.devices,
+        &snapshot.matches,
+        &snapshot.records,
+        &snapshot.plan,
+    );
     postures
         .iter()
-        .map(|posture| preview(&subjects, posture, key))
+        .map(|posture| preview_posture(&forecasts, posture, key))
         .collect()
 }
 
 fn postures(policy: &Policy, key: &AttributeKey) -> Vec<Posture> {
-    let posture = |(name, written): (&String, &Vec<String>)| {
+    let posture = |(name, conditions): (&String, &Vec<String>)| {
         let used_in = policy.used_in.get(name).cloned().unwrap_or_default();
-        Posture::of_policy(key, name, written, used_in)
+        Posture::from_policy(key, name, conditions, used_in)
     };
     policy.postures.iter().filter_map(posture).collect()
 }

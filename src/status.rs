@@ -175,7 +175,7 @@ impl IntegrationState {
             Self::After(SyncState::Failing)
         } else {
             outcome
-                .and_then(SyncState::after)
+                .and_then(SyncState::from_outcome)
                 .map_or(Self::New, Self::After)
         }
     }

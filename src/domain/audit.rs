@@ -1,6 +1,6 @@
-//! Audit records: one for exactly each change, never altered afterwards.
+//! Audit records: exactly one for each change, never altered afterwards.
 
-pub mod export;
+pub(crate) mod export;
 
 use std::collections::BTreeMap;
 
@@ -13,67 +13,54 @@ use crate::domain::plan::Change;
 use crate::domain::plan::deprovision::Removal;
 use crate::settings::{AttributeKey, IntegrationId, Settings};
 
-/// Who changed what, when, and from what to what.
+/// A change: who changed what, when, from what to what, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRecord {
-    /// The integration.
-    pub integration_id: IntegrationId,
+    pub(crate) integration_id: IntegrationId,
     /// Unique in the integration, and ordered by time.
-    pub event_id: String,
-    /// When, RFC 3339 in UTC.
-    pub event_time: String,
+    pub(crate) event_id: String,
+    /// RFC 3339 in UTC.
+    pub(crate) event_time: String,
     /// The run or invocation.
-    pub run_id: String,
-    /// Who.
-    pub actor: String,
-    /// What was changed.
-    pub target: AuditTarget,
-    /// `target.id`, where the table's index finds it.
-    pub target_id: String,
-    /// What was done, in the words of Tailscale's own audit log.
-    pub action: Action,
-    /// Before.
-    pub old: Value,
-    /// After.
-    pub new: Value,
-    /// Why.
-    pub details: Value,
-    /// When DynamoDB may drop it, epoch seconds.
-    pub expires_at: i64,
+    pub(crate) run_id: String,
+    pub(crate) actor: String,
+    pub(crate) target: AuditTarget,
+    /// `target.id`, for the table's index.
+    pub(crate) target_id: String,
+    pub(crate) action: Action,
+    pub(crate) old: Value,
+    pub(crate) new: Value,
+    /// The reason, and the evidence for it.
+    pub(crate) details: Value,
+    /// When DynamoDB may delete the item, in epoch seconds.
+    pub(crate) expires_at: i64,
 }
 
-/// What was changed.
+/// The thing that was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditTarget {
-    /// Its kind.
+pub(crate) struct AuditTarget {
     #[serde(rename = "type")]
-    pub kind: TargetKind,
+    pub(crate) kind: TargetKind,
     /// A node id, or an integration's id.
-    pub id: String,
-    /// Its readable name.
-    pub name: String,
+    pub(crate) id: String,
+    /// The readable name.
+    pub(crate) name: String,
 }
 
-/// The kinds of things that change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TargetKind {
-    /// An integration's settings.
+pub(crate) enum TargetKind {
     Integration,
-    /// A device's attribute.
     Node,
 }
 
-/// The kinds of changes.
+/// The kinds of changes, in the words of Tailscale's own audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Action {
-    /// An integration was connected.
+pub(crate) enum Action {
     #[serde(rename = "Create posture integration")]
     CreateIntegration,
-    /// An integration's settings were changed.
     #[serde(rename = "Update posture integration")]
     UpdateIntegration,
-    /// An integration was removed.
     #[serde(rename = "Removed posture integration")]
     RemoveIntegration,
     /// A device's attribute was set, changed or deleted.
@@ -81,22 +68,22 @@ pub enum Action {
     UpdateNodeAttribute,
 }
 
-/// What all records of one run or invocation share.
+/// The fields that all records of one run or invocation share.
 #[derive(Clone, Debug)]
 pub struct AuditContext {
-    /// The integration.
+    /// The integration that changes, or whose devices change.
     pub integration: IntegrationId,
     /// The run or invocation.
     pub run_id: String,
-    /// Who.
+    /// The person, or the function itself.
     pub actor: String,
-    /// How long records are kept, in days.
+    /// How long DynamoDB keeps the records, in days.
     pub retention_days: u32,
 }
 
 impl AuditContext {
-    /// The record of a device's change that Tailscale accepted at `now`.
-    pub fn node(&self, change: &Change, now: Timestamp) -> AuditRecord {
+    /// Records the change of a device's attribute, which Tailscale accepted at `now`.
+    pub fn attribute_changed(&self, change: &Change, now: Timestamp) -> AuditRecord {
         let mut details = BTreeMap::from([("reason", json!(change.reason))]);
         if let Some(new) = &change.new {
             details.insert("aid", json!(new.aid));
@@ -108,68 +95,58 @@ impl AuditContext {
             details.insert("aid", json!(old.aid));
             details.insert("serial", json!(old.serial));
         }
-        self.record(
-            AuditTarget {
-                kind: TargetKind::Node,
-                id: change.node_id.to_string(),
-                name: change.name.to_string(),
-            },
-            Action::UpdateNodeAttribute,
-            now,
-        )
-        .from(
-            change
-                .old
-                .as_ref()
-                .map(|old| attribute(&old.key, old.score.get())),
-        )
-        .to(change
-            .new
-            .as_ref()
-            .map(|new| attribute(&new.key, new.score.get())))
-        .because(json!(details))
+        let target = AuditTarget {
+            kind: TargetKind::Node,
+            id: change.node_id.to_string(),
+            name: change.name.to_string(),
+        };
+        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+        self.record(target, Action::UpdateNodeAttribute, now)
+            .with_old(old.map(|old| attribute(&old.key, old.score.get())))
+            .with_new(new.map(|new| attribute(&new.key, new.score.get())))
+            .with_details(json!(details))
     }
 
-    /// The record of a new integration.
-    pub fn created(&self, settings: &Settings, now: Timestamp) -> AuditRecord {
-        self.integration(Action::CreateIntegration, now)
-            .to(Some(settings.to_map().into()))
-            .because(json!({ "configVersion": 1 }))
+    /// Records a new integration.
+    pub(crate) fn integration_created(&self, settings: &Settings, now: Timestamp) -> AuditRecord {
+        self.integration_record(Action::CreateIntegration, now)
+            .with_new(Some(settings.to_map().into()))
+            .with_details(json!({ "configVersion": 1 }))
     }
 
-    /// The record of changed settings; `old` is what was stored.
-    pub fn updated(
+    /// Records changed settings; `old` is the stored map.
+    pub(crate) fn integration_updated(
         &self,
         old: &Map<String, Value>,
         new: &Settings,
         config_version: u64,
         now: Timestamp,
     ) -> AuditRecord {
-        self.integration(Action::UpdateIntegration, now)
-            .from(Some(old.clone().into()))
-            .to(Some(new.to_map().into()))
-            .because(json!({
+        self.integration_record(Action::UpdateIntegration, now)
+            .with_old(Some(old.clone().into()))
+            .with_new(Some(new.to_map().into()))
+            .with_details(json!({
                 "configVersion": config_version,
                 "changed": new.differences(old),
             }))
     }
 
-    /// The record of a removal that is complete.
-    pub fn removed(
+    /// Records a completed removal.
+    pub(crate) fn integration_removed(
         &self,
         old: &Map<String, Value>,
         removal: &Removal,
         now: Timestamp,
     ) -> AuditRecord {
-        self.integration(Action::RemoveIntegration, now)
-            .from(Some(old.clone().into()))
-            .because(json!({
+        self.integration_record(Action::RemoveIntegration, now)
+            .with_old(Some(old.clone().into()))
+            .with_details(json!({
                 "attributes": removal.attributes,
                 "requested": rfc3339(removal.since),
             }))
     }
 
-    fn integration(&self, action: Action, now: Timestamp) -> AuditRecord {
+    fn integration_record(&self, action: Action, now: Timestamp) -> AuditRecord {
         let target = AuditTarget {
             kind: TargetKind::Integration,
             id: self.integration.to_string(),
@@ -199,23 +176,23 @@ impl AuditContext {
 }
 
 impl AuditRecord {
-    fn from(mut self, old: Option<Value>) -> Self {
+    fn with_old(mut self, old: Option<Value>) -> Self {
         self.old = old.unwrap_or_default();
         self
     }
 
-    fn to(mut self, new: Option<Value>) -> Self {
+    fn with_new(mut self, new: Option<Value>) -> Self {
         self.new = new.unwrap_or_default();
         self
     }
 
-    fn because(mut self, details: Value) -> Self {
+    fn with_details(mut self, details: Value) -> Self {
         self.details = details;
         self
     }
 }
 
-/// An object by attribute key, as the records of a node hold it.
+/// Formats an attribute as an object: `{"custom:ztaScore": 71}`.
 fn attribute(key: &AttributeKey, score: u8) -> Value {
     json!({ key.as_str(): score })
 }

@@ -1,5 +1,5 @@
-//! Explains devices out of one look at everything. What it tells is what decided: the outcome that the join gave the
-//! device, the standing that each host has in it, and the change that the plan holds.
+//! Explains devices from one snapshot. Explanations show the values that decided: the outcome of the join, the status of
+//! each host, and the change in the plan.
 
 pub mod explanation;
 mod next_sync;
@@ -11,13 +11,11 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 
 use crate::domain::audit::AuditRecord;
-use crate::domain::explain::explanation::{
-    ExplainedHost, Explanation, HostStatus, ReportedSerial, Verdict,
-};
+use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
-use crate::domain::inventory::host::{Assessment, FalconInventory};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, HostsBySerial};
+use crate::domain::matching::reasons::{Verdict, truncate};
 use crate::domain::matching::{MatchOutcome, Matches, serials};
 use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
@@ -25,72 +23,62 @@ use crate::domain::plan::journal::Journal;
 use crate::domain::plan::{NodeRecords, Plan};
 use crate::domain::status::finding::FindingKind;
 use crate::settings::Settings;
-use crate::text::sanitize;
 
-pub use search::{find, recorded};
+pub(crate) use search::{find_devices, find_in_records};
 
 use reasons::Perspective;
 
-/// So many hosts are told of one device: clones by the hundred may share a serial.
-const HOSTS: usize = 20;
+/// Maximum hosts in an explanation: hundreds of clones may share a serial.
+const MAX_HOSTS: usize = 20;
 
-/// So many serials: real devices report three.
-const SERIALS: usize = 20;
+/// Maximum serials in an explanation: real devices report three.
+const MAX_SERIALS: usize = 20;
 
-/// How much of a text from outside is told.
-pub(crate) const TEXT_CHARS: usize = 255;
-
-/// One look at an integration: what there is, and what its next sync would make of it.
+/// The snapshot of an integration that explanations are made from.
 #[derive(Debug)]
 pub struct ExplainContext<'a> {
-    /// The settings that it was made by.
-    pub settings: &'a Settings,
-    /// What Falcon shows.
-    pub falcon: &'a FalconInventory,
-    /// What each host's claim to its serial is worth.
-    pub claims: HostsBySerial<'a>,
-    /// The devices of the tailnet.
-    pub devices: &'a Devices,
-    /// What was written before.
-    pub records: &'a NodeRecords,
-    /// Since when a host must have been seen to count, if the integration says so.
-    pub seen_since: Option<Timestamp>,
-    /// One outcome for each device.
-    pub joined: &'a Matches,
-    /// What the next sync would do.
-    pub plan: &'a Plan,
-    /// Why its removals would wait, if they would.
-    pub held: Option<&'a Held>,
-    /// What would wait since it could not be looked up.
-    pub open: &'a Unconfirmed,
-    /// What earlier runs were about to write and have not recorded.
-    pub pending: &'a Journal,
+    pub(crate) settings: &'a Settings,
+    /// The number of Falcon hosts.
+    pub(crate) host_count: usize,
+    pub(crate) hosts_by_serial: HostsBySerial<'a>,
+    pub(crate) devices: &'a Devices,
+    pub(crate) records: &'a NodeRecords,
+    /// The age limit of hosts, if the integration has one.
+    pub(crate) min_last_seen: Option<Timestamp>,
+    pub(crate) matches: &'a Matches,
+    /// The plan of the next sync.
+    pub(crate) plan: &'a Plan,
+    /// The reason why the next sync's removals are held, if they are.
+    pub(crate) held: Option<&'a Held>,
+    pub(crate) unconfirmed: &'a Unconfirmed,
+    /// The writes of earlier runs that are not recorded.
+    pub(crate) journal: &'a Journal,
 }
 
 impl ExplainContext<'_> {
-    /// Explains a device; nothing if it is not in the tailnet. `history` is told as it is.
+    /// Explains a device; `None` if it is not in the tailnet. `history` becomes part of the explanation.
     pub fn explain(&self, node_id: &NodeId, history: Vec<AuditRecord>) -> Option<Explanation> {
         let device = self.devices.get(node_id)?;
-        let outcome = self.joined.outcomes.get(node_id)?;
-        let claims = self.claimants(device);
+        let outcome = self.matches.outcomes.get(node_id)?;
+        let candidates = self.candidates(device);
         let written = self.records.get(node_id);
         let had_score = written.is_some() || !history.is_empty();
         let score = match outcome {
             MatchOutcome::Scored(evidence) => Some(evidence.score),
             _ => None,
         };
-        let (next_action, next) = self.next(node_id, outcome);
-        let (serials, serials_omitted) = told_serials(device);
-        let (hosts, hosts_omitted) = self.candidates(&claims, Perspective::of(outcome));
+        let (next_action, next) = self.next_step(node_id, outcome);
+        let (serials, serials_omitted) = reported_serials(device);
+        let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Perspective::new(outcome));
         Some(Explanation {
             node_id: node_id.clone(),
-            name: fit(&device.name),
-            hostname: fit(&device.hostname),
-            user: fit(&device.user),
-            os: fit(&device.os),
-            verdict: verdict(outcome),
-            because: self.because(outcome, &claims),
-            remedy: remedy(outcome, &claims, had_score).map(|kind| kind.remedy().to_owned()),
+            name: truncate(&device.name),
+            hostname: truncate(&device.hostname),
+            user: truncate(&device.user),
+            os: truncate(&device.os),
+            verdict: outcome.into(),
+            reason: outcome.full_reason(&candidates, &self.age_limit()),
+            remedy: remedy(outcome, &candidates, had_score),
             score,
             serials,
             serials_omitted,
@@ -103,98 +91,80 @@ impl ExplainContext<'_> {
         })
     }
 
-    /// The hosts with a serial that no device reports, and how many more there are.
-    pub fn hosts_with(&self, serial: &Serial) -> (Vec<ExplainedHost>, usize) {
-        self.candidates(&self.claims.with(serial), Perspective::Nobody)
+    /// Explains the hosts with a serial that no device reports. Returns how many more there are, too.
+    pub(crate) fn hosts_with_serial(&self, serial: &Serial) -> (Vec<ExplainedHost>, usize) {
+        let candidates = self.hosts_by_serial.candidates(serial);
+        self.explain_hosts(&candidates, Perspective::NoDevice)
     }
 
-    /// The hosts that claim to be a device.
-    fn claimants(&self, device: &Device) -> Vec<Candidate<'_>> {
+    /// Returns the hosts with one of a device's serials.
+    fn candidates(&self, device: &Device) -> Vec<Candidate<'_>> {
         let Identity::Serials(texts) = &device.identity else {
             return Vec::new();
         };
         serials(texts)
             .0
             .iter()
-            .flat_map(|serial| self.claims.with(serial))
+            .flat_map(|serial| self.hosts_by_serial.candidates(serial))
             .collect()
     }
 
-    fn candidates(
+    fn explain_hosts(
         &self,
-        claims: &[Candidate<'_>],
-        asking: Perspective<'_>,
+        candidates: &[Candidate<'_>],
+        perspective: Perspective<'_>,
     ) -> (Vec<ExplainedHost>, usize) {
-        let mut claims = claims.to_vec();
-        claims.sort_by_key(|claim| {
+        let mut candidates = candidates.to_vec();
+        candidates.sort_by_key(|candidate| {
             (
-                !asking.decides(claim.host),
-                place(claim.standing),
-                Reverse(claim.host.last_seen),
-                &claim.host.aid,
+                !perspective.is_deciding(candidate.host),
+                candidate.status,
+                Reverse(candidate.host.last_seen),
+                &candidate.host.aid,
             )
         });
-        let told = claims.iter().take(HOSTS).filter_map(|claim| {
+        let hosts = candidates.iter().take(MAX_HOSTS).filter_map(|candidate| {
             Some(ExplainedHost {
-                aid: claim.host.aid.clone(),
-                hostname: claim.host.hostname.as_deref().map(fit),
-                serial: claim.host.serial.as_ref()?.to_string(),
-                last_seen: claim.host.last_seen,
-                score: self
-                    .falcon
-                    .scores
-                    .get(&claim.host.aid)
-                    .and_then(Assessment::score),
-                decides: asking.decides(claim.host),
-                standing: place(claim.standing),
-                because: self.host_because(claim, asking),
+                aid: candidate.host.aid.clone(),
+                hostname: candidate.host.hostname.as_deref().map(truncate),
+                serial: candidate.host.serial.as_ref()?.to_string(),
+                last_seen: candidate.host.last_seen,
+                score: candidate.score(),
+                is_deciding: perspective.is_deciding(candidate.host),
+                status: candidate.status,
+                reason: self.host_reason(candidate, perspective),
             })
         });
-        (told.collect(), claims.len().saturating_sub(HOSTS))
+        (hosts.collect(), candidates.len().saturating_sub(MAX_HOSTS))
+    }
+
+    /// Returns the age limit as half a sentence.
+    fn age_limit(&self) -> String {
+        let days = self.settings.max_host_age_days.unwrap_or_default();
+        let since = self.min_last_seen.unwrap_or_default();
+        format!("with maxHostAgeDays {days} only hosts seen since {since:.0} count")
     }
 }
 
-/// Text from outside, fit to be shown.
-fn fit(text: &str) -> String {
-    sanitize(text, TEXT_CHARS)
-}
-
-fn told_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
+/// Returns the first serials of a device, and how many more there are.
+fn reported_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
     let Identity::Serials(texts) = &device.identity else {
         return (Vec::new(), 0);
     };
-    let told = texts.iter().take(SERIALS).map(|text| {
+    let first = texts.iter().take(MAX_SERIALS).map(|text| {
         let parsed = Serial::parse(text);
         ReportedSerial {
-            reported: fit(text),
+            reported: truncate(text),
             serial: parsed.as_ref().ok().map(ToString::to_string),
-            refused: parsed.err().map(|why| why.to_string()),
+            problem: parsed.err().map(|error| error.to_string()),
         }
     });
-    (told.collect(), texts.len().saturating_sub(SERIALS))
+    (first.collect(), texts.len().saturating_sub(MAX_SERIALS))
 }
 
-pub(crate) fn verdict(outcome: &MatchOutcome) -> Verdict {
-    match outcome {
-        MatchOutcome::Scored(_) => Verdict::Scored,
-        MatchOutcome::Unassessed { .. } => Verdict::Unassessed,
-        MatchOutcome::Stale { .. } => Verdict::Stale,
-        MatchOutcome::Unmatched { .. } => Verdict::Unmatched,
-        // An empty list says no more than none.
-        MatchOutcome::NoSerial { invalid: refused } if refused.is_empty() => Verdict::NoIdentity,
-        MatchOutcome::NoSerial { .. } => Verdict::NoSerial,
-        MatchOutcome::NoIdentity { .. } => Verdict::NoIdentity,
-        MatchOutcome::External => Verdict::External,
-    }
-}
-
-/// The finding whose remedy is the device's.
-fn remedy(
-    outcome: &MatchOutcome,
-    claims: &[Candidate<'_>],
-    had_score: bool,
-) -> Option<FindingKind> {
-    Some(match verdict(outcome) {
+/// Returns the remedy of the finding that the device belongs to.
+fn remedy(outcome: &MatchOutcome, candidates: &[Candidate<'_>], had_score: bool) -> Option<String> {
+    let finding = match Verdict::from(outcome) {
         Verdict::Scored | Verdict::External => return None,
         Verdict::NoIdentity | Verdict::NoSerial if had_score => FindingKind::LostIdentity,
         Verdict::NoIdentity => FindingKind::NoIdentity,
@@ -202,23 +172,13 @@ fn remedy(
         Verdict::Unmatched => FindingKind::Unmatched,
         Verdict::Stale => FindingKind::StaleHosts,
         Verdict::Unassessed => {
-            let mut living = claims.iter().filter(|claim| claim.standing.is_alive());
-            if living.all(|claim| matches!(claim.standing, CandidateStatus::Invalid(_))) {
+            let mut live = candidates.iter().filter(|one| one.status.is_live());
+            if live.all(|one| one.status == CandidateStatus::InvalidScore) {
                 FindingKind::InvalidScores
             } else {
                 FindingKind::Unassessed
             }
         }
-    })
-}
-
-fn place(standing: CandidateStatus<'_>) -> HostStatus {
-    match standing {
-        CandidateStatus::Lowest(_) => HostStatus::Lowest,
-        CandidateStatus::Behind(_) => HostStatus::Behind,
-        CandidateStatus::Invalid(_) => HostStatus::Invalid,
-        CandidateStatus::Unassessed => HostStatus::Unassessed,
-        CandidateStatus::Stale => HostStatus::Stale,
-        CandidateStatus::Superseded(_) => HostStatus::Superseded,
-    }
+    };
+    Some(finding.remedy().to_owned())
 }

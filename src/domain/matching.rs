@@ -1,9 +1,9 @@
 //! Matches devices to Falcon hosts by serial number: one outcome per device, with the reason.
 
-pub mod candidates;
+pub(crate) mod candidates;
+pub(crate) mod reasons;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use jiff::Timestamp;
 use smallvec::SmallVec;
@@ -66,25 +66,6 @@ pub struct Evidence {
     pub unassessed: BTreeSet<Aid>,
 }
 
-impl fmt::Display for MatchOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Scored(evidence) => {
-                write!(f, "score {} of host {}", evidence.score, evidence.aid)
-            }
-            Self::Unassessed { .. } => f.write_str("its Falcon host has no assessment"),
-            Self::Stale { .. } => f.write_str("its Falcon host was not seen for too long"),
-            Self::Unmatched { .. } => f.write_str("no Falcon host has its serial number"),
-            Self::NoSerial { .. } => f.write_str("it reports no usable serial number"),
-            Self::NoIdentity { disabled: true } => {
-                f.write_str("posture reporting is switched off on the device")
-            }
-            Self::NoIdentity { disabled: false } => f.write_str("it reports no posture identity"),
-            Self::External => f.write_str("it is shared in from another tailnet"),
-        }
-    }
-}
-
 /// The outcomes of an observation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matches {
@@ -113,7 +94,7 @@ pub fn join(
     devices: &Devices,
     min_last_seen: Option<Timestamp>,
 ) -> Matches {
-    let hosts = HostsBySerial::of(falcon, min_last_seen);
+    let hosts = HostsBySerial::new(falcon, min_last_seen);
     let mut invalid_serials = Vec::new();
     let mut outcomes = BTreeMap::new();
     for (id, device) in devices {
@@ -135,15 +116,15 @@ pub fn join(
         matched: count(MatchOutcome::has_host),
     };
     let mut findings = device_findings(devices, &outcomes);
-    findings.extend(Finding::of(
+    findings.extend(Finding::new(
         FindingKind::PlaceholderSerials,
         invalid_serials,
     ));
-    findings.extend(Finding::of(
+    findings.extend(Finding::new(
         FindingKind::SharedSerials,
         shared_serials(&hosts),
     ));
-    findings.extend(Finding::of(
+    findings.extend(Finding::new(
         FindingKind::InvalidScores,
         invalid_scores(falcon),
     ));
@@ -252,16 +233,15 @@ fn outcome(
 fn outcome_for_serials(serials: Serials, hosts: &HostsBySerial<'_>) -> MatchOutcome {
     let candidates: Candidates<'_> = serials
         .iter()
-        .flat_map(|serial| hosts.with(serial))
+        .flat_map(|serial| hosts.candidates(serial))
         .collect();
     let unassessed = aids(&candidates, CandidateStatus::lacks_score);
     let lowest = candidates
         .iter()
-        .filter_map(|candidate| match candidate.standing {
-            CandidateStatus::Lowest(score) => {
-                Some((score, candidate.host, candidate.host.serial.as_ref()?))
-            }
-            _ => None,
+        .filter(|candidate| candidate.status == CandidateStatus::Deciding)
+        .filter_map(|candidate| {
+            let host = candidate.host;
+            Some((candidate.score()?, host, host.serial.as_ref()?))
         })
         .min_by_key(|(score, host, _)| (*score, &host.aid));
     if let Some((score, host, serial)) = lowest {
@@ -284,13 +264,10 @@ fn outcome_for_serials(serials: Serials, hosts: &HostsBySerial<'_>) -> MatchOutc
     MatchOutcome::Unassessed { aids: unassessed }
 }
 
-fn aids<'a>(
-    candidates: &[Candidate<'a>],
-    includes: impl Fn(CandidateStatus<'a>) -> bool,
-) -> BTreeSet<Aid> {
+fn aids(candidates: &[Candidate<'_>], includes: impl Fn(CandidateStatus) -> bool) -> BTreeSet<Aid> {
     let hosts = candidates
         .iter()
-        .filter(|candidate| includes(candidate.standing));
+        .filter(|candidate| includes(candidate.status));
     hosts.map(|candidate| candidate.host.aid.clone()).collect()
 }
 
@@ -308,7 +285,7 @@ fn device_findings(devices: &Devices, outcomes: &BTreeMap<NodeId, MatchOutcome>)
             .filter(|(_, outcome)| finding_kind(outcome) == Some(kind))
             .filter_map(|(id, _)| devices.get(id))
             .map(|device| device.name.to_string());
-        Finding::of(kind, names)
+        Finding::new(kind, names)
     });
     findings.collect()
 }
@@ -327,10 +304,10 @@ fn finding_kind(outcome: &MatchOutcome) -> Option<FindingKind> {
 
 /// Returns the serials that live hosts with different names share, each with up to three of the names.
 fn shared_serials(hosts: &HostsBySerial<'_>) -> impl Iterator<Item = String> {
-    hosts.shared().filter_map(|(serial, candidates)| {
+    hosts.shared_serials().filter_map(|(serial, candidates)| {
         let names: BTreeSet<String> = candidates
             .iter()
-            .filter(|candidate| candidate.standing.is_alive())
+            .filter(|candidate| candidate.status.is_live())
             .filter_map(|candidate| candidate.host.hostname.as_deref().map(str::to_lowercase))
             .collect();
         (names.len() > 1).then(|| {

@@ -1,11 +1,10 @@
 //! Postures of a tailnet's policy file: conditions on attributes, as far as they concern ours.
 //!
-//! A posture is a list of conditions, all of which must hold. An attribute that a device lacks matches no condition,
-//! whatever its operator; the documentation does not spell out the one exception that the words suggest, `NOT SET`, which
-//! is taken to match here.
+//! A posture is a list of conditions, all of which must be met. A device without an attribute meets no condition on it,
+//! whatever the operator. Tailscale's documentation does not mention an exception; here `NOT SET` is one, as its words say.
 
 mod condition;
-pub mod preview;
+pub(crate) mod preview;
 
 use std::fmt;
 
@@ -13,99 +12,94 @@ use serde::Serialize;
 
 use crate::settings::AttributeKey;
 
-pub use condition::{Comparison, Condition, ConditionError, Predicate, Value, os_value};
+pub(crate) use condition::{Comparison, Predicate, os_value};
+pub use condition::{Condition, ConditionError, Value};
 
-/// A posture of the policy file that is about our attribute, or a threshold that somebody thinks of.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Posture {
-    /// Its name, such as `posture:trusted`.
-    pub name: Option<String>,
-    /// Its conditions, as they are written.
-    pub written: Vec<String>,
-    /// Those on our attribute and on the operating system.
-    pub judged: Vec<Condition>,
-    /// Those that cannot be judged from here.
-    pub not_judged: Vec<String>,
-    /// What is wrong with a condition on our attribute.
-    pub problems: Vec<ConditionProblem>,
-    /// Where it is used.
-    pub used_in: Vec<String>,
+/// A posture of the policy file that is about our attribute, or a minimum score to try.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Posture {
+    /// The name in the policy file, such as `posture:trusted`.
+    #[serde(rename = "posture", skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// All conditions, as the policy file has them.
+    pub(crate) conditions: Vec<String>,
+    /// Places in the policy file, such as `grants[1]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) used_in: Vec<String>,
+    /// The conditions on our attribute and on the operating system.
+    #[serde(skip)]
+    pub(crate) evaluated: Vec<Condition>,
+    /// The conditions that the device listing does not suffice for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) not_evaluated: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) problems: Vec<ConditionProblem>,
 }
 
 /// A condition that does not do what it seems to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ConditionProblem {
-    /// The condition.
-    pub condition: String,
-    /// What is wrong with it.
-    pub problem: String,
+pub(crate) struct ConditionProblem {
+    pub(crate) condition: String,
+    pub(crate) problem: String,
 }
 
 impl Posture {
-    /// The posture that asks for a score of at least so much.
-    pub fn at_least(key: &AttributeKey, min_score: u8) -> Self {
-        let written = format!("{key} >= {min_score}");
+    /// Makes the posture that requires a minimum score.
+    pub(crate) fn from_min_score(key: &AttributeKey, min_score: u8) -> Self {
         Self {
-            name: None,
-            judged: vec![Condition {
+            evaluated: vec![Condition {
                 key: key.to_string(),
-                test: Predicate::Compares(Comparison::AtLeast, Value::Number(min_score.into())),
+                predicate: Predicate::Compare(Comparison::AtLeast, Value::Number(min_score.into())),
             }],
-            written: vec![written],
-            not_judged: Vec::new(),
-            problems: Vec::new(),
-            used_in: Vec::new(),
+            conditions: vec![format!("{key} >= {min_score}")],
+            ..Self::default()
         }
     }
 
-    /// A posture of the policy file, if it is about our attribute.
-    pub fn of_policy(
+    /// Reads a posture of the policy file; `None` unless it is about our attribute.
+    pub(crate) fn from_policy(
         key: &AttributeKey,
         name: &str,
-        written: &[String],
+        conditions: &[String],
         used_in: Vec<String>,
     ) -> Option<Self> {
         let mut posture = Self {
             name: Some(name.to_owned()),
-            written: written.to_vec(),
-            judged: Vec::new(),
-            not_judged: Vec::new(),
-            problems: Vec::new(),
+            conditions: conditions.to_vec(),
             used_in,
+            ..Self::default()
         };
         let mut is_ours = false;
-        for text in written {
-            let mentions = mentions(text, key);
-            is_ours |= mentions;
+        for text in conditions {
+            let mentions_key = mentions(text, key);
+            is_ours |= mentions_key;
             let problem = |problem: &dyn fmt::Display| ConditionProblem {
                 condition: text.clone(),
                 problem: problem.to_string(),
             };
             match Condition::parse(text) {
                 Ok(condition) if condition.is_about(key) => {
-                    let objection = condition.objection();
-                    posture.problems.extend(objection.map(|why| problem(&why)));
-                    posture.judged.push(condition);
+                    let mismatch = condition.type_mismatch();
+                    posture.problems.extend(mismatch.map(|text| problem(&text)));
+                    posture.evaluated.push(condition);
                 }
-                Ok(condition) if condition.is_about_os() => posture.judged.push(condition),
-                Err(error) if mentions => posture.problems.push(problem(&error)),
-                Ok(_) | Err(_) => posture.not_judged.push(text.clone()),
+                Ok(condition) if condition.is_about_os() => posture.evaluated.push(condition),
+                Err(error) if mentions_key => posture.problems.push(problem(&error)),
+                Ok(_) | Err(_) => posture.not_evaluated.push(text.clone()),
             }
         }
         is_ours.then_some(posture)
     }
 
-    /// The score that it draws the line at.
-    pub fn threshold(&self, key: &AttributeKey) -> Option<f64> {
-        let ours = self
-            .judged
-            .iter()
-            .filter(|condition| condition.is_about(key));
-        ours.into_iter().find_map(Condition::threshold)
+    /// Returns the score that the posture draws the line at.
+    pub(crate) fn threshold(&self, key: &AttributeKey) -> Option<f64> {
+        let mut ours = self.evaluated.iter().filter(|one| one.is_about(key));
+        ours.find_map(Condition::threshold)
     }
 }
 
-/// Whether a condition begins with our key.
+/// Returns whether a condition begins with our key.
 fn mentions(text: &str, key: &AttributeKey) -> bool {
     let (text, key) = (text.trim_start(), key.as_str());
     text.get(..key.len())
@@ -123,7 +117,7 @@ mod tests {
         let key: AttributeKey = "custom:ztaScore".to_owned().try_into().unwrap();
         let posture = |written: &[&str]| {
             let written: Vec<String> = written.iter().map(|text| (*text).to_owned()).collect();
-            Posture::of_policy(&key, "posture:x", &written, Vec::new())
+            Posture::from_policy(&key, "posture:x", &written, Vec::new())
         };
         assert_eq!(posture(&["node:os == 'macos'"]), None);
         assert_eq!(posture(&["custom:ztaScoreOld >= 7"]), None);
@@ -133,9 +127,9 @@ mod tests {
             "node:os == 'macos'",
         ])
         .unwrap();
-        assert_eq!((both.judged.len(), both.not_judged.len()), (2, 1));
+        assert_eq!((both.evaluated.len(), both.not_evaluated.len()), (2, 1));
         assert_eq!(both.threshold(&key), Some(70.0));
         let odd = posture(&["custom:ztaScore => 70", "custom:ztaScore == 'high'"]).unwrap();
-        assert_eq!((odd.judged.len(), odd.problems.len()), (1, 2));
+        assert_eq!((odd.evaluated.len(), odd.problems.len()), (1, 2));
     }
 }

@@ -1,4 +1,4 @@
-//! How the latest run of an integration went, as it is stored and shown.
+//! The status of an integration: its latest run, and facts from earlier ones.
 
 pub mod error_kind;
 pub mod finding;
@@ -21,143 +21,127 @@ use history::RunStreak;
 pub use outcome::RunOutcome;
 use outcome::SyncState;
 
-/// The `status` of an integration: of the latest attempt, and what is known from the ones before.
+/// The status of an integration, as it is stored. Counts are those of the latest attempt that could count.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// When the latest attempt began.
-    pub last_sync: Timestamp,
-    /// When the latest attempt that came through began.
+    pub(crate) last_sync: Timestamp,
+    /// When the latest successful attempt began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_success: Option<Timestamp>,
-    /// What the latest attempt came to.
-    pub outcome: RunOutcome,
-    /// What went wrong in it.
+    pub(crate) last_success: Option<Timestamp>,
+    pub(crate) outcome: RunOutcome,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// The class of that.
+    pub(crate) error: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error_kind: Option<ErrorKind>,
-    /// All visible hosts of the Falcon account, when they were last counted.
-    pub provider_host_count: usize,
-    /// Own nodes with a usable serial, when they were last counted.
-    pub possible_matched_count: usize,
-    /// Nodes with a Falcon host, when they were last counted.
-    pub matched_count: usize,
+    pub(crate) error_kind: Option<ErrorKind>,
+    /// All visible hosts of the Falcon account.
+    pub(crate) provider_host_count: usize,
+    /// Own nodes with a valid serial.
+    pub(crate) possible_matched_count: usize,
+    /// Nodes with a Falcon host.
+    pub(crate) matched_count: usize,
     /// Attributes that the latest attempt set or changed.
-    pub written: usize,
-    /// Attributes that it took away.
-    pub removed: usize,
-    /// The latest attempt.
-    pub run_id: String,
-    /// How long it took.
-    pub duration_ms: u64,
-    /// The version of the settings that it worked by.
-    pub config_version: u64,
-    /// Attempts in a row that did not come through.
-    pub consecutive_failures: u32,
-    /// When the first of them began.
+    pub(crate) written: usize,
+    /// Attributes that the latest attempt removed.
+    pub(crate) removed: usize,
+    pub(crate) run_id: String,
+    pub(crate) duration_ms: u64,
+    /// The version of the settings that the latest attempt used.
+    pub(crate) config_version: u64,
+    pub(crate) consecutive_failures: u32,
+    /// When the first of the consecutive failures began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing_since: Option<Timestamp>,
-    /// What it noticed.
+    pub(crate) failing_since: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub findings: Vec<Finding>,
-    /// Devices that had a score and do not report any more which machine they are.
+    pub(crate) findings: Vec<Finding>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lost_identity: Vec<LostIdentity>,
-    /// The scores of the devices, when they were last counted.
+    pub(crate) lost_identity: Vec<LostIdentity>,
     #[serde(default)]
-    pub score_counts: ScoreHistogram,
+    pub(crate) score_counts: ScoreHistogram,
     /// The latest attempt that changed an attribute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_change: Option<LastChange>,
-    /// How hosts and scores were fetched, when they last were.
+    pub(crate) last_change: Option<LastChange>,
+    /// The state of fetching hosts and scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crawl: Option<FetchState>,
-    /// The state that was last told on the event bus.
+    pub(crate) crawl: Option<FetchState>,
+    /// The state that was last announced on the event bus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub announced: Option<SyncState>,
-    /// Whether Tailscale's own Falcon integration runs beside, as far as it was asked.
+    pub(crate) announced: Option<SyncState>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub native_integration: Option<NativeIntegration>,
-    /// The latest attempts, this one first.
+    pub(crate) native_integration: Option<NativeIntegration>,
+    /// The latest attempts, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<RunStreak>,
+    pub(crate) history: Vec<RunStreak>,
 }
 
-/// Whether Tailscale's own Falcon integration runs in the same tailnet.
+/// The result of asking whether Tailscale's own Falcon integration runs in the same tailnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NativeIntegration {
-    /// When that was asked.
-    pub asked: Timestamp,
-    /// Whether there is one.
-    pub present: bool,
+pub(crate) struct NativeIntegration {
+    /// When Tailscale was asked.
+    pub(crate) asked: Timestamp,
+    pub(crate) present: bool,
 }
 
 impl NativeIntegration {
-    /// How long an answer is taken to be true.
-    const FRESH: SignedDuration = SignedDuration::from_hours(1);
+    /// How long the result is used without asking again.
+    const MAX_AGE: SignedDuration = SignedDuration::from_hours(1);
 
-    /// Whether it need not be asked again.
-    pub fn is_fresh(self, now: Timestamp) -> bool {
-        now.duration_since(self.asked) < Self::FRESH
+    /// Returns whether the result can be used without asking again.
+    pub(crate) fn is_fresh(self, now: Timestamp) -> bool {
+        now.duration_since(self.asked) < Self::MAX_AGE
     }
 
-    /// Whether it may still be told where it cannot be asked again.
-    pub fn is_worth_telling(self, now: Timestamp) -> bool {
-        now.duration_since(self.asked) < Self::FRESH * 24
+    /// Returns whether the result can be used if asking again fails.
+    pub(crate) fn is_recent(self, now: Timestamp) -> bool {
+        now.duration_since(self.asked) < Self::MAX_AGE * 24
     }
 
-    /// The finding that there is one.
-    pub fn finding(self) -> Option<Finding> {
-        let there = self.present.then(|| "it writes falcon:ztaScore".to_owned());
-        Finding::of(FindingKind::NativeIntegration, there)
+    pub(crate) fn finding(self) -> Option<Finding> {
+        let example = self.present.then(|| "it writes falcon:ztaScore".to_owned());
+        Finding::new(FindingKind::NativeIntegration, example)
     }
 }
 
-/// What changed last.
+/// The latest change of attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LastChange {
-    /// When the run began that changed it.
-    pub at: Timestamp,
-    /// That run.
-    pub run_id: String,
-    /// Attributes that it set or changed.
-    pub written: usize,
-    /// Attributes that it took away.
-    pub removed: usize,
+pub(crate) struct LastChange {
+    /// When the run began.
+    pub(crate) at: Timestamp,
+    pub(crate) run_id: String,
+    /// Attributes that were set or changed.
+    pub(crate) written: usize,
+    pub(crate) removed: usize,
 }
 
-/// What went wrong and what to do: two halves of what a colleague would say.
+/// A failure for people: the message and the remedy, each as half a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What, on which side: half a sentence.
-    pub what: String,
-    /// What to do: likewise.
-    pub remedy: String,
+    pub(crate) message: String,
+    pub(crate) remedy: String,
 }
 
 impl Problem {
-    /// All of it, with since when it has been so, and for how many runs.
-    pub fn since(&self, since: Timestamp, runs: u32) -> String {
+    /// Formats the problem, with when it started and how many runs failed in a row.
+    pub(crate) fn since(&self, since: Timestamp, runs: u32) -> String {
         let row = if runs > 1 {
             format!(", {runs} runs in a row")
         } else {
             String::new()
         };
-        let (what, remedy) = (sentence(&self.what), sentence(&self.remedy));
+        let (what, remedy) = (sentence(&self.message), sentence(&self.remedy));
         format!("{what} Since {since:.0}{row}. {remedy}")
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", sentence(&self.what), sentence(&self.remedy))
+        write!(f, "{} {}", sentence(&self.message), sentence(&self.remedy))
     }
 }
 
-/// With a capital letter and a full stop; somebody else's words may have one already.
+/// Makes a sentence: a capital letter first, and one full stop at the end. A service's message may have one already.
 fn sentence(text: &str) -> String {
     let mut chars = text.trim_end_matches(['.', ' ']).chars();
     let first = chars.next().into_iter().flat_map(char::to_uppercase);
@@ -169,22 +153,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_is_told_with_what_since_when_and_what_to_do() {
-        let trouble = Problem {
-            what: "Falcon is not reachable: no route.".to_owned(),
+    fn a_problem_is_a_message_its_start_and_a_remedy() {
+        let problem = Problem {
+            message: "Falcon is not reachable: no route.".to_owned(),
             remedy: "the next run tries again".to_owned(),
         };
         let since = Timestamp::from_second(1_763_800_000).unwrap();
         assert_eq!(
-            trouble.since(since, 3),
+            problem.since(since, 3),
             "Falcon is not reachable: no route. Since 2025-11-22T08:26:40Z, 3 runs in a row. The next run tries again."
         );
         assert_eq!(
-            trouble.since(since, 1),
+            problem.since(since, 1),
             "Falcon is not reachable: no route. Since 2025-11-22T08:26:40Z. The next run tries again."
         );
         assert_eq!(
-            trouble.to_string(),
+            problem.to_string(),
             "Falcon is not reachable: no route. The next run tries again."
         );
     }

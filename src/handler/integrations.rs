@@ -51,7 +51,7 @@ impl<'a> IntegrationCommands<'a> {
             None
         };
         let now = self.world.clock.now();
-        let record = self.audit(&settings.id).created(settings, now);
+        let record = self.audit(&settings.id).integration_created(settings, now);
         self.world
             .store
             .create(settings, &self.actor, now, &record)
@@ -125,7 +125,7 @@ impl<'a> IntegrationCommands<'a> {
         let next = version + 1;
         let record = self
             .audit(id)
-            .updated(&integration.stored, &settings, next, now);
+            .integration_updated(&integration.stored, &settings, next, now);
         let rewrite = SettingsUpdate {
             integration: &integration,
             settings: &settings,

@@ -6,8 +6,8 @@ mod status;
 
 use jiff::Timestamp;
 
-pub use explain::explain;
-pub use preview::preview;
+pub(crate) use explain::explain;
+pub(crate) use preview::preview;
 pub use status::status;
 
 /// Formats a time with its distance from now: `2026-11-22T09:30:00Z (4 min ago)`.

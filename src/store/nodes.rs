@@ -174,7 +174,7 @@ impl Store {
             let mut items = Vec::with_capacity(changes.len() * 2);
             for change in changes {
                 items.push(self.node_write(context, change, now, OPERATION)?);
-                items.push(self.put_audit(&context.node(change, now), OPERATION)?);
+                items.push(self.put_audit(&context.attribute_changed(change, now), OPERATION)?);
             }
             Ok(items)
         };

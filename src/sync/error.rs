@@ -29,7 +29,7 @@ impl SyncError {
     /// Returns the message and the remedy.
     pub(crate) fn problem(&self) -> Problem {
         Problem {
-            what: error_chain(self),
+            message: error_chain(self),
             remedy: match self {
                 Self::Upstream(error) => error.remedy(),
                 Self::Secret(error) => error.remedy(),

@@ -30,7 +30,7 @@ pub(super) async fn skip_report(run: &mut Run<'_>) -> Option<Report> {
     tracing::info!(
         integration = %run.integration.id,
         run_id = run.id(),
-        side = %pause.side,
+        side = %pause.service,
         until = %pause.until,
         "{} is paused until {}",
         run.integration.id,
@@ -51,7 +51,7 @@ pub(super) async fn record(run: &Run<'_>, report: &Report) -> Result<FinishOutco
             let error = problem.map_or_else(String::new, Problem::to_string);
             let previous = run.previous_pause.as_ref();
             let context = run.pause_context();
-            Some(Pause::after(previous, service, error, version, context))
+            Some(Pause::next(previous, service, error, version, context))
         }
         None if report.outcome == RunOutcome::Failed => run.previous_pause.clone(),
         None => None,
@@ -148,7 +148,7 @@ fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Statu
         failing_since: (!is_success).then_some(since),
         findings: report.findings.clone(),
         lost_identity: match observed {
-            Some(observed) => lost_identity::remembered(&observed.lost_identities),
+            Some(observed) => lost_identity::truncate_for_storage(&observed.lost_identities),
             None => previous.map_or_else(Vec::new, |status| status.lost_identity.clone()),
         },
         score_counts: observed
@@ -187,7 +187,7 @@ async fn announce(run: &Run<'_>, report: &Report) -> Option<SyncState> {
     let previous = run.integration.status.as_ref();
     let announced = previous.and_then(|status| status.announced);
     let Some(transition) = transition(announced, report.outcome) else {
-        return announced.or_else(|| SyncState::after(report.outcome));
+        return announced.or_else(|| SyncState::from_outcome(report.outcome));
     };
     if run.integration.removal.is_some() {
         return announced;
@@ -285,7 +285,7 @@ fn history(run: &Run<'_>, report: &Report) -> Vec<RunStreak> {
         duration_ms: duration_ms(run),
         run_id: run.id().to_owned(),
     };
-    history::with(previous.map_or(&[], |status| &status.history), streak)
+    history::push(previous.map_or(&[], |status| &status.history), streak)
 }
 
 /// Returns the counts of this run, or of the latest one that observed both sides.

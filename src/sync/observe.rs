@@ -118,7 +118,7 @@ async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<Nati
                 error = error_chain(&error),
                 "whether Tailscale's own integration runs beside could not be found out"
             );
-            known.filter(|native| native.is_worth_telling(run.started))
+            known.filter(|native| native.is_recent(run.started))
         }
     }
 }

@@ -183,7 +183,7 @@ impl Report {
             self.outcome = RunOutcome::Failed;
             self.error_kind = Some(ErrorKind::Unavailable);
             self.problem = Some(Problem {
-                what: format!(
+                message: format!(
                     "what an earlier run wrote to {} devices cannot be found out: {first}",
                     skipped.len()
                 ),
@@ -199,7 +199,7 @@ impl Report {
     #[must_use]
     pub(super) fn with_unreadable_state(mut self, unreadable: &[String]) -> Self {
         let unreadable = unreadable.iter().cloned();
-        let finding = Finding::of(FindingKind::UnreadableState, unreadable);
+        let finding = Finding::new(FindingKind::UnreadableState, unreadable);
         self.findings.extend(finding);
         self
     }
@@ -216,7 +216,7 @@ impl Report {
     pub(super) fn of_removal(mut self) -> Self {
         if let Some(problem) = &mut self.problem {
             problem
-                .what
+                .message
                 .insert_str(0, "the integration is to be removed, but: ");
         }
         self
@@ -277,7 +277,7 @@ impl Report {
             let name = names.get(node).copied().unwrap_or_default();
             format!("{name} ({node}): {message}")
         });
-        let finding = Finding::of(FindingKind::RefusedWrites, examples);
+        let finding = Finding::new(FindingKind::RefusedWrites, examples);
         self.findings.extend(finding);
     }
 
@@ -285,7 +285,7 @@ impl Report {
         self.outcome = RunOutcome::Failed;
         self.error_kind = Some(ErrorKind::RefusedWrite);
         self.problem = Some(Problem {
-            what: message,
+            message,
             remedy: "see the finding refusedWrites".to_owned(),
         });
     }
@@ -331,7 +331,7 @@ impl Report {
 
     /// Appends half a sentence to the problem.
     fn append(&mut self, clause: &str) {
-        if let Some(Problem { what, .. }) = &mut self.problem {
+        if let Some(Problem { message: what, .. }) = &mut self.problem {
             what.push_str("; ");
             what.push_str(clause);
         }
@@ -381,7 +381,7 @@ impl Report {
 }
 
 fn skipped_devices(skipped: &SkippedDevices) -> Option<Finding> {
-    Finding::of(FindingKind::SkippedDevices, skipped.values().cloned())
+    Finding::new(FindingKind::SkippedDevices, skipped.values().cloned())
 }
 
 /// The response to a sync of one integration.

@@ -205,14 +205,14 @@ impl<'a> Run<'a> {
         }
         let pause = self.integration.pause.clone()?;
         let mut context = self.pause_context();
-        if pause.holds(context) {
-            let version = self.current_secret_version(pause.side).await;
+        if pause.is_active(context) {
+            let version = self.current_secret_version(pause.service).await;
             context.secret_version = version.as_deref();
-            if pause.holds(context) {
+            if pause.is_active(context) {
                 return Some(pause);
             }
             self.previous_pause = None;
-        } else if context.config_changed {
+        } else if context.is_config_changed {
             self.previous_pause = None;
         }
         None
@@ -224,8 +224,8 @@ impl<'a> Run<'a> {
         PauseContext {
             now: self.app.clock.now(),
             secret_version: None,
-            config_changed: synced_version != Some(self.integration.config_version),
-            force: self.request.force,
+            is_config_changed: synced_version != Some(self.integration.config_version),
+            is_forced: self.request.force,
         }
     }
 
@@ -342,7 +342,7 @@ impl<'a> Run<'a> {
     ) -> Vec<LostIdentity> {
         let status = self.integration.status.as_ref();
         let known = status.map_or(&[][..], |status| &status.lost_identity);
-        lost_identity::lost(known, records, matches, devices, self.started)
+        lost_identity::find_lost(known, records, matches, devices, self.started)
     }
 
     /// Gives the lease back without a record. The status stays that of the last run.
@@ -366,7 +366,7 @@ impl<'a> Run<'a> {
         } = &self.integration;
         let now = self.app.clock.now();
         let context = self.audit_context(&removal.actor);
-        let record = context.removed(stored, removal, now);
+        let record = context.integration_removed(stored, removal, now);
         let store = &self.app.store;
         store
             .delete_integration(id, self.id(), *config_version, &record)

@@ -80,16 +80,16 @@ impl Snapshot {
     pub fn explain_context<'a>(&'a self, journal: &'a Journal) -> ExplainContext<'a> {
         ExplainContext {
             settings: &self.settings,
-            falcon: &self.falcon,
-            claims: HostsBySerial::of(&self.falcon, self.min_last_seen),
+            host_count: self.falcon.hosts.len(),
+            hosts_by_serial: HostsBySerial::new(&self.falcon, self.min_last_seen),
             devices: &self.devices,
             records: &self.records,
-            seen_since: self.min_last_seen,
-            joined: &self.matches,
+            min_last_seen: self.min_last_seen,
+            matches: &self.matches,
             plan: &self.plan,
             held: self.held.as_ref(),
-            open: &self.unresolved,
-            pending: journal,
+            unconfirmed: &self.unresolved,
+            journal,
         }
     }
 }

@@ -166,7 +166,7 @@ fn audit_records_tell_who_what_when_and_why() {
     let records: Vec<audit::AuditRecord> = the_plan(OnMissing::Delete)
         .changes
         .iter()
-        .map(|change| context.node(change, NOW))
+        .map(|change| context.attribute_changed(change, NOW))
         .collect();
     insta::assert_json_snapshot!(records);
 }

@@ -1,23 +1,23 @@
-//! Audit records in the shape of Tailscale's own configuration audit log, for the tools that read that.
+//! Audit records in the format of Tailscale's own configuration audit log, for tools that read it.
 //!
-//! The names and words are those of `GET /tailnet/{tailnet}/logging/configuration`: an integration is a property of the
-//! tailnet there, an attribute one of a node.
+//! The names and words are those of `GET /tailnet/{tailnet}/logging/configuration`. There an integration is a property of
+//! the tailnet, and an attribute is one of a node.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Action, AuditRecord, TargetKind};
 
-/// The actor of the changes that a run makes by itself.
-const AUTOMATON: &str = "falcon-posture-sync";
+/// The actor of scheduled and event-driven runs.
+const SYSTEM_ACTOR: &str = "falcon-posture-sync";
 
-/// "Not deferred", in the words of the log.
+/// The log's value for a change that is not deferred.
 const NOT_DEFERRED: &str = "0001-01-01T00:00:00Z";
 
-/// An entry of the log.
+/// An entry of the configuration audit log.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ExportedRecord {
+pub(crate) struct ExportedRecord {
     event_time: String,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -72,7 +72,7 @@ impl From<AuditRecord> for ExportedRecord {
             event_group_id: record.run_id,
             origin: "CONFIG_API",
             actor: ExportedActor {
-                kind: if record.actor == AUTOMATON {
+                kind: if record.actor == SYSTEM_ACTOR {
                     "AUTOMATED_WORKER"
                 } else {
                     "USER"
@@ -93,7 +93,7 @@ impl From<AuditRecord> for ExportedRecord {
     }
 }
 
-/// The reason as a sentence, and what it rests on.
+/// Formats the integration and the details: `integration corp; aid …; reason …`.
 fn details(record: &AuditRecord) -> String {
     let mut parts = vec![format!("integration {}", record.integration_id)];
     if let Value::Object(details) = &record.details {

@@ -1,4 +1,4 @@
-//! Why one device has the score it has, or none: the whole chain from what it reports to what is written.
+//! The explanation of one device: everything from the serials it reports to the attribute that is written.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,151 +6,102 @@ use serde::Serialize;
 use crate::domain::audit::AuditRecord;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::is_zero;
+use crate::domain::matching::candidates::CandidateStatus;
+use crate::domain::matching::reasons::Verdict;
 use crate::domain::plan::NodeRecord;
 
 /// The explanation of one device.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
-    /// The device.
-    pub node_id: NodeId,
-    /// Its full name in the tailnet.
-    pub name: String,
-    /// The name the machine gives itself.
-    pub hostname: String,
-    /// Its owner's login name.
-    pub user: String,
-    /// Its operating system.
-    pub os: String,
-    /// What came of it.
-    pub verdict: Verdict,
+    pub(crate) node_id: NodeId,
+    /// The full name in the tailnet.
+    pub(crate) name: String,
+    /// The name that the machine gives itself.
+    pub(crate) hostname: String,
+    /// The owner's login name.
+    pub(crate) user: String,
+    pub(crate) os: String,
+    pub(crate) verdict: Verdict,
     /// The rule that decided, as half a sentence: `no Falcon host has its serial number C02D91CNPV4M`.
-    pub because: String,
-    /// What to do about it, where there is something to do.
+    #[serde(rename = "because")]
+    pub(crate) reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
-    /// The score that it deserves.
-    pub score: Option<Score>,
-    /// What it reports as serial numbers, in its order.
-    pub serials: Vec<ReportedSerial>,
-    /// How many more it reports than are told.
+    pub(crate) remedy: Option<String>,
+    /// The score that the device deserves.
+    pub(crate) score: Option<Score>,
+    /// The first serials that the device reports, in its order.
+    pub(crate) serials: Vec<ReportedSerial>,
     #[serde(skip_serializing_if = "is_zero")]
-    pub serials_omitted: usize,
-    /// The Falcon hosts with one of its serials, the decisive one first.
-    pub hosts: Vec<ExplainedHost>,
-    /// How many more there are than are told.
+    pub(crate) serials_omitted: usize,
+    /// The first Falcon hosts with one of the serials, the deciding one first.
+    pub(crate) hosts: Vec<ExplainedHost>,
     #[serde(skip_serializing_if = "is_zero")]
-    pub hosts_omitted: usize,
-    /// What is written now, by the records.
-    pub written: Option<NodeRecord>,
-    /// What the next sync will do about it, as half a sentence with the sync as its subject: `sets custom:ztaScore to 71`.
-    pub next: String,
-    /// The same in one word.
-    pub next_action: NextAction,
-    /// What was changed, newest first.
-    pub history: Vec<AuditRecord>,
+    pub(crate) hosts_omitted: usize,
+    /// The written attribute, according to the records.
+    pub(crate) written: Option<NodeRecord>,
+    /// The next sync's action, as half a sentence with the sync as its subject: `sets custom:ztaScore to 71`.
+    pub(crate) next: String,
+    pub(crate) next_action: NextAction,
+    /// The latest changes, newest first.
+    pub(crate) history: Vec<AuditRecord>,
 }
 
-/// What came of a device; stable names, those of the findings where there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// The next sync's action on a device. The names are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Verdict {
-    /// It has a score.
-    Scored,
-    /// Its Falcon hosts have no assessment.
-    Unassessed,
-    /// Its Falcon hosts were not seen for too long.
-    Stale,
-    /// No Falcon host has its serial.
-    Unmatched,
-    /// It reports no usable serial.
-    NoSerial,
-    /// It reports no posture identity, or one without any serial.
-    NoIdentity,
-    /// It is shared in from another tailnet.
-    External,
-}
-
-/// What the next sync will do about a device; stable names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum NextAction {
-    /// Everything is as it should be.
+pub(crate) enum NextAction {
+    /// Changes nothing.
     Nothing,
-    /// It sets the attribute, which the device does not have.
+    /// Sets the attribute, which the device does not have.
     Set,
-    /// It changes the attribute's value.
+    /// Changes the attribute's value.
     Change,
-    /// It sets the attribute under another key, and deletes the old one.
+    /// Sets the attribute under another key, and deletes the old one.
     Move,
-    /// It takes the attribute away.
+    /// Removes the attribute.
     Remove,
-    /// It would take the attribute away, but the guard holds removals until a person allows them.
+    /// Would remove the attribute, but the guard holds removals until a person allows them.
     Held,
-    /// It would change something that rests on a look-up, which did not work.
+    /// Would change something that rests on a failed lookup.
     Waits,
-    /// The device is another tailnet's.
+    /// Leaves the device alone: it belongs to another tailnet.
     NotOurs,
 }
 
 /// A text that a device reports as its serial number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ReportedSerial {
-    /// As it came, made fit to be shown.
-    pub reported: String,
-    /// Its normal form, by which hosts are found; none where it is no serial.
+pub(crate) struct ReportedSerial {
+    /// The text as the device reports it, sanitized.
+    pub(crate) reported: String,
+    /// The normal form, by which hosts are found; absent for an invalid serial.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub serial: Option<String>,
-    /// Why it is no serial.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
+    pub(crate) serial: Option<String>,
+    /// The reason why the serial is invalid.
+    #[serde(rename = "refused", skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
 }
 
 /// A Falcon host with one of the device's serials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ExplainedHost {
-    /// The sensor.
-    pub aid: Aid,
-    /// The host's own name.
-    pub hostname: Option<String>,
-    /// The serial that it shares with the device, in normal form.
-    pub serial: String,
-    /// When its sensor last spoke to Falcon.
-    pub last_seen: Option<Timestamp>,
-    /// Its score, if it is assessed.
-    pub score: Option<Score>,
-    /// Whether its score is the one that counts.
-    pub decides: bool,
-    /// What it is among the hosts of its serial.
-    pub standing: HostStatus,
-    /// Why it counts or does not, as half a sentence about it.
-    pub because: String,
-}
-
-/// What a host is among the hosts of its serial; stable names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum HostStatus {
-    /// Alive, with the lowest score.
-    Lowest,
-    /// Alive, with a score that is not the lowest, or not the first of the same.
-    Behind,
-    /// Alive, and what Falcon gives as its score is none.
-    Invalid,
-    /// Alive, without an assessment.
-    Unassessed,
-    /// Not seen since the age limit.
-    Stale,
-    /// What re-imaging left behind.
-    Superseded,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's `skip_serializing_if` passes a reference"
-)]
-pub(crate) fn is_zero(number: &usize) -> bool {
-    *number == 0
+pub(crate) struct ExplainedHost {
+    pub(crate) aid: Aid,
+    pub(crate) hostname: Option<String>,
+    /// The serial that the host shares with the device, in normal form.
+    pub(crate) serial: String,
+    /// When the sensor last reported to Falcon.
+    pub(crate) last_seen: Option<Timestamp>,
+    pub(crate) score: Option<Score>,
+    /// True for the host whose score the device gets.
+    #[serde(rename = "decides")]
+    pub(crate) is_deciding: bool,
+    /// The status among the hosts of its serial.
+    #[serde(rename = "standing")]
+    pub(crate) status: CandidateStatus,
+    /// Why the host counts or does not, as half a sentence about it.
+    #[serde(rename = "because")]
+    pub(crate) reason: String,
 }

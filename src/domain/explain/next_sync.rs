@@ -1,4 +1,4 @@
-//! What the next sync will do about a device, in a word and in words.
+//! The next sync's action on a device.
 
 use crate::domain::explain::explanation::NextAction;
 use crate::domain::inventory::device::NodeId;
@@ -10,16 +10,19 @@ use crate::settings::OnMissing;
 use super::ExplainContext;
 
 impl ExplainContext<'_> {
-    /// What the next sync will do, with the sync as the subject of the words.
-    pub(super) fn next(&self, node_id: &NodeId, outcome: &MatchOutcome) -> (NextAction, String) {
+    /// Returns the next sync's action, also as half a sentence with the sync as its subject.
+    pub(super) fn next_step(
+        &self,
+        node_id: &NodeId,
+        outcome: &MatchOutcome,
+    ) -> (NextAction, String) {
         let (action, mut words) = self.action(node_id, outcome);
-        let node = node_id.0.as_str();
         let unrecorded = self
-            .pending
+            .journal
             .iter()
-            .find(|(_, intents)| intents.contains_key(node));
-        if let Some((note, _)) = unrecorded {
-            let run = run_id_of(note);
+            .find(|(_, entries)| entries.contains_key(node_id.0.as_str()));
+        if let Some((key, _)) = unrecorded {
+            let run = run_id_of(key);
             words = format!(
                 "first asks the device what it holds, since run {run} was about to write to it and did not record it; \
                  then it {words}"
@@ -34,9 +37,9 @@ impl ExplainContext<'_> {
     fn action(&self, node_id: &NodeId, outcome: &MatchOutcome) -> (NextAction, String) {
         let key = &self.settings.attribute_key;
         if let Some(change) = self.change(node_id) {
-            return planned(change);
+            return describe(change);
         }
-        if self.open.changes.contains(node_id) {
+        if self.unconfirmed.changes.contains(node_id) {
             let words = "changes nothing yet: what speaks for a change could not be looked up, and nothing is changed \
                          before it can be";
             return (NextAction::Waits, words.to_owned());
@@ -69,15 +72,15 @@ impl ExplainContext<'_> {
         }
     }
 
-    /// The change that the plan holds for a device; it is in the order of the nodes.
+    /// Returns the planned change of a device. The plan is sorted by node id.
     fn change(&self, node_id: &NodeId) -> Option<&Change> {
         let changes = &self.plan.changes;
-        let at = changes.binary_search_by_key(&node_id, |change| &change.node_id);
-        at.ok().and_then(|at| changes.get(at))
+        let index = changes.binary_search_by_key(&node_id, |change| &change.node_id);
+        changes.get(index.ok()?)
     }
 }
 
-fn planned(change: &Change) -> (NextAction, String) {
+fn describe(change: &Change) -> (NextAction, String) {
     match (&change.old, &change.new) {
         (None, Some(new)) => (
             NextAction::Set,

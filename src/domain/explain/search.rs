@@ -1,22 +1,19 @@
-//! Which devices a person means.
+//! Finds the devices that a person means.
 
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
 use crate::domain::inventory::serial::Serial;
+use crate::domain::matching::reasons::truncate;
 use crate::domain::plan::NodeRecords;
-use crate::text::sanitize;
 
-use super::TEXT_CHARS;
-
-/// The devices that a text means, the best match first: the one with this node id; else those with this name, which is
-/// the full one, or without the tailnet's domain, or what the machine calls itself, in any case; else those that report
-/// this serial.
-pub fn find<'a>(devices: &'a Devices, text: &str) -> Vec<&'a NodeId> {
-    let wanted = DeviceQuery::of(text);
-    if let Some((node_id, _)) = devices.get_key_value(&wanted.node_id) {
+/// Finds the devices that a text means, the best match first. The order of precedence is the node id, then a name, then a
+/// serial. A name is the full one, the full one without the tailnet's domain, or the machine's own, in any case.
+pub(crate) fn find_devices<'a>(devices: &'a Devices, text: &str) -> Vec<&'a NodeId> {
+    let query = DeviceQuery::parse(text);
+    if let Some((node_id, _)) = devices.get_key_value(&query.node_id) {
         return vec![node_id];
     }
     let rank = |device: &'a Device| {
-        let rank = wanted.rank(&device.name, &device.hostname)?;
+        let rank = query.rank(&device.name, &device.hostname)?;
         Some((rank, &device.node_id))
     };
     let mut named: Vec<(usize, &NodeId)> = devices.values().filter_map(rank).collect();
@@ -24,7 +21,7 @@ pub fn find<'a>(devices: &'a Devices, text: &str) -> Vec<&'a NodeId> {
         named.sort();
         return named.into_iter().map(|(_, node_id)| node_id).collect();
     }
-    let Some(serial) = &wanted.serial else {
+    let Some(serial) = &query.serial else {
         return Vec::new();
     };
     let reports = |device: &&Device| match &device.identity {
@@ -37,28 +34,25 @@ pub fn find<'a>(devices: &'a Devices, text: &str) -> Vec<&'a NodeId> {
     reporting.map(|device| &device.node_id).collect()
 }
 
-/// Likewise among the records, by what was written: the device may be gone, or called otherwise, or report no serial any
-/// more.
-pub fn recorded<'a>(records: &'a NodeRecords, text: &str) -> Vec<&'a NodeId> {
-    let wanted = DeviceQuery::of(text);
-    if let Some((node_id, _)) = records.get_key_value(&wanted.node_id) {
+/// Finds devices by their node records: a device may have left the tailnet, changed its name or stopped reporting its
+/// serial.
+pub(crate) fn find_in_records<'a>(records: &'a NodeRecords, text: &str) -> Vec<&'a NodeId> {
+    let query = DeviceQuery::parse(text);
+    if let Some((node_id, _)) = records.get_key_value(&query.node_id) {
         return vec![node_id];
     }
-    let is_it = |serial: &Serial, written: &str| serial.as_str() == written;
+    let serial = query.serial.as_ref().map(Serial::as_str);
     records
         .iter()
-        .filter(|(_, written)| {
-            wanted.rank(&written.name, "").is_some()
-                || wanted
-                    .serial
-                    .as_ref()
-                    .is_some_and(|serial| is_it(serial, &written.serial))
+        .filter(|(_, record)| {
+            query.rank(&record.name, "").is_some()
+                || serial.is_some_and(|text| *text == *record.serial)
         })
         .map(|(node_id, _)| node_id)
         .collect()
 }
 
-/// A text in each of the ways in which it may mean a device.
+/// A text as each of the three things that can identify a device.
 struct DeviceQuery {
     node_id: NodeId,
     name: String,
@@ -66,19 +60,17 @@ struct DeviceQuery {
 }
 
 impl DeviceQuery {
-    fn of(text: &str) -> Self {
+    fn parse(text: &str) -> Self {
         let text = text.trim();
         Self {
             node_id: NodeId(text.into()),
-            // Made fit like the names that it is compared with.
-            name: sanitize(text.trim_end_matches('.'), TEXT_CHARS)
-                .trim()
-                .to_lowercase(),
+            // Sanitized like the names that it is compared with.
+            name: truncate(text.trim_end_matches('.')).trim().to_lowercase(),
             serial: Serial::parse(text).ok(),
         }
     }
 
-    /// How well it fits a device's names, 0 is best.
+    /// Returns which of a device's names matches; 0 is the best match.
     fn rank(&self, name: &str, hostname: &str) -> Option<usize> {
         if self.name.is_empty() {
             return None;
@@ -134,7 +126,7 @@ mod tests {
             (" ", &[]),
             (".", &[]),
         ] {
-            let found: Vec<&str> = find(&devices, text)
+            let found: Vec<&str> = find_devices(&devices, text)
                 .iter()
                 .map(|id| id.0.as_str())
                 .collect();
@@ -142,6 +134,6 @@ mod tests {
         }
         let mut devices = devices;
         devices.remove(&NodeId("n3".into()));
-        assert_eq!(find(&devices, "c02Abc\t").len(), 2);
+        assert_eq!(find_devices(&devices, "c02Abc\t").len(), 2);
     }
 }

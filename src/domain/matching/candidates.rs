@@ -1,153 +1,172 @@
-//! Which of the Falcon hosts with one serial number speaks for the machine, and why the others do not.
+//! Chooses which of several Falcon hosts with one serial number determines the score.
 
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::domain::inventory::host::{Assessment, FalconInventory, Host, Score};
 use crate::domain::inventory::serial::Serial;
 
-/// Of several hosts with one serial, those seen within this time of the most recently seen one are taken to be alive;
-/// the others are what re-imaging left behind.
-pub const ALIVE_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+/// Of several hosts with one serial, those seen within this time of the most recently seen one are live. The others are
+/// old records that re-imaging left behind.
+const LIVE_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
-/// The hosts of each serial, in the order of their sensors' ids. They are judged when they are asked for: most of a large
-/// account's are no devices of the tailnet.
+/// The hosts of each serial, in the order of their aids. They are ranked on request: most hosts of a large account are not
+/// devices of the tailnet.
 #[derive(Debug)]
-pub struct HostsBySerial<'a> {
+pub(crate) struct HostsBySerial<'a> {
     falcon: &'a FalconInventory,
-    seen_since: Option<Timestamp>,
-    /// For looking up only, so that its order shows nowhere.
+    min_last_seen: Option<Timestamp>,
+    /// For lookups only: its order shows nowhere.
     hosts: HashMap<&'a Serial, SmallVec<[&'a Host; 1]>>,
     shared: BTreeSet<&'a Serial>,
 }
 
-/// A host that claims to be the machine with its serial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate<'a> {
-    /// The host.
-    pub host: &'a Host,
-    /// What its claim is worth.
-    pub standing: CandidateStatus<'a>,
+/// A host that may be the machine with its serial.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) status: CandidateStatus,
+    pub(crate) assessment: Option<&'a Assessment>,
+    /// When the most recently seen host with the serial was seen.
+    pub(crate) newest_seen: Option<Timestamp>,
 }
 
-/// The claims to one serial: nearly always a single one.
-pub type Candidates<'a> = SmallVec<[Candidate<'a>; 1]>;
+/// The candidates of one serial: nearly always a single one.
+pub(crate) type Candidates<'a> = SmallVec<[Candidate<'a>; 1]>;
 
-/// What a host's claim is worth among the hosts of its serial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CandidateStatus<'a> {
-    /// Alive, and of the living with a score it has the lowest; of several with the same, the first by sensor.
-    Lowest(Score),
-    /// Alive, and another one has the lowest.
-    Behind(Score),
-    /// Alive, without an assessment.
+/// The status of a host among the hosts with its serial. The serialized names are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum CandidateStatus {
+    /// Live, with the lowest score; ties go to the smallest aid.
+    #[serde(rename = "lowest")]
+    Deciding,
+    /// Live, and another host is the deciding one.
+    #[serde(rename = "behind")]
+    HigherScore,
+    /// Live, and Falcon's assessment has no valid score.
+    #[serde(rename = "invalid")]
+    InvalidScore,
+    /// Live, without an assessment.
     Unassessed,
-    /// Alive, and what Falcon gives as its score is none.
-    Invalid(&'a str),
-    /// What re-imaging left behind: the most recently seen host of the serial was seen then, long after it.
-    Superseded(Timestamp),
     /// Not superseded, but not seen since the age limit, or never at a known time.
     Stale,
+    /// An old record: another host with the serial was seen more than [`LIVE_WINDOW`] later.
+    Superseded,
 }
 
-impl CandidateStatus<'_> {
-    /// Whether the host is alive, assessed or not.
-    pub fn is_alive(self) -> bool {
-        match self {
-            Self::Lowest(_) | Self::Behind(_) | Self::Unassessed | Self::Invalid(_) => true,
-            Self::Superseded(_) | Self::Stale => false,
-        }
+impl CandidateStatus {
+    /// Returns whether the host is live, assessed or not.
+    pub(crate) fn is_live(self) -> bool {
+        !matches!(self, Self::Stale | Self::Superseded)
     }
 
-    /// Whether the host is alive and has no usable score.
-    pub fn lacks_score(self) -> bool {
-        matches!(self, Self::Unassessed | Self::Invalid(_))
+    /// Returns whether the host is live and has no valid score.
+    pub(crate) fn lacks_score(self) -> bool {
+        matches!(self, Self::Unassessed | Self::InvalidScore)
+    }
+}
+
+impl<'a> Candidate<'a> {
+    pub(crate) fn score(&self) -> Option<Score> {
+        self.assessment.and_then(Assessment::score)
+    }
+
+    /// Returns the invalid score of a live host, as Falcon reports it.
+    pub(crate) fn invalid_score(&self) -> Option<&'a str> {
+        match (self.status, self.assessment) {
+            (CandidateStatus::InvalidScore, Some(Assessment::Invalid(text))) => Some(text),
+            _ => None,
+        }
     }
 }
 
 impl<'a> HostsBySerial<'a> {
-    /// The claims of all hosts that have a usable serial. `seen_since` is the age limit, if there is one.
-    pub fn of(falcon: &'a FalconInventory, seen_since: Option<Timestamp>) -> Self {
+    /// Collects the hosts with a valid serial. `min_last_seen` is the age limit, if there is one.
+    pub(crate) fn new(falcon: &'a FalconInventory, min_last_seen: Option<Timestamp>) -> Self {
         let mut hosts: HashMap<&Serial, SmallVec<[&Host; 1]>> =
             HashMap::with_capacity(falcon.hosts.len());
         let mut shared = BTreeSet::new();
         for host in falcon.hosts.values() {
             let Some(serial) = &host.serial else { continue };
-            let of_serial = hosts.entry(serial).or_default();
-            if !of_serial.is_empty() {
+            let same_serial = hosts.entry(serial).or_default();
+            if !same_serial.is_empty() {
                 shared.insert(serial);
             }
-            of_serial.push(host);
+            same_serial.push(host);
         }
         Self {
             falcon,
-            seen_since,
+            min_last_seen,
             hosts,
             shared,
         }
     }
 
-    /// The hosts with a serial; none if Falcon does not know it.
-    pub fn with(&self, serial: &Serial) -> Candidates<'a> {
+    /// Returns the ranked hosts with a serial; empty if Falcon does not know it.
+    pub(crate) fn candidates(&self, serial: &Serial) -> Candidates<'a> {
         let hosts = self.hosts.get(serial);
         hosts.map_or_else(Candidates::new, |hosts| {
-            judge(hosts, self.falcon, self.seen_since)
+            rank_candidates(hosts, self.falcon, self.min_last_seen)
         })
     }
 
-    /// Each serial that several hosts have, with these.
-    pub fn shared(&self) -> impl Iterator<Item = (&'a Serial, Candidates<'a>)> {
+    /// Returns each serial that several hosts have, with its candidates.
+    pub(crate) fn shared_serials(&self) -> impl Iterator<Item = (&'a Serial, Candidates<'a>)> {
         self.shared
             .iter()
-            .map(|serial| (*serial, self.with(serial)))
+            .map(|serial| (*serial, self.candidates(serial)))
     }
 }
 
-/// Judges the hosts of one serial.
-fn judge<'a>(
+/// Ranks the hosts of one serial.
+fn rank_candidates<'a>(
     hosts: &[&'a Host],
     falcon: &'a FalconInventory,
-    seen_since: Option<Timestamp>,
+    min_last_seen: Option<Timestamp>,
 ) -> Candidates<'a> {
-    let newest = hosts.iter().filter_map(|host| host.last_seen).max();
-    let mut claims: Candidates<'a> = hosts
-        .iter()
-        .map(|host| Candidate {
+    let newest_seen = hosts.iter().filter_map(|host| host.last_seen).max();
+    let candidate = |host: &&'a Host| {
+        let assessment = falcon.scores.get(&host.aid);
+        Candidate {
             host,
-            standing: standing(host, falcon, newest, seen_since),
-        })
-        .collect();
-    let scored = claims.iter_mut().filter_map(|claim| match claim.standing {
-        CandidateStatus::Behind(score) => Some((score, claim)),
-        _ => None,
-    });
-    if let Some((score, lowest)) = scored.min_by_key(|(score, claim)| (*score, &claim.host.aid)) {
-        lowest.standing = CandidateStatus::Lowest(score);
+            status: initial_status(host, assessment, newest_seen, min_last_seen),
+            assessment,
+            newest_seen,
+        }
+    };
+    let mut candidates: Candidates<'a> = hosts.iter().map(candidate).collect();
+    let scored = candidates
+        .iter_mut()
+        .filter(|candidate| candidate.status == CandidateStatus::HigherScore);
+    if let Some(lowest) = scored.min_by_key(|candidate| (candidate.score(), &candidate.host.aid)) {
+        lowest.status = CandidateStatus::Deciding;
     }
-    claims
+    candidates
 }
 
-/// What a host's claim is worth before the scores are compared.
-fn standing<'a>(
+/// Returns the status of a host before scores are compared.
+fn initial_status(
     host: &Host,
-    falcon: &'a FalconInventory,
-    newest: Option<Timestamp>,
-    seen_since: Option<Timestamp>,
-) -> CandidateStatus<'a> {
-    // A host without a time cannot be ruled out as an old record, so it keeps its say.
-    if let (Some(seen), Some(newest)) = (host.last_seen, newest)
-        && newest.duration_since(seen) > ALIVE_WITHIN
+    assessment: Option<&Assessment>,
+    newest_seen: Option<Timestamp>,
+    min_last_seen: Option<Timestamp>,
+) -> CandidateStatus {
+    // A host without a time may still be in use, so it is not superseded.
+    if let (Some(seen), Some(newest)) = (host.last_seen, newest_seen)
+        && newest.duration_since(seen) > LIVE_WINDOW
     {
-        return CandidateStatus::Superseded(newest);
+        return CandidateStatus::Superseded;
     }
-    if seen_since.is_some_and(|limit| host.last_seen < Some(limit)) {
+    if min_last_seen.is_some_and(|limit| host.last_seen < Some(limit)) {
         return CandidateStatus::Stale;
     }
-    match falcon.scores.get(&host.aid) {
-        Some(Assessment::Score(score)) => CandidateStatus::Behind(*score),
-        Some(Assessment::Invalid(text)) => CandidateStatus::Invalid(text),
+    match assessment {
+        Some(Assessment::Score(_)) => CandidateStatus::HigherScore,
+        Some(Assessment::Invalid(_)) => CandidateStatus::InvalidScore,
         None => CandidateStatus::Unassessed,
     }
 }

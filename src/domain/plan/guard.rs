@@ -86,8 +86,8 @@ pub fn guard(
         0 => "nothing is taken away".to_owned(),
         removals => format!("{removals} removals wait"),
     };
-    let implausible = Finding::of(FindingKind::SuspiciousObservation, implausibility);
-    let held = Finding::of(
+    let implausible = Finding::new(FindingKind::SuspiciousObservation, implausibility);
+    let held = Finding::new(
         FindingKind::HeldRemovals,
         waiting.into_iter().map(|change| change.name.into()),
     );

@@ -1,64 +1,65 @@
-//! One condition on one attribute: read, and judged.
+//! Parses and evaluates one condition on one attribute.
+
+use std::cmp::Ordering;
 
 use crate::settings::AttributeKey;
 
-/// The device attribute whose conditions can be judged from the listing.
+/// The device attribute that can be evaluated from the device listing, besides our own.
 const OS: &str = "node:os";
 
 /// A condition, such as `custom:ztaScore >= 70`.
+///
+/// ```text
+/// condition  = key ( comparison | membership | presence )
+/// key        = ( letter | digit | "_" | ":" )+, with at least one ":"
+/// comparison = ( "==" | "!=" | "<=" | ">=" | "<" | ">" ) value
+/// membership = [ "NOT" ] "IN" "[" value { "," value } "]"
+/// presence   = ( "IS" | "NOT" ) "SET"
+/// value      = number | "true" | "false" | "'" text "'" | '"' text '"'
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
-    /// The attribute that it is about.
-    pub key: String,
-    /// What it asks of it.
-    pub test: Predicate,
+    pub(crate) key: String,
+    pub(crate) predicate: Predicate,
 }
 
-/// What a condition asks of an attribute.
+/// The test of an attribute's value.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Predicate {
-    /// It compares in this way with the value.
-    Compares(Comparison, Value),
-    /// It is one of the values, or none of them.
-    Among(bool, Vec<Value>),
-    /// It is there, or it is not.
-    IsSet(bool),
+pub(crate) enum Predicate {
+    Compare(Comparison, Value),
+    In(Vec<Value>),
+    NotIn(Vec<Value>),
+    IsSet,
+    NotSet,
 }
 
-/// The ways to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
-    /// `==`
+pub(crate) enum Comparison {
     Equal,
-    /// `!=`
     Unequal,
-    /// `<`
     Less,
-    /// `<=`
     AtMost,
-    /// `>`
     Greater,
-    /// `>=`
     AtLeast,
 }
 
-/// A value in a condition.
+/// A value in a condition, or of an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A number.
     Number(f64),
-    /// A text, in quotes.
+    /// A text; a condition has it in quotes.
     Text(String),
     /// `true` or `false`.
     Flag(bool),
 }
 
-/// A text that is no condition, and where it stops being one.
+/// An invalid condition, from the first character that does not fit the grammar.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is not understood from {0:?} on")]
 pub struct ConditionError(String);
 
-/// Longest first, where one begins with another.
+/// The operators; a longer one stands before its prefix.
 const COMPARISONS: [(&str, Comparison); 6] = [
     ("==", Comparison::Equal),
     ("!=", Comparison::Unequal),
@@ -69,10 +70,22 @@ const COMPARISONS: [(&str, Comparison); 6] = [
 ];
 
 impl Condition {
-    /// Reads a condition.
+    /// Parses a condition.
+    ///
+    /// ```
+    /// use falcon_posture_sync::domain::posture::{Condition, Value};
+    ///
+    /// let condition = Condition::parse("custom:ztaScore >= 70")?;
+    /// assert!(condition.passes(Some(&Value::Number(71.0))));
+    /// assert!(!condition.passes(None), "a device without the attribute");
+    ///
+    /// let error = Condition::parse("custom:ztaScore => 70").unwrap_err();
+    /// assert_eq!(error.to_string(), r#"it is not understood from "=> 70" on"#);
+    /// # Ok::<(), falcon_posture_sync::domain::posture::ConditionError>(())
+    /// ```
     ///
     /// # Errors
-    /// Says from where on it makes no sense.
+    /// The text does not fit the grammar of [`Condition`].
     pub fn parse(text: &str) -> Result<Self, ConditionError> {
         let text = text.trim();
         let end = text
@@ -81,59 +94,60 @@ impl Condition {
         let (key, rest) = text.split_at(end);
         let rest = rest.trim_start();
         if !key.contains(':') {
-            return Err(stuck(text));
+            return Err(error_at(text));
         }
-        let asks = match words(rest).as_slice() {
-            ["IS", "SET"] => Predicate::IsSet(true),
-            ["NOT", "SET"] => Predicate::IsSet(false),
-            ["NOT", "IN", ..] => Predicate::Among(false, list(after(rest, "IN"))?),
-            ["IN", ..] => Predicate::Among(true, list(after(rest, "IN"))?),
-            _ => compares(rest)?,
+        let predicate = match keywords(rest).as_slice() {
+            ["IS", "SET"] => Predicate::IsSet,
+            ["NOT", "SET"] => Predicate::NotSet,
+            ["NOT", "IN", ..] => Predicate::NotIn(parse_list(rest)?),
+            ["IN", ..] => Predicate::In(parse_list(rest)?),
+            _ => parse_comparison(rest)?,
         };
         Ok(Self {
             key: key.to_owned(),
-            test: asks,
+            predicate,
         })
     }
 
-    /// Whether it is about this attribute. Tailscale takes keys that differ only in case for the same one.
-    pub fn is_about(&self, key: &AttributeKey) -> bool {
+    /// Returns whether the condition is about this attribute. Tailscale treats keys that differ only in case as equal.
+    pub(crate) fn is_about(&self, key: &AttributeKey) -> bool {
         self.key.eq_ignore_ascii_case(key.as_str())
     }
 
-    /// Whether it is about the device's operating system.
-    pub fn is_about_os(&self) -> bool {
-        self.key == OS && !matches!(self.test, Predicate::IsSet(false))
+    /// Returns whether the condition is about the device's operating system, and can be evaluated.
+    pub(crate) fn is_about_os(&self) -> bool {
+        self.key == OS && self.predicate != Predicate::NotSet
     }
 
-    /// Whether a device passes that has this value, or lacks the attribute.
+    /// Returns whether a device passes that has this value; `None` stands for a device without the attribute.
     pub fn passes(&self, value: Option<&Value>) -> bool {
         let Some(value) = value else {
-            return self.test == Predicate::IsSet(false);
+            return self.predicate == Predicate::NotSet;
         };
-        match &self.test {
-            Predicate::IsSet(set) => *set,
-            Predicate::Among(among, values) => values.contains(value) == *among,
-            Predicate::Compares(comparison, other) => comparison.holds(value, other),
+        match &self.predicate {
+            Predicate::IsSet => true,
+            Predicate::NotSet => false,
+            Predicate::In(values) => values.contains(value),
+            Predicate::NotIn(values) => !values.contains(value),
+            Predicate::Compare(comparison, other) => comparison.is_met(value, other),
         }
     }
 
-    /// The score that it draws the line at, if it is of that kind.
-    pub fn threshold(&self) -> Option<f64> {
-        match &self.test {
-            Predicate::Compares(comparison, Value::Number(number)) if comparison.is_ordering() => {
-                Some(*number)
-            }
+    /// Returns the number in an order comparison.
+    pub(crate) fn threshold(&self) -> Option<f64> {
+        match &self.predicate {
+            Predicate::Compare(Comparison::Equal | Comparison::Unequal, _) => None,
+            Predicate::Compare(_, Value::Number(number)) => Some(*number),
             _ => None,
         }
     }
 
-    /// Why it can never do what it seems to, where that is so: our attribute is a number.
-    pub fn objection(&self) -> Option<&'static str> {
-        let values = match &self.test {
-            Predicate::Compares(_, value) => std::slice::from_ref(value),
-            Predicate::Among(_, values) => values.as_slice(),
-            Predicate::IsSet(_) => &[],
+    /// Returns the problem of a condition on our attribute, which is a number, with a value of another type.
+    pub(crate) fn type_mismatch(&self) -> Option<&'static str> {
+        let values = match &self.predicate {
+            Predicate::Compare(_, value) => std::slice::from_ref(value),
+            Predicate::In(values) | Predicate::NotIn(values) => values.as_slice(),
+            Predicate::IsSet | Predicate::NotSet => &[],
         };
         values
             .iter()
@@ -143,80 +157,69 @@ impl Condition {
 }
 
 impl Comparison {
-    fn is_ordering(self) -> bool {
-        !matches!(self, Self::Equal | Self::Unequal)
-    }
-
-    /// Only numbers are ordered (versions are, too, and are nothing of ours).
-    fn holds(self, value: &Value, other: &Value) -> bool {
+    /// Returns whether a value compares so with another. Only numbers have an order; our attribute is no version.
+    fn is_met(self, value: &Value, other: &Value) -> bool {
+        let order = match (value, other) {
+            (Value::Number(value), Value::Number(other)) => value.partial_cmp(other),
+            _ => None,
+        };
         match self {
             Self::Equal => value == other,
             Self::Unequal => value != other,
-            _ => match (value, other) {
-                (Value::Number(value), Value::Number(other)) => match self {
-                    Self::Less => value < other,
-                    Self::AtMost => value <= other,
-                    Self::Greater => value > other,
-                    Self::AtLeast => value >= other,
-                    Self::Equal | Self::Unequal => false,
-                },
-                _ => false,
-            },
+            Self::Less => order.is_some_and(Ordering::is_lt),
+            Self::AtMost => order.is_some_and(Ordering::is_le),
+            Self::Greater => order.is_some_and(Ordering::is_gt),
+            Self::AtLeast => order.is_some_and(Ordering::is_ge),
         }
     }
 }
 
-/// The first words, for the operators that are words.
-fn words(text: &str) -> Vec<&str> {
+/// Splits a text into words, for the operators that are words.
+fn keywords(text: &str) -> Vec<&str> {
     text.split(|c: char| c.is_whitespace() || c == '[')
         .filter(|word| !word.is_empty())
         .collect()
 }
 
-fn after<'a>(text: &'a str, word: &str) -> &'a str {
-    text.split_once(word).map_or("", |(_, rest)| rest.trim())
-}
-
-fn compares(text: &str) -> Result<Predicate, ConditionError> {
+fn parse_comparison(text: &str) -> Result<Predicate, ConditionError> {
     for (sign, comparison) in COMPARISONS {
-        if let Some(rest) = text.strip_prefix(sign) {
-            let (value, rest) = value(rest.trim_start())?;
+        if let Some(operand) = text.strip_prefix(sign) {
+            let (value, rest) = parse_value(operand.trim_start())?;
             return if rest.trim().is_empty() {
-                Ok(Predicate::Compares(comparison, value))
+                Ok(Predicate::Compare(comparison, value))
             } else {
-                Err(stuck(rest))
+                Err(error_at(rest))
             };
         }
     }
-    Err(stuck(text))
+    Err(error_at(text))
 }
 
-fn list(text: &str) -> Result<Vec<Value>, ConditionError> {
-    let mut rest = text
-        .strip_prefix('[')
-        .ok_or_else(|| stuck(text))?
-        .trim_start();
+/// Parses the list after the word `IN`.
+fn parse_list(text: &str) -> Result<Vec<Value>, ConditionError> {
+    let list = text.split_once("IN").map_or("", |(_, list)| list.trim());
+    let mut rest = list.strip_prefix('[').ok_or_else(|| error_at(list))?;
     let mut values = Vec::new();
     loop {
-        let (next, after) = value(rest)?;
-        values.push(next);
-        let after = after.trim_start();
-        if let Some(more) = after.strip_prefix(',') {
-            rest = more.trim_start();
+        let (value, end) = parse_value(rest.trim_start())?;
+        values.push(value);
+        let end = end.trim_start();
+        if let Some(more) = end.strip_prefix(',') {
+            rest = more;
             continue;
         }
-        return match after.strip_prefix(']') {
-            Some(end) if end.trim().is_empty() => Ok(values),
-            _ => Err(stuck(after)),
+        return match end.strip_prefix(']') {
+            Some(tail) if tail.trim().is_empty() => Ok(values),
+            _ => Err(error_at(end)),
         };
     }
 }
 
-/// The value that a text begins with, and the rest of the text.
-fn value(text: &str) -> Result<(Value, &str), ConditionError> {
+/// Parses the value at the start of a text. Returns the rest of the text, too.
+fn parse_value(text: &str) -> Result<(Value, &str), ConditionError> {
     for quote in ['\'', '"'] {
         if let Some(inner) = text.strip_prefix(quote) {
-            let (value, rest) = inner.split_once(quote).ok_or_else(|| stuck(text))?;
+            let (value, rest) = inner.split_once(quote).ok_or_else(|| error_at(text))?;
             return Ok((Value::Text(value.to_owned()), rest));
         }
     }
@@ -227,23 +230,20 @@ fn value(text: &str) -> Result<(Value, &str), ConditionError> {
     let value = match word {
         "true" => Value::Flag(true),
         "false" => Value::Flag(false),
-        number => {
-            let number: f64 = number.parse().map_err(|_| stuck(text))?;
-            if !number.is_finite() {
-                return Err(stuck(text));
-            }
-            Value::Number(number)
-        }
+        _ => match word.parse::<f64>() {
+            Ok(number) if number.is_finite() => Value::Number(number),
+            _ => return Err(error_at(text)),
+        },
     };
     Ok((value, rest))
 }
 
-fn stuck(at: &str) -> ConditionError {
-    ConditionError(crate::text::sanitize(at, 40))
+fn error_at(rest: &str) -> ConditionError {
+    ConditionError(crate::text::sanitize(rest, 40))
 }
 
-/// The value that `node:os` has on a device of this operating system.
-pub fn os_value(os: &str) -> Option<Value> {
+/// Returns the value of `node:os` on a device of this operating system.
+pub(crate) fn os_value(os: &str) -> Option<Value> {
     (!os.is_empty()).then(|| Value::Text(os.to_lowercase()))
 }
 
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_are_read_and_judged() {
+    fn conditions_are_parsed_and_evaluated() {
         let passes = |text: &str, value: Option<Value>| {
             let condition =
                 Condition::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_condition_is_told_where() {
+    fn invalid_conditions_are_errors() {
         for text in [
             "",
             "ztaScore >= 70",
@@ -311,13 +311,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_odd(text in "\\PC{0,80}", tail in "\\PC{0,20}") {
+        fn any_text_is_parsed_or_rejected(text in "\\PC{0,80}", tail in "\\PC{0,20}") {
             let _ = Condition::parse(&text);
             let _ = Condition::parse(&format!("custom:ztaScore {tail}"));
         }
 
         #[test]
-        fn the_negation_is_the_opposite_for_whoever_has_the_attribute(value in 0_u8..=100, other in 0_u8..=100) {
+        fn a_negated_comparison_is_the_opposite_on_devices_with_the_attribute(value in 0_u8..=100, other in 0_u8..=100) {
             let value = Value::Number(value.into());
             for (one, opposite) in [("==", "!="), ("<", ">="), ("<=", ">")] {
                 let passes = |sign: &str| {

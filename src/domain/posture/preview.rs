@@ -1,35 +1,34 @@
-//! Who would pass a posture, and who would lose access: told before it is enforced.
+//! Forecasts which devices pass a posture, and which lose access, before it is enforced.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::explain::explanation::Verdict;
-use crate::domain::explain::verdict;
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
+use crate::domain::matching::reasons::Verdict;
 use crate::domain::matching::{MatchOutcome, Matches};
 use crate::domain::plan::{Change, NodeRecords, Plan};
-use crate::domain::posture::{ConditionProblem, Posture, Value, os_value};
+use crate::domain::posture::{Posture, Value, os_value};
 use crate::settings::AttributeKey;
 
-/// So many devices that would lose access are named, and so many users: an answer of Lambda's has 6 MB at most.
-const NAMED: usize = 500;
+/// Maximum denied devices, and maximum users, in a preview: a Lambda response has at most 6 MB.
+const MAX_LISTED: usize = 500;
 
-/// A device, with what its attribute will be after the next sync.
+/// A device with its score after the next sync.
 #[derive(Clone, Copy, Debug)]
-pub struct DeviceForecast<'a> {
+pub(crate) struct DeviceForecast<'a> {
     device: &'a Device,
     outcome: &'a MatchOutcome,
     score: Option<Score>,
 }
 
-/// All devices, with what their attributes will be when the plan is carried out. A score that is kept, or whose removal
-/// waits, is one.
-pub fn subjects<'a>(
+/// Forecasts the score of each device once the plan is carried out. A score that is kept, or whose removal is held, counts.
+pub(crate) fn forecasts<'a>(
     devices: &'a Devices,
-    joined: &'a Matches,
+    matches: &'a Matches,
     records: &NodeRecords,
     plan: &'a Plan,
 ) -> Vec<DeviceForecast<'a>> {
@@ -38,10 +37,10 @@ pub fn subjects<'a>(
         .iter()
         .map(|change| (&change.node_id, change))
         .collect();
-    let subject = |(node, outcome): (&'a NodeId, &'a MatchOutcome)| {
+    let forecast = |(node, outcome): (&'a NodeId, &'a MatchOutcome)| {
         let score = match changes.get(node) {
             Some(change) => change.new.as_ref().map(|new| new.score),
-            None => records.get(node).map(|written| written.score),
+            None => records.get(node).map(|record| record.score),
         };
         Some(DeviceForecast {
             device: devices.get(node)?,
@@ -49,190 +48,170 @@ pub fn subjects<'a>(
             score,
         })
     };
-    joined.outcomes.iter().filter_map(subject).collect()
+    matches.outcomes.iter().filter_map(forecast).collect()
 }
 
-/// What a posture would do.
+/// The effect of a posture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Preview {
-    /// The posture's name in the policy file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub posture: Option<String>,
-    /// Its conditions, as they are written; all must hold.
-    pub conditions: Vec<String>,
-    /// Where the policy file uses it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub used_in: Vec<String>,
-    /// Conditions that are not judged here: the numbers speak of the others only.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_evaluated: Vec<String>,
-    /// Conditions that do not do what they seem to.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<ConditionProblem>,
-    /// How many devices of each kind.
-    pub counts: PreviewCounts,
-    /// The devices that would lose access, in the order of their names.
-    pub lose: Vec<DeniedDevice>,
-    /// How many more there are.
-    pub lose_omitted: usize,
-    /// By owner, those with the most losses first.
-    pub by_user: Vec<Group>,
-    /// How many more there are.
-    pub by_user_omitted: usize,
-    /// By operating system, likewise.
-    pub by_os: Vec<Group>,
-    /// The scores of the devices.
-    pub distribution: ScoreHistogram,
-    /// How many would pass if the line were drawn elsewhere.
-    pub thresholds: Vec<Threshold>,
+pub(crate) struct Preview {
+    #[serde(flatten)]
+    pub(crate) posture: Posture,
+    pub(crate) counts: PreviewCounts,
+    /// The first devices that would lose access, by name.
+    #[serde(rename = "lose")]
+    pub(crate) denied: Vec<DeniedDevice>,
+    #[serde(rename = "loseOmitted")]
+    pub(crate) denied_omitted: usize,
+    /// The devices of each owner; owners with the most denied devices first.
+    pub(crate) by_user: Vec<Group>,
+    pub(crate) by_user_omitted: usize,
+    /// The devices of each operating system; those with the most denied devices first.
+    pub(crate) by_os: Vec<Group>,
+    pub(crate) distribution: ScoreHistogram,
+    /// The effect of other minimum scores.
+    pub(crate) thresholds: Vec<Threshold>,
 }
 
-/// How many devices of each kind.
+/// The number of devices with each [`Access`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PreviewCounts {
-    /// They pass.
-    pub pass: usize,
-    /// They have a score, and it is not good enough.
-    pub below: usize,
-    /// Their score is good enough, and their operating system is not asked for.
-    pub other_os: usize,
-    /// They have no score, which matches nothing.
-    pub no_score: usize,
-    /// Why they have none.
-    pub no_score_because: BTreeMap<Verdict, usize>,
-    /// They are shared in: postures do not restrict them.
-    pub external: usize,
+pub(crate) struct PreviewCounts {
+    pub(crate) pass: usize,
+    pub(crate) below: usize,
+    pub(crate) other_os: usize,
+    pub(crate) no_score: usize,
+    #[serde(rename = "noScoreBecause")]
+    pub(crate) no_score_verdicts: BTreeMap<Verdict, usize>,
+    pub(crate) external: usize,
 }
 
 /// A device that would lose access.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DeniedDevice {
-    /// The device.
-    pub node_id: NodeId,
-    /// Its full name in the tailnet.
-    pub name: String,
-    /// Its owner's login name.
-    pub user: String,
-    /// Its operating system.
-    pub os: String,
-    /// Its score, if it has one.
-    pub score: Option<Score>,
-    /// Why it would not pass.
-    pub because: String,
+pub(crate) struct DeniedDevice {
+    pub(crate) node_id: NodeId,
+    /// The full name in the tailnet.
+    pub(crate) name: String,
+    /// The owner's login name.
+    pub(crate) user: String,
+    pub(crate) os: String,
+    pub(crate) score: Option<Score>,
+    #[serde(rename = "because")]
+    pub(crate) reason: String,
 }
 
-/// How many of an owner's or an operating system's devices would pass, and how many lose access.
+/// The devices of an owner or an operating system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Group {
-    /// Whose.
-    pub name: String,
-    /// They pass.
-    pub pass: usize,
-    /// They lose access.
-    pub lose: usize,
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) pass: usize,
+    #[serde(rename = "lose")]
+    pub(crate) denied: usize,
 }
 
-/// A place to draw the line.
+/// The effect of a minimum score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Threshold {
-    /// The lowest score that passes.
-    pub min_score: u8,
-    /// They pass.
-    pub pass: usize,
-    /// They lose access.
-    pub lose: usize,
+pub(crate) struct Threshold {
+    pub(crate) min_score: u8,
+    pub(crate) pass: usize,
+    #[serde(rename = "lose")]
+    pub(crate) denied: usize,
 }
 
-/// What becomes of a device.
+/// The result of evaluating a posture on a device.
+#[derive(Clone, Copy, PartialEq)]
 enum Access {
     Pass,
+    /// The score does not pass.
     Below,
+    /// The score passes, the operating system does not.
     OtherOs,
+    /// A device without a score meets no condition.
     NoScore,
+    /// The device is shared in: postures do not restrict it.
     External,
 }
 
-/// Judges all devices by a posture.
-pub fn preview(subjects: &[DeviceForecast<'_>], posture: &Posture, key: &AttributeKey) -> Preview {
+/// Evaluates a posture on all devices.
+pub(crate) fn preview_posture(
+    forecasts: &[DeviceForecast<'_>],
+    posture: &Posture,
+    key: &AttributeKey,
+) -> Preview {
     let mut counts = PreviewCounts::default();
-    let mut losers = Vec::new();
+    let mut own = Vec::new();
+    let mut denied = Vec::new();
     let mut by_user = Groups::default();
     let mut by_os = Groups::default();
-    for subject in subjects {
-        let judgment = subject.judge(posture, key);
-        match judgment {
-            Access::Pass => counts.pass += 1,
-            Access::Below => counts.below += 1,
-            Access::OtherOs => counts.other_os += 1,
-            Access::NoScore => {
-                counts.no_score += 1;
-                *counts
-                    .no_score_because
-                    .entry(verdict(subject.outcome))
-                    .or_default() += 1;
-            }
-            Access::External => {
-                counts.external += 1;
-                continue;
-            }
+    for forecast in forecasts {
+        let access = forecast.access(posture, key);
+        let count = match access {
+            Access::Pass => &mut counts.pass,
+            Access::Below => &mut counts.below,
+            Access::OtherOs => &mut counts.other_os,
+            Access::NoScore => &mut counts.no_score,
+            Access::External => &mut counts.external,
+        };
+        *count += 1;
+        if access == Access::External {
+            continue;
         }
-        let passes = matches!(judgment, Access::Pass);
-        by_user.count(&subject.device.user, passes);
-        by_os.count(&subject.device.os, passes);
+        if access == Access::NoScore {
+            let verdict = forecast.outcome.into();
+            *counts.no_score_verdicts.entry(verdict).or_default() += 1;
+        }
+        own.push(forecast);
+        let passes = access == Access::Pass;
+        by_user.add(&forecast.device.user, passes);
+        by_os.add(&forecast.device.os, passes);
         if !passes {
-            losers.push(subject.loser(&judgment));
+            denied.push(forecast.denied(access));
         }
     }
-    losers.sort_by(|a, b| (&a.name, &a.node_id).cmp(&(&b.name, &b.node_id)));
-    let own = || subjects.iter().filter(|subject| !subject.is_external());
-    let (lose_omitted, mut by_user) = (losers.len().saturating_sub(NAMED), by_user.sorted());
-    losers.truncate(NAMED);
-    let by_user_omitted = by_user.len().saturating_sub(NAMED);
-    by_user.truncate(NAMED);
+    denied.sort_by(|a, b| (&a.name, &a.node_id).cmp(&(&b.name, &b.node_id)));
+    let (denied, denied_omitted) = limit(denied);
+    let (by_user, by_user_omitted) = limit(by_user.sorted());
+    let threshold = |min_score| {
+        let passing = own.iter().filter(|one| one.has_score(min_score));
+        let pass = passing.filter(|one| one.os_passes(posture, key)).count();
+        Threshold {
+            min_score,
+            pass,
+            denied: own.len() - pass,
+        }
+    };
     Preview {
-        posture: posture.name.clone(),
-        conditions: posture.written.clone(),
-        used_in: posture.used_in.clone(),
-        not_evaluated: posture.not_judged.clone(),
-        problems: posture.problems.clone(),
+        posture: posture.clone(),
         counts,
-        lose: losers,
-        lose_omitted,
+        denied,
+        denied_omitted,
         by_user,
         by_user_omitted,
         by_os: by_os.sorted(),
-        distribution: own().filter_map(|subject| subject.score).collect(),
-        thresholds: thresholds(posture.threshold(key))
-            .map(|min_score| {
-                let pass = own().filter(|subject| subject.would_pass(posture, key, min_score));
-                let pass = pass.count();
-                Threshold {
-                    min_score,
-                    pass,
-                    lose: own().count() - pass,
-                }
-            })
-            .collect(),
+        distribution: own.iter().filter_map(|forecast| forecast.score).collect(),
+        thresholds: min_scores(posture.threshold(key)).map(threshold).collect(),
     }
 }
 
-/// Every ten points, and five around the posture's own line.
-fn thresholds(own: Option<f64>) -> impl Iterator<Item = u8> {
-    let near = move |score: u8| own.is_some_and(|own| (f64::from(score) - own).abs() <= 5.0);
-    (0..=Score::MAX).filter(move |score| score.is_multiple_of(10) || near(*score))
+/// Truncates a list to [`MAX_LISTED`]. Returns how many are omitted, too.
+fn limit<T>(mut items: Vec<T>) -> (Vec<T>, usize) {
+    let omitted = items.len().saturating_sub(MAX_LISTED);
+    items.truncate(MAX_LISTED);
+    (items, omitted)
+}
+
+/// Returns each tenth score, and those within five points of the posture's own threshold.
+fn min_scores(threshold: Option<f64>) -> impl Iterator<Item = u8> {
+    let is_near =
+        move |score: u8| threshold.is_some_and(|own| (f64::from(score) - own).abs() <= 5.0);
+    (0..=Score::MAX).filter(move |score| score.is_multiple_of(10) || is_near(*score))
 }
 
 impl DeviceForecast<'_> {
-    fn is_external(&self) -> bool {
-        self.device.is_external
-    }
-
-    fn judge(&self, posture: &Posture, key: &AttributeKey) -> Access {
-        if self.is_external() {
+    fn access(&self, posture: &Posture, key: &AttributeKey) -> Access {
+        if self.device.is_external {
             Access::External
         } else if !self.score_passes(posture, key) {
             match self.score {
@@ -248,22 +227,21 @@ impl DeviceForecast<'_> {
 
     fn score_passes(&self, posture: &Posture, key: &AttributeKey) -> bool {
         let score = self.score.map(|score| Value::Number(score.get().into()));
-        let ours = posture.judged.iter().filter(|one| one.is_about(key));
-        ours.into_iter().all(|one| one.passes(score.as_ref()))
+        let mut ours = posture.evaluated.iter().filter(|one| one.is_about(key));
+        ours.all(|condition| condition.passes(score.as_ref()))
     }
 
     fn os_passes(&self, posture: &Posture, key: &AttributeKey) -> bool {
         let os = os_value(&self.device.os);
-        let others = posture.judged.iter().filter(|one| !one.is_about(key));
-        others.into_iter().all(|one| one.passes(os.as_ref()))
+        let mut others = posture.evaluated.iter().filter(|one| !one.is_about(key));
+        others.all(|condition| condition.passes(os.as_ref()))
     }
 
-    /// Whether it would if the posture asked for a score of at least so much.
-    fn would_pass(&self, posture: &Posture, key: &AttributeKey, min_score: u8) -> bool {
-        self.score.is_some_and(|score| score.get() >= min_score) && self.os_passes(posture, key)
+    fn has_score(&self, min_score: u8) -> bool {
+        self.score.is_some_and(|score| score.get() >= min_score)
     }
 
-    fn loser(&self, judgment: &Access) -> DeniedDevice {
+    fn denied(&self, access: Access) -> DeniedDevice {
         let Device {
             node_id,
             name,
@@ -271,7 +249,7 @@ impl DeviceForecast<'_> {
             os,
             ..
         } = self.device;
-        let because = match (judgment, self.score) {
+        let reason = match (access, self.score) {
             (Access::Below, Some(score)) => format!("its score is {score}"),
             (Access::OtherOs, _) => format!("its operating system is {os}"),
             _ => self.outcome.to_string(),
@@ -282,28 +260,29 @@ impl DeviceForecast<'_> {
             user: user.to_string(),
             os: os.to_string(),
             score: self.score,
-            because,
+            reason,
         }
     }
 }
 
+/// The number of passing and of denied devices, by name.
 #[derive(Default)]
 struct Groups(BTreeMap<String, (usize, usize)>);
 
 impl Groups {
-    fn count(&mut self, name: &str, passes: bool) {
+    fn add(&mut self, name: &str, passes: bool) {
         let name = if name.is_empty() { "unknown" } else { name };
-        let (pass, lose) = self.0.entry(name.to_owned()).or_default();
-        *(if passes { pass } else { lose }) += 1;
+        let (pass, denied) = self.0.entry(name.to_owned()).or_default();
+        *(if passes { pass } else { denied }) += 1;
     }
 
-    /// Those with the most losses first.
+    /// Returns the groups with the most denied devices first.
     fn sorted(self) -> Vec<Group> {
         let groups = self.0.into_iter();
         let mut groups: Vec<Group> = groups
-            .map(|(name, (pass, lose))| Group { name, pass, lose })
+            .map(|(name, (pass, denied))| Group { name, pass, denied })
             .collect();
-        groups.sort_by_key(|group| std::cmp::Reverse(group.lose));
+        groups.sort_by_key(|group| Reverse(group.denied));
         groups
     }
 }

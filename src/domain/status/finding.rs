@@ -1,29 +1,26 @@
-//! What a person should know about, with how many, some examples, and what to do.
+//! Findings: facts about devices and scores that a person should know, with a count, examples and a remedy.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Something a run noticed.
+/// A fact that a run noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What it is.
-    pub kind: FindingKind,
-    /// How many there are.
-    pub count: usize,
-    /// The first few, in order.
-    pub examples: Vec<String>,
-    /// What to do about it.
-    pub remedy: String,
+    pub(crate) kind: FindingKind,
+    pub(crate) count: usize,
+    /// The first [`EXAMPLES`](Self::EXAMPLES), in order.
+    pub(crate) examples: Vec<String>,
+    pub(crate) remedy: String,
 }
 
-/// The kinds of findings; stable names.
+/// The kinds of findings. The names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum FindingKind {
-    /// Devices that had a score and report no serial number any more.
+pub(crate) enum FindingKind {
+    /// Devices that had a score and no longer report a serial number.
     LostIdentity,
-    /// Falcon or the tailnet shows nothing of the recorded devices.
+    /// Falcon or the tailnet shows none of the recorded devices.
     SuspiciousObservation,
     /// Devices that report no posture identity.
     NoIdentity,
@@ -33,7 +30,7 @@ pub enum FindingKind {
     Unassessed,
     /// Matched devices whose hosts are older than `maxHostAgeDays`.
     StaleHosts,
-    /// Devices that report texts that are no serial numbers.
+    /// Devices that report invalid serial numbers.
     PlaceholderSerials,
     /// Serials that live hosts with different names share.
     SharedSerials,
@@ -41,26 +38,25 @@ pub enum FindingKind {
     InvalidScores,
     /// Parts of the integration's state that this version cannot read.
     UnreadableState,
-    /// Devices that Tailscale could not be asked about, so that the run left them out.
+    /// Devices that the run left out, because Tailscale did not answer for them.
     SkippedDevices,
-    /// Attributes that Tailscale refused to write.
+    /// Attributes that Tailscale rejected.
     RefusedWrites,
     /// Removals that the guard holds back.
     HeldRemovals,
-    /// Tailscale's own Falcon integration runs beside ours.
+    /// Tailscale's own Falcon integration runs in the same tailnet.
     NativeIntegration,
 }
 
 impl fmt::Display for FindingKind {
-    /// The stable name.
+    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
 }
 
 impl FindingKind {
-    /// What to do about it.
-    pub const fn remedy(self) -> &'static str {
+    pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::LostIdentity => {
                 "Their users have lost access, or keep the last score with onMissing `keep`. See whether Device Identity \
@@ -124,14 +120,14 @@ impl FindingKind {
 }
 
 impl Finding {
-    /// How many examples are given.
+    /// Maximum examples of a finding.
     pub const EXAMPLES: usize = 5;
 
-    /// A finding about these things, or none if there are none.
-    pub fn of(kind: FindingKind, things: impl IntoIterator<Item = String>) -> Option<Self> {
-        let mut things = things.into_iter();
-        let examples: Vec<String> = things.by_ref().take(Self::EXAMPLES).collect();
-        let count = examples.len() + things.count();
+    /// Makes a finding from all its cases; `None` if there are none.
+    pub(crate) fn new(kind: FindingKind, cases: impl IntoIterator<Item = String>) -> Option<Self> {
+        let mut cases = cases.into_iter();
+        let examples: Vec<String> = cases.by_ref().take(Self::EXAMPLES).collect();
+        let count = examples.len() + cases.count();
         (count > 0).then(|| Self {
             kind,
             count,

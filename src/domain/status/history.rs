@@ -1,7 +1,7 @@
-//! The latest runs of an integration, as its item keeps them: enough to see what has been going on, and never more than
-//! a few kilobytes.
+//! The latest runs of an integration, as its item stores them in a few kilobytes.
 //!
-//! Runs of one kind that changed nothing are told as one: a quiet week is one line, and a night of failures is one.
+//! Consecutive runs with the same outcome and without a change are one entry: a week of unchanged runs, or a night of
+//! failures.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,33 +10,29 @@ use crate::domain::status::error_kind::ErrorKind;
 use crate::domain::status::outcome::RunOutcome;
 
 /// Maximum entries that are stored.
-const KEPT: usize = 24;
+const MAX_ENTRIES: usize = 24;
 
-/// A run, or several in a row that had the same outcome and changed nothing.
+/// One run, or consecutive runs with the same outcome and without a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RunStreak {
-    /// When the first of them began.
-    pub since: Timestamp,
-    /// When the latest of them began.
-    pub until: Timestamp,
-    /// How many they are.
-    pub runs: u32,
-    /// The outcome of all of them.
-    pub outcome: RunOutcome,
-    /// The class of what went wrong.
+pub(crate) struct RunStreak {
+    /// When the first run began.
+    pub(crate) since: Timestamp,
+    /// When the latest run began.
+    pub(crate) until: Timestamp,
+    pub(crate) runs: u32,
+    pub(crate) outcome: RunOutcome,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error_kind: Option<ErrorKind>,
+    pub(crate) error_kind: Option<ErrorKind>,
     /// Attributes that were set or changed.
-    pub written: usize,
-    /// Attributes that were taken away.
-    pub removed: usize,
-    /// Devices whose attribute Tailscale refused.
-    pub failed: usize,
-    /// How long the latest of them took.
-    pub duration_ms: u64,
-    /// The latest of them.
-    pub run_id: String,
+    pub(crate) written: usize,
+    pub(crate) removed: usize,
+    /// Devices whose attribute Tailscale rejected.
+    pub(crate) failed: usize,
+    /// The duration of the latest run.
+    pub(crate) duration_ms: u64,
+    /// The id of the latest run.
+    pub(crate) run_id: String,
 }
 
 impl RunStreak {
@@ -44,16 +40,16 @@ impl RunStreak {
         self.written + self.removed + self.failed == 0
     }
 
-    fn goes_on_with(&self, run: &Self) -> bool {
-        let same = self.outcome == run.outcome && self.error_kind == run.error_kind;
-        same && self.is_quiet() && run.is_quiet()
+    fn can_extend(&self, run: &Self) -> bool {
+        let is_same = self.outcome == run.outcome && self.error_kind == run.error_kind;
+        is_same && self.is_quiet() && run.is_quiet()
     }
 }
 
-/// The history with one more run, latest first.
-pub fn with(history: &[RunStreak], run: RunStreak) -> Vec<RunStreak> {
+/// Returns the history with one more run; newest first.
+pub(crate) fn push(history: &[RunStreak], run: RunStreak) -> Vec<RunStreak> {
     let (latest, earlier) = match history.split_first() {
-        Some((latest, earlier)) if latest.goes_on_with(&run) => {
+        Some((latest, earlier)) if latest.can_extend(&run) => {
             let latest = RunStreak {
                 since: latest.since,
                 runs: latest.runs.saturating_add(run.runs),
@@ -63,8 +59,8 @@ pub fn with(history: &[RunStreak], run: RunStreak) -> Vec<RunStreak> {
         }
         _ => (run, history),
     };
-    let earlier = earlier.iter().take(KEPT - 1).cloned();
-    std::iter::once(latest).chain(earlier).collect()
+    let stored = earlier.iter().take(MAX_ENTRIES - 1).cloned();
+    std::iter::once(latest).chain(stored).collect()
 }
 
 #[cfg(test)]
@@ -88,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_runs_of_a_kind_are_one_line() {
+    fn unchanged_runs_are_one_entry() {
         let mut history = Vec::new();
         for (minute, outcome, written) in [
             (0, RunOutcome::Synced, 3),
@@ -99,17 +95,17 @@ mod tests {
             (75, RunOutcome::Synced, 1),
             (90, RunOutcome::Synced, 1),
         ] {
-            history = with(&history, run(minute, outcome, written));
+            history = push(&history, run(minute, outcome, written));
         }
-        let told: Vec<(i64, i64, u32)> = history
+        let entries: Vec<(i64, i64, u32)> = history
             .iter()
-            .map(|line| {
+            .map(|entry| {
                 let minutes = |time: Timestamp| time.as_second() / 60;
-                (minutes(line.since), minutes(line.until), line.runs)
+                (minutes(entry.since), minutes(entry.until), entry.runs)
             })
             .collect();
         assert_eq!(
-            told,
+            entries,
             [
                 (90, 90, 1),
                 (75, 75, 1),
@@ -123,23 +119,23 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_different_kinds_are_two_lines() {
+    fn failures_of_different_kinds_are_two_entries() {
         let failed = |minute, error_kind| RunStreak {
             error_kind: Some(error_kind),
             ..run(minute, RunOutcome::Failed, 0)
         };
-        let history = with(&[], failed(0, ErrorKind::Unavailable));
-        let history = with(&history, failed(15, ErrorKind::Protocol));
+        let history = push(&[], failed(0, ErrorKind::Unavailable));
+        let history = push(&history, failed(15, ErrorKind::Protocol));
         assert_eq!(history.len(), 2);
     }
 
     #[test]
-    fn old_lines_go() {
+    fn old_entries_are_dropped() {
         let mut history = Vec::new();
         for minute in 0..100 {
-            history = with(&history, run(minute, RunOutcome::Synced, 1));
+            history = push(&history, run(minute, RunOutcome::Synced, 1));
         }
-        assert_eq!(history.len(), KEPT);
+        assert_eq!(history.len(), MAX_ENTRIES);
         assert_eq!(history[0].run_id, "run-99");
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum RunOutcome {
     /// At least one attribute was written.
     Synced,
-    /// Everything was right already.
+    /// Every attribute was right already.
     Unchanged,
     /// Dry run: nothing was written, whatever there is to do.
     Planned,
@@ -25,23 +25,16 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
-    /// Returns whether the run did all that it should.
-    pub fn is_success(self) -> bool {
+    /// Returns whether the run completed without held removals.
+    pub(crate) fn is_success(self) -> bool {
         matches!(self, Self::Synced | Self::Unchanged)
     }
 }
 
 impl fmt::Display for RunOutcome {
+    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Synced => "synced",
-            Self::Unchanged => "unchanged",
-            Self::Planned => "planned",
-            Self::Paused => "paused",
-            Self::Skipped => "skipped",
-            Self::Held => "held",
-            Self::Failed => "failed",
-        })
+        self.serialize(f)
     }
 }
 
@@ -61,7 +54,7 @@ pub enum SyncState {
 
 impl SyncState {
     /// Returns the state after a run with this outcome; `None` if the run did no work.
-    pub fn after(outcome: RunOutcome) -> Option<Self> {
+    pub(crate) fn from_outcome(outcome: RunOutcome) -> Option<Self> {
         match outcome {
             RunOutcome::Synced | RunOutcome::Unchanged => Some(Self::Ok),
             RunOutcome::Failed => Some(Self::Failing),
@@ -76,15 +69,15 @@ impl SyncState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The state that was announced last, if any.
-    pub from: Option<SyncState>,
+    pub(crate) from: Option<SyncState>,
     /// The present state.
-    pub to: SyncState,
+    pub(crate) to: SyncState,
 }
 
 /// Returns the change to announce after a run with this outcome. Without an announcement so far, people assume
 /// [`SyncState::Ok`].
-pub fn transition(announced: Option<SyncState>, outcome: RunOutcome) -> Option<Transition> {
-    let to = SyncState::after(outcome)?;
+pub(crate) fn transition(announced: Option<SyncState>, outcome: RunOutcome) -> Option<Transition> {
+    let to = SyncState::from_outcome(outcome)?;
     (announced.unwrap_or(SyncState::Ok) != to).then_some(Transition {
         from: announced,
         to,
@@ -92,13 +85,9 @@ pub fn transition(announced: Option<SyncState>, outcome: RunOutcome) -> Option<T
 }
 
 impl fmt::Display for SyncState {
+    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ok => "ok",
-            Self::Failing => "failing",
-            Self::Paused => "paused",
-            Self::Held => "held",
-        })
+        self.serialize(f)
     }
 }
 
@@ -107,22 +96,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_change_is_told_and_only_once() {
+    fn only_a_change_is_announced_and_only_once() {
         use RunOutcome::{Failed, Held, Paused, Planned, Skipped, Synced, Unchanged};
         let mut announced = None;
-        let mut told = Vec::new();
+        let mut transitions = Vec::new();
         for outcome in [
             Synced, Unchanged, Failed, Skipped, Failed, Paused, Planned, Paused, Held, Synced,
             Unchanged,
         ] {
             if let Some(transition) = transition(announced, outcome) {
-                told.push((transition.from, transition.to));
+                transitions.push((transition.from, transition.to));
                 announced = Some(transition.to);
             }
         }
         let some = Some;
         assert_eq!(
-            told,
+            transitions,
             [
                 (None, SyncState::Failing),
                 (some(SyncState::Failing), SyncState::Paused),

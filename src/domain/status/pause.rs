@@ -1,91 +1,117 @@
-//! The pause after a refused credential: asking again every few minutes helps nobody, and locks API clients out.
+//! The pause after a rejected credential: a retry every few minutes could lock the API client out.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::status::error_kind::Service;
 
-/// Hours until the next try, by the number of refusals in a row; the last one repeats.
-const HOURS: [i64; 6] = [1, 2, 4, 8, 16, 24];
+/// Hours until the next attempt, by the number of consecutive rejections. The last one repeats.
+const BACKOFF_HOURS: [i64; 6] = [1, 2, 4, 8, 16, 24];
 
 /// A pause of one integration, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pause {
-    /// The first refusal of the row.
+    /// The first of the consecutive rejections.
     pub since: Timestamp,
-    /// The next try, unless something ends the pause before.
+    /// The next attempt, unless something ends the pause earlier.
     pub until: Timestamp,
-    /// Who refused.
-    pub side: Service,
-    /// What it said.
+    /// The service that rejected the credential.
+    #[serde(rename = "side")]
+    pub service: Service,
+    /// The message of the latest rejection.
     pub error: String,
-    /// The version of that side's secret, where it was known.
+    /// The version of the service's secret, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_version: Option<String>,
-    /// Refusals in a row.
+    /// The number of consecutive rejections.
     pub attempts: u32,
 }
 
-/// What is known of the present, to judge a pause by.
+/// The present, as far as it decides about a pause.
 #[derive(Clone, Copy, Debug)]
 pub struct PauseContext<'a> {
-    /// The time.
+    /// The present time.
     pub now: Timestamp,
-    /// The present version of the secret that the pause is about, if it could be found out.
+    /// The present version of the service's secret, if it is known.
     pub secret_version: Option<&'a str>,
-    /// Whether the settings were changed since the run that met the refusal.
-    pub config_changed: bool,
-    /// Whether a person asks for a run in spite of it.
-    pub force: bool,
+    /// True if the settings were changed since the rejection.
+    pub is_config_changed: bool,
+    /// True if a person requests a run in spite of the pause.
+    pub is_forced: bool,
 }
 
 impl Pause {
-    /// Whether it still holds. Time, changed settings, a new secret version or `force` end it.
-    pub fn holds(&self, present: PauseContext<'_>) -> bool {
-        present.now < self.until
-            && !present.config_changed
-            && !present.force
-            && !self.has_new_secret(present)
+    /// Returns whether the pause is active. Time, changed settings, a new secret version or a forced run end it.
+    pub(crate) fn is_active(&self, context: PauseContext<'_>) -> bool {
+        context.now < self.until
+            && !context.is_config_changed
+            && !context.is_forced
+            && !self.has_new_secret(context)
     }
 
-    /// A version that cannot be found out is no new one.
-    fn has_new_secret(&self, present: PauseContext<'_>) -> bool {
-        present
+    /// Returns whether the secret has a new version. An unknown version is no new one.
+    fn has_new_secret(&self, context: PauseContext<'_>) -> bool {
+        context
             .secret_version
             .is_some_and(|version| self.secret_version.as_deref() != Some(version))
     }
 
-    /// The pause after a refusal. The row of refusals goes on where the last pause ran out; it starts anew where
-    /// something had been changed, and stays where a person forced a try.
-    pub fn after(
+    /// Returns the pause after a rejection. A rejection after the end of the previous pause makes a longer pause. The first
+    /// one after changed settings or a new secret starts with an hour. A forced run does not change the pause.
+    ///
+    /// ```
+    /// use falcon_posture_sync::domain::status::error_kind::Service;
+    /// use falcon_posture_sync::domain::status::pause::{Pause, PauseContext};
+    ///
+    /// let reject = |previous: Option<&Pause>, now| {
+    ///     let context = PauseContext {
+    ///         now,
+    ///         secret_version: Some("v1"),
+    ///         is_config_changed: false,
+    ///         is_forced: false,
+    ///     };
+    ///     let version = Some("v1".to_owned());
+    ///     Pause::next(previous, Service::Falcon, "invalid client".to_owned(), version, context)
+    /// };
+    /// let first = reject(None, "2026-01-15T12:00:00Z".parse()?);
+    /// assert_eq!(first.until.to_string(), "2026-01-15T13:00:00Z");
+    /// let second = reject(Some(&first), first.until);
+    /// assert_eq!(second.until.to_string(), "2026-01-15T15:00:00Z");
+    /// assert_eq!((second.since, second.attempts), (first.since, 2));
+    /// # Ok::<(), jiff::Error>(())
+    /// ```
+    pub fn next(
         previous: Option<&Self>,
-        side: Service,
+        service: Service,
         error: String,
         secret_version: Option<String>,
-        present: PauseContext<'_>,
+        context: PauseContext<'_>,
     ) -> Self {
-        let row = previous.filter(|pause| {
-            pause.side == side && !present.config_changed && pause.secret_version == secret_version
+        let extended = previous.filter(|pause| {
+            pause.service == service
+                && !context.is_config_changed
+                && pause.secret_version == secret_version
         });
-        let (since, attempts, until) = match row {
-            Some(pause) if present.now < pause.until => {
+        let (since, attempts, until) = match extended {
+            Some(pause) if context.now < pause.until => {
                 (pause.since, pause.attempts, Some(pause.until))
             }
             Some(pause) => (pause.since, pause.attempts.saturating_add(1), None),
-            None => (present.now, 1, None),
+            None => (context.now, 1, None),
         };
         let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-        let hours = HOURS[index.min(HOURS.len() - 1)];
+        let hours = BACKOFF_HOURS[index.min(BACKOFF_HOURS.len() - 1)];
+        let backoff = SignedDuration::from_hours(hours);
         Self {
             since,
             until: until.unwrap_or_else(|| {
-                present
+                context
                     .now
-                    .saturating_add(SignedDuration::from_hours(hours))
+                    .saturating_add(backoff)
                     .unwrap_or(Timestamp::MAX)
             }),
-            side,
+            service,
             error,
             secret_version,
             attempts,
@@ -101,82 +127,82 @@ mod tests {
         Timestamp::from_second(hours * 3600).unwrap()
     }
 
-    fn present(hours: i64) -> PauseContext<'static> {
+    fn context(hours: i64) -> PauseContext<'static> {
         PauseContext {
             now: at(hours),
             secret_version: Some("v1"),
-            config_changed: false,
-            force: false,
+            is_config_changed: false,
+            is_forced: false,
         }
     }
 
-    fn refuse(previous: Option<&Pause>, present: PauseContext<'_>) -> Pause {
-        Pause::after(
+    fn reject(previous: Option<&Pause>, context: PauseContext<'_>) -> Pause {
+        Pause::next(
             previous,
             Service::Falcon,
-            "refused".to_owned(),
+            "rejected".to_owned(),
             Some("v1".to_owned()),
-            present,
+            context,
         )
     }
 
     #[test]
     fn pauses_grow_to_a_day() {
         let mut now = 0;
-        let mut pause = refuse(None, present(0));
+        let mut pause = reject(None, context(0));
         let mut hours = Vec::new();
         for _ in 0..8 {
             let length = pause.until.as_second() / 3600 - now;
             hours.push(length);
             now += length;
-            pause = refuse(Some(&pause), present(now));
+            pause = reject(Some(&pause), context(now));
         }
         assert_eq!(hours, [1, 2, 4, 8, 16, 24, 24, 24]);
         assert_eq!(pause.since, at(0));
     }
 
     #[test]
-    fn time_change_or_force_end_it() {
-        let pause = refuse(None, present(0));
-        assert!(pause.holds(present(0)));
-        assert!(!pause.holds(present(1)));
-        assert!(!pause.holds(PauseContext {
-            force: true,
-            ..present(0)
+    fn time_a_change_or_force_ends_a_pause() {
+        let pause = reject(None, context(0));
+        assert!(pause.is_active(context(0)));
+        assert!(!pause.is_active(context(1)));
+        assert!(!pause.is_active(PauseContext {
+            is_forced: true,
+            ..context(0)
         }));
-        assert!(!pause.holds(PauseContext {
-            config_changed: true,
-            ..present(0)
+        assert!(!pause.is_active(PauseContext {
+            is_config_changed: true,
+            ..context(0)
         }));
-        assert!(!pause.holds(PauseContext {
+        assert!(!pause.is_active(PauseContext {
             secret_version: Some("v2"),
-            ..present(0)
+            ..context(0)
         }));
-        assert!(pause.holds(PauseContext {
+        assert!(pause.is_active(PauseContext {
             secret_version: None,
-            ..present(0)
+            ..context(0)
         }));
     }
 
     #[test]
-    fn a_forced_try_does_not_lengthen_it_and_a_new_secret_starts_anew() {
-        let first = refuse(None, present(0));
-        let second = refuse(Some(&first), present(1));
-        let forced = refuse(
+    fn a_forced_run_does_not_lengthen_a_pause_and_a_new_secret_starts_with_an_hour() {
+        let first = reject(None, context(0));
+        let second = reject(Some(&first), context(1));
+        let forced = reject(
             Some(&second),
             PauseContext {
-                force: true,
-                ..present(2)
+                is_forced: true,
+                ..context(2)
             },
         );
         assert_eq!((forced.attempts, forced.until), (2, second.until));
-        let anew = Pause::after(
+        let restarted = Pause::next(
             Some(&second),
             Service::Falcon,
-            "refused".to_owned(),
+            "rejected".to_owned(),
             Some("v2".to_owned()),
-            present(2),
+            context(2),
         );
-        assert_eq!((anew.attempts, anew.since), (1, at(2)));
+        assert_eq!((restarted.attempts, restarted.since), (1, at(2)));
     }
 }

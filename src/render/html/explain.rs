@@ -1,36 +1,36 @@
-//! The form that asks about a device, and the explanation.
+//! Renders the form that asks about a device, and the explanation.
 
-use jiff::Timestamp;
 use maud::{Markup, html};
 use serde_json::json;
 
 use super::audit::{value, when};
 use super::page::{Severity, WidgetContext, cut, named, note};
 use crate::domain::audit::AuditRecord;
-use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial, Verdict};
+use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
+use crate::domain::matching::reasons::Verdict;
 use crate::domain::plan::NodeRecord;
 use crate::explain::{ExplainResponse, RecordedDevice};
 use crate::settings::IntegrationId;
 use crate::status::IntegrationView;
 
-/// The form with what was chosen and written, and the answer where there is one.
+/// Renders the form with its present values, and the answer if there is one.
 pub(crate) fn form(
     frame: &WidgetContext<'_>,
-    overviews: &[IntegrationView],
+    integrations: &[IntegrationView],
     chosen: Option<&IntegrationId>,
     device: Option<&String>,
     answer: Option<&Markup>,
 ) -> Markup {
-    let parameters = match overviews {
+    let parameters = match integrations {
         [one] => json!({ "view": "explain", "action": "explain", "integration": one.id }),
         _ => json!({ "view": "explain", "action": "explain" }),
     };
     html! {
         form.fps-f {
-            @if overviews.len() > 1 {
+            @if integrations.len() > 1 {
                 label { "Integration"
                     select name="integration" {
-                        @for one in overviews {
+                        @for one in integrations {
                             option value=(one.id) selected[chosen.is_some_and(|id| id.as_str() == one.id)] { (one.id) }
                         }
                     }
@@ -39,7 +39,7 @@ pub(crate) fn form(
             label { "Device: node id, name or serial number"
                 input type="text" name="device" value=[device.map(|device| cut(device))] maxlength="255" autocomplete="off";
             }
-            // The Enter key would send the form away from the dashboard; a button that is out of use stops it.
+            // The Enter key would submit the form and leave the dashboard. A disabled submit button prevents that.
             button type="submit" disabled hidden { "Explain" }
         }
         div.fps-go {
@@ -58,13 +58,13 @@ pub(crate) fn result(frame: &WidgetContext<'_>, answer: &ExplainResponse) -> Mar
         @if !answer.hosts.is_empty() { dl {
             (hosts(frame, &answer.hosts, answer.hosts_omitted))
         } }
-        @for trace in &answer.traces { (gone(frame, trace)) }
+        @for device in &answer.recorded { (recorded_device(frame, device)) }
         @if answer.omitted > 0 { p.fps-m { "and " (answer.omitted) " more" } }
     }
 }
 
 fn device(frame: &WidgetContext<'_>, explanation: &Explanation) -> Markup {
-    let mood = match explanation.verdict {
+    let severity = match explanation.verdict {
         Verdict::Scored => Severity::Ok,
         Verdict::External => Severity::Off,
         _ => Severity::Failing,
@@ -74,11 +74,11 @@ fn device(frame: &WidgetContext<'_>, explanation: &Explanation) -> Markup {
             h3 { (named(&explanation.name)) }
             div.fps-score {
                 @match explanation.score {
-                    Some(score) => { (mood.badge(format!("score {score}"))) }
-                    None => { (mood.badge("no score")) }
+                    Some(score) => { (severity.badge(format!("score {score}"))) }
+                    None => { (severity.badge("no score")) }
                 }
             }
-            p { "Because " (cut(&explanation.because)) "." }
+            p { "Because " (cut(&explanation.reason)) "." }
             @if let Some(remedy) = &explanation.remedy { (note(remedy)) }
             dl {
                 (written(frame, explanation.written.as_ref()))
@@ -95,14 +95,13 @@ fn device(frame: &WidgetContext<'_>, explanation: &Explanation) -> Markup {
     }
 }
 
-/// A device that is not to be seen.
-fn gone(frame: &WidgetContext<'_>, trace: &RecordedDevice) -> Markup {
+fn recorded_device(frame: &WidgetContext<'_>, device: &RecordedDevice) -> Markup {
     html! {
         div.fps-item {
-            h3 { @if !trace.name.is_empty() { (named(&trace.name)) } span.fps-m { "node " (named(&trace.node_id.0)) } }
+            h3 { @if !device.name.is_empty() { (named(&device.name)) } span.fps-m { "node " (named(&device.node_id.0)) } }
             dl {
-                (written(frame, trace.written.as_ref()))
-                (history(frame, &trace.history))
+                (written(frame, device.written.as_ref()))
+                (history(frame, &device.history))
             }
         }
     }
@@ -135,7 +134,7 @@ fn serials(serials: &[ReportedSerial], omitted: usize) -> Markup {
                     @if let Some(normal) = serial.serial.as_ref().filter(|normal| **normal != serial.reported) {
                         span.fps-m { " means " (named(normal)) }
                     }
-                    @if let Some(refused) = &serial.refused { span.fps-m { " is no serial number: " (cut(refused)) } }
+                    @if let Some(problem) = &serial.problem { span.fps-m { " is no serial number: " (cut(problem)) } }
                 }
             }
             @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }
@@ -144,10 +143,6 @@ fn serials(serials: &[ReportedSerial], omitted: usize) -> Markup {
 }
 
 fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> Markup {
-    let seen = |seen: Option<Timestamp>| {
-        let told = seen.map(|seen| html! { "seen " (frame.ago(seen)) });
-        told.unwrap_or_else(|| html! { "never seen at a known time" })
-    };
     html! {
         dt { "Falcon hosts" }
         dd {
@@ -157,10 +152,14 @@ fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> 
                     (named(host.hostname.as_deref().unwrap_or("a host without a name")))
                     ", "
                     @match host.score { Some(score) => { "score " (score) } None => { "no score" } }
-                    ", " (seen(host.last_seen))
+                    ", "
+                    @match host.last_seen {
+                        Some(seen) => { "seen " (frame.ago(seen)) }
+                        None => { "never seen at a known time" }
+                    }
                     div.fps-m {
-                        @if host.decides { "Counts: " } @else { "Does not count: " }
-                        (cut(&host.because)) ". Serial " (named(&host.serial)) ", aid " (named(&host.aid.to_string())) "."
+                        @if host.is_deciding { "Counts: " } @else { "Does not count: " }
+                        (cut(&host.reason)) ". Serial " (named(&host.serial)) ", aid " (named(&host.aid.to_string())) "."
                     }
                 }
             }

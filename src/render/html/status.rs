@@ -143,7 +143,7 @@ fn troubles(frame: &WidgetContext<'_>, one: &IntegrationView) -> Vec<(Severity, 
         troubles.push((
             Severity::Paused,
             html! {
-                "Paused until " (frame.at(pause.until)) " (" (pause.side) ", " (count(count_of(pause.attempts), "refusal"))
+                "Paused until " (frame.at(pause.until)) " (" (pause.service) ", " (count(count_of(pause.attempts), "refusal"))
                 " since " (frame.at(pause.since)) "). " (cut(&pause.error))
             },
         ));

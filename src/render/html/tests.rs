@@ -86,11 +86,11 @@ fn record(text: &str) -> AuditRecord {
 }
 
 fn explanation(text: &str, record: &AuditRecord) -> crate::explain::ExplainResponse {
-    use crate::domain::explain::explanation::{
-        ExplainedHost, HostStatus, NextAction, ReportedSerial, Verdict,
-    };
+    use crate::domain::explain::explanation::{ExplainedHost, NextAction, ReportedSerial};
     use crate::domain::inventory::device::NodeId;
     use crate::domain::inventory::host::Aid;
+    use crate::domain::matching::candidates::CandidateStatus;
+    use crate::domain::matching::reasons::Verdict;
     let owned = || text.to_owned();
     let hosts = vec![ExplainedHost {
         aid: Aid::from(owned().as_str()),
@@ -98,9 +98,9 @@ fn explanation(text: &str, record: &AuditRecord) -> crate::explain::ExplainRespo
         serial: owned(),
         last_seen: None,
         score: None,
-        decides: false,
-        standing: HostStatus::Stale,
-        because: owned(),
+        is_deciding: false,
+        status: CandidateStatus::Stale,
+        reason: owned(),
     }];
     let explained = Explanation {
         node_id: NodeId(owned().into()),
@@ -109,13 +109,13 @@ fn explanation(text: &str, record: &AuditRecord) -> crate::explain::ExplainRespo
         user: owned(),
         os: owned(),
         verdict: Verdict::Stale,
-        because: owned(),
+        reason: owned(),
         remedy: Some(owned()),
         score: None,
         serials: vec![ReportedSerial {
             reported: owned(),
             serial: None,
-            refused: Some(owned()),
+            problem: Some(owned()),
         }],
         serials_omitted: 0,
         hosts: hosts.clone(),
@@ -135,7 +135,7 @@ fn explanation(text: &str, record: &AuditRecord) -> crate::explain::ExplainRespo
         omitted: 0,
         hosts,
         hosts_omitted: 0,
-        traces: vec![crate::explain::RecordedDevice {
+        recorded: vec![crate::explain::RecordedDevice {
             node_id: NodeId(owned().into()),
             name: format!("x{text}"),
             written: None,

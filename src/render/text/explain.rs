@@ -23,7 +23,7 @@ const MORE: usize = 17;
 const VALUE_CHARS: usize = 3_000;
 
 /// The answer, to read.
-pub fn explain(answer: &ExplainResponse) -> String {
+pub(crate) fn explain(answer: &ExplainResponse) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, answer);
@@ -45,7 +45,7 @@ fn write(text: &mut String, answer: &ExplainResponse) -> fmt::Result {
         separate(text, &mut blank)?;
         hosts(text, &answer.hosts, answer.hosts_omitted, answer.at)?;
     }
-    for trace in &answer.traces {
+    for trace in &answer.recorded {
         separate(text, &mut blank)?;
         gone(text, trace, answer.at)?;
     }
@@ -78,7 +78,7 @@ fn device(text: &mut String, explanation: &Explanation, now: Timestamp) -> fmt::
         None => "no score".to_owned(),
     };
     wrap(text, "", 0, &format!("{name}: {came}"))?;
-    block(text, "because", &explanation.because)?;
+    block(text, "because", &explanation.reason)?;
     if let Some(remedy) = &explanation.remedy {
         block(text, "to do", remedy)?;
     }
@@ -142,7 +142,7 @@ fn serials(text: &mut String, serials: &[ReportedSerial], omitted: usize) -> fmt
         return block(text, name, "none reported");
     }
     for serial in serials {
-        let value = match (&serial.serial, &serial.refused) {
+        let value = match (&serial.serial, &serial.problem) {
             (Some(normal), _) if *normal == serial.reported => normal.clone(),
             (Some(normal), _) => format!("{normal}, reported as {:?}", serial.reported),
             (None, refused) => format!(
@@ -178,12 +178,12 @@ fn hosts(
         let hostname = host.hostname.as_deref().unwrap_or("a host without a name");
         let value = format!("{hostname}, {score}, {seen}, serial {}", host.serial);
         block(text, std::mem::take(&mut name), &value)?;
-        let counts = if host.decides {
+        let counts = if host.is_deciding {
             "counts"
         } else {
             "does not count"
         };
-        let why = format!("aid {} {counts}: {}", host.aid, host.because);
+        let why = format!("aid {} {counts}: {}", host.aid, host.reason);
         wrap(text, &" ".repeat(MORE), MORE, &why)?;
     }
     more(text, omitted)

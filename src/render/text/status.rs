@@ -69,7 +69,7 @@ fn one(text: &mut String, overview: &IntegrationView, now: Timestamp) -> fmt::Re
             moment(pause.until, now),
             moment(pause.since, now),
             times(pause.attempts),
-            pause.side
+            pause.service
         );
         line(text, "pause", &why)?;
     }
