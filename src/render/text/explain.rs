@@ -1,9 +1,8 @@
-//! The explanation as a person reads it at a terminal: what came of the device, why, and what was changed.
-
-use std::fmt::{self, Write};
+//! Renders an explanation as text: for each device its score, the reason, and the recorded changes.
 
 use jiff::Timestamp;
 use serde_json::Value;
+use textwrap::{Options, WordSplitter};
 
 use super::moment;
 use crate::domain::audit::AuditRecord;
@@ -12,59 +11,46 @@ use crate::domain::plan::NodeRecord;
 use crate::explain::{ExplainResponse, RecordedDevice};
 use crate::text::sanitize;
 
-/// Lines are broken here, but for words that are longer.
-const WIDTH: usize = 100;
+/// Maximum characters of a line, except for longer words.
+const LINE_CHARS: usize = 100;
 
-/// Where the values of a block begin, and where what belongs to a value does.
-const VALUE: usize = 13;
-const MORE: usize = 17;
+/// The columns at which the values of a block start, and the details of a value.
+const VALUE_COLUMN: usize = 13;
+const DETAIL_COLUMN: usize = 17;
 
-/// No value is longer; a hostile one could be.
-const VALUE_CHARS: usize = 3_000;
+/// Maximum characters of a value: a hostile one could be longer.
+const MAX_VALUE_CHARS: usize = 3_000;
 
-/// The answer, to read.
-pub(crate) fn explain(answer: &ExplainResponse) -> String {
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = write(&mut text, answer);
-    text
+/// Renders the response. Blank lines separate the devices.
+pub(crate) fn explain(response: &ExplainResponse) -> String {
+    let now = response.at;
+    let mut messages = Lines::default();
+    for message in response.error.iter().chain(&response.note) {
+        messages.title(message);
+    }
+    let mut sections = vec![messages];
+    for explanation in &response.explanations {
+        sections.push(device(explanation, now));
+    }
+    let mut other_hosts = Lines::default();
+    if !response.hosts.is_empty() {
+        other_hosts.hosts(&response.hosts, response.hosts_omitted, now);
+    }
+    sections.push(other_hosts);
+    for device in &response.recorded {
+        sections.push(recorded_device(device, now));
+    }
+    let mut omitted = Lines::default();
+    if response.omitted > 0 {
+        omitted.title(&format!("{} more are not told.", response.omitted));
+    }
+    sections.push(omitted);
+    let texts = sections.into_iter().map(|lines| lines.0);
+    let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+    texts.join("\n")
 }
 
-fn write(text: &mut String, answer: &ExplainResponse) -> fmt::Result {
-    let heads = answer.error.iter().chain(&answer.note);
-    let mut blank = false;
-    for head in heads {
-        wrap(text, "", 0, head)?;
-        blank = true;
-    }
-    for explanation in &answer.explanations {
-        separate(text, &mut blank)?;
-        device(text, explanation, answer.at)?;
-    }
-    if !answer.hosts.is_empty() {
-        separate(text, &mut blank)?;
-        hosts(text, &answer.hosts, answer.hosts_omitted, answer.at)?;
-    }
-    for trace in &answer.recorded {
-        separate(text, &mut blank)?;
-        gone(text, trace, answer.at)?;
-    }
-    if answer.omitted > 0 {
-        separate(text, &mut blank)?;
-        writeln!(text, "{} more are not told.", answer.omitted)?;
-    }
-    Ok(())
-}
-
-/// A blank line between blocks.
-fn separate(text: &mut String, blank: &mut bool) -> fmt::Result {
-    if std::mem::replace(blank, true) {
-        writeln!(text)?;
-    }
-    Ok(())
-}
-
-fn device(text: &mut String, explanation: &Explanation, now: Timestamp) -> fmt::Result {
+fn device(explanation: &Explanation, now: Timestamp) -> Lines {
     let Explanation {
         node_id,
         name,
@@ -73,188 +59,193 @@ fn device(text: &mut String, explanation: &Explanation, now: Timestamp) -> fmt::
         os,
         ..
     } = explanation;
+    let mut lines = Lines::default();
     let came = match explanation.score {
         Some(score) => format!("score {score}"),
         None => "no score".to_owned(),
     };
-    wrap(text, "", 0, &format!("{name}: {came}"))?;
-    block(text, "because", &explanation.reason)?;
+    lines.title(&format!("{name}: {came}"));
+    lines.block("because", &explanation.reason);
     if let Some(remedy) = &explanation.remedy {
-        block(text, "to do", remedy)?;
+        lines.block("to do", remedy);
     }
-    written(text, explanation.written.as_ref(), now)?;
-    block(text, "next sync", &explanation.next)?;
-    let about = [hostname.as_str(), os, user, &format!("node {node_id}")];
-    let about: Vec<&str> = about
-        .into_iter()
-        .filter(|about| !about.is_empty())
-        .collect();
-    block(text, "device", &about.join(", "))?;
-    serials(text, &explanation.serials, explanation.serials_omitted)?;
-    let usable = explanation.serials.iter().any(|s| s.serial.is_some());
-    if explanation.hosts.is_empty() && !usable {
-        block(
-            text,
-            "hosts",
-            "none, without a serial number to find them by",
-        )?;
+    lines.written(explanation.written.as_ref(), now);
+    lines.block("next sync", &explanation.next);
+    let node = format!("node {node_id}");
+    let facts = [hostname, os, user, &node].into_iter().map(String::as_str);
+    let facts: Vec<&str> = facts.filter(|fact| !fact.is_empty()).collect();
+    lines.block("device", &facts.join(", "));
+    let serials = explanation
+        .serials
+        .iter()
+        .map(|serial| (reported(serial), None));
+    lines.list(
+        "serials",
+        serials,
+        explanation.serials_omitted,
+        "none reported",
+    );
+    let has_serial = explanation.serials.iter().any(|one| one.serial.is_some());
+    if explanation.hosts.is_empty() && !has_serial {
+        lines.block("hosts", "none, without a serial number to find them by");
     } else {
-        hosts(text, &explanation.hosts, explanation.hosts_omitted, now)?;
+        lines.hosts(&explanation.hosts, explanation.hosts_omitted, now);
     }
-    history(text, &explanation.history, now)
+    lines.history(&explanation.history, now);
+    lines
 }
 
-/// A device that is not to be seen.
-fn gone(text: &mut String, trace: &RecordedDevice, now: Timestamp) -> fmt::Result {
-    let title = if trace.name.is_empty() {
-        trace.node_id.to_string()
+fn recorded_device(device: &RecordedDevice, now: Timestamp) -> Lines {
+    let mut lines = Lines::default();
+    if device.name.is_empty() {
+        lines.title(&device.node_id.to_string());
     } else {
-        format!("{}, node {}", trace.name, trace.node_id)
-    };
-    wrap(text, "", 0, &title)?;
-    written(text, trace.written.as_ref(), now)?;
-    history(text, &trace.history, now)
+        lines.title(&format!("{}, node {}", device.name, device.node_id));
+    }
+    lines.written(device.written.as_ref(), now);
+    lines.history(&device.history, now);
+    lines
 }
 
-fn written(text: &mut String, written: Option<&NodeRecord>, now: Timestamp) -> fmt::Result {
-    let value = match written {
-        None => "nothing".to_owned(),
-        Some(written) => {
-            let since = written
-                .written_at
-                .map(|at| format!(" since {}", moment(at, now)));
-            format!(
-                "{} {}{}, by run {} from host {}",
-                written.key,
-                written.score,
-                since.unwrap_or_default(),
-                written.run_id,
-                written.aid
-            )
-        }
-    };
-    block(text, "written", &value)
-}
-
-fn serials(text: &mut String, serials: &[ReportedSerial], omitted: usize) -> fmt::Result {
-    let mut name = "serials";
-    if serials.is_empty() {
-        return block(text, name, "none reported");
+fn reported(serial: &ReportedSerial) -> String {
+    match (&serial.serial, &serial.problem) {
+        (Some(normal), _) if *normal == serial.reported => normal.clone(),
+        (Some(normal), _) => format!("{normal}, reported as {:?}", serial.reported),
+        (None, problem) => format!(
+            "{:?} is no serial number: {}",
+            serial.reported,
+            problem.as_deref().unwrap_or_default()
+        ),
     }
-    for serial in serials {
-        let value = match (&serial.serial, &serial.problem) {
-            (Some(normal), _) if *normal == serial.reported => normal.clone(),
-            (Some(normal), _) => format!("{normal}, reported as {:?}", serial.reported),
-            (None, refused) => format!(
-                "{:?} is no serial number: {}",
-                serial.reported,
-                refused.as_deref().unwrap_or_default()
-            ),
-        };
-        block(text, std::mem::take(&mut name), &value)?;
-    }
-    more(text, omitted)
-}
-
-fn hosts(
-    text: &mut String,
-    hosts: &[ExplainedHost],
-    omitted: usize,
-    now: Timestamp,
-) -> fmt::Result {
-    let mut name = "hosts";
-    if hosts.is_empty() {
-        return block(text, name, "none in Falcon with its serial numbers");
-    }
-    for host in hosts {
-        let score = match host.score {
-            Some(score) => format!("score {score}"),
-            None => "no score".to_owned(),
-        };
-        let seen = match host.last_seen {
-            Some(seen) => format!("seen {}", moment(seen, now)),
-            None => "never seen at a known time".to_owned(),
-        };
-        let hostname = host.hostname.as_deref().unwrap_or("a host without a name");
-        let value = format!("{hostname}, {score}, {seen}, serial {}", host.serial);
-        block(text, std::mem::take(&mut name), &value)?;
-        let counts = if host.is_deciding {
-            "counts"
-        } else {
-            "does not count"
-        };
-        let why = format!("aid {} {counts}: {}", host.aid, host.reason);
-        wrap(text, &" ".repeat(MORE), MORE, &why)?;
-    }
-    more(text, omitted)
-}
-
-fn history(text: &mut String, history: &[AuditRecord], now: Timestamp) -> fmt::Result {
-    let mut name = "history";
-    if history.is_empty() {
-        return block(text, name, "no change is recorded");
-    }
-    for record in history {
-        let when = match record.event_time.parse() {
-            Ok(time) => moment(time, now),
-            Err(_) => record.event_time.clone(),
-        };
-        let value = format!("{when}: {} -> {}", value(&record.old), value(&record.new));
-        block(text, std::mem::take(&mut name), &value)?;
-        let reason = record.details["reason"].as_str().unwrap_or("no reason");
-        let why = format!("{reason}; {}, run {}", record.actor, record.run_id);
-        wrap(text, &" ".repeat(MORE), MORE, &why)?;
-    }
-    Ok(())
 }
 
 /// Formats the old or the new value of an audit record: attributes by key.
-fn value(value: &Value) -> String {
+fn attributes(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Object(attributes) => {
-            let told = attributes
+            let each = attributes
                 .iter()
                 .map(|(key, value)| format!("{key} {value}"));
-            told.collect::<Vec<_>>().join(", ")
+            each.collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
     }
 }
 
-fn more(text: &mut String, omitted: usize) -> fmt::Result {
-    match omitted {
-        0 => Ok(()),
-        omitted => block(text, "", &format!("and {omitted} more")),
-    }
-}
+/// The lines of one device.
+#[derive(Default)]
+struct Lines(String);
 
-/// A named value, or one more of the same name.
-fn block(text: &mut String, name: &str, value: &str) -> fmt::Result {
-    wrap(text, &format!("  {name:<10} "), VALUE, value)
-}
-
-/// One value in lines of [`WIDTH`], of which all but the first are indented. Nothing in it can begin a line by itself.
-fn wrap(text: &mut String, start: &str, indent: usize, value: &str) -> fmt::Result {
-    let value = sanitize(value, VALUE_CHARS);
-    let mut line = start.to_owned();
-    let mut used = line.chars().count();
-    let mut fresh = true;
-    for word in value.split(' ') {
-        let length = word.chars().count();
-        if !fresh && used + 1 + length > WIDTH {
-            writeln!(text, "{}", line.trim_end())?;
-            line = " ".repeat(indent);
-            used = indent;
-            fresh = true;
-        }
-        if !fresh {
-            line.push(' ');
-            used += 1;
-        }
-        line.push_str(word);
-        used += length;
-        fresh = false;
+impl Lines {
+    fn title(&mut self, text: &str) {
+        self.wrap("", 0, text);
     }
-    writeln!(text, "{}", line.trim_end())
+
+    fn block(&mut self, name: &str, value: &str) {
+        self.wrap(&format!("  {name:<10} "), VALUE_COLUMN, value);
+    }
+
+    /// Adds values, each with its details, under one name.
+    fn list(
+        &mut self,
+        name: &str,
+        values: impl ExactSizeIterator<Item = (String, Option<String>)>,
+        omitted: usize,
+        if_empty: &str,
+    ) {
+        if values.len() == 0 {
+            return self.block(name, if_empty);
+        }
+        for (position, (value, detail)) in values.enumerate() {
+            self.block(if position == 0 { name } else { "" }, &value);
+            if let Some(detail) = detail {
+                self.wrap(&" ".repeat(DETAIL_COLUMN), DETAIL_COLUMN, &detail);
+            }
+        }
+        if omitted > 0 {
+            self.block("", &format!("and {omitted} more"));
+        }
+    }
+
+    fn written(&mut self, record: Option<&NodeRecord>, now: Timestamp) {
+        let Some(record) = record else {
+            return self.block("written", "nothing");
+        };
+        let since = record
+            .written_at
+            .map(|at| format!(" since {}", moment(at, now)));
+        let value = format!(
+            "{} {}{}, by run {} from host {}",
+            record.key,
+            record.score,
+            since.unwrap_or_default(),
+            record.run_id,
+            record.aid
+        );
+        self.block("written", &value);
+    }
+
+    fn hosts(&mut self, hosts: &[ExplainedHost], omitted: usize, now: Timestamp) {
+        let values = hosts.iter().map(|host| {
+            let score = match host.score {
+                Some(score) => format!("score {score}"),
+                None => "no score".to_owned(),
+            };
+            let seen = match host.last_seen {
+                Some(seen) => format!("seen {}", moment(seen, now)),
+                None => "never seen at a known time".to_owned(),
+            };
+            let hostname = host.hostname.as_deref().unwrap_or("a host without a name");
+            let counts = if host.is_deciding {
+                "counts"
+            } else {
+                "does not count"
+            };
+            (
+                format!("{hostname}, {score}, {seen}, serial {}", host.serial),
+                Some(format!("aid {} {counts}: {}", host.aid, host.reason)),
+            )
+        });
+        self.list(
+            "hosts",
+            values,
+            omitted,
+            "none in Falcon with its serial numbers",
+        );
+    }
+
+    fn history(&mut self, history: &[AuditRecord], now: Timestamp) {
+        let values = history.iter().map(|record| {
+            let when = match record.event_time.parse() {
+                Ok(time) => moment(time, now),
+                Err(_) => record.event_time.clone(),
+            };
+            let reason = record.details["reason"].as_str().unwrap_or("no reason");
+            (
+                format!(
+                    "{when}: {} -> {}",
+                    attributes(&record.old),
+                    attributes(&record.new)
+                ),
+                Some(format!("{reason}; {}, run {}", record.actor, record.run_id)),
+            )
+        });
+        self.list("history", values, 0, "no change is recorded");
+    }
+
+    /// Adds a value in lines of [`LINE_CHARS`], all but the first indented. A value is sanitized, so it cannot start a line
+    /// of its own.
+    fn wrap(&mut self, start: &str, indent: usize, value: &str) {
+        let indent = " ".repeat(indent);
+        let options = Options::new(LINE_CHARS)
+            .initial_indent(start)
+            .subsequent_indent(&indent)
+            .break_words(false)
+            .word_splitter(WordSplitter::NoHyphenation);
+        for line in textwrap::wrap(&sanitize(value, MAX_VALUE_CHARS), options) {
+            self.0.push_str(line.trim_end());
+            self.0.push('\n');
+        }
+    }
 }
