@@ -1,4 +1,4 @@
-//! Why a device has its score, or none.
+//! Explanations: why a device has its score, or none.
 
 mod random;
 mod records;
@@ -12,7 +12,7 @@ use crate::world::{KEY, Stage, TAILNET, chain};
 
 const EVENT: &str = "2026-01-15T11:00:00Z";
 
-/// What is explained of a device of `corp`.
+/// Asks `corp` for the explanation of a device.
 async fn explain(stage: &Stage, device: &str) -> Value {
     let payload = json!({"command": "explain", "integration": "corp", "device": device});
     let answer = stage.ask(payload).await;
@@ -39,14 +39,14 @@ fn note(answer: &Value) -> &str {
     answer["note"].as_str().unwrap_or_default()
 }
 
-/// A host, a device with its serial, and a score for it.
+/// Adds a host, a device with its serial, and a score of the host.
 fn pair(stage: &Stage, node: &str, name: &str, serial: &str, score: impl Into<Value>) {
     let device = Device::new(node, name, [serial]);
     stage.sims.tailscale().put_device(TAILNET, device).unwrap();
     host(stage, node, serial, score);
 }
 
-/// A host with a serial, and a score for it unless that is null. Its sensor's id is made from a word.
+/// Adds a host with a serial, and its score unless that is null. The aid is made from a word.
 fn host(stage: &Stage, word: &str, serial: &str, score: impl Into<Value>) {
     let aid = aid(word);
     let host = Host::new(&aid, serial, &format!("{word}-host"), EVENT);
@@ -64,7 +64,7 @@ fn aid(word: &str) -> String {
     format!("{number:032x}")
 }
 
-/// Three devices with a score, and one more of each kind.
+/// Starts with three devices that have a score.
 async fn small() -> Stage {
     let stage = Stage::empty().await;
     stage.connect(json!({})).await;
@@ -301,7 +301,7 @@ async fn what_a_dead_run_left_open_is_told() {
         .falcon()
         .set_score("corp", &aid("nBob"), 12)
         .unwrap();
-    // The tailnet takes the write, and the answer never comes.
+    // Tailscale accepts the write, and its response is lost.
     let write = Matcher::side(Side::Tailscale).method("PATCH");
     stage
         .sims

@@ -1,4 +1,4 @@
-//! The audit trail, as it is asked for.
+//! Queries of the audit records.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ async fn page(stage: &Stage, fields: Value) -> (Vec<Value>, Value) {
     (records, answer["next"].take())
 }
 
-/// A world with a history: created, 40 scores, one score again, another setting.
+/// Starts with a history: the integration, 40 scores, one changed score, one changed setting.
 async fn stage() -> Stage {
     let stage = Stage::synced().await;
     stage.lower_a_score().await;
@@ -75,7 +75,7 @@ async fn records_are_found_by_device() {
         .await;
         assert!(found.is_empty());
     }
-    // Also when both are gone.
+    // The records outlive the device and the integration.
     stage.sims.tailscale().remove_device(TAILNET, id).unwrap();
     stage
         .ask(json!({"command": "remove", "integration": "corp"}))

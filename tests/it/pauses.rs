@@ -1,4 +1,4 @@
-//! Refused credentials: the pause, and what ends it.
+//! Rejected credentials: the pause, and the ways in which it ends.
 
 mod days;
 mod lookalikes;

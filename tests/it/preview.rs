@@ -1,4 +1,4 @@
-//! What a posture would do, against a slow and obvious evaluation of the simulators' data.
+//! Previews of postures, compared with a slow and obvious evaluation of the simulators' data.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub(crate) fn set_policy(stage: &Stage, policy: &str) {
     stage.sims.tailscale().configure(TAILNET, change).unwrap();
 }
 
-/// A credential that reads devices and the policy, and nothing else.
+/// Limits the credential to reading devices and the policy.
 fn read_only(stage: &Stage) {
     let change = |tailnet: &mut Tailnet| {
         tailnet.oauth_clients[0].scopes = ["devices:core:read", "policy_file:read"]
@@ -46,7 +46,7 @@ fn read_only(stage: &Stage) {
     stage.sims.tailscale().configure(TAILNET, change).unwrap();
 }
 
-/// Each own device: its node, what it is called, owner and system, and the score that it deserves.
+/// Returns each own device with the score that it deserves.
 fn own(stage: &Stage) -> Vec<(Device, Option<i64>)> {
     let expected = stage.expected();
     let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
@@ -60,7 +60,7 @@ fn own(stage: &Stage) -> Vec<(Device, Option<i64>)> {
         .collect()
 }
 
-/// Holds an answer's preview to what is so, by this rule.
+/// Asserts that a preview agrees with this rule.
 fn assert_right(stage: &Stage, preview: &Value, passes: impl Fn(&Device, i64) -> bool) {
     let own = own(stage);
     let passing =
@@ -144,7 +144,7 @@ async fn a_threshold_is_judged_as_a_person_would_with_pencil_and_paper() {
         assert_eq!(answer["error"], Value::Null, "{answer:#}");
         let told = &answer["previews"][0];
         assert_right(&stage, told, |_, score| score >= min_score);
-        // The same line, drawn elsewhere.
+        // Other minimum scores.
         let thresholds = told["thresholds"].as_array().unwrap();
         assert!(thresholds.len() >= 11);
         for threshold in thresholds {

@@ -1,4 +1,4 @@
-//! `Posture Sync State Changed`: told when a state changes, and only then.
+//! `Posture Sync State Changed`: sent when the state changes, and only then.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::world::Stage;
 
-/// The states that were told, from and to.
+/// Returns the announced changes, from and to.
 fn told(stage: &Stage) -> Vec<(Value, Value)> {
     details(stage)
         .into_iter()

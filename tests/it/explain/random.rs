@@ -1,4 +1,4 @@
-//! Every device of random worlds, with every trap: what is explained is what the oracle says.
+//! Random tailnets with every trap: each explanation agrees with the oracle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use crate::oracle::{Reason, reasons};
 use crate::world::{KEY, Stage, TAILNET};
 
-/// The settings of a world, and what an oracle needs of them.
+/// The settings of the integration, as the oracle needs them.
 struct Rules {
     max_host_age_days: Option<i64>,
     keeps: bool,
     /// True if the settings let no removal pass.
     holds: bool,
-    /// The key that scores move to after the first sync.
+    /// The attribute key after the first sync.
     key: &'static str,
 }
 
@@ -65,7 +65,7 @@ fn spec(seed: u64) -> GeneratorSpec {
     }
 }
 
-/// Things go on after the first sync: to each host and device something happens or nothing.
+/// Changes random hosts and devices after the first sync.
 fn go_on(stage: &Stage, seed: u64) {
     let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
     let hosts = falcon.hosts("corp").unwrap();
@@ -116,7 +116,7 @@ fn go_on(stage: &Stage, seed: u64) {
             }
             14..17 => device.posture_identity = Some(PostureIdentity::serials(["None", " 0 "])),
             17..30 => {
-                // A part of another machine, or another serial for the same one.
+                // A part of another machine, or another serial of the same one.
                 let other = &hosts[usize::try_from(roll()).unwrap() % hosts.len()];
                 let serials = device.serials().iter().chain(&other.serial_number).cloned();
                 device.posture_identity =
@@ -147,8 +147,8 @@ pub(super) async fn snapshot(stage: &Stage) -> (Inspection, Box<Snapshot>) {
     (inspection, snapshot)
 }
 
-/// True if the next sync holds its removals: by the settings, or since more than half of the scores would go. A single
-/// one is exempt from the half.
+/// Returns whether the next sync holds its removals: by the settings, or because it would remove more than half of the
+/// scores. A single removal is never held for the second reason.
 fn holds(
     rules: &Rules,
     reasons: &BTreeMap<String, Reason>,
@@ -163,7 +163,7 @@ fn holds(
     rules.holds || !rules.keeps && removals > 1 && 2 * removals > written.len()
 }
 
-/// What the next sync is to do about a device that has this score now.
+/// Returns the expected action of the next sync on a device with this score.
 fn action(rules: &Rules, holds: bool, reason: &Reason, written: Option<i64>) -> &'static str {
     let moves = rules.key != KEY;
     match (written, reason.score) {
@@ -179,7 +179,7 @@ fn action(rules: &Rules, holds: bool, reason: &Reason, written: Option<i64>) -> 
     }
 }
 
-/// The same of an explanation as [`Reason`] has it.
+/// Returns the facts of an explanation that [`Reason`] has, too.
 fn told(explanation: &Value) -> Value {
     let hosts = explanation["hosts"].as_array().unwrap();
     let decides: Vec<&Value> = hosts

@@ -1,4 +1,4 @@
-//! Devices that are not to be seen, or not by what they were called: what the records hold of them.
+//! Devices that left the tailnet, changed their name or cannot be observed: the records explain them.
 
 use posture_simulators::{Device, Fault, Matcher, Side};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ async fn a_device_that_left_is_known_from_the_records() {
         assert_eq!(trace["written"]["score"], 64);
         assert_eq!(trace["history"][0]["new"], json!({KEY: 64}));
     }
-    // Its serial is still Falcon's.
+    // Falcon still has its serial.
     let answer = explain(&stage, "C02BOB").await;
     assert_eq!(answer["hosts"][0]["aid"], aid("nBob"));
 
@@ -131,7 +131,7 @@ async fn while_nothing_can_be_seen_the_records_speak() {
             .contains("hush-hush")
     );
 
-    // It cannot be removed while the credential is refused.
+    // The removal cannot complete while the credential is rejected.
     stage
         .services
         .put_secret("corp/tailscale", json!({"apiKey": "hush-hush"}));

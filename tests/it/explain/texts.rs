@@ -1,4 +1,4 @@
-//! What there is to read, and that nothing makes it unreadable.
+//! The text of explanations, also of hostile and of very long ones.
 
 use std::time::Duration;
 
@@ -97,11 +97,11 @@ async fn hostile_names_stay_in_their_lines() {
     }
 }
 
-/// The texts of three devices that somebody asks about.
+/// Covers the texts of three devices.
 #[tokio::test]
 async fn the_text_says_what_came_of_it_then_why_then_what_was_changed() {
     let stage = small().await;
-    // Cloned, re-imaged, and with a placeholder from its mainboard.
+    // A cloned and re-imaged machine, with a placeholder from its mainboard.
     host(&stage, "clone", " c02bob", 41);
     host(&stage, "twin", "C02BOB", Value::Null);
     let old = Host {
@@ -116,11 +116,11 @@ async fn the_text_says_what_came_of_it_then_why_then_what_was_changed() {
         .unwrap();
     let bob = Device::new("nBob", "bob-pc", ["c02bob", "To be filled by O.E.M."]);
     stage.sims.tailscale().put_device(TAILNET, bob).unwrap();
-    // Fell silent.
+    // A device that no longer reports its identity.
     let mut carol = Device::new("nCarol", "carol-mac", [""]);
     carol.posture_identity = Some(PostureIdentity::disabled());
     stage.sims.tailscale().put_device(TAILNET, carol).unwrap();
-    // Never had a sensor.
+    // A device without a sensor.
     let dave = Device::new("nDave", "dave-linux", ["VMware-56 4d d1 1f 26 c9 31 7d"]);
     stage.sims.tailscale().put_device(TAILNET, dave).unwrap();
     stage.world.clock.advance(Duration::from_mins(13));

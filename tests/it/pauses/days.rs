@@ -1,4 +1,4 @@
-//! Two days of ticks with a credential that is refused: how seldom it is tried, and how soon it is done with.
+//! Two days of ticks with a rejected credential: few attempts, and a quick end once it is replaced.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use serde_json::{Value, json};
 use crate::company::Company;
 use crate::world::{Stage, falcon_secret, tailscale_secret};
 
-/// Ticks every 15 minutes, for 48 hours, and the one that ends them.
+/// Ticks every 15 minutes for 48 hours, and the last one.
 const TICKS: usize = 48 * 4 + 1;
 
-/// The ticks that try: after 0, 1, 3, 7, 15 and 31 hours.
+/// The ticks that attempt a sync: after 0, 1, 3, 7, 15 and 31 hours.
 const TRIES: [usize; 6] = [0, 4, 12, 28, 60, 124];
 
 const FALCONS: &str = "POST /oauth2/token";
 const TAILSCALES: &str = "POST /api/v2/oauth/token";
 
-/// A secret that is no good.
+/// An invalid secret.
 struct Refusal {
     secret: &'static str,
     wrong: Value,
     good: Value,
-    /// Whose refusal it is, and the call that is refused; none where it is not even made.
+    /// The service that rejects the credential, and the rejected call; none if the call is not made.
     side: &'static str,
     call: Option<&'static str>,
 }
@@ -34,7 +34,7 @@ fn wrong_for_falcon() -> Value {
     json!({"clientId": id, "clientSecret": "w".repeat(40)})
 }
 
-/// A world of two integrations, of which `corp` is about to get into trouble.
+/// Starts with two integrations. Only the credential of `corp` is rejected later.
 async fn two() -> (Stage, Company) {
     let stage = Stage::of(&GeneratorSpec::plain(12, 8)).await;
     assert_eq!(stage.sync().await["outcome"], "synced");
@@ -48,8 +48,8 @@ async fn two() -> (Stage, Company) {
     (stage, labs)
 }
 
-/// A tick: the schedule's run, and the runs that it asks for. What came of those of `corp` and `labs`, and how often
-/// `corp`'s asked for what.
+/// Runs one tick: the schedule's run, and the runs that it requests. Returns the outcomes of `corp` and `labs`, and the
+/// requests of `corp`.
 async fn tick(stage: &Stage) -> (Value, Value, BTreeMap<String, u64>) {
     stage.services.held().events.clear();
     let answer = stage.sync().await;
@@ -61,7 +61,7 @@ async fn tick(stage: &Stage) -> (Value, Value, BTreeMap<String, u64>) {
     let requests = stage.requests();
     let labs = stage.ask(events[1].clone()).await;
     stage.requests();
-    // Each of the three has taken a minute.
+    // Each of the three runs takes a minute.
     stage.world.clock.advance(Duration::from_mins(12));
     (corp, labs, requests)
 }
@@ -159,7 +159,7 @@ async fn a_secret_that_does_not_decode_is_tried_six_times_in_two_days() {
     .await;
 }
 
-/// With a wrong Falcon secret, through so many ticks.
+/// Runs this many ticks with a wrong Falcon secret.
 async fn paused(ticks: usize) -> Stage {
     let (stage, _) = two().await;
     stage.services.put_secret("corp/falcon", wrong_for_falcon());
@@ -169,7 +169,7 @@ async fn paused(ticks: usize) -> Stage {
     stage
 }
 
-/// Ticks until the next try; how many those were.
+/// Runs ticks until the next attempt, and counts them.
 async fn ticks_until_tried(stage: &Stage) -> usize {
     for n in 0..TICKS {
         let (_, _, requests) = tick(stage).await;
@@ -207,7 +207,7 @@ async fn a_forced_try_neither_lengthens_a_pause_nor_shortens_the_next_one() {
         after["error"] = before["error"].clone();
         assert_eq!(after, before);
     }
-    // Two hours after the fifth tick comes the third try, four hours after that the fourth.
+    // The third attempt comes two hours after the fifth tick, the fourth one four hours later.
     assert_eq!(ticks_until_tried(&stage).await, 12 - 9);
     assert_eq!(stage.corp().await["pause"]["attempts"], 3);
     assert_eq!(ticks_until_tried(&stage).await, 15);

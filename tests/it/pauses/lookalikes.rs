@@ -1,4 +1,4 @@
-//! What looks like a refused credential and is none, or the other way round.
+//! Failures that look like a rejected credential and are not, and the reverse.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ const TOKEN: &str = "POST /oauth2/token";
 const HOSTS: &str = "/devices/combined/devices/v1";
 const SCORES: &str = "/zero-trust-assessment/queries/assessments/v1";
 
-/// Ticks that fail, and each of which tries again: no credential is at fault, so none of them pauses anything.
+/// Runs ticks that all fail. No credential is at fault, so none of them pauses the integration.
 async fn fails_without_a_pause(stage: &Stage, words: &[&str]) {
     let scores = stage.scores();
     stage.requests();
@@ -84,7 +84,7 @@ async fn an_unknown_client_id_pauses_and_both_of_its_causes_are_named() {
     assert!(!error.contains("0123456789abcdef"), "{error}");
 }
 
-/// The 429 of those whose token is missing, malformed or expired: 15 a minute for each address.
+/// Falcon's 429 for requests with a missing, malformed or expired token: above 15 a minute for each address.
 fn bucket_of_bad_bearers(path: &str) -> Fault {
     let headers = [("x-ratelimit-limit", "15"), ("x-ratelimit-remaining", "0")];
     let kind = FaultKind::Status {
@@ -119,7 +119,7 @@ async fn a_bad_bearer_is_not_shown_a_third_time() {
         stage.requests();
         stage.sims.faults().add(fault.always());
         let answer = stage.sync().await;
-        // A token that was only just issued, and is refused: the API client is at fault.
+        // Falcon rejects a token that it has just issued: the API client is at fault.
         assert_eq!(answer["outcome"], "paused", "{answer:#}");
         let requests = stage.requests();
         assert_eq!(requests[&format!("GET {HOSTS}")], 2, "{status}");
@@ -131,7 +131,7 @@ async fn a_bad_bearer_is_not_shown_a_third_time() {
     }
 }
 
-/// Lets all tokens expire while the second page of scores is asked for.
+/// Lets all tokens expire during the request for the second page of scores.
 fn expire_in_mid_crawl(stage: &Stage) {
     let (falcon, pages) = (stage.sims.falcon().clone(), AtomicUsize::new(0));
     let scores = Matcher::side(Side::Falcon).path(SCORES);
@@ -142,7 +142,7 @@ fn expire_in_mid_crawl(stage: &Stage) {
     });
 }
 
-/// The pages that were read, each as often as it was.
+/// Returns the pages that were read, with repetitions.
 fn pages(entries: &[Entry]) -> BTreeMap<(&str, &str), usize> {
     let mut pages = BTreeMap::new();
     for entry in entries {
@@ -156,7 +156,7 @@ fn pages(entries: &[Entry]) -> BTreeMap<(&str, &str), usize> {
 
 #[tokio::test]
 async fn a_token_that_ends_in_mid_crawl_costs_one_token_and_no_page() {
-    // Either of what Falcon says to an expired token: 401, or 429 once those are used up.
+    // Falcon's two responses to an expired token: 401, or 429 above the limit.
     for (strangers, refused_with) in [(15, 401), (0, 429)] {
         let stage = Stage::of(&GeneratorSpec::plain(4_500, 20)).await;
         stage
