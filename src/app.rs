@@ -1,12 +1,12 @@
-//! All that the function reaches, built once per cold start.
+//! The clients and settings that every command uses, built once per cold start.
 
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::aws::sdk_config;
-use crate::clock::Clock;
+use crate::clock::{Clock, Deadline};
 use crate::config::Config;
-use crate::domain::audit;
+use crate::domain::audit::AuditContext;
 use crate::domain::status::error_kind::Service;
 use crate::events::EventBus;
 use crate::falcon::Falcon;
@@ -21,17 +21,17 @@ use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 use crate::upstream::retry::{CallBudget, RetryPolicy};
 
-/// The deployment's settings, the clock, and the way to each service.
+/// The deployment's settings, the clock, and a client of each service.
 #[derive(Debug)]
 pub struct App {
     /// The deployment's settings.
     pub config: Config,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// The way to Falcon and Tailscale, once it is needed: it reads the system's TLS roots, as the SDK does for itself at
-    /// the start, and that is a good part of a start.
+    /// The HTTP client for Falcon and Tailscale, built on first use: it loads the TLS roots, which takes a good part of a
+    /// cold start.
     pub http: OnceCell<HttpClient>,
-    /// How their failures are retried.
+    /// Retries of calls to Falcon and Tailscale.
     pub retries: RetryPolicy,
     /// Limits of the writes to Tailscale.
     pub write_limits: WriteLimits,
@@ -46,7 +46,7 @@ pub struct App {
 }
 
 impl App {
-    /// The world as this configuration reaches it.
+    /// Creates the clients that this configuration describes.
     pub fn new(config: Config) -> Self {
         let aws = &config.aws;
         let dynamodb = sdk_config(aws, aws.dynamodb.as_deref());
@@ -68,18 +68,70 @@ impl App {
         }
     }
 
-    /// The way to Falcon and Tailscale. Whoever has something to wait for may ask for it meanwhile.
-    ///
-    /// # Errors
-    /// If there is no TLS to be had.
-    pub async fn http(&self, side: Service) -> Result<HttpClient, UpstreamError> {
+    /// Returns the budget of an invocation: calls may be made and retried until Lambda ends it.
+    pub(crate) fn budget(&self, invocation: &Invocation) -> CallBudget {
+        let deadline = Deadline::new(self.clock.clone(), invocation.deadline);
+        CallBudget::new(self.retries, self.clock.clone(), deadline)
+    }
+
+    /// Returns the fields that all audit records of an invocation share.
+    pub(crate) fn audit_context(
+        &self,
+        integration: &IntegrationId,
+        invocation: &Invocation,
+        actor: &str,
+    ) -> AuditContext {
+        AuditContext {
+            integration: integration.clone(),
+            run_id: invocation.id.clone(),
+            actor: actor.to_owned(),
+            retention_days: self.config.audit_retention_days.get(),
+        }
+    }
+
+    /// Returns the shared HTTP client, building it on first use. Building loads the TLS roots, so start it in parallel with
+    /// another await.
+    pub(crate) async fn http_client(&self, side: Service) -> Result<HttpClient, UpstreamError> {
         let http = self.http.get_or_try_init(async || HttpClient::new()).await;
-        http.cloned().map_err(|error| no_tls(side, &error))
+        http.cloned()
+            .map_err(|error| http_client_error(side, &error))
+    }
+
+    /// Signs in to Falcon.
+    pub(crate) async fn connect_falcon(
+        &self,
+        settings: &Settings,
+        credentials: FalconCredentials,
+        budget: &CallBudget,
+    ) -> Result<Falcon, UpstreamError> {
+        Falcon::sign_in(
+            ApiClient::new(self.http_client(Service::Falcon).await?, budget.clone()),
+            &self.config.clouds,
+            &settings.cloud_id,
+            credentials,
+        )
+        .await
+    }
+
+    /// Signs in to Tailscale.
+    pub(crate) async fn connect_tailscale(
+        &self,
+        settings: &Settings,
+        credentials: TailscaleCredentials,
+        budget: &CallBudget,
+    ) -> Result<Tailscale, UpstreamError> {
+        Tailscale::sign_in(
+            ApiClient::new(self.http_client(Service::Tailscale).await?, budget.clone()),
+            &self.config.tailscale_api,
+            &settings.tailnet,
+            credentials,
+        )
+        .await
     }
 }
 
-/// Without any roots, the SDK would not even have started; but the two libraries read them each in its own way.
-fn no_tls(side: Service, error: &reqwest::Error) -> UpstreamError {
+/// The AWS SDK loads its own TLS roots, so this can fail even though the SDK started.
+fn http_client_error(side: Service, error: &reqwest::Error) -> UpstreamError {
     let client = Operation::new(side, "the HTTP client", "");
     let problem = format!("it cannot be built: {}", error_chain(error));
     client.misconfigured(
@@ -89,72 +141,17 @@ fn no_tls(side: Service, error: &reqwest::Error) -> UpstreamError {
     )
 }
 
-impl App {
-    /// What the audit records of one invocation share.
-    pub fn audit(
-        &self,
-        integration: &IntegrationId,
-        invocation: &Invocation,
-        actor: &str,
-    ) -> audit::AuditContext {
-        audit::AuditContext {
-            integration: integration.clone(),
-            run_id: invocation.id.clone(),
-            actor: actor.to_owned(),
-            retention_days: self.config.audit_retention_days.get(),
-        }
-    }
-
-    /// Signs in to Falcon.
-    ///
-    /// # Errors
-    /// See [`Falcon::sign_in`].
-    pub async fn falcon(
-        &self,
-        settings: &Settings,
-        credentials: FalconCredentials,
-        budget: &CallBudget,
-    ) -> Result<Falcon, UpstreamError> {
-        Falcon::sign_in(
-            ApiClient::new(self.http(Service::Falcon).await?, budget.clone()),
-            &self.config.clouds,
-            &settings.cloud_id,
-            credentials,
-        )
-        .await
-    }
-
-    /// Signs in to Tailscale.
-    ///
-    /// # Errors
-    /// See [`Tailscale::sign_in`].
-    pub async fn tailscale(
-        &self,
-        settings: &Settings,
-        credentials: TailscaleCredentials,
-        budget: &CallBudget,
-    ) -> Result<Tailscale, UpstreamError> {
-        Tailscale::sign_in(
-            ApiClient::new(self.http(Service::Tailscale).await?, budget.clone()),
-            &self.config.tailscale_api,
-            &settings.tailnet,
-            credentials,
-        )
-        .await
-    }
-}
-
-/// What is known of one invocation.
+/// One invocation of the function.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// Lambda's request id. It names the run in records, events and logs; a retry by Lambda has the same one.
+    /// Lambda's request id. It names the run in records, events and logs. A retry by Lambda has the same id.
     pub id: String,
-    /// When Lambda will end it.
+    /// The time at which Lambda ends the invocation.
     pub deadline: Timestamp,
-    /// Who invokes, where Lambda tells it: a Cognito identity.
+    /// The caller's Cognito identity, if Lambda passes one.
     pub caller: Option<String>,
-    /// The ARN that it came by.
+    /// The function's ARN in the call, with the alias if there is one.
     pub function_arn: String,
-    /// The alias of the function that it came by, if it came by one.
+    /// The alias of the function in the call.
     pub alias: Option<String>,
 }

@@ -182,6 +182,23 @@ pub(crate) async fn check(
     Ok(checks)
 }
 
+/// Checks a stored integration. Settings that do not decode are a failed check.
+///
+/// # Errors
+/// If DynamoDB fails, or the integration does not exist.
+pub(crate) async fn check_stored(
+    app: &App,
+    id: &IntegrationId,
+    budget: &CallBudget,
+) -> Result<Vec<Check>, StoreError> {
+    let others = app.store.integrations().await?.readable;
+    match &app.store.integration(id).await?.settings {
+        // Boxed: the future of a check is large.
+        Ok(settings) => Box::pin(check(app, settings, &others, budget)).await,
+        Err(error) => Ok(vec![Check::from_invalid_settings(error)]),
+    }
+}
+
 /// Collects the checks of one service in the order of `kinds`.
 struct Checks {
     kinds: &'static [CheckKind],

@@ -1,4 +1,4 @@
-//! Payload in, answer out.
+//! Turns a payload into a command, runs it, and returns the response.
 
 mod console;
 mod error;
@@ -27,61 +27,61 @@ use error::CONSOLE_ALIAS;
 pub use error::HandlerError;
 use integrations::IntegrationCommands;
 
-/// Serves one payload. Every line of the log that is written meanwhile carries the run's id.
+/// Serves one payload. Every log line of the invocation carries the run's id.
 ///
 /// # Errors
 /// See [`HandlerError`].
 pub async fn handle(
-    world: &App,
+    app: &App,
     payload: Value,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     let span = tracing::info_span!("run", run_id = invocation.id);
-    // Boxed: it has a place for everything that any command awaits.
-    Box::pin(serve(world, payload, invocation))
+    // Boxed: the future holds the state of every command and is large.
+    Box::pin(dispatch(app, payload, invocation))
         .instrument(span)
         .await
 }
 
-async fn serve(
-    world: &App,
+async fn dispatch(
+    app: &App,
     payload: Value,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
-    let by = |actor| IntegrationCommands::new(world, invocation, actor);
+    let as_actor = |actor| IntegrationCommands::new(app, invocation, actor);
     let command = Command::parse(payload);
-    let by_console = invocation.alias.as_deref() == Some(CONSOLE_ALIAS);
-    if by_console && !matches!(command, Ok(Command::Widget(_))) {
+    let is_console = invocation.alias.as_deref() == Some(CONSOLE_ALIAS);
+    if is_console && !matches!(command, Ok(Command::Widget(_))) {
         tracing::warn!(run_id = invocation.id, "refused what is no widget");
         return Err(HandlerError::NotAllowed);
     }
     match command? {
         Command::SyncAll => {
-            let mut all = world.store.integrations().await?;
+            let mut all = app.store.integrations().await?;
             all.readable.retain(Integration::should_run);
-            measure_tick(world, &all);
+            emit_schedule_metrics(app, &all);
             let enabled = all.readable.into_iter().map(|integration| integration.id);
-            let mut answer = sync_each(world, enabled.collect(), "schedule", invocation).await?;
+            let mut answer = sync_each(app, enabled.collect(), "schedule", invocation).await?;
             if !all.unreadable.is_empty() {
                 let names = all.unreadable.iter().map(|item| item.id.as_str());
                 answer["unreadable"] = names.collect();
             }
             Ok(answer)
         }
-        Command::Sync(request) => sync_one(world, &request, invocation).await,
-        Command::SecretChanged { names } => secret_changed(world, &names, invocation).await,
+        Command::Sync(request) => sync_one(app, &request, invocation).await,
+        Command::SecretChanged { names } => secret_changed(app, &names, invocation).await,
         Command::Connect {
             settings,
             actor,
             check,
-        } => by(actor).connect(&settings, check).await,
+        } => as_actor(actor).connect(&settings, check).await,
         Command::Update {
             integration,
             changes,
             actor,
             config_version,
         } => {
-            by(actor)
+            as_actor(actor)
                 .update(&integration, &changes, config_version)
                 .await
         }
@@ -89,31 +89,31 @@ async fn serve(
             integration,
             attributes,
             actor,
-        } => by(actor).remove(&integration, attributes).await,
-        Command::Check { integration } => by(None).check(&integration).await,
+        } => as_actor(actor).remove(&integration, attributes).await,
+        Command::Check { integration } => as_actor(None).check(&integration).await,
         Command::Preview {
             integration,
             target,
             format,
-        } => preview(world, &integration, target, format, invocation).await,
-        Command::Widget(call) => Box::pin(console::answer(world, &call, invocation)).await,
+        } => preview(app, &integration, target, format, invocation).await,
+        Command::Widget(call) => Box::pin(console::answer(app, &call, invocation)).await,
         Command::Explain {
             integration,
             device,
             format,
-        } => explain(world, &integration, &device, format, invocation).await,
+        } => explain(app, &integration, &device, format, invocation).await,
         Command::Status {
             integration,
             format,
-        } => status(world, integration.as_ref(), format).await,
-        Command::Audit { search, format } => audit(world, &search, format).await,
+        } => status(app, integration.as_ref(), format).await,
+        Command::Audit { search, format } => audit(app, &search, format).await,
     }
 }
 
-/// A tick of the schedule as metrics, emitted even with no integration, so that an alarm can detect missing ticks.
-/// `integrations` are the enabled ones; one that cannot be read counts as enabled and failing.
-fn measure_tick(world: &App, integrations: &Integrations) {
-    let now = world.clock.now();
+/// Emits the metrics of a scheduled run, even with no integrations, so that an alarm can detect missing runs.
+/// `integrations` are the enabled ones. An unreadable item counts as enabled and failing.
+fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
+    let now = app.clock.now();
     let Integrations {
         readable: enabled,
         unreadable,
@@ -129,63 +129,69 @@ fn measure_tick(world: &App, integrations: &Integrations) {
                 .map(|item| item.seconds_since_success(now)),
         )
         .max();
-    let paused = |one: &Integration| one.pause.as_ref().is_some_and(|pause| now < pause.until);
-    let held = |one: &Integration| {
-        let status = one.status.as_ref();
+    let is_paused = |integration: &Integration| {
+        integration
+            .pause
+            .as_ref()
+            .is_some_and(|pause| now < pause.until)
+    };
+    let is_held = |integration: &Integration| {
+        let status = integration.status.as_ref();
         status.is_some_and(|status| status.outcome == RunOutcome::Held)
     };
-    world.metrics.emit(
+    app.metrics.emit(
         &MetricEvent::new(now, None)
             .value(metrics::INTEGRATIONS, enabled.len() + unreadable.len())
             .value(metrics::FAILED, unreadable.len())
-            .value(metrics::PAUSED, u64::from(enabled.iter().any(paused)))
-            .value(metrics::HELD, u64::from(enabled.iter().any(held)))
+            .value(metrics::PAUSED, u64::from(enabled.iter().any(is_paused)))
+            .value(metrics::HELD, u64::from(enabled.iter().any(is_held)))
             .value(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
     );
 }
 
-/// The names of those integrations.
-async fn of_integrations(
-    world: &App,
-    wanted: impl Fn(&Integration) -> bool,
+/// Returns the ids of the integrations that fulfil a condition.
+async fn integration_ids_where(
+    app: &App,
+    condition: impl Fn(&Integration) -> bool,
 ) -> Result<Vec<IntegrationId>, StoreError> {
-    let all = world.store.integrations().await?;
+    let all = app.store.integrations().await?;
     Ok(all
         .readable
         .into_iter()
-        .filter(wanted)
+        .filter(condition)
         .map(|integration| integration.id)
         .collect())
 }
 
-/// Those who use a secret are synced when it has a new version. An event that comes twice leads to a second run, which
-/// finds nothing to do.
+/// Syncs the integrations that use a secret with a new version. An event that arrives twice starts a second run, which
+/// changes nothing.
 async fn secret_changed(
-    world: &App,
+    app: &App,
     names: &BTreeSet<SecretName>,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
-    let uses_it = |integration: &Integration| {
+    let uses_secret = |integration: &Integration| {
         integration.should_run()
             && integration.settings.as_ref().is_ok_and(|settings| {
                 names.contains(&settings.falcon_secret)
                     || names.contains(&settings.tailscale_secret)
             })
     };
-    let users = of_integrations(world, uses_it).await?;
-    sync_each(world, users, "secret", invocation).await
+    let users = integration_ids_where(app, uses_secret).await?;
+    sync_each(app, users, "secret", invocation).await
 }
 
-/// One integration is synced here; of several, each gets a run of its own, with its own time and its own failure.
+/// Syncs a single integration here. Requests an invocation for each of several, so that each has its own deadline and
+/// its own failure.
 async fn sync_each(
-    world: &App,
+    app: &App,
     integrations: Vec<IntegrationId>,
     reason: &'static str,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     if let [integration] = integrations.as_slice() {
         let request = SyncRequest::automatic(integration.clone());
-        return sync_one(world, &request, invocation).await;
+        return sync_one(app, &request, invocation).await;
     }
     let requests: Vec<Event> = integrations
         .iter()
@@ -194,7 +200,7 @@ async fn sync_each(
             reason,
         })
         .collect();
-    world.events.put(&requests).await?;
+    app.events.put(&requests).await?;
     if requests.is_empty() {
         tracing::info!(run_id = invocation.id, reason, "there is nothing to sync");
     } else {
@@ -210,13 +216,13 @@ async fn sync_each(
 }
 
 async fn sync_one(
-    world: &App,
+    app: &App,
     request: &SyncRequest,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
-    // Boxed: the future of a whole run is too deep a type to be laid out in place.
-    let answer = match Box::pin(sync::sync(world, request, invocation)).await {
-        // An event may arrive after the integration's end.
+    // Boxed: the future of a whole run is large.
+    let answer = match Box::pin(sync::sync(app, request, invocation)).await {
+        // An event may arrive after the integration was removed.
         Err(StoreError::NoIntegration { .. }) if request.trigger == Trigger::Automatic => {
             SyncResponse::skipped(
                 request,
@@ -231,48 +237,48 @@ async fn sync_one(
 
 /// Returns the status of one integration, or of all with their totals.
 async fn status(
-    world: &App,
+    app: &App,
     id: Option<&IntegrationId>,
     format: Format,
 ) -> Result<Value, HandlerError> {
-    let now = world.clock.now();
-    let mut overviews = status::load_overviews(&world.store, &world.config, id, now).await?;
+    let now = app.clock.now();
+    let mut views = status::load_views(&app.store, &app.config, id, now).await?;
     if format == Format::Text {
-        return Ok(text::status(&overviews, now).into());
+        return Ok(text::status(&views, now).into());
     }
-    match (id, overviews.pop()) {
-        (Some(_), Some(one)) => Ok(serde_json::to_value(one)?),
+    match (id, views.pop()) {
+        (Some(_), Some(view)) => Ok(serde_json::to_value(view)?),
         (_, last) => {
-            overviews.extend(last);
-            let overall = Summary::of(&overviews);
-            Ok(json!({ "overall": overall, "integrations": overviews }))
+            views.extend(last);
+            let overall = Summary::of(&views);
+            Ok(json!({ "overall": overall, "integrations": views }))
         }
     }
 }
 
 /// Explains the scores of the devices that match a query.
 async fn explain(
-    world: &App,
+    app: &App,
     integration: &IntegrationId,
     device: &str,
     format: Format,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     // Boxed: the future holds a whole observation and is large.
-    let answer = Box::pin(explain::explain(world, integration, device, invocation)).await?;
+    let answer = Box::pin(explain::explain(app, integration, device, invocation)).await?;
     encode(&answer, format, text::explain)
 }
 
 /// Previews a threshold, or the postures of the policy file.
 async fn preview(
-    world: &App,
+    app: &App,
     integration: &IntegrationId,
     target: PreviewTarget,
     format: Format,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
     // Boxed: the future holds a whole observation and is large.
-    let answer = Box::pin(preview::preview(world, integration, target, invocation)).await?;
+    let answer = Box::pin(preview::preview(app, integration, target, invocation)).await?;
     encode(&answer, format, text::preview)
 }
 
@@ -289,12 +295,8 @@ fn encode<T: Serialize>(
 }
 
 /// Returns audit records, newest first, and the cursor of the next page if there is one.
-async fn audit(
-    world: &App,
-    search: &AuditQuery,
-    format: AuditFormat,
-) -> Result<Value, HandlerError> {
-    let page = world.store.search_audit(search).await?;
+async fn audit(app: &App, search: &AuditQuery, format: AuditFormat) -> Result<Value, HandlerError> {
+    let page = app.store.search_audit(search).await?;
     let records = match format {
         AuditFormat::Stored => serde_json::to_value(page.records)?,
         AuditFormat::Tailscale => serde_json::to_value(

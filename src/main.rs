@@ -1,4 +1,4 @@
-//! The Lambda function: builds its world once, then serves one payload at a time.
+//! The Lambda function: builds its clients once, then serves one payload at a time.
 
 use falcon_posture_sync::app::{App, Invocation};
 use falcon_posture_sync::config::{Config, Logging};
@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
-/// The qualifier of a function's ARN: `arn:aws:lambda:<region>:<account>:function:<name>:<alias>`.
+/// Returns the qualifier of a function's ARN: `arn:aws:lambda:<region>:<account>:function:<name>:<alias>`.
 fn alias(arn: &str) -> Option<String> {
     arn.split(':').nth(7).map(str::to_owned)
 }
 
-/// One thread: a small function has a seventh of a CPU, and more threads take time to start and to wake.
+/// Runs on one thread: a small function has a seventh of a CPU, and more threads take time to start and to wake.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init(Logging::from_env());
-    let world = &App::new(Config::from_env()?);
+    let app = &App::new(Config::from_env()?);
     run(service_fn(|event: LambdaEvent<Value>| async move {
         let invocation = Invocation {
             deadline: Timestamp::try_from(event.context.deadline()).unwrap_or(Timestamp::MAX),
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Error> {
             alias: alias(&event.context.invoked_function_arn),
             function_arn: event.context.invoked_function_arn,
         };
-        handle(world, event.payload, &invocation)
+        handle(app, event.payload, &invocation)
             .await
             // The runtime logs the diagnostic, so nothing else does.
             .map_err(Diagnostic::from)

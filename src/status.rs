@@ -145,11 +145,11 @@ impl IntegrationView {
         let readable = readable
             .into_iter()
             .map(|integration| Self::of(integration, config, now));
-        let mut overviews: Vec<Self> = readable
+        let mut views: Vec<Self> = readable
             .chain(unreadable.iter().map(Self::of_unreadable))
             .collect();
-        overviews.sort_by(|a, b| a.id.cmp(&b.id));
-        overviews
+        views.sort_by(|a, b| a.id.cmp(&b.id));
+        views
     }
 
     /// Its name where that is a valid one.
@@ -181,11 +181,11 @@ impl IntegrationState {
     }
 }
 
-/// One integration, or all of them, by name. One that cannot be read is among them, as failing.
+/// Returns one integration, or all of them sorted by name. Unreadable ones are included, as failing.
 ///
 /// # Errors
-/// [`StoreError::NoIntegration`], or DynamoDB's.
-pub async fn load_overviews(
+/// [`StoreError::NoIntegration`], or a failure of DynamoDB.
+pub async fn load_views(
     store: &Store,
     config: &Config,
     id: Option<&IntegrationId>,
@@ -228,12 +228,12 @@ pub struct Summary {
 
 impl Summary {
     /// The numbers of these.
-    pub fn of(overviews: &[IntegrationView]) -> Self {
+    pub fn of(views: &[IntegrationView]) -> Self {
         let mut summary = Self {
-            integrations: overviews.len(),
+            integrations: views.len(),
             ..Self::default()
         };
-        for overview in overviews {
+        for overview in views {
             let count = match overview.state {
                 IntegrationState::Removing => &mut summary.removing,
                 IntegrationState::Disabled => &mut summary.disabled,

@@ -42,7 +42,7 @@ async fn check_falcon(app: &App, settings: &Settings, budget: &CallBudget, check
     let Some(credentials) = checks.secret(CheckKind::FalconSecret, name, secret) else {
         return;
     };
-    let session = app.falcon(settings, credentials, budget).await;
+    let session = app.connect_falcon(settings, credentials, budget).await;
     let Some(falcon) = checks.value(CheckKind::FalconToken, session) else {
         return;
     };
@@ -108,7 +108,7 @@ async fn check_tailscale(
     let Some(credentials) = checks.secret(CheckKind::TailscaleSecret, name, secret) else {
         return Ok(());
     };
-    let session = app.tailscale(settings, credentials, budget).await;
+    let session = app.connect_tailscale(settings, credentials, budget).await;
     let Some(tailscale) = checks.value(CheckKind::TailscaleToken, session) else {
         return Ok(());
     };

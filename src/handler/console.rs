@@ -6,88 +6,86 @@ use serde_json::Value;
 
 use super::HandlerError;
 use crate::app::{App, Invocation};
-use crate::check::{self, Check};
-use crate::clock::Deadline;
+use crate::check::check_stored;
 use crate::command::widget::{WidgetAction, WidgetRequest, WidgetView};
 use crate::domain::audit::AuditRecord;
 use crate::events::Event;
 use crate::explain;
-use crate::render::html::page::{self, WidgetContext, note};
+use crate::render::html::page::{self, WidgetContext, notice};
 use crate::render::html::{self, DESCRIPTION};
 use crate::settings::IntegrationId;
-use crate::status::{IntegrationView, load_overviews};
+use crate::status::{IntegrationView, load_views};
 use crate::store::{AuditQuery, StoreError};
-use crate::upstream::retry::CallBudget;
 
 /// Maximum audit records in a view.
-const RECORDS: usize = 25;
+const MAX_RECORDS: usize = 25;
 
 /// Maximum concurrent searches of audit trails.
-const SEARCHES: usize = 8;
+const SEARCH_CONCURRENCY: usize = 8;
 
-/// Serves a widget: returns HTML, or Markdown if the widget is asked to describe itself. Bad input of a person is explained in
-/// the HTML.
+/// Serves a widget: returns HTML, or Markdown if the widget is asked to describe itself. The HTML explains a person's bad
+/// input.
 ///
 /// # Errors
 /// If DynamoDB or EventBridge fails.
 pub(super) async fn answer(
-    world: &App,
-    call: &WidgetRequest,
+    app: &App,
+    request: &WidgetRequest,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
-    let frame = WidgetContext {
-        context: call.context,
-        now: world.clock.now(),
+    let widget = WidgetContext {
+        context: request.context,
+        now: app.clock.now(),
         endpoint: &invocation.function_arn,
-        buttons: world.config.console_buttons,
+        buttons: app.config.console_buttons,
     };
     let console = Console {
-        world,
+        app,
         invocation,
-        frame,
+        widget,
     };
-    let body = match &call.action {
+    let body = match &request.action {
         Ok(WidgetAction::Describe) => return Ok(DESCRIPTION.into()),
-        Ok(ask) => match console.serve(ask).await {
+        Ok(action) => match console.serve(action).await {
             Err(HandlerError::Store(StoreError::NoIntegration { integration })) => {
-                note(&format!("There is no integration {integration}."))
+                notice(&format!("There is no integration {integration}."))
             }
             body => body?,
         },
-        Err(problem) => note(problem),
+        Err(problem) => notice(problem),
     };
-    Ok(page::page(&frame, &body).into())
+    Ok(page::page(&widget, &body).into())
 }
 
-/// One call, and what it needs.
+/// Serves one request of a widget.
 struct Console<'a> {
-    world: &'a App,
+    app: &'a App,
     invocation: &'a Invocation,
-    frame: WidgetContext<'a>,
+    widget: WidgetContext<'a>,
 }
 
 impl Console<'_> {
-    async fn serve(&self, ask: &WidgetAction) -> Result<Markup, HandlerError> {
-        let frame = &self.frame;
-        match ask {
+    async fn serve(&self, action: &WidgetAction) -> Result<Markup, HandlerError> {
+        let widget = &self.widget;
+        match action {
             WidgetAction::Describe => Ok(maud::html! {}),
             WidgetAction::Show {
                 view,
                 integration,
                 min_score,
             } => {
-                let overviews = self.overviews(integration.as_ref()).await?;
+                let views = self.views(integration.as_ref()).await?;
                 Ok(match view {
-                    WidgetView::Overview => html::status::view(frame, &overviews),
-                    WidgetView::Scores => html::scores::view(&overviews, *min_score),
-                    WidgetView::History => html::history::view(frame, &overviews),
-                    WidgetView::Findings => html::findings::view(frame, &overviews),
+                    WidgetView::Overview => html::status::view(widget, &views),
+                    WidgetView::Scores => html::scores::view(&views, *min_score),
+                    WidgetView::History => html::history::view(widget, &views),
+                    WidgetView::Findings => html::findings::view(widget, &views),
                     WidgetView::Audit => {
-                        let records = self.records(&overviews).await?;
-                        html::audit::view(frame, &records, overviews.len() > 1)
+                        let records = self.records(&views).await?;
+                        html::audit::view(widget, &records, views.len() > 1)
                     }
                     WidgetView::Explain => {
-                        html::explain::form(frame, &overviews, integration.as_ref(), None, None)
+                        html::explain::form(widget, &views, integration.as_ref(), None, None)
                     }
                 })
             }
@@ -96,116 +94,102 @@ impl Console<'_> {
                 device,
                 only,
             } => {
-                let overviews = self.overviews(only.as_ref()).await?;
-                let shown = self
-                    .explain(&overviews, integration.as_ref(), device)
-                    .await?;
                 let integration = integration.as_ref();
+                let views = self.views(only.as_ref()).await?;
+                let answer = self.explain(&views, integration, device).await?;
                 Ok(html::explain::form(
-                    frame,
-                    &overviews,
+                    widget,
+                    &views,
                     integration,
                     Some(device),
-                    Some(&shown),
+                    Some(&answer),
                 ))
             }
-            WidgetAction::Sync(_) | WidgetAction::Check(_) if !frame.buttons => Ok(note(
+            WidgetAction::Sync(_) | WidgetAction::Check(_) if !widget.buttons => Ok(notice(
                 "This dashboard only shows. Whoever deploys the function can allow its buttons (CONSOLE_BUTTONS=true).",
             )),
             WidgetAction::Sync(integration) => self.sync(integration).await,
-            WidgetAction::Check(integration) => Ok(html::check::view(
-                integration,
-                &self.check(integration).await?,
-            )),
+            WidgetAction::Check(integration) => {
+                let budget = self.app.budget(self.invocation);
+                let checks = check_stored(self.app, integration, &budget).await?;
+                Ok(html::check::view(integration, &checks))
+            }
         }
     }
 
-    /// One integration, or all of them, by name.
-    async fn overviews(
+    async fn views(
         &self,
         only: Option<&IntegrationId>,
     ) -> Result<Vec<IntegrationView>, StoreError> {
-        let App { store, config, .. } = self.world;
-        load_overviews(store, config, only, self.frame.now).await
+        let App { store, config, .. } = self.app;
+        load_views(store, config, only, self.widget.now).await
     }
 
-    /// Their newest changes. The trail is kept by integration, so each is searched.
-    async fn records(&self, overviews: &[IntegrationView]) -> Result<Vec<AuditRecord>, StoreError> {
-        let search = |overview: &IntegrationView| {
-            let search = AuditQuery {
-                integration: Some(overview.integration_id()?),
-                limit: RECORDS,
+    /// Returns the newest audit records of these integrations. Audit records are stored by integration, so each is searched.
+    async fn records(&self, views: &[IntegrationView]) -> Result<Vec<AuditRecord>, StoreError> {
+        let search = |view: &IntegrationView| {
+            let query = AuditQuery {
+                integration: Some(view.integration_id()?),
+                limit: MAX_RECORDS,
                 ..AuditQuery::default()
             };
-            Some(async move { self.world.store.search_audit(&search).await })
+            Some(async move { self.app.store.search_audit(&query).await })
         };
-        let searches: Vec<_> = overviews.iter().filter_map(search).collect();
+        let searches: Vec<_> = views.iter().filter_map(search).collect();
         let pages: Vec<_> = stream::iter(searches)
-            .buffered(SEARCHES)
+            .buffered(SEARCH_CONCURRENCY)
             .try_collect()
             .await?;
         let mut records: Vec<AuditRecord> =
             pages.into_iter().flat_map(|page| page.records).collect();
-        // An event's id begins with its time.
+        // An event id begins with the time of the event.
         records.sort_by(|a, b| b.event_id.cmp(&a.event_id));
-        records.truncate(RECORDS);
+        records.truncate(MAX_RECORDS);
         Ok(records)
     }
 
     async fn explain(
         &self,
-        overviews: &[IntegrationView],
+        views: &[IntegrationView],
         integration: Option<&IntegrationId>,
         device: &str,
     ) -> Result<Markup, HandlerError> {
         if device.trim().is_empty() {
-            return Ok(note(
+            return Ok(notice(
                 "Name a device: its node id, its name or its serial number.",
             ));
         }
-        let only = match overviews {
-            [one] => one.integration_id(),
+        let only = match views {
+            [view] => view.integration_id(),
             _ => None,
         };
         let Some(integration) = integration.or(only.as_ref()) else {
-            return Ok(note("Choose an integration."));
+            return Ok(notice("Choose an integration."));
         };
         let answer = Box::pin(explain::explain(
-            self.world,
+            self.app,
             integration,
             device,
             self.invocation,
         ))
         .await?;
-        Ok(html::explain::result(&self.frame, &answer))
+        Ok(html::explain::result(&self.widget, &answer))
     }
 
-    /// Asks for a run of its own: it has its own time, and this call answers at once.
+    /// Requests a sync in an invocation of its own, which has its own deadline. The widget is answered at once.
     async fn sync(&self, id: &IntegrationId) -> Result<Markup, HandlerError> {
-        let integration = self.world.store.integration(id).await?;
+        let integration = self.app.store.integration(id).await?;
         if !integration.should_run() {
-            return Ok(note(&format!("{id} is disabled: nothing runs it.")));
+            return Ok(notice(&format!("{id} is disabled: nothing runs it.")));
         }
         let request = Event::SyncRequested {
             integration: id.clone(),
             reason: "console",
         };
-        self.world.events.put(&[request]).await?;
+        self.app.events.put(&[request]).await?;
         tracing::info!(integration = %id, run_id = self.invocation.id, "a dashboard requested a sync of {id}");
-        Ok(note(&format!(
+        Ok(notice(&format!(
             "A sync of {id} was asked for. It is to be seen here in a minute or so; a pause stays in force."
         )))
-    }
-
-    async fn check(&self, id: &IntegrationId) -> Result<Vec<Check>, HandlerError> {
-        let world = self.world;
-        let others = world.store.integrations().await?.readable;
-        let integration = world.store.integration(id).await?;
-        let deadline = Deadline::new(world.clock.clone(), self.invocation.deadline);
-        let budget = CallBudget::new(world.retries, world.clock.clone(), deadline);
-        Ok(match &integration.settings {
-            Ok(settings) => check::check(world, settings, &others, &budget).await?,
-            Err(error) => vec![Check::from_invalid_settings(error)],
-        })
     }
 }

@@ -1,58 +1,56 @@
-//! Connecting, changing, removing and checking integrations.
+//! Connects, updates, removes and checks integrations.
 
 use serde_json::{Map, Value, json};
 
 use super::HandlerError;
 use crate::app::{App, Invocation};
-use crate::check::{self, Check, CheckResult};
-use crate::clock::Deadline;
-use crate::domain::audit;
+use crate::check::{self, Check, CheckResult, check_stored};
+use crate::domain::audit::AuditContext;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::events::Event;
 use crate::settings::{IntegrationId, InvalidSettings, Settings};
 use crate::store::{Integration, SettingsUpdate, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse};
 use crate::text::error_chain;
-use crate::upstream::retry::CallBudget;
 
-/// A person's request, and in whose name it is recorded.
+/// Runs the commands about integrations, in the name of an actor.
 pub(super) struct IntegrationCommands<'a> {
-    world: &'a App,
+    app: &'a App,
     invocation: &'a Invocation,
     actor: String,
 }
 
 impl<'a> IntegrationCommands<'a> {
-    /// In the name that is given, else of the identity that invokes, where Lambda tells it.
-    pub(super) fn new(world: &'a App, invocation: &'a Invocation, actor: Option<String>) -> Self {
+    /// The actor is the given name, else the identity of the caller if Lambda passes one.
+    pub(super) fn new(app: &'a App, invocation: &'a Invocation, actor: Option<String>) -> Self {
         let actor = actor
             .filter(|actor| !actor.trim().is_empty())
             .or_else(|| invocation.caller.clone())
             .unwrap_or_else(|| "unknown".to_owned());
         Self {
-            world,
+            app,
             invocation,
             actor,
         }
     }
 
-    /// Stores a new integration, if it can work.
+    /// Stores a new integration. With `check`, every check must pass first.
     pub(super) async fn connect(
         &self,
         settings: &Settings,
         check: bool,
     ) -> Result<Value, HandlerError> {
-        self.world.config.validate(settings)?;
-        let others = self.world.store.integrations().await?.readable;
-        refuse_collision(settings, &others, "integration")?;
+        self.app.config.validate(settings)?;
+        let others = self.app.store.integrations().await?.readable;
+        ensure_unique_attribute(settings, &others, "integration")?;
         let checks = if check {
-            Some(self.connectable(settings, &others).await?)
+            Some(self.check_new(settings, &others).await?)
         } else {
             None
         };
-        let now = self.world.clock.now();
-        let record = self.audit(&settings.id).integration_created(settings, now);
-        self.world
+        let now = self.app.clock.now();
+        let record = self.audit_context(&settings.id).integration_created(settings, now);
+        self.app
             .store
             .create(settings, &self.actor, now, &record)
             .await?;
@@ -63,7 +61,7 @@ impl<'a> IntegrationCommands<'a> {
             "connected {}",
             settings.id
         );
-        let sync = self.announce(&settings.id, "created", 1).await;
+        let sync = self.publish_change(&settings.id, "created", 1).await;
         let mut answer = json!({ "integration": settings.id, "configVersion": 1, "sync": sync });
         if let Some(checks) = checks {
             answer["checks"] = serde_json::to_value(checks)?;
@@ -71,7 +69,7 @@ impl<'a> IntegrationCommands<'a> {
         Ok(answer)
     }
 
-    async fn connectable(
+    async fn check_new(
         &self,
         settings: &Settings,
         others: &[Integration],
@@ -80,7 +78,8 @@ impl<'a> IntegrationCommands<'a> {
         if others.iter().any(|other| other.id == integration) {
             return Err(StoreError::IntegrationExists { integration }.into());
         }
-        let checks = check::check(self.world, settings, others, &self.budget()).await?;
+        let budget = self.app.budget(self.invocation);
+        let checks = check::check(self.app, settings, others, &budget).await?;
         if check::passes(&checks) {
             Ok(checks)
         } else {
@@ -98,7 +97,7 @@ impl<'a> IntegrationCommands<'a> {
         changes: &Map<String, Value>,
         seen_version: Option<u64>,
     ) -> Result<Value, HandlerError> {
-        let integration = self.world.store.integration(id).await?;
+        let integration = self.app.store.integration(id).await?;
         let version = integration.config_version;
         if seen_version.is_some_and(|seen| seen != version) || integration.removal.is_some() {
             return Err(StoreError::Conflict {
@@ -108,62 +107,64 @@ impl<'a> IntegrationCommands<'a> {
             .into());
         }
         let settings = Settings::changed(&integration.stored, changes)?;
-        self.world
+        self.app
             .config
             .validate(&settings)
             .map_err(|error| error.under("changes"))?;
-        let differing = settings.differences(&integration.stored);
-        if differing.is_empty() {
+        let changed_fields = settings.differences(&integration.stored);
+        if changed_fields.is_empty() {
             return Ok(json!({
-                "integration": id, "configVersion": version, "changed": differing,
+                "integration": id, "configVersion": version, "changed": changed_fields,
                 "sync": "not requested: nothing differs from what is stored",
             }));
         }
-        let others = self.world.store.integrations().await?.readable;
-        refuse_collision(&settings, &others, "changes")?;
-        let now = self.world.clock.now();
+        let others = self.app.store.integrations().await?.readable;
+        ensure_unique_attribute(&settings, &others, "changes")?;
+        let now = self.app.clock.now();
         let next = version + 1;
         let record = self
-            .audit(id)
+            .audit_context(id)
             .integration_updated(&integration.stored, &settings, next, now);
-        let rewrite = SettingsUpdate {
+        let update = SettingsUpdate {
             integration: &integration,
             settings: &settings,
             actor: &self.actor,
             now,
             audit: &record,
         };
-        self.world.store.update_settings(&rewrite).await?;
+        self.app.store.update_settings(&update).await?;
         tracing::info!(
             integration = %id,
             run_id = self.invocation.id,
             actor = self.actor,
             config_version = next,
             "updated {id}: {}",
-            differing.join(", ")
+            changed_fields.join(", ")
         );
-        let sync = self.announce(id, "updated", next).await;
-        Ok(json!({ "integration": id, "configVersion": next, "changed": differing, "sync": sync }))
+        let sync = self.publish_change(id, "updated", next).await;
+        Ok(
+            json!({ "integration": id, "configVersion": next, "changed": changed_fields, "sync": sync }),
+        )
     }
 
-    /// Removes an integration and, unless they shall be kept, the attributes that it wrote. What cannot be done now is
-    /// done by the next run.
+    /// Removes an integration and, by default, the attributes that it wrote. The next run continues a removal that could
+    /// not finish.
     pub(super) async fn remove(
         &self,
         id: &IntegrationId,
         attributes: Attributes,
     ) -> Result<Value, HandlerError> {
-        let integration = self.marked(id, attributes).await?;
+        let integration = self.ensure_marked_for_removal(id, attributes).await?;
         let request = SyncRequest {
             force: true,
             ..SyncRequest::automatic(id.clone())
         };
-        let run = Box::pin(sync::sync(self.world, &request, self.invocation)).await;
+        let run = Box::pin(sync::sync(self.app, &request, self.invocation)).await;
         let sync = self
-            .announce(id, "removed", integration.config_version)
+            .publish_change(id, "removed", integration.config_version)
             .await;
         let run = match run {
-            // Another run has just finished the job.
+            // Another run has just finished the removal.
             Err(StoreError::NoIntegration { .. }) => SyncResponse {
                 integration_removed: true,
                 ..SyncResponse::skipped(&request, &self.invocation.id, "removed by another run")
@@ -190,13 +191,13 @@ impl<'a> IntegrationCommands<'a> {
         Ok(answer)
     }
 
-    /// The integration with the wish to remove it, which may have been there already.
-    async fn marked(
+    /// Marks an integration for removal, unless it is marked already, and returns it.
+    async fn ensure_marked_for_removal(
         &self,
         id: &IntegrationId,
         attributes: Attributes,
     ) -> Result<Integration, StoreError> {
-        let integration = self.world.store.integration(id).await?;
+        let integration = self.app.store.integration(id).await?;
         if integration
             .removal
             .as_ref()
@@ -206,20 +207,16 @@ impl<'a> IntegrationCommands<'a> {
         }
         let removal = Removal {
             attributes,
-            since: self.world.clock.now(),
+            since: self.app.clock.now(),
             actor: self.actor.clone(),
         };
-        self.world.store.mark_for_removal(id, &removal).await
+        self.app.store.mark_for_removal(id, &removal).await
     }
 
-    /// Checks whether a stored integration can work. Writes nothing.
+    /// Checks a stored integration. Writes nothing.
     pub(super) async fn check(&self, id: &IntegrationId) -> Result<Value, HandlerError> {
-        let others = self.world.store.integrations().await?.readable;
-        let integration = self.world.store.integration(id).await?;
-        let checks = match &integration.settings {
-            Ok(settings) => check::check(self.world, settings, &others, &self.budget()).await?,
-            Err(error) => vec![Check::from_invalid_settings(error)],
-        };
+        let budget = self.app.budget(self.invocation);
+        let checks = check_stored(self.app, id, &budget).await?;
         tracing::info!(
             integration = %id,
             run_id = self.invocation.id,
@@ -229,18 +226,13 @@ impl<'a> IntegrationCommands<'a> {
         Ok(json!({ "integration": id, "ok": check::passes(&checks), "checks": checks }))
     }
 
-    fn budget(&self) -> CallBudget {
-        let deadline = Deadline::new(self.world.clock.clone(), self.invocation.deadline);
-        CallBudget::new(self.world.retries, self.world.clock.clone(), deadline)
+    fn audit_context(&self, id: &IntegrationId) -> AuditContext {
+        self.app.audit_context(id, self.invocation, &self.actor)
     }
 
-    fn audit(&self, id: &IntegrationId) -> audit::AuditContext {
-        self.world.audit(id, self.invocation, &self.actor)
-    }
-
-    /// Puts the event of a change on the bus. The change stands without it: the next scheduled run sees that the
-    /// version is ahead of the status's.
-    async fn announce(
+    /// Publishes the event of a change. The change takes effect without it: the next scheduled run sees that the version
+    /// is newer than the status.
+    async fn publish_change(
         &self,
         id: &IntegrationId,
         change: &'static str,
@@ -251,7 +243,7 @@ impl<'a> IntegrationCommands<'a> {
             change,
             config_version,
         };
-        match self.world.events.put(&[event]).await {
+        match self.app.events.put(&[event]).await {
             Ok(()) => "requested: it starts within seconds".to_owned(),
             Err(error) => format!(
                 "not requested ({}); the next scheduled run does it",
@@ -261,8 +253,8 @@ impl<'a> IntegrationCommands<'a> {
     }
 }
 
-/// Two integrations that write one key in one tailnet would undo each other's work.
-fn refuse_collision(
+/// Rejects settings with the attribute of another integration: both would overwrite each other's scores.
+fn ensure_unique_attribute(
     settings: &Settings,
     others: &[Integration],
     root: &str,

@@ -159,12 +159,12 @@ impl<'a> Run<'a> {
             app.secrets.tailscale(&settings.tailscale_secret),
         );
         // The HTTP client is built while the secrets are fetched.
-        let (secrets, _) = join(secrets, app.http(Service::Falcon)).await;
+        let (secrets, _) = join(secrets, app.http_client(Service::Falcon)).await;
         let (falcon, tailscale) = secrets?;
         self.remember_secret_versions(falcon.version, tailscale.version);
         let (falcon, tailscale) = try_join(
-            app.falcon(settings, falcon.value, &self.budget),
-            app.tailscale(settings, tailscale.value, &self.budget),
+            app.connect_falcon(settings, falcon.value, &self.budget),
+            app.connect_tailscale(settings, tailscale.value, &self.budget),
         )
         .await?;
         Ok(Clients { falcon, tailscale })
@@ -178,7 +178,9 @@ impl<'a> Run<'a> {
         let app = self.app;
         let secret = app.secrets.tailscale(&settings.tailscale_secret).await?;
         self.remember_secret_versions(None, secret.version);
-        let tailscale = app.tailscale(settings, secret.value, &self.budget).await?;
+        let tailscale = app
+            .connect_tailscale(settings, secret.value, &self.budget)
+            .await?;
         Ok(tailscale)
     }
 
@@ -330,7 +332,8 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn audit_context(&self, actor: &str) -> AuditContext {
-        self.app.audit(&self.integration.id, self.invocation, actor)
+        self.app
+            .audit_context(&self.integration.id, self.invocation, actor)
     }
 
     /// Returns the devices that lost their identity, in this observation or an earlier one.

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
-use super::page::{WidgetContext, cut, named, note};
+use super::page::{WidgetContext, notice, truncate, untrusted};
 use crate::domain::audit::{Action, AuditRecord};
 
 /// The view; `several` if the records may be of more than one integration.
-pub(crate) fn view(frame: &WidgetContext<'_>, records: &[AuditRecord], several: bool) -> Markup {
+pub(crate) fn view(widget: &WidgetContext<'_>, records: &[AuditRecord], several: bool) -> Markup {
     if records.is_empty() {
-        return note("No change is recorded.");
+        return notice("No change is recorded.");
     }
     html! {
         table.fps-stack {
@@ -23,38 +23,38 @@ pub(crate) fn view(frame: &WidgetContext<'_>, records: &[AuditRecord], several: 
                 th scope="col" { "To" }
                 th.fps-wide scope="col" { "By" }
             } }
-            tbody { @for record in records { (row(frame, record, several)) } }
+            tbody { @for record in records { (row(widget, record, several)) } }
         }
     }
 }
 
-fn row(frame: &WidgetContext<'_>, record: &AuditRecord, several: bool) -> Markup {
+fn row(widget: &WidgetContext<'_>, record: &AuditRecord, several: bool) -> Markup {
     let reason = record.details["reason"].as_str();
     let (from, to) = sides(record);
     html! {
         tr {
-            td { (when(frame, record)) }
+            td { (when(widget, record)) }
             th.fps-row scope="row" {
-                (named(&record.target.name))
+                (untrusted(&record.target.name))
                 div.fps-m {
                     @if several { (record.integration_id) ": " }
                     @match (record.action, reason) {
-                        (Action::UpdateNodeAttribute, Some(reason)) => { (named(reason)) }
+                        (Action::UpdateNodeAttribute, Some(reason)) => { (untrusted(reason)) }
                         (action, _) => { (action_name(action)) }
                     }
                 }
             }
             td.fps-n data-l="From" { (from) }
             td.fps-n data-l="To" { (to) }
-            td.fps-wide { (named(&record.actor)) }
+            td.fps-wide { (untrusted(&record.actor)) }
         }
     }
 }
 
 /// When a record was made.
-pub(crate) fn when(frame: &WidgetContext<'_>, record: &AuditRecord) -> Markup {
-    let time = record.event_time.parse().map(|time| frame.at(time));
-    time.unwrap_or_else(|_| html! { (cut(&record.event_time)) })
+pub(crate) fn when(widget: &WidgetContext<'_>, record: &AuditRecord) -> Markup {
+    let time = record.event_time.parse().map(|time| widget.at(time));
+    time.unwrap_or_else(|_| html! { (truncate(&record.event_time)) })
 }
 
 /// Before and after. Of settings only those that differ.
@@ -70,7 +70,7 @@ fn sides(record: &AuditRecord) -> (Markup, Markup) {
     let names: Vec<&String> = names.into_iter().filter(differ).collect();
     let side = |settings: &Map<String, Value>| {
         html! { @for name in &names {
-            div.fps-any { (cut(name)) ": " (settings.get(*name).map_or_else(|| html! { "default" }, value)) }
+            div.fps-any { (truncate(name)) ": " (settings.get(*name).map_or_else(|| html! { "default" }, value)) }
         } }
     };
     (side(old), side(new))
@@ -89,10 +89,10 @@ fn action_name(action: Action) -> &'static str {
 pub(crate) fn value(value: &Value) -> Markup {
     match value {
         Value::Object(fields) if fields.values().all(Value::is_number) => html! {
-            @for (key, value) in fields { span title=(cut(key)) { (value) } " " }
+            @for (key, value) in fields { span title=(truncate(key)) { (value) } " " }
         },
         Value::Object(fields) => html! { (fields.len()) " settings" },
         Value::Null => html! { "none" },
-        other => html! { (cut(&other.to_string())) },
+        other => html! { (truncate(&other.to_string())) },
     }
 }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::page::{Severity, cut};
+use super::page::{Severity, truncate};
 use crate::check::{Check, CheckKind, CheckResult, describe_failures, passes};
 use crate::settings::IntegrationId;
 
@@ -19,11 +19,11 @@ pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
         ul { @for check in checks {
             li.fps-item {
                 h3 { (mood(check.result).badge(word(check.result))) span { (subject(check.kind)) } }
-                p { (cut(&check.finding)) }
-                @if let Some(remedy) = &check.remedy { p.fps-m { (cut(remedy)) } }
+                p { (truncate(&check.finding)) }
+                @if let Some(remedy) = &check.remedy { p.fps-m { (truncate(remedy)) } }
             }
         } }
-        @if !passes(checks) { p.fps-m { "In short: " (cut(&describe_failures(checks))) } }
+        @if !passes(checks) { p.fps-m { "In short: " (truncate(&describe_failures(checks))) } }
     }
 }
 

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::json;
 
 use super::audit::{value, when};
-use super::page::{Severity, WidgetContext, cut, named, note};
+use super::page::{Severity, WidgetContext, notice, truncate, untrusted};
 use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
 use crate::domain::matching::reasons::Verdict;
@@ -37,7 +37,7 @@ pub(crate) fn form(
                 }
             }
             label { "Device: node id, name or serial number"
-                input type="text" name="device" value=[device.map(|device| cut(device))] maxlength="255" autocomplete="off";
+                input type="text" name="device" value=[device.map(|device| truncate(device))] maxlength="255" autocomplete="off";
             }
             // The Enter key would submit the form and leave the dashboard. A disabled submit button prevents that.
             button type="submit" disabled hidden { "Explain" }
@@ -53,7 +53,7 @@ pub(crate) fn form(
 /// Renders the explanations.
 pub(crate) fn result(frame: &WidgetContext<'_>, answer: &ExplainResponse) -> Markup {
     html! {
-        @for text in answer.error.iter().chain(&answer.note) { (note(text)) }
+        @for text in answer.error.iter().chain(&answer.note) { (notice(text)) }
         @for explanation in &answer.explanations { (device(frame, explanation)) }
         @if !answer.hosts.is_empty() { dl {
             (hosts(frame, &answer.hosts, answer.hosts_omitted))
@@ -71,21 +71,21 @@ fn device(frame: &WidgetContext<'_>, explanation: &Explanation) -> Markup {
     };
     html! {
         div.fps-item {
-            h3 { (named(&explanation.name)) }
+            h3 { (untrusted(&explanation.name)) }
             div.fps-score {
                 @match explanation.score {
                     Some(score) => { (severity.badge(format!("score {score}"))) }
                     None => { (severity.badge("no score")) }
                 }
             }
-            p { "Because " (cut(&explanation.reason)) "." }
-            @if let Some(remedy) = &explanation.remedy { (note(remedy)) }
+            p { "Because " (truncate(&explanation.reason)) "." }
+            @if let Some(remedy) = &explanation.remedy { (notice(remedy)) }
             dl {
                 (written(frame, explanation.written.as_ref()))
-                dt { "Next sync" } dd { (cut(&explanation.next)) }
+                dt { "Next sync" } dd { (truncate(&explanation.next)) }
                 dt { "Device" } dd {
-                    (named(&explanation.hostname)) ", " (named(&explanation.os)) ", " (named(&explanation.user))
-                    div.fps-m { "node " (named(&explanation.node_id.0)) }
+                    (untrusted(&explanation.hostname)) ", " (untrusted(&explanation.os)) ", " (untrusted(&explanation.user))
+                    div.fps-m { "node " (untrusted(&explanation.node_id.0)) }
                 }
                 (serials(&explanation.serials, explanation.serials_omitted))
                 (hosts(frame, &explanation.hosts, explanation.hosts_omitted))
@@ -98,7 +98,7 @@ fn device(frame: &WidgetContext<'_>, explanation: &Explanation) -> Markup {
 fn recorded_device(frame: &WidgetContext<'_>, device: &RecordedDevice) -> Markup {
     html! {
         div.fps-item {
-            h3 { @if !device.name.is_empty() { (named(&device.name)) } span.fps-m { "node " (named(&device.node_id.0)) } }
+            h3 { @if !device.name.is_empty() { (untrusted(&device.name)) } span.fps-m { "node " (untrusted(&device.node_id.0)) } }
             dl {
                 (written(frame, device.written.as_ref()))
                 (history(frame, &device.history))
@@ -116,7 +116,7 @@ fn written(frame: &WidgetContext<'_>, written: Option<&NodeRecord>) -> Markup {
                 Some(written) => {
                     (written.key) " " b { (written.score) }
                     @if let Some(at) = written.written_at { " " (frame.ago(at)) }
-                    div.fps-m { "by run " (named(&written.run_id)) }
+                    div.fps-m { "by run " (untrusted(&written.run_id)) }
                 }
             }
         }
@@ -130,11 +130,11 @@ fn serials(serials: &[ReportedSerial], omitted: usize) -> Markup {
             @if serials.is_empty() { "none reported" }
             @for serial in serials {
                 div {
-                    (named(&serial.reported))
+                    (untrusted(&serial.reported))
                     @if let Some(normal) = serial.serial.as_ref().filter(|normal| **normal != serial.reported) {
-                        span.fps-m { " means " (named(normal)) }
+                        span.fps-m { " means " (untrusted(normal)) }
                     }
-                    @if let Some(problem) = &serial.problem { span.fps-m { " is no serial number: " (cut(problem)) } }
+                    @if let Some(problem) = &serial.problem { span.fps-m { " is no serial number: " (truncate(problem)) } }
                 }
             }
             @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }
@@ -149,7 +149,7 @@ fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> 
             @if hosts.is_empty() { "none with its serial numbers" }
             @for host in hosts {
                 div {
-                    (named(host.hostname.as_deref().unwrap_or("a host without a name")))
+                    (untrusted(host.hostname.as_deref().unwrap_or("a host without a name")))
                     ", "
                     @match host.score { Some(score) => { "score " (score) } None => { "no score" } }
                     ", "
@@ -159,7 +159,7 @@ fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> 
                     }
                     div.fps-m {
                         @if host.is_deciding { "Counts: " } @else { "Does not count: " }
-                        (cut(&host.reason)) ". Serial " (named(&host.serial)) ", aid " (named(&host.aid.to_string())) "."
+                        (truncate(&host.reason)) ". Serial " (untrusted(&host.serial)) ", aid " (untrusted(&host.aid.to_string())) "."
                     }
                 }
             }
@@ -176,7 +176,7 @@ fn history(frame: &WidgetContext<'_>, history: &[AuditRecord]) -> Markup {
             @for record in history {
                 div {
                     (when(frame, record)) ": " (value(&record.old)) " to " (value(&record.new))
-                    @if let Some(reason) = record.details["reason"].as_str() { div.fps-m { (cut(reason)) } }
+                    @if let Some(reason) = record.details["reason"].as_str() { div.fps-m { (truncate(reason)) } }
                 }
             }
         }

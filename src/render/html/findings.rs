@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::page::{Severity, WidgetContext, cut, named, note};
+use super::page::{Severity, WidgetContext, notice, truncate, untrusted};
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::status::IntegrationView;
 
@@ -10,37 +10,37 @@ use crate::status::IntegrationView;
 const SHOWN: usize = 60;
 
 /// The view. What takes access away, or may, comes first.
-pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> Markup {
+pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Markup {
     let mut all: Vec<(&IntegrationView, &Finding)> = Vec::new();
-    for one in overviews {
+    for one in views {
         let findings = one.status.iter().flat_map(|status| &status.findings);
         all.extend(findings.map(|finding| (one, finding)));
     }
     if all.is_empty() {
-        let synced = overviews.iter().any(|one| one.status.is_some());
-        return note(if synced {
+        let synced = views.iter().any(|one| one.status.is_some());
+        return notice(if synced {
             "The latest syncs noticed nothing that a person should know about."
         } else {
             "Nothing was synced yet."
         });
     }
     all.sort_by_key(|(one, finding)| (mood(finding.kind), finding.kind, &one.id));
-    let several = overviews.len() > 1;
+    let several = views.len() > 1;
     html! {
         ul { @for (one, finding) in all.iter().take(SHOWN) {
             li.fps-item {
                 h3 {
                     (mood(finding.kind).badge(format!("{} {}", finding.count, title(finding.kind))))
                     @if several { span { (one.id) } }
-                    @if let Some(status) = &one.status { span.fps-m { (frame.ago(status.last_sync)) } }
+                    @if let Some(status) = &one.status { span.fps-m { (widget.ago(status.last_sync)) } }
                 }
                 ul.fps-eg {
-                    @for example in &finding.examples { li { (named(example)) } }
+                    @for example in &finding.examples { li { (untrusted(example)) } }
                     @if finding.count > finding.examples.len() {
                         li { "and " (finding.count - finding.examples.len()) " more" }
                     }
                 }
-                p.fps-m { (cut(&finding.remedy)) }
+                p.fps-m { (truncate(&finding.remedy)) }
             }
         } }
         @if all.len() > SHOWN { p.fps-m { "and " (all.len() - SHOWN) " more" } }

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
-use super::page::{Severity, WidgetContext, count, note};
+use super::page::{Severity, WidgetContext, notice, pluralize};
 use crate::domain::status::RunOutcome;
 use crate::domain::status::history::RunStreak;
 use crate::status::IntegrationView;
@@ -21,16 +21,16 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const STEPS: i64 = 1_440;
 
 /// The view.
-pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> Markup {
+pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Markup {
     let of = |one| stretches(one).iter().map(move |stretch| (one, stretch));
-    let mut rows: Vec<(&IntegrationView, &RunStreak)> = overviews.iter().flat_map(of).collect();
+    let mut rows: Vec<(&IntegrationView, &RunStreak)> = views.iter().flat_map(of).collect();
     if rows.is_empty() {
-        return note("Nothing was synced yet.");
+        return notice("Nothing was synced yet.");
     }
     rows.sort_by_key(|(_, stretch)| Reverse(stretch.until));
-    let several = overviews.len() > 1;
+    let several = views.len() > 1;
     // Of many, those that have or had trouble.
-    let mut strips: Vec<&IntegrationView> = overviews
+    let mut strips: Vec<&IntegrationView> = views
         .iter()
         .filter(|one| !stretches(one).is_empty())
         .collect();
@@ -45,7 +45,7 @@ pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> 
         @for one in strips.iter().take(STRIPS) {
             div.fps-strip {
                 div.fps-m { (one.id) ", the last 24 hours" }
-                (strip(frame.now, one))
+                (strip(widget.now, one))
             }
         }
         table.fps-stack {
@@ -59,7 +59,7 @@ pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> 
             } }
             tbody { @for (one, stretch) in rows.iter().take(ROWS) {
                 tr {
-                    td { (when(frame, stretch)) }
+                    td { (when(widget, stretch)) }
                     @if several { th scope="row" { (one.id) } }
                     td {
                         (Severity::after(stretch.outcome).badge(stretch.outcome))
@@ -78,14 +78,14 @@ fn stretches(one: &IntegrationView) -> &[RunStreak] {
     one.status.as_ref().map_or(&[], |status| &status.history)
 }
 
-fn when(frame: &WidgetContext<'_>, stretch: &RunStreak) -> Markup {
+fn when(widget: &WidgetContext<'_>, stretch: &RunStreak) -> Markup {
     html! {
-        (frame.at(stretch.until))
+        (widget.at(stretch.until))
         div.fps-m {
             @if stretch.runs > 1 {
-                (stretch.runs) " runs since " (frame.at(stretch.since))
+                (stretch.runs) " runs since " (widget.at(stretch.since))
             } @else {
-                (frame.ago(stretch.until))
+                (widget.ago(stretch.until))
             }
         }
     }
@@ -134,7 +134,7 @@ fn strip(now: Timestamp, one: &IntegrationView) -> Markup {
         .collect();
     let label = format!(
         "{} of {} in the last 24 hours{}",
-        count(usize::try_from(runs).unwrap_or(usize::MAX), "run"),
+        pluralize(usize::try_from(runs).unwrap_or(usize::MAX), "run"),
         one.id,
         bad.concat()
     );

@@ -31,8 +31,8 @@ pub(crate) struct WidgetContext<'a> {
 }
 
 /// The whole answer. Characters that do not show are none of it, wherever they came from.
-pub(crate) fn page(frame: &WidgetContext<'_>, body: &Markup) -> String {
-    let theme = if frame.context.dark {
+pub(crate) fn page(widget: &WidgetContext<'_>, body: &Markup) -> String {
+    let theme = if widget.context.dark {
         "fps fps-dark"
     } else {
         "fps fps-light"
@@ -46,22 +46,22 @@ pub(crate) fn page(frame: &WidgetContext<'_>, body: &Markup) -> String {
 }
 
 /// A remark in the place of what was asked for.
-pub(crate) fn note(text: &str) -> Markup {
-    html! { p.fps-note { (cut(text)) } }
+pub(crate) fn notice(text: &str) -> Markup {
+    html! { p.fps-notice { (truncate(text)) } }
 }
 
 /// Somebody else's text: set apart from the direction of what is around it, and not without end.
-pub(crate) fn named(text: &str) -> Markup {
-    html! { bdi { (cut(text)) } }
+pub(crate) fn untrusted(text: &str) -> Markup {
+    html! { bdi { (truncate(text)) } }
 }
 
 /// A text that is not without end.
-pub(crate) fn cut(text: &str) -> String {
+pub(crate) fn truncate(text: &str) -> String {
     sanitize(text, TEXT_CHARS)
 }
 
 /// `1 device`, `2 devices`.
-pub(crate) fn count(count: usize, thing: &str) -> String {
+pub(crate) fn pluralize(count: usize, thing: &str) -> String {
     match count {
         1 => format!("1 {thing}"),
         count => format!("{count} {thing}s"),

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::page::{count, note};
+use super::page::{notice, pluralize};
 use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
 use crate::status::IntegrationView;
@@ -22,8 +22,8 @@ struct Column {
 }
 
 /// The view: of one integration, or of all together.
-pub(crate) fn view(overviews: &[IntegrationView], min_score: Option<Score>) -> Markup {
-    let statuses = overviews.iter().filter_map(|one| one.status.as_ref());
+pub(crate) fn view(views: &[IntegrationView], min_score: Option<Score>) -> Markup {
+    let statuses = views.iter().filter_map(|one| one.status.as_ref());
     let possible: usize = statuses
         .clone()
         .map(|status| status.possible_matched_count)
@@ -31,7 +31,7 @@ pub(crate) fn view(overviews: &[IntegrationView], min_score: Option<Score>) -> M
     let scores: ScoreHistogram = statuses.map(|status| &status.score_counts).sum();
     let total = scores.total();
     if total == 0 {
-        return note("No device has a score yet.");
+        return notice("No device has a score yet.");
     }
     html! {
         div.fps-big {
@@ -66,7 +66,7 @@ fn histogram(scores: &ScoreHistogram, min_score: Option<Score>) -> Markup {
     let tallest = tallest.unwrap_or(0).max(1);
     let label = format!(
         "Scores of {}, in steps of {WIDTH}",
-        count(scores.total(), "device")
+        pluralize(scores.total(), "device")
     );
     html! {
         div.fps-h {
@@ -86,7 +86,7 @@ fn histogram(scores: &ScoreHistogram, min_score: Option<Score>) -> Markup {
                 }
                 @if let Some(min) = min_score {
                     @let x = usize::from(min.get()) * 10;
-                    line.fps-cut vector-effect="non-scaling-stroke" x1=(x) x2=(x) y1="0" y2=(HEIGHT) {}
+                    line.fps-truncate vector-effect="non-scaling-stroke" x1=(x) x2=(x) y1="0" y2=(HEIGHT) {}
                 }
             }
             div class="fps-x fps-m" aria-hidden="true" {
@@ -110,7 +110,7 @@ fn bar(at: usize, column: Column, tallest: usize) -> Markup {
         devices => (devices * HEIGHT / tallest).max(12),
     };
     let (below, pass) = (height(column.below), height(column.pass));
-    let devices = count(column.below + column.pass, "device");
+    let devices = pluralize(column.below + column.pass, "device");
     let x = at * 50 + 3;
     html! {
         g {

@@ -2,20 +2,20 @@
 
 use maud::{Markup, html};
 
-use super::page::{Severity, WidgetContext, count, cut, note};
+use super::page::{Severity, WidgetContext, notice, pluralize, truncate};
 use crate::status::{IntegrationState, IntegrationView, Summary};
 
 /// The view. What needs a person comes first.
-pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> Markup {
-    if overviews.is_empty() {
-        return note(
+pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Markup {
+    if views.is_empty() {
+        return notice(
             "No integration is connected yet. `make connect` connects a Falcon account to a tailnet.",
         );
     }
-    let mut sorted: Vec<&IntegrationView> = overviews.iter().collect();
+    let mut sorted: Vec<&IntegrationView> = views.iter().collect();
     sorted.sort_by_key(|one| (urgency(one), &one.id));
     html! {
-        @if overviews.len() > 1 { (summary(&Summary::of(overviews))) }
+        @if views.len() > 1 { (summary(&Summary::of(views))) }
         table.fps-stack {
             caption { "Integrations" }
             thead { tr {
@@ -25,9 +25,9 @@ pub(crate) fn view(frame: &WidgetContext<'_>, overviews: &[IntegrationView]) -> 
                 th scope="col" { "Last success" }
                 th scope="col" { "Matched devices" }
                 th.fps-wide scope="col" { "Next sync" }
-                @if frame.buttons { th scope="col" { "Do" } }
+                @if widget.buttons { th scope="col" { "Do" } }
             } }
-            tbody { @for one in sorted { (row(frame, one)) } }
+            tbody { @for one in sorted { (row(widget, one)) } }
         }
     }
 }
@@ -53,7 +53,7 @@ fn summary(summary: &Summary) -> Markup {
     ];
     html! {
         div.fps-chips {
-            span { (count(summary.integrations, "integration")) }
+            span { (pluralize(summary.integrations, "integration")) }
             @for (number, mood, word) in moods {
                 @if number > 0 { (mood.badge(format!("{number} {word}"))) }
             }
@@ -61,10 +61,10 @@ fn summary(summary: &Summary) -> Markup {
     }
 }
 
-fn row(frame: &WidgetContext<'_>, one: &IntegrationView) -> Markup {
+fn row(widget: &WidgetContext<'_>, one: &IntegrationView) -> Markup {
     let mood = Severity::of(one.state);
-    let troubles = troubles(frame, one);
-    let columns = if frame.buttons { "7" } else { "6" };
+    let troubles = troubles(widget, one);
+    let columns = if widget.buttons { "7" } else { "6" };
     let status = one.status.as_ref();
     html! {
         tr class=[(!troubles.is_empty()).then_some("fps-has")] {
@@ -81,13 +81,13 @@ fn row(frame: &WidgetContext<'_>, one: &IntegrationView) -> Markup {
             }
             td data-l="Last sync" {
                 @match status {
-                    Some(status) => { (frame.ago(status.last_sync)) div.fps-m { (status.outcome) } }
+                    Some(status) => { (widget.ago(status.last_sync)) div.fps-m { (status.outcome) } }
                     None => { "none yet" }
                 }
             }
             td data-l="Last success" {
                 @match status.and_then(|status| status.last_success) {
-                    Some(success) => { (frame.ago(success)) div.fps-m { (frame.at(success)) } }
+                    Some(success) => { (widget.ago(success)) div.fps-m { (widget.at(success)) } }
                     None => { "never" }
                 }
             }
@@ -95,22 +95,22 @@ fn row(frame: &WidgetContext<'_>, one: &IntegrationView) -> Markup {
                 @match status {
                     Some(status) => {
                         span.fps-t { (status.matched_count) " of " (status.possible_matched_count) }
-                        div.fps-m { (count(status.provider_host_count, "Falcon host")) }
+                        div.fps-m { (pluralize(status.provider_host_count, "Falcon host")) }
                     }
                     None => { "unknown" }
                 }
             }
             td.fps-wide {
                 @match one.next_sync {
-                    Some(next) => { (frame.ago(next)) }
+                    Some(next) => { (widget.ago(next)) }
                     None => { "never" }
                 }
                 @if one.lease.is_some() { div.fps-m { "running now" } }
             }
-            @if frame.buttons {
+            @if widget.buttons {
                 td.fps-row { @if one.is_readable() { div.fps-b {
-                    (frame.button("Sync now", "sync", &one.id, Some(&format!("Sync {} now?", one.id))))
-                    (frame.button("Check", "check", &one.id, None))
+                    (widget.button("Sync now", "sync", &one.id, Some(&format!("Sync {} now?", one.id))))
+                    (widget.button("Check", "check", &one.id, None))
                 } } }
             }
         }
@@ -123,28 +123,28 @@ fn row(frame: &WidgetContext<'_>, one: &IntegrationView) -> Markup {
 }
 
 /// Renders the problem of an integration and the end of its pause.
-fn troubles(frame: &WidgetContext<'_>, one: &IntegrationView) -> Vec<(Severity, Markup)> {
+fn troubles(widget: &WidgetContext<'_>, one: &IntegrationView) -> Vec<(Severity, Markup)> {
     let mut troubles = Vec::new();
     for unreadable in &one.unreadable {
         let what = if one.is_readable() {
-            html! { "A part of its state cannot be read, and is dropped: " (cut(unreadable)) }
+            html! { "A part of its state cannot be read, and is dropped: " (truncate(unreadable)) }
         } else {
-            html! { (cut(unreadable)) }
+            html! { (truncate(unreadable)) }
         };
         troubles.push((Severity::Failing, what));
     }
     if let Some(error) = &one.settings_error {
         troubles.push((
             Severity::Failing,
-            html! { "Its settings cannot be used: " (cut(error)) },
+            html! { "Its settings cannot be used: " (truncate(error)) },
         ));
     }
     if let Some(pause) = &one.pause {
         troubles.push((
             Severity::Paused,
             html! {
-                "Paused until " (frame.at(pause.until)) " (" (pause.service) ", " (count(count_of(pause.attempts), "refusal"))
-                " since " (frame.at(pause.since)) "). " (cut(&pause.error))
+                "Paused until " (widget.at(pause.until)) " (" (pause.side) ", " (pluralize(count_of(pause.attempts), "refusal"))
+                " since " (widget.at(pause.since)) "). " (truncate(&pause.error))
             },
         ));
     } else if let Some((status, error)) = one
@@ -152,12 +152,12 @@ fn troubles(frame: &WidgetContext<'_>, one: &IntegrationView) -> Vec<(Severity, 
         .as_ref()
         .and_then(|status| Some((status, status.error.as_ref()?)))
     {
-        troubles.push((Severity::after(status.outcome), html! { (cut(error)) }));
+        troubles.push((Severity::after(status.outcome), html! { (truncate(error)) }));
     }
     if let (IntegrationState::Removing, Some(removal)) = (one.state, &one.removal) {
         troubles.push((
             Severity::Off,
-            html! { "Its removal was asked for " (frame.ago(removal.since)) " by " bdi { (cut(&removal.actor)) } "." },
+            html! { "Its removal was asked for " (widget.ago(removal.since)) " by " bdi { (truncate(&removal.actor)) } "." },
         ));
     }
     troubles

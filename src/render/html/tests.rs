@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::page::{WidgetContext, note};
+use super::page::{WidgetContext, notice};
 use super::*;
 use crate::check::Check;
 use crate::command::widget::DisplayContext;
@@ -17,13 +17,13 @@ use crate::store::Integration;
 
 /// Every place in which a text of others is shown holds this one.
 fn everything(text: &str) -> [String; 6] {
-    let frame = WidgetContext {
+    let widget = WidgetContext {
         context: DisplayContext::default(),
         now: "2026-11-22T09:30:00Z".parse().unwrap(),
         endpoint: "arn:aws:lambda:us-east-1:123456789012:function:f:console",
         buttons: true,
     };
-    let overviews = [overview(text, frame.now)];
+    let views = [overview(text, widget.now)];
     let record = record(text);
     let answer = explanation(text, &record);
     let checks = [Check::from_invalid_settings(
@@ -33,16 +33,16 @@ fn everything(text: &str) -> [String; 6] {
         },
     )];
     let device = text.to_owned();
-    let answered = super::explain::result(&frame, &answer);
+    let answered = super::explain::result(&widget, &answer);
     [
-        status::view(&frame, &overviews),
-        findings::view(&frame, &overviews),
-        audit::view(&frame, &[record], true),
-        super::explain::form(&frame, &overviews, None, Some(&device), Some(&answered)),
-        check::view(&overviews[0].integration_id().unwrap(), &checks),
-        note(text),
+        status::view(&widget, &views),
+        findings::view(&widget, &views),
+        audit::view(&widget, &[record], true),
+        super::explain::form(&widget, &views, None, Some(&device), Some(&answered)),
+        check::view(&views[0].integration_id().unwrap(), &checks),
+        notice(text),
     ]
-    .map(|body| page::page(&frame, &body))
+    .map(|body| page::page(&widget, &body))
 }
 
 fn overview(text: &str, now: Timestamp) -> IntegrationView {

@@ -13,35 +13,35 @@ use crate::status::{IntegrationView, Summary};
 const EXAMPLES: usize = 3;
 
 /// The integrations one after the other, and where there are several, a line about all of them first.
-pub fn status(overviews: &[IntegrationView], now: Timestamp) -> String {
+pub fn status(views: &[IntegrationView], now: Timestamp) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = write(&mut text, overviews, now);
+    let _ = write(&mut text, views, now);
     text
 }
 
-fn write(text: &mut String, overviews: &[IntegrationView], now: Timestamp) -> fmt::Result {
-    match overviews {
+fn write(text: &mut String, views: &[IntegrationView], now: Timestamp) -> fmt::Result {
+    match views {
         [] => writeln!(
             text,
             "No integration is connected. `make connect` connects one."
         )?,
         [_] => {}
-        _ => writeln!(text, "{}\n", Summary::of(overviews))?,
+        _ => writeln!(text, "{}\n", Summary::of(views))?,
     }
-    for (position, overview) in overviews.iter().enumerate() {
+    for (position, view) in views.iter().enumerate() {
         if position > 0 {
             writeln!(text)?;
         }
-        one(text, overview, now)?;
+        one(text, view, now)?;
     }
     Ok(())
 }
 
-fn one(text: &mut String, overview: &IntegrationView, now: Timestamp) -> fmt::Result {
-    let overdue = if overview.overdue { ", overdue" } else { "" };
-    writeln!(text, "{}: {}{overdue}", overview.id, overview.state)?;
-    match (&overview.settings, &overview.settings_error) {
+fn one(text: &mut String, view: &IntegrationView, now: Timestamp) -> fmt::Result {
+    let overdue = if view.overdue { ", overdue" } else { "" };
+    writeln!(text, "{}: {}{overdue}", view.id, view.state)?;
+    match (&view.settings, &view.settings_error) {
         (Some(settings), _) => line(
             text,
             "carries",
@@ -53,17 +53,17 @@ fn one(text: &mut String, overview: &IntegrationView, now: Timestamp) -> fmt::Re
         (None, Some(error)) => line(text, "settings", error)?,
         (None, None) => {}
     }
-    for unreadable in &overview.unreadable {
+    for unreadable in &view.unreadable {
         line(text, "unreadable", unreadable)?;
     }
-    if !overview.is_readable() {
+    if !view.is_readable() {
         return line(text, "next sync", "never, until the item is mended");
     }
-    match &overview.status {
+    match &view.status {
         Some(status) => runs(text, status, now)?,
         None => line(text, "last sync", "none yet")?,
     }
-    if let Some(pause) = &overview.pause {
+    if let Some(pause) = &view.pause {
         let why = format!(
             "until {}, since {}, refused {} by {}",
             moment(pause.until, now),
@@ -73,7 +73,7 @@ fn one(text: &mut String, overview: &IntegrationView, now: Timestamp) -> fmt::Re
         );
         line(text, "pause", &why)?;
     }
-    if let Some(removal) = &overview.removal {
+    if let Some(removal) = &view.removal {
         let asked = format!(
             "asked for {} by {}",
             moment(removal.since, now),
@@ -81,15 +81,15 @@ fn one(text: &mut String, overview: &IntegrationView, now: Timestamp) -> fmt::Re
         );
         line(text, "removal", &asked)?;
     }
-    if let Some(lease) = &overview.lease {
+    if let Some(lease) = &view.lease {
         line(text, "at work", &format!("run {}", lease.owner))?;
     }
-    let next = overview.next_sync.map_or_else(
+    let next = view.next_sync.map_or_else(
         || "never, it is disabled".to_owned(),
         |next| moment(next, now),
     );
     line(text, "next sync", &next)?;
-    let findings = overview.status.iter().flat_map(|status| &status.findings);
+    let findings = view.status.iter().flat_map(|status| &status.findings);
     findings
         .into_iter()
         .try_for_each(|found| finding(text, found))
