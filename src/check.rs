@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::domain::status::error_kind::Service;
 use crate::secrets::{SecretError, Versioned};
-use crate::settings::{IntegrationId, InvalidSettings, SecretName, Settings};
+use crate::settings::{FieldError, IntegrationId, SecretName, Settings};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
@@ -111,7 +111,7 @@ impl Check {
     }
 
     /// Creates the failed check of invalid stored settings.
-    pub(crate) fn from_invalid_settings(error: &InvalidSettings) -> Self {
+    pub(crate) fn from_invalid_settings(error: &FieldError) -> Self {
         Self::failed(CheckKind::Settings, error.to_string())
             .with_remedy("correct the setting with `update`")
     }
@@ -150,7 +150,7 @@ pub(crate) fn conflicting_integration<'a>(
     others
         .iter()
         .filter_map(|other| other.settings.as_ref().ok())
-        .find(|other| settings.collides_with(other))
+        .find(|other| settings.conflicts_with(other))
         .map(|other| &other.id)
 }
 

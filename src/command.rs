@@ -1,4 +1,4 @@
-//! What the function can be asked, parsed at the edge. Behind it, nothing is checked again.
+//! Parses every payload that the function accepts. Code behind this module does not validate input again.
 
 mod fields;
 mod secret_event;
@@ -9,156 +9,193 @@ pub(crate) mod widget;
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::clock::rfc3339;
 use crate::domain::plan::deprovision::Attributes;
 use crate::events::{Event, SOURCE};
 use crate::preview::PreviewTarget;
-use crate::settings::{IntegrationId, InvalidSettings, SecretName, Settings};
+use crate::settings::{
+    FieldError, IntegrationId, SecretName, Settings, decode_with_path, default_true,
+};
 use crate::store::AuditQuery;
 use crate::sync::{SyncRequest, Trigger};
-use crate::text::{redact, sanitize};
-use fields::{
-    AuditFields, CheckFields, ConnectFields, ExplainFields, MinScore, Next, PreviewFields,
-    RemoveFields, StatusFields, SyncFields, UpdateFields,
-};
+use crate::text::redact;
+use fields::{Cursor, DeviceRef, Limit, MinScore, TimeBound, decode_actor, decode_changes};
 pub use widget::WidgetRequest;
 
-/// A request that was understood.
+/// A valid request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Every enabled integration: what the schedule sends.
+    /// Sync every enabled integration: the command of the schedule.
     SyncAll,
-    /// One integration.
+    /// Sync one integration.
     Sync(SyncRequest),
-    /// A new integration.
-    Connect {
-        /// Its settings.
-        settings: Box<Settings>,
-        /// Who connects it, as the caller says.
-        actor: Option<String>,
-        /// Whether its credentials are tried first.
-        check: bool,
-    },
-    /// Other settings for an integration.
-    Update {
-        /// Which.
-        integration: IntegrationId,
-        /// The settings that shall be others, by name.
-        changes: Map<String, Value>,
-        /// Who changes them, as the caller says.
-        actor: Option<String>,
-        /// The version that the caller has seen: another one is a conflict.
-        config_version: Option<u64>,
-    },
-    /// The end of an integration.
-    Remove {
-        /// Which.
-        integration: IntegrationId,
-        /// What becomes of the attributes that it wrote.
-        attributes: Attributes,
-        /// Who removes it, as the caller says.
-        actor: Option<String>,
-    },
-    /// Whether an integration can work: its credentials, scopes and prerequisites.
-    Check {
-        /// Which.
-        integration: IntegrationId,
-    },
-    /// A secret has a new version: those who use it are synced.
+    /// Add an integration.
+    Connect(ConnectRequest),
+    /// Change the settings of an integration.
+    Update(UpdateRequest),
+    /// Remove an integration.
+    Remove(RemoveRequest),
+    /// Check the credentials, scopes and prerequisites of an integration.
+    Check(CheckRequest),
+    /// Sync the integrations that use a secret with a new version.
     SecretChanged {
-        /// The names by which the event may mean it.
+        /// The names by which the event may identify the secret.
         names: BTreeSet<SecretName>,
     },
-    /// Audit records.
-    Audit {
-        /// Which.
-        search: AuditQuery,
-        /// In which shape.
-        format: AuditFormat,
-    },
-    /// Why a device has its score, or none.
-    Explain {
-        /// Which integration.
-        integration: IntegrationId,
-        /// Which device: a node id, a name, or a serial.
-        device: String,
-        /// For a program or a person.
-        format: Format,
-    },
-    /// Who would pass a posture, and who would lose access.
-    Preview {
-        /// Of this integration.
-        integration: IntegrationId,
-        /// The postures to evaluate.
-        target: PreviewTarget,
-        /// For a program or a person.
-        format: Format,
-    },
-    /// A dashboard's widget, or what is done in one.
+    /// Return audit records.
+    Audit(AuditRequest),
+    /// Explain the score of a device, or its absence.
+    Explain(ExplainRequest),
+    /// List the devices that would pass a posture, and those that would lose access.
+    Preview(PreviewRequest),
+    /// Render a widget of a dashboard, or perform one of its actions.
     Widget(WidgetRequest),
-    /// How things are.
-    Status {
-        /// Of one integration, or of all.
-        integration: Option<IntegrationId>,
-        /// For a program or a person.
-        format: Format,
-    },
+    /// Return the status of one integration, or of all.
+    Status(StatusRequest),
 }
 
-/// The shapes of audit records.
+/// The fields of the command `connect`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConnectRequest<S = Box<Settings>> {
+    pub(crate) integration: S,
+    #[serde(default, deserialize_with = "decode_actor")]
+    pub(crate) actor: Option<String>,
+    /// Check the integration before storing it.
+    #[serde(default = "default_true")]
+    pub(crate) check: bool,
+}
+
+/// The fields of the command `update`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateRequest {
+    pub(crate) integration: IntegrationId,
+    /// The new values by setting; `null` restores the default.
+    #[serde(deserialize_with = "decode_changes")]
+    pub(crate) changes: Map<String, Value>,
+    #[serde(default, deserialize_with = "decode_actor")]
+    pub(crate) actor: Option<String>,
+    /// The version that the caller has read. Any other stored version is a conflict.
+    pub(crate) config_version: Option<u64>,
+}
+
+/// The fields of the command `remove`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoveRequest {
+    pub(crate) integration: IntegrationId,
+    #[serde(default)]
+    pub(crate) attributes: Attributes,
+    #[serde(default, deserialize_with = "decode_actor")]
+    pub(crate) actor: Option<String>,
+}
+
+/// The fields of the command `check`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckRequest {
+    pub(crate) integration: IntegrationId,
+}
+
+/// The fields of the command `audit`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuditRequest {
+    integration: Option<IntegrationId>,
+    device: Option<DeviceRef>,
+    since: Option<TimeBound>,
+    until: Option<TimeBound>,
+    #[serde(default)]
+    limit: Limit,
+    next: Option<Cursor>,
+    #[serde(default)]
+    pub(crate) format: AuditFormat,
+}
+
+/// The fields of the command `explain`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExplainRequest {
+    pub(crate) integration: IntegrationId,
+    pub(crate) device: DeviceRef,
+    #[serde(default)]
+    pub(crate) format: Format,
+}
+
+/// The fields of the command `preview`. Exactly one of `minScore` and `policy` is given.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PreviewRequest {
+    pub(crate) integration: IntegrationId,
+    min_score: Option<MinScore>,
+    #[serde(default)]
+    policy: bool,
+    #[serde(default)]
+    pub(crate) format: Format,
+}
+
+/// The fields of the command `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StatusRequest {
+    pub(crate) integration: Option<IntegrationId>,
+    #[serde(default)]
+    pub(crate) format: Format,
+}
+
+/// The fields of the command `sync`. Without an integration, all enabled ones are synced.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SyncFields {
+    integration: Option<IntegrationId>,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    allow_mass_removal: bool,
+}
+
+/// The shape of audit records in a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum AuditFormat {
-    /// As they are stored.
+pub(crate) enum AuditFormat {
+    /// The stored items.
     #[default]
     Stored,
-    /// As Tailscale's configuration audit log has them.
+    /// The format of Tailscale's configuration audit log.
     Tailscale,
 }
 
-/// Whom an answer is for.
+/// The format of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Format {
-    /// A program: JSON.
+pub(crate) enum Format {
     #[default]
     Json,
-    /// A person at a terminal: text, some lines of 100 characters at most but for names.
+    /// Text for a terminal.
     Text,
 }
 
-/// How much of an actor's name is kept.
-const ACTOR_CHARS: usize = 200;
-
-/// How much of a field's path is repeated, and of what is wrong with it: the longest list of what is accepted fits.
-const PATH_CHARS: usize = 120;
-const PROBLEM_CHARS: usize = 400;
-
-/// A payload that is none of ours.
+/// The payload is neither a command nor an event nor the request of a widget.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidPayload {
-    /// Neither a command nor an event.
+    /// The payload is neither a command nor an event.
     #[error("the payload is {0}; accepted is a JSON object: {ACCEPTED}")]
     Shape(&'static str),
-    /// A command that does not exist.
+    /// The command does not exist.
     #[error("there is no command {0:?}; accepted is {ACCEPTED}")]
     UnknownCommand(String),
-    /// An event that concerns nobody here.
+    /// The event is not one that the function handles.
     #[error("events of kind {0:?} are not handled; accepted is {ACCEPTED}")]
     UnknownEvent(String),
-    /// A field that is missing, unknown, or holds something else than it should.
-    #[error("{at}: {problem}")]
-    Field {
-        /// The field's path.
-        at: String,
-        /// What is wrong and what is accepted.
-        problem: String,
-    },
-    /// Settings of an integration that cannot be taken.
-    #[error(transparent)]
-    Settings(#[from] InvalidSettings),
+    /// A field is missing, unknown or invalid.
+    #[error("{at}: {problem}", at = .0.path, problem = .0.message)]
+    Field(#[from] FieldError),
 }
 
 const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|\"check\"|\"status\"|\"preview\"|\"explain\"|\"audit\", …}, or an \
@@ -166,197 +203,168 @@ const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|
                         \"falcon-posture-sync\", or one of Secrets Manager's about a new version of a secret, or a call of a CloudWatch dashboard's \
                         custom widget";
 
-/// The part of an EventBridge event that matters here.
+/// The fields in use of an EventBridge event.
 #[derive(Deserialize)]
 struct Envelope {
     source: String,
     detail: Detail,
 }
 
-/// The part of our own events' detail that matters here.
+/// The fields in use of the detail of this function's own events.
 #[derive(Deserialize)]
 struct Detail {
     integration: IntegrationId,
 }
 
 impl Command {
-    /// Understands a payload.
+    /// Parses a payload.
     ///
     /// # Errors
-    /// Says what is wrong with it, by the field's name, and what is accepted.
+    /// Names the invalid field and the accepted values.
     pub fn parse(payload: Value) -> Result<Self, InvalidPayload> {
-        let Value::Object(object) = &payload else {
-            return Err(InvalidPayload::Shape(kind_of(&payload)));
+        let mut fields = match payload {
+            Value::Object(fields) => fields,
+            other => return Err(InvalidPayload::Shape(json_type(&other))),
         };
-        // Before all else: nothing that a dashboard adds makes its call a command.
-        if WidgetRequest::matches(object) {
-            return Ok(Self::Widget(WidgetRequest::parse(object)));
+        // Checked first, so that no parameter of a widget can turn its request into a command.
+        if WidgetRequest::matches(&fields) {
+            return Ok(Self::Widget(WidgetRequest::parse(&fields)));
         }
-        match (object.get("command"), object.get("detail-type")) {
-            (Some(Value::String(command)), _) => match command.as_str() {
-                "sync" => Self::sync(fields(payload)?),
-                "connect" => Self::connect(fields(payload)?),
-                "update" => Self::update(fields(payload)?),
-                "remove" => fields(payload).map(|fields: RemoveFields| Self::Remove {
-                    integration: fields.integration,
-                    attributes: fields.attributes,
-                    actor: fields.actor.map(|actor| sanitize(&actor, ACTOR_CHARS)),
-                }),
-                "check" => fields(payload)
-                    .map(|CheckFields { integration, .. }| Self::Check { integration }),
-                "preview" => Self::preview(fields(payload)?),
-                "audit" => Self::audit(fields(payload)?),
-                "explain" => fields(payload).map(|fields: ExplainFields| Self::Explain {
-                    integration: fields.integration,
-                    device: fields.device.0,
-                    format: fields.format,
-                }),
-                "status" => fields(payload).map(|fields: StatusFields| Self::Status {
-                    integration: fields.integration,
-                    format: fields.format,
-                }),
-                other => Err(InvalidPayload::UnknownCommand(redact(other, 60))),
-            },
-            (Some(_), _) => Err(InvalidPayload::Field {
-                at: "command".to_owned(),
-                problem: "accepted is the name of a command, as text".to_owned(),
-            }),
-            (None, Some(Value::String(kind))) => {
-                let kind = redact(kind, 60);
-                Self::event(&kind, payload)
+        match fields.remove("command") {
+            Some(Value::String(command)) => Self::from_fields(&command, fields.into()),
+            Some(_) => {
+                Err(FieldError::new("command", "accepted is the name of a command, as text").into())
             }
-            (None, _) => Err(InvalidPayload::Shape("neither a command nor an event")),
+            None => Self::from_event(fields),
         }
     }
 
-    fn sync(fields: SyncFields) -> Result<Self, InvalidPayload> {
-        if let Some(integration) = fields.integration {
-            return Ok(Self::Sync(SyncRequest {
-                integration,
-                force: fields.force,
-                dry_run: fields.dry_run,
-                allow_mass_removal: fields.allow_mass_removal,
-                trigger: Trigger::Manual,
-            }));
-        }
-        for (set, name) in [
-            (fields.force, "force"),
-            (fields.dry_run, "dryRun"),
-            (fields.allow_mass_removal, "allowMassRemoval"),
-        ] {
-            if set {
-                return Err(InvalidPayload::Field {
-                    at: name.to_owned(),
-                    problem: "is for one integration; name it in \"integration\"".to_owned(),
-                });
+    fn from_fields(command: &str, fields: Value) -> Result<Self, InvalidPayload> {
+        Ok(match command {
+            "sync" => decode::<SyncFields>(fields)?.into_command()?,
+            "connect" => {
+                let request: ConnectRequest<Value> = decode(fields)?;
+                let settings = Settings::parse(request.integration, "integration")?;
+                Self::Connect(ConnectRequest {
+                    integration: Box::new(settings),
+                    actor: request.actor,
+                    check: request.check,
+                })
             }
-        }
-        Ok(Self::SyncAll)
-    }
-
-    fn connect(fields: ConnectFields) -> Result<Self, InvalidPayload> {
-        Ok(Self::Connect {
-            settings: Box::new(Settings::parse(fields.integration, "integration")?),
-            actor: fields.actor.map(|actor| sanitize(&actor, ACTOR_CHARS)),
-            check: fields.check,
+            "update" => Self::Update(decode(fields)?),
+            "remove" => Self::Remove(decode(fields)?),
+            "check" => Self::Check(decode(fields)?),
+            "preview" => Self::Preview(decode::<PreviewRequest>(fields)?.validate()?),
+            "audit" => Self::Audit(decode::<AuditRequest>(fields)?.validate()?),
+            "explain" => Self::Explain(decode(fields)?),
+            "status" => Self::Status(decode(fields)?),
+            other => return Err(InvalidPayload::UnknownCommand(redact(other, 60))),
         })
     }
 
-    fn preview(fields: PreviewFields) -> Result<Self, InvalidPayload> {
-        let target = match (fields.min_score, fields.policy) {
-            (Some(MinScore(score)), false) => PreviewTarget::MinScore(score),
-            (None, true) => PreviewTarget::Policy,
-            _ => {
-                return Err(InvalidPayload::Field {
-                    at: "minScore".to_owned(),
-                    problem: "accepted is either \"minScore\", such as 70, or \"policy\":true"
-                        .to_owned(),
-                });
+    fn from_event(event: Map<String, Value>) -> Result<Self, InvalidPayload> {
+        let Some(Value::String(detail_type)) = event.get("detail-type") else {
+            return Err(InvalidPayload::Shape("neither a command nor an event"));
+        };
+        let detail_type = redact(detail_type, 60);
+        let event = Value::Object(event);
+        if let Some(names) = secret_event::secret_names(&detail_type, &event) {
+            if names.is_empty() {
+                return Err(FieldError::new("detail", "the event names no secret").into());
             }
-        };
-        Ok(Self::Preview {
-            integration: fields.integration,
-            target,
-            format: fields.format,
-        })
-    }
-
-    fn update(fields: UpdateFields) -> Result<Self, InvalidPayload> {
-        let Value::Object(changes) = fields.changes else {
-            return Err(InvalidPayload::Field {
-                at: "changes".to_owned(),
-                problem: "accepted is an object of the settings to change, by name".to_owned(),
-            });
-        };
-        Ok(Self::Update {
-            integration: fields.integration,
-            changes,
-            actor: fields.actor.map(|actor| sanitize(&actor, ACTOR_CHARS)),
-            config_version: fields.config_version,
-        })
-    }
-
-    fn audit(fields: AuditFields) -> Result<Self, InvalidPayload> {
-        let refuse = |at: &str, problem: &str| {
-            Err(InvalidPayload::Field {
-                at: at.to_owned(),
-                problem: problem.to_owned(),
-            })
-        };
-        let (since, until) = (fields.since.map(|t| t.0), fields.until.map(|t| t.0));
-        if fields.integration.is_none() && fields.device.is_none() {
-            return refuse(
-                "integration",
-                "name an integration, or a device by its node id",
-            );
+            return Ok(Self::SecretChanged { names });
         }
-        if since.zip(until).is_some_and(|(since, until)| since > until) {
-            return refuse("until", "is before since");
+        if ![Event::INTEGRATION_CHANGED, Event::SYNC_REQUESTED].contains(&detail_type.as_str()) {
+            return Err(InvalidPayload::UnknownEvent(detail_type));
         }
-        // The cursor is an event id, which begins with its time.
-        let next = fields.next.map(|Next(id)| id);
-        let starts_before = |next: &String| since.is_some_and(|since| *next < rfc3339(since));
-        if next.as_ref().is_some_and(starts_before) {
-            return refuse("next", "is not of a page of this search");
-        }
-        Ok(Self::Audit {
-            search: AuditQuery {
-                integration: fields.integration,
-                device: fields.device.map(|device| device.0),
-                since,
-                until,
-                limit: fields.limit.0,
-                next,
-            },
-            format: fields.format,
-        })
-    }
-
-    fn event(kind: &str, payload: Value) -> Result<Self, InvalidPayload> {
-        if let Some(names) = secret_event::names(kind, &payload) {
-            return match names {
-                names if names.is_empty() => Err(InvalidPayload::Field {
-                    at: "detail".to_owned(),
-                    problem: "the event names no secret".to_owned(),
-                }),
-                names => Ok(Self::SecretChanged { names }),
-            };
-        }
-        if ![Event::INTEGRATION_CHANGED, Event::SYNC_REQUESTED].contains(&kind) {
-            return Err(InvalidPayload::UnknownEvent(kind.to_owned()));
-        }
-        let event: Envelope = fields(payload)?;
-        if event.source != SOURCE {
+        let envelope: Envelope = decode(event)?;
+        if envelope.source != SOURCE {
             return Err(InvalidPayload::UnknownEvent(format!(
-                "{kind} from {}",
-                redact(&event.source, 60)
+                "{detail_type} from {}",
+                redact(&envelope.source, 60)
             )));
         }
-        Ok(Self::Sync(SyncRequest::automatic(event.detail.integration)))
+        Ok(Self::Sync(SyncRequest::automatic(
+            envelope.detail.integration,
+        )))
     }
 }
 
-fn kind_of(payload: &Value) -> &'static str {
+impl SyncFields {
+    fn into_command(self) -> Result<Command, FieldError> {
+        if let Some(integration) = self.integration {
+            return Ok(Command::Sync(SyncRequest {
+                integration,
+                force: self.force,
+                dry_run: self.dry_run,
+                allow_mass_removal: self.allow_mass_removal,
+                trigger: Trigger::Manual,
+            }));
+        }
+        for (is_set, name) in [
+            (self.force, "force"),
+            (self.dry_run, "dryRun"),
+            (self.allow_mass_removal, "allowMassRemoval"),
+        ] {
+            if is_set {
+                let message = "is for one integration; name it in \"integration\"";
+                return Err(FieldError::new(name, message));
+            }
+        }
+        Ok(Command::SyncAll)
+    }
+}
+
+impl PreviewRequest {
+    fn validate(self) -> Result<Self, FieldError> {
+        if self.min_score.is_some() == self.policy {
+            let message = "accepted is either \"minScore\", such as 70, or \"policy\":true";
+            return Err(FieldError::new("minScore", message));
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn target(&self) -> PreviewTarget {
+        match self.min_score {
+            Some(MinScore(score)) => PreviewTarget::MinScore(score),
+            None => PreviewTarget::Policy,
+        }
+    }
+}
+
+impl AuditRequest {
+    fn validate(self) -> Result<Self, FieldError> {
+        let (since, until) = (self.since.map(|t| t.0), self.until.map(|t| t.0));
+        if self.integration.is_none() && self.device.is_none() {
+            let message = "name an integration, or a device by its node id";
+            return Err(FieldError::new("integration", message));
+        }
+        if since.zip(until).is_some_and(|(since, until)| since > until) {
+            return Err(FieldError::new("until", "is before since"));
+        }
+        // The cursor is an event id, which begins with the time of the event.
+        if let (Some(Cursor(id)), Some(since)) = (&self.next, since)
+            && *id < rfc3339(since)
+        {
+            return Err(FieldError::new("next", "is not of a page of this search"));
+        }
+        Ok(self)
+    }
+
+    /// Returns the query for the audit records.
+    pub(crate) fn into_query(self) -> AuditQuery {
+        AuditQuery {
+            integration: self.integration,
+            device: self.device.map(|device| device.0),
+            since: self.since.map(|bound| bound.0),
+            until: self.until.map(|bound| bound.0),
+            limit: self.limit.0,
+            next: self.next.map(|cursor| cursor.0),
+        }
+    }
+}
+
+fn json_type(payload: &Value) -> &'static str {
     match payload {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -367,17 +375,6 @@ fn kind_of(payload: &Value) -> &'static str {
     }
 }
 
-fn fields<T: for<'de> Deserialize<'de>>(payload: Value) -> Result<T, InvalidPayload> {
-    serde_path_to_error::deserialize(payload).map_err(|error| {
-        let at = error.path().to_string();
-        InvalidPayload::Field {
-            at: if at == "." {
-                "payload".to_owned()
-            } else {
-                redact(&at, PATH_CHARS)
-            },
-            // It quotes what was sent.
-            problem: redact(&error.into_inner().to_string(), PROBLEM_CHARS),
-        }
-    })
+fn decode<T: DeserializeOwned>(payload: Value) -> Result<T, FieldError> {
+    decode_with_path(payload, None)
 }

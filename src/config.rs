@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use reqwest::Url;
 use tracing::level_filters::LevelFilter;
 
-use crate::settings::{CloudId, InvalidSettings, Settings};
+use crate::settings::{CloudId, FieldError, Settings};
 
 /// The settings of the deployment. Addresses that receive credentials are here, and never in an integration's item: a person
 /// who may edit an item must not be able to send a secret elsewhere.
@@ -122,12 +122,12 @@ impl Config {
     ///
     /// # Errors
     /// Names the field and the accepted values.
-    pub(crate) fn validate(&self, settings: &Settings) -> Result<(), InvalidSettings> {
+    pub(crate) fn validate(&self, settings: &Settings) -> Result<(), FieldError> {
         if !self.clouds.contains_key(&settings.cloud_id) {
             let known: Vec<&str> = self.clouds.keys().map(CloudId::as_str).collect();
-            return Err(InvalidSettings {
+            return Err(FieldError {
                 path: "integration.cloudId".to_owned(),
-                problem: format!(
+                message: format!(
                     "there is no CrowdStrike cloud {:?}; accepted are {}",
                     settings.cloud_id.as_str(),
                     known.join(", ")
@@ -136,9 +136,9 @@ impl Config {
         }
         let is_public = self.tailscale_api.host_str() == Some("api.tailscale.com");
         if is_public && !settings.attribute_key.is_custom() {
-            return Err(InvalidSettings {
+            return Err(FieldError {
                 path: "integration.attributeKey".to_owned(),
-                problem: format!(
+                message: format!(
                     "{:?} is in a namespace that Tailscale's public API keeps to itself; accepted is a key that starts \
                      with \"custom:\"",
                     settings.attribute_key.as_str()

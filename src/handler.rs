@@ -11,17 +11,20 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::app::{App, Invocation};
-use crate::command::{AuditFormat, Command, Format};
+use crate::command::{
+    AuditFormat, AuditRequest, CheckRequest, Command, ConnectRequest, ExplainRequest, Format,
+    PreviewRequest, RemoveRequest, StatusRequest, UpdateRequest,
+};
 use crate::domain::audit::export::ExportedRecord;
 use crate::domain::status::RunOutcome;
 use crate::events::Event;
 use crate::explain;
 use crate::metrics::{self, MetricEvent};
-use crate::preview::{self, PreviewTarget};
+use crate::preview;
 use crate::render::text;
 use crate::settings::{IntegrationId, SecretName};
 use crate::status::{self, Summary};
-use crate::store::{AuditQuery, Integration, Integrations, StoreError};
+use crate::store::{Integration, Integrations, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse, Trigger};
 use error::CONSOLE_ALIAS;
 pub use error::HandlerError;
@@ -70,43 +73,32 @@ async fn dispatch(
         }
         Command::Sync(request) => sync_one(app, &request, invocation).await,
         Command::SecretChanged { names } => secret_changed(app, &names, invocation).await,
-        Command::Connect {
-            settings,
+        Command::Connect(ConnectRequest {
+            integration,
             actor,
             check,
-        } => as_actor(actor).connect(&settings, check).await,
-        Command::Update {
+        }) => as_actor(actor).connect(&integration, check).await,
+        Command::Update(UpdateRequest {
             integration,
             changes,
             actor,
             config_version,
-        } => {
+        }) => {
             as_actor(actor)
                 .update(&integration, &changes, config_version)
                 .await
         }
-        Command::Remove {
+        Command::Remove(RemoveRequest {
             integration,
             attributes,
             actor,
-        } => as_actor(actor).remove(&integration, attributes).await,
-        Command::Check { integration } => as_actor(None).check(&integration).await,
-        Command::Preview {
-            integration,
-            target,
-            format,
-        } => preview(app, &integration, target, format, invocation).await,
-        Command::Widget(call) => Box::pin(console::answer(app, &call, invocation)).await,
-        Command::Explain {
-            integration,
-            device,
-            format,
-        } => explain(app, &integration, &device, format, invocation).await,
-        Command::Status {
-            integration,
-            format,
-        } => status(app, integration.as_ref(), format).await,
-        Command::Audit { search, format } => audit(app, &search, format).await,
+        }) => as_actor(actor).remove(&integration, attributes).await,
+        Command::Check(CheckRequest { integration }) => as_actor(None).check(&integration).await,
+        Command::Preview(request) => preview(app, &request, invocation).await,
+        Command::Widget(request) => Box::pin(console::answer(app, &request, invocation)).await,
+        Command::Explain(request) => explain(app, &request, invocation).await,
+        Command::Status(request) => status(app, &request).await,
+        Command::Audit(request) => audit(app, request).await,
     }
 }
 
@@ -236,14 +228,11 @@ async fn sync_one(
 }
 
 /// Returns the status of one integration, or of all with their totals.
-async fn status(
-    app: &App,
-    id: Option<&IntegrationId>,
-    format: Format,
-) -> Result<Value, HandlerError> {
+async fn status(app: &App, request: &StatusRequest) -> Result<Value, HandlerError> {
     let now = app.clock.now();
+    let id = request.integration.as_ref();
     let mut views = status::load_views(&app.store, &app.config, id, now).await?;
-    if format == Format::Text {
+    if request.format == Format::Text {
         return Ok(text::status(&views, now).into());
     }
     match (id, views.pop()) {
@@ -259,27 +248,25 @@ async fn status(
 /// Explains the scores of the devices that match a query.
 async fn explain(
     app: &App,
-    integration: &IntegrationId,
-    device: &str,
-    format: Format,
+    request: &ExplainRequest,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
+    let (integration, device) = (&request.integration, &request.device.0);
     // Boxed: the future holds a whole observation and is large.
     let answer = Box::pin(explain::explain(app, integration, device, invocation)).await?;
-    encode(&answer, format, text::explain)
+    encode(&answer, request.format, text::explain)
 }
 
 /// Previews a threshold, or the postures of the policy file.
 async fn preview(
     app: &App,
-    integration: &IntegrationId,
-    target: PreviewTarget,
-    format: Format,
+    request: &PreviewRequest,
     invocation: &Invocation,
 ) -> Result<Value, HandlerError> {
+    let (integration, target) = (&request.integration, request.target());
     // Boxed: the future holds a whole observation and is large.
     let answer = Box::pin(preview::preview(app, integration, target, invocation)).await?;
-    encode(&answer, format, text::preview)
+    encode(&answer, request.format, text::preview)
 }
 
 /// Encodes an answer in the requested format.
@@ -295,16 +282,16 @@ fn encode<T: Serialize>(
 }
 
 /// Returns audit records, newest first, and the cursor of the next page if there is one.
-async fn audit(app: &App, search: &AuditQuery, format: AuditFormat) -> Result<Value, HandlerError> {
-    let page = app.store.search_audit(search).await?;
+async fn audit(app: &App, request: AuditRequest) -> Result<Value, HandlerError> {
+    let format = request.format;
+    let page = app.store.search_audit(&request.into_query()).await?;
     let records = match format {
         AuditFormat::Stored => serde_json::to_value(page.records)?,
-        AuditFormat::Tailscale => serde_json::to_value(
-            page.records
-                .into_iter()
-                .map(ExportedRecord::from)
-                .collect::<Vec<_>>(),
-        )?,
+        AuditFormat::Tailscale => page
+            .records
+            .into_iter()
+            .map(|record| serde_json::to_value(ExportedRecord::from(record)))
+            .collect::<Result<_, _>>()?,
     };
     let mut answer = json!({ "records": records });
     if let Some(next) = page.next {

@@ -139,7 +139,7 @@ pub(super) async fn check_unshared(inputs: &AttributeCheck<'_>) -> Result<Check,
             .sample_nodes(&other.id, MAX_SAMPLE_DEVICES)
             .await?;
         let is_same_tailnet = written.iter().any(|node| inputs.devices.contains_key(node));
-        if is_same_tailnet || settings.collides_with(other_settings) {
+        if is_same_tailnet || settings.conflicts_with(other_settings) {
             let finding = format!(
                 "the integration {} writes {} in this tailnet, too",
                 other.id, settings.attribute_key

@@ -1,7 +1,7 @@
-//! What Secrets Manager says of a changed secret.
+//! Parses the events about a new version of a secret.
 //!
-//! Its own event needs no trail; those through `CloudTrail` come in two forms, of a call and of a rotation. Each names the
-//! secret somewhere else, by name or by ARN.
+//! Secrets Manager's own event needs no trail. Events through `CloudTrail` have two forms, for a call and for a rotation.
+//! Each form names the secret in another field, by name or by ARN.
 
 use std::collections::BTreeSet;
 
@@ -11,47 +11,47 @@ use crate::settings::SecretName;
 
 const SOURCE: &str = "aws.secretsmanager";
 
-const KINDS: [&str; 3] = [
+const DETAIL_TYPES: [&str; 3] = [
     "Secret Label Updated",
     "AWS API Call via CloudTrail",
     "AWS Service Event via CloudTrail",
 ];
 
-/// Where an event may name its secret.
-const PLACES: [&str; 6] = [
+/// The fields that may name the secret.
+const SECRET_POINTERS: [&str; 6] = [
     "/detail/name",
     "/detail/requestParameters/secretId",
     "/detail/responseElements/arn",
-    // Before February 2024 some calls were reported so.
+    // The spelling of some calls before February 2024.
     "/detail/responseElements/aRN",
     "/detail/additionalEventData/SecretId",
     "/resources/0",
 ];
 
-/// The random end of a secret's ARN: a hyphen and six characters.
-const SUFFIX: usize = 7;
+/// Length of the random suffix of a secret's ARN: a hyphen and six characters.
+const ARN_SUFFIX_LEN: usize = 7;
 
-/// The names by which such an event may mean a secret; none if it is another event.
-pub(super) fn names(kind: &str, event: &Value) -> Option<BTreeSet<SecretName>> {
-    if !KINDS.contains(&kind) || event["source"] != SOURCE {
+/// Returns the names by which an event may identify its secret, or `None` if the event is not about a secret.
+pub(super) fn secret_names(kind: &str, event: &Value) -> Option<BTreeSet<SecretName>> {
+    if !DETAIL_TYPES.contains(&kind) || event["source"] != SOURCE {
         return None;
     }
-    let texts = PLACES
+    let texts = SECRET_POINTERS
         .iter()
         .filter_map(|place| event.pointer(place)?.as_str());
-    Some(texts.flat_map(names_of).collect())
+    Some(texts.flat_map(names_in).collect())
 }
 
-/// A name means itself. An ARN ends in the name and a random suffix; one without the suffix is accepted by Secrets
-/// Manager, too, so both readings count. A secret that is meant by mistake costs one sync that finds nothing to do.
-fn names_of(text: &str) -> Vec<SecretName> {
+/// Returns the names that a text may stand for. An ARN ends in the name and a random suffix. Secrets Manager also accepts an
+/// ARN without the suffix, so both readings count. A wrong reading costs one sync that changes nothing.
+fn names_in(text: &str) -> Vec<SecretName> {
     let name = match text.split_once(":secret:") {
         Some((arn, name)) if arn.starts_with("arn:") => name,
         _ => return SecretName::try_from(text.to_owned()).into_iter().collect(),
     };
     let without_suffix = name
         .len()
-        .checked_sub(SUFFIX)
+        .checked_sub(ARN_SUFFIX_LEN)
         .and_then(|end| name.split_at_checked(end))
         .filter(|(_, suffix)| suffix.starts_with('-'))
         .map(|(name, _)| name);
@@ -71,7 +71,7 @@ mod tests {
     fn meant(kind: &str, event: Value) -> Vec<String> {
         let mut event = event;
         event["source"] = json!(SOURCE);
-        names(kind, &event)
+        secret_names(kind, &event)
             .unwrap()
             .into_iter()
             .map(String::from)
@@ -104,9 +104,12 @@ mod tests {
             let event = json!({"detail": {"name": text}});
             assert!(meant("Secret Label Updated", event).is_empty(), "{text}");
         }
-        assert_eq!(names("Object Created", &json!({"source": SOURCE})), None);
         assert_eq!(
-            names("Secret Label Updated", &json!({"source": "me"})),
+            secret_names("Object Created", &json!({"source": SOURCE})),
+            None
+        );
+        assert_eq!(
+            secret_names("Secret Label Updated", &json!({"source": "me"})),
             None
         );
     }

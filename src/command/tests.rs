@@ -1,4 +1,4 @@
-//! What is understood, and what is said of what is not.
+//! Valid payloads, and the messages about invalid ones.
 
 mod hostile;
 
@@ -144,14 +144,15 @@ fn a_search_is_bounded() {
         &audit("format", json!("csv")),
         "format: unknown variant `csv`",
     );
-    let Ok(Command::Audit { search, .. }) =
+    let Ok(Command::Audit(request)) =
         Command::parse(audit("until", json!("2026-11-22T09:00:00+01:00")))
     else {
         panic!("is understood");
     };
-    assert_eq!(search.limit, 100);
-    assert_eq!(search.since.unwrap().to_string(), "2026-11-22T00:00:00Z");
-    assert_eq!(search.until.unwrap().to_string(), "2026-11-22T08:00:00Z");
+    let query = request.into_query();
+    assert_eq!(query.limit, 100);
+    assert_eq!(query.since.unwrap().to_string(), "2026-11-22T00:00:00Z");
+    assert_eq!(query.until.unwrap().to_string(), "2026-11-22T08:00:00Z");
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn a_device_is_asked_about_by_a_text() {
     }
     assert!(matches!(
         Command::parse(explain("format", json!("text"))),
-        Ok(Command::Explain { device, format: Format::Text, .. }) if device == "laptop"
+        Ok(Command::Explain(request)) if request.device.0 == "laptop" && request.format == Format::Text
     ));
 }
 

@@ -127,7 +127,7 @@ impl AuditContext {
             .with_new(Some(new.to_map().into()))
             .with_details(json!({
                 "configVersion": config_version,
-                "changed": new.differences(old),
+                "changed": new.changed_fields(old),
             }))
     }
 

@@ -5,7 +5,7 @@ use lambda_runtime::Diagnostic;
 use crate::check::{Check, describe_failures};
 use crate::command::InvalidPayload;
 use crate::events::EventError;
-use crate::settings::{IntegrationId, InvalidSettings};
+use crate::settings::{FieldError, IntegrationId};
 use crate::store::StoreError;
 use crate::text::error_chain;
 
@@ -20,7 +20,7 @@ pub enum HandlerError {
     Payload(#[from] InvalidPayload),
     /// The settings cannot work in this deployment.
     #[error(transparent)]
-    Settings(#[from] InvalidSettings),
+    Settings(#[from] FieldError),
     /// A check of a new integration failed; nothing was stored.
     #[error(
         "the integration {integration} is not connected, since {}",

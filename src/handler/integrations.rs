@@ -8,7 +8,7 @@ use crate::check::{self, Check, CheckResult, check_stored};
 use crate::domain::audit::AuditContext;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::events::Event;
-use crate::settings::{IntegrationId, InvalidSettings, Settings};
+use crate::settings::{FieldError, IntegrationId, Settings};
 use crate::store::{Integration, SettingsUpdate, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse};
 use crate::text::error_chain;
@@ -49,7 +49,9 @@ impl<'a> IntegrationCommands<'a> {
             None
         };
         let now = self.app.clock.now();
-        let record = self.audit_context(&settings.id).integration_created(settings, now);
+        let record = self
+            .audit_context(&settings.id)
+            .integration_created(settings, now);
         self.app
             .store
             .create(settings, &self.actor, now, &record)
@@ -106,12 +108,12 @@ impl<'a> IntegrationCommands<'a> {
             }
             .into());
         }
-        let settings = Settings::changed(&integration.stored, changes)?;
+        let settings = Settings::with_changes(&integration.stored, changes)?;
         self.app
             .config
             .validate(&settings)
-            .map_err(|error| error.under("changes"))?;
-        let changed_fields = settings.differences(&integration.stored);
+            .map_err(|error| error.with_root("changes"))?;
+        let changed_fields = settings.changed_fields(&integration.stored);
         if changed_fields.is_empty() {
             return Ok(json!({
                 "integration": id, "configVersion": version, "changed": changed_fields,
@@ -122,9 +124,9 @@ impl<'a> IntegrationCommands<'a> {
         ensure_unique_attribute(&settings, &others, "changes")?;
         let now = self.app.clock.now();
         let next = version + 1;
-        let record = self
-            .audit_context(id)
-            .integration_updated(&integration.stored, &settings, next, now);
+        let record =
+            self.audit_context(id)
+                .integration_updated(&integration.stored, &settings, next, now);
         let update = SettingsUpdate {
             integration: &integration,
             settings: &settings,
@@ -258,15 +260,15 @@ fn ensure_unique_attribute(
     settings: &Settings,
     others: &[Integration],
     root: &str,
-) -> Result<(), InvalidSettings> {
+) -> Result<(), FieldError> {
     match check::conflicting_integration(settings, others) {
         None => Ok(()),
-        Some(other) => Err(InvalidSettings {
-            path: format!("{root}.attributeKey"),
-            problem: format!(
+        Some(other) => Err(FieldError::new(
+            format!("{root}.attributeKey"),
+            format!(
                 "{} is written in this tailnet by the integration {other} already; choose another key",
                 settings.attribute_key
             ),
-        }),
+        )),
     }
 }

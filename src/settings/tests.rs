@@ -157,7 +157,7 @@ fn stored() -> Map<String, Value> {
 
 fn changed(changes: &Value) -> Result<Settings, String> {
     let stored = stored();
-    Settings::changed(&stored, changes.as_object().unwrap()).map_err(|error| error.to_string())
+    Settings::with_changes(&stored, changes.as_object().unwrap()).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn a_change_is_merged_into_what_is_stored_and_checked_as_a_whole() {
     );
     let stored = settings.to_map();
     let names = |changes: Value| {
-        Settings::changed(&stored, changes.as_object().unwrap())
+        Settings::with_changes(&stored, changes.as_object().unwrap())
             .unwrap()
-            .differences(&stored)
+            .changed_fields(&stored)
     };
     assert_eq!(
         names(json!({"maxHostAgeDays": null, "enabled": false})),
@@ -216,8 +216,8 @@ fn what_somebody_added_by_hand_can_be_taken_away() {
     let mut stored = stored();
     stored.insert("colour".to_owned(), json!("red"));
     let changes = json!({"colour": null});
-    let settings = Settings::changed(&stored, changes.as_object().unwrap()).unwrap();
-    assert_eq!(settings.differences(&stored), ["colour"]);
+    let settings = Settings::with_changes(&stored, changes.as_object().unwrap()).unwrap();
+    assert_eq!(settings.changed_fields(&stored), ["colour"]);
 }
 
 #[test]
@@ -225,8 +225,8 @@ fn the_fields_are_those_that_the_decoder_knows() {
     let mut settings = corp();
     settings["colour"] = json!("red");
     let error = Settings::parse(settings, "integration").unwrap_err();
-    let known: Vec<&str> = error.problem.split('`').skip(1).step_by(2).collect();
-    assert_eq!(known[1..], [&FIELDS[..], &PLANNED[..]].concat());
+    let known: Vec<&str> = error.message.split('`').skip(1).step_by(2).collect();
+    assert_eq!(known[1..], [&FIELDS[..], &NOT_IMPLEMENTED[..]].concat());
 }
 
 #[test]
@@ -250,12 +250,12 @@ fn integrations_collide_where_they_write_one_key_in_one_tailnet() {
         (own, false),
     ] {
         assert_eq!(
-            corp.collides_with(&settings(other.clone())),
+            corp.conflicts_with(&settings(other.clone())),
             collides,
             "{other}"
         );
     }
     let named = |id: &str, tailnet: &str| settings(json!({"id": id, "tailnet": tailnet}));
-    assert!(named("corp", "example.com").collides_with(&named("labs", "example.com")));
-    assert!(!named("corp", "example.com").collides_with(&named("labs", "example.org")));
+    assert!(named("corp", "example.com").conflicts_with(&named("labs", "example.com")));
+    assert!(!named("corp", "example.com").conflicts_with(&named("labs", "example.org")));
 }

@@ -1,20 +1,32 @@
-//! The values of settings: newtypes that cannot hold a bad one, and numbers within bounds.
+//! The values of settings: newtypes that cannot hold an invalid value.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use smol_str::SmolStr;
 
-/// An accepted text of a kind, checked once.
+use crate::text::sanitize;
+
+/// Defines a text that is validated when it is created. The message about an invalid text quotes it, unless the text may
+/// be a secret (`unquoted`).
 macro_rules! text_newtype {
-    ($(#[$doc:meta])* $name:ident, $valid:expr, $accepts:literal) => {
+    ($(#[$doc:meta])* $name:ident, $is_valid:expr, unquoted $message:literal) => {
+        text_newtype!($(#[$doc])* $name, $is_valid, |_: &str| $message.to_owned());
+    };
+    ($(#[$doc:meta])* $name:ident, $is_valid:expr, $accepted:literal) => {
+        text_newtype!($(#[$doc])* $name, $is_valid, |text: &str| {
+            format!("{:?} is not accepted; accepted is {}", sanitize(text, 60), $accepted)
+        });
+    };
+    ($(#[$doc:meta])* $name:ident, $is_valid:expr, $message:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(SmolStr);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -24,15 +36,11 @@ macro_rules! text_newtype {
             type Error = String;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
-                let valid: fn(&str) -> bool = $valid;
-                if valid(&text) {
+                let is_valid: fn(&str) -> bool = $is_valid;
+                if is_valid(&text) {
                     Ok(Self(text.into()))
                 } else {
-                    Err(format!(
-                        "{:?} is not accepted; accepted is {}",
-                        crate::text::sanitize(&text, 60),
-                        $accepts
-                    ))
+                    Err($message(&text))
                 }
             }
         }
@@ -51,115 +59,78 @@ macro_rules! text_newtype {
     };
 }
 
-text_newtype!(
-    /// The name of an integration: it is part of keys, events and log lines.
-    IntegrationId,
-    |text| (1..=64).contains(&text.len())
-        && !text.starts_with('-')
+/// Returns whether a text has a length in `lengths` and consists of ASCII letters, digits and `others`.
+fn consists_of(text: &str, lengths: RangeInclusive<usize>, others: &[u8]) -> bool {
+    lengths.contains(&text.len())
         && text
             .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+            .all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+}
+
+fn has_upper_case(text: &str) -> bool {
+    text.bytes().any(|b| b.is_ascii_uppercase())
+}
+
+text_newtype!(
+    /// The name of an integration. It is part of keys, events and log lines.
+    IntegrationId,
+    |text| consists_of(text, 1..=64, b"-") && !has_upper_case(text) && !text.starts_with('-'),
     "1 to 64 lower-case letters, digits and hyphens, not starting with a hyphen"
 );
 
 text_newtype!(
-    /// The name of a CrowdStrike cloud. Whether it exists is known to the deployment (`config.rs`).
+    /// The name of a CrowdStrike cloud. The deployment knows which clouds exist (`config.rs`).
     CloudId,
-    |text| (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+    |text| consists_of(text, 1..=64, b"-") && !has_upper_case(text),
     "a CrowdStrike cloud such as \"us-1\""
 );
 
-/// The name of a secret in Secrets Manager, in the service's own character set and under a prefix, since that is all the
-/// function's role may read. What is refused is not repeated: it may be a secret, put into the wrong place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SecretName(String);
-
-impl SecretName {
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for SecretName {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let valid = (1..=512).contains(&text.len())
-            && text.contains('/')
-            && !text.starts_with("tskey-")
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b));
-        if valid {
-            Ok(Self(text))
-        } else {
-            Err(
-                "accepted is the name of a secret under the deployment's prefix, such as \
-                 \"falcon-posture-sync/corp/falcon\" (not an ARN, and never the secret itself)",
-            )
-        }
-    }
-}
-
-impl From<SecretName> for String {
-    fn from(value: SecretName) -> Self {
-        value.0
-    }
-}
-
-impl fmt::Display for SecretName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_newtype!(
+    /// The name of a secret in Secrets Manager, in the service's character set. The function's role may read secrets under
+    /// a prefix only, so the name has a slash. An invalid text is not quoted, since it may be a secret in the wrong field.
+    SecretName,
+    |text| consists_of(text, 1..=512, b"/_+=.@-")
+        && text.contains('/')
+        && !text.starts_with("tskey-"),
+    unquoted
+    "accepted is the name of a secret under the deployment's prefix, such as \
+     \"falcon-posture-sync/corp/falcon\" (not an ARN, and never the secret itself)"
+);
 
 text_newtype!(
     /// A tailnet's id or name. It becomes part of a URL's path.
     Tailnet,
-    |text| (1..=255).contains(&text.len())
-        && text != "."
-        && text != ".."
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._@-".contains(&b)),
+    |text| consists_of(text, 1..=255, b"._@-") && text != "." && text != "..",
     "\"-\" for the credential's own tailnet, or its id or name"
 );
 
 text_newtype!(
     /// A posture attribute's key, by the rules of Tailscale's API: at most 128 characters with the namespace; letters,
-    /// digits, underscore and colon. API clients may write only `custom:`; whether `falcon:` is writable depends on the
-    /// control plane (`config.rs`).
+    /// digits, underscore and colon. API clients may write only `custom:`. The control plane decides whether `falcon:` is
+    /// writable (`config.rs`).
     AttributeKey,
-    |text| text.len() <= 128
+    |text| consists_of(text, 0..=128, b"_:")
         && ["custom:", "falcon:"]
             .iter()
-            .any(|namespace| text.strip_prefix(namespace).is_some_and(|name| !name.is_empty()))
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':'),
+            .any(|namespace| text.strip_prefix(namespace).is_some_and(|name| !name.is_empty())),
     "\"custom:\" and a name of letters, digits, underscores and colons, 128 characters in all"
 );
 
 impl AttributeKey {
-    /// Whether Tailscale's public API lets clients write it.
-    pub fn is_custom(&self) -> bool {
+    /// Returns whether clients may write the attribute through Tailscale's public API.
+    pub(crate) fn is_custom(&self) -> bool {
         self.0.starts_with("custom:")
     }
 
-    /// Whether Tailscale takes both for one key: "checked for uniqueness in a case-insensitive manner".
-    pub fn is_same_key(&self, other: &Self) -> bool {
+    /// Returns whether both are one key to Tailscale: "checked for uniqueness in a case-insensitive manner".
+    pub(crate) fn is_same_key(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
     }
 }
 
 impl Tailnet {
-    /// Whether it is named, rather than being the credential's own.
-    pub fn is_named(&self) -> bool {
+    /// Returns whether this is an id or a name, rather than the `-` of the credential's own tailnet.
+    pub(crate) fn is_named(&self) -> bool {
         self.0 != "-"
     }
 }
@@ -176,7 +147,7 @@ impl Default for Tailnet {
     }
 }
 
-/// Where scores come from.
+/// The source of the scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Provider {
@@ -184,27 +155,27 @@ pub enum Provider {
     Falcon,
 }
 
-/// What becomes of a device's attribute when there is no score for it any more.
+/// What happens to a device's attribute when the device has no score any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OnMissing {
-    /// It is deleted: a rule that asks for the score does not let the device pass.
+    /// The attribute is deleted. A rule that requires a score then denies the device.
     #[default]
     Delete,
-    /// It stays as it was last written.
+    /// The attribute keeps its last value.
     Keep,
 }
 
 /// Maximum attributes that one run may remove: the greater of `percent` of the recorded devices and `at_least`. More
-/// waits for a person. More than half of the recorded devices always waits (`domain::guard`).
+/// removals wait for a person. Removals of more than half of the recorded devices always wait (`domain::guard`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MaxRemovals {
-    /// Share of the attributes that are written, 0 to 100.
-    #[serde(deserialize_with = "percent")]
+    /// Share of the recorded devices, 0 to 100.
+    #[serde(deserialize_with = "decode_percent")]
     pub percent: u8,
-    /// So many may go in any case, 0 to 1,000,000.
-    #[serde(deserialize_with = "at_least")]
+    /// Number of attributes, 0 to 1,000,000.
+    #[serde(deserialize_with = "decode_at_least")]
     pub at_least: u32,
 }
 
@@ -217,11 +188,11 @@ impl Default for MaxRemovals {
     }
 }
 
-/// A setting that is announced but does not work yet: only `null` is accepted, so that nobody relies on it in vain.
+/// A setting that is not implemented yet. Only `null` is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Planned;
+pub struct NotImplemented;
 
-impl<'de> Deserialize<'de> for Planned {
+impl<'de> Deserialize<'de> for NotImplemented {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Option::<de::IgnoredAny>::deserialize(deserializer)? {
             None => Ok(Self),
@@ -232,22 +203,23 @@ impl<'de> Deserialize<'de> for Planned {
     }
 }
 
-pub(super) fn yes() -> bool {
+pub(crate) fn default_true() -> bool {
     true
 }
 
-/// A whole number within bounds; the message says them.
-fn bounded<'de, D: Deserializer<'de>>(
+/// Decodes a whole number from `min` to `max`.
+fn decode_integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(
     deserializer: D,
     min: i64,
     max: i64,
-) -> Result<i64, D::Error> {
+) -> Result<T, D::Error> {
     let number = serde_json::Number::deserialize(deserializer).map_err(|_| {
         de::Error::custom(format!("accepted is a whole number from {min} to {max}"))
     })?;
     number
         .as_i64()
         .filter(|n| (min..=max).contains(n))
+        .and_then(|n| T::try_from(n).ok())
         .ok_or_else(|| {
             de::Error::custom(format!(
                 "{number} is not accepted; accepted is a whole number from {min} to {max}"
@@ -255,19 +227,21 @@ fn bounded<'de, D: Deserializer<'de>>(
         })
 }
 
-fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    bounded(deserializer, 0, 100).map(|n| u8::try_from(n).unwrap_or(u8::MAX))
+fn decode_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    decode_integer(deserializer, 0, 100)
 }
 
-fn at_least<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    bounded(deserializer, 0, 1_000_000).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
+fn decode_at_least<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    decode_integer(deserializer, 0, 1_000_000)
 }
 
-pub(super) fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+pub(super) fn decode_max_age<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u16>, D::Error> {
     struct Days(u16);
     impl<'de> Deserialize<'de> for Days {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            bounded(deserializer, 1, 3650).map(|n| Self(u16::try_from(n).unwrap_or(u16::MAX)))
+            decode_integer(deserializer, 1, 3650).map(Self)
         }
     }
     Ok(Option::<Days>::deserialize(deserializer)?.map(|days| days.0))

@@ -174,7 +174,7 @@ impl Store {
         ];
         let mut remove = Vec::new();
         for (n, name) in settings
-            .differences(&integration.stored)
+            .changed_fields(&integration.stored)
             .into_iter()
             .enumerate()
         {

@@ -16,7 +16,7 @@ use crate::domain::plan::deprovision::Removal;
 use crate::domain::plan::journal::Journal;
 use crate::domain::status::Status;
 use crate::domain::status::pause::Pause;
-use crate::settings::{IntegrationId, InvalidSettings, Settings};
+use crate::settings::{FieldError, IntegrationId, Settings};
 use crate::text::{redact, sanitize_smol};
 
 /// A stored integration.
@@ -24,7 +24,7 @@ use crate::text::{redact, sanitize_smol};
 pub struct Integration {
     pub(crate) id: IntegrationId,
     /// The settings, or what is wrong with them. A person may have edited the item, which must not stop other integrations.
-    pub settings: Result<Settings, InvalidSettings>,
+    pub settings: Result<Settings, FieldError>,
     /// The settings as stored, valid or not.
     pub(crate) stored: Map<String, Value>,
     /// The number of changes, from 1.

@@ -3,7 +3,7 @@
 use crate::domain::status::Problem;
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::secrets::SecretError;
-use crate::settings::InvalidSettings;
+use crate::settings::FieldError;
 use crate::store::StoreError;
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
@@ -19,7 +19,7 @@ pub enum SyncError {
     Secret(#[from] SecretError),
     /// The stored settings are invalid.
     #[error("the integration's settings cannot be used")]
-    Settings(#[from] InvalidSettings),
+    Settings(#[from] FieldError),
     /// DynamoDB failed.
     #[error(transparent)]
     Store(#[from] StoreError),

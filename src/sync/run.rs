@@ -22,7 +22,7 @@ use crate::domain::status::error_kind::Service;
 use crate::domain::status::lost_identity::{self, LostIdentity};
 use crate::domain::status::pause::{Pause, PauseContext};
 use crate::falcon::Falcon;
-use crate::settings::{InvalidSettings, Settings};
+use crate::settings::{FieldError, Settings};
 use crate::store::{FinishOutcome, Integration, StoreError, WriteCondition};
 use crate::tailscale::Tailscale;
 use crate::upstream::retry::CallBudget;
@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
             .integration
             .settings
             .as_ref()
-            .map_err(InvalidSettings::clone)?;
+            .map_err(FieldError::clone)?;
         self.app.config.validate(settings)?;
         Ok(settings)
     }

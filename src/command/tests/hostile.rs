@@ -1,4 +1,4 @@
-//! Payloads from anybody.
+//! Hostile payloads.
 
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ fn documents() -> Vec<Value> {
 }
 
 fn assert_understood(command: &Command) {
-    let by = |actor: &Option<String>| {
+    let assert_actor = |actor: &Option<String>| {
         let actor = actor.as_deref().unwrap_or_default();
         assert!(
             actor.chars().count() <= 201 && !actor.contains(char::is_control),
@@ -42,10 +42,9 @@ fn assert_understood(command: &Command) {
         );
     };
     match command {
-        Command::Connect {
-            settings, actor, ..
-        } => {
-            by(actor);
+        Command::Connect(request) => {
+            assert_actor(&request.actor);
+            let settings = &request.integration;
             assert!(settings.max_removals.percent <= 100);
             assert!(
                 settings
@@ -57,7 +56,8 @@ fn assert_understood(command: &Command) {
                 Ok(&**settings)
             );
         }
-        Command::Update { actor, .. } | Command::Remove { actor, .. } => by(actor),
+        Command::Update(request) => assert_actor(&request.actor),
+        Command::Remove(request) => assert_actor(&request.actor),
         Command::SecretChanged { names } => {
             assert!((1..=12).contains(&names.len()));
             assert!(
@@ -66,21 +66,22 @@ fn assert_understood(command: &Command) {
                     .all(|name| (1..=512).contains(&name.as_str().len()))
             );
         }
-        Command::Audit { search, .. } => {
-            assert!((1..=1000).contains(&search.limit));
+        Command::Audit(request) => {
+            let query = request.clone().into_query();
+            assert!((1..=1000).contains(&query.limit));
             assert!(
-                search
+                query
                     .device
                     .as_ref()
                     .is_none_or(|device| (1..=255).contains(&device.len()))
             );
         }
-        Command::Explain { device, .. } => assert!((1..=255).contains(&device.len())),
+        Command::Explain(request) => assert!((1..=255).contains(&request.device.0.len())),
         Command::SyncAll
         | Command::Sync(_)
-        | Command::Check { .. }
-        | Command::Status { .. }
-        | Command::Preview { .. }
+        | Command::Check(_)
+        | Command::Status(_)
+        | Command::Preview(_)
         | Command::Widget(_) => {}
     }
 }
@@ -99,7 +100,7 @@ proptest! {
         }
     }
 
-    /// What is merged from a payload into what somebody stored by hand.
+    /// Merges changes of a payload into an item that somebody edited by hand.
     #[test]
     fn settings_are_changed_or_refused_in_a_line(stored in bytes(documents()), changes in bytes(documents())) {
         let object = |bytes: &[u8]| match serde_json::from_slice(bytes) {
@@ -109,9 +110,9 @@ proptest! {
         let (Some(stored), Some(changes)) = (object(&stored), object(&changes)) else {
             return Ok(());
         };
-        match Settings::changed(&stored, &changes) {
+        match Settings::with_changes(&stored, &changes) {
             Ok(settings) => {
-                settings.differences(&stored);
+                settings.changed_fields(&stored);
             }
             Err(error) => assert_message(&error.to_string()),
         }
@@ -141,8 +142,8 @@ fn what_is_sent_in_the_wrong_place_is_not_repeated_at_length_and_a_secret_not_at
             assert!(!error.contains(secret), "{error}");
         }
         let changes = json!({text: 1});
-        let error =
-            Settings::changed(&serde_json::Map::new(), changes.as_object().unwrap()).unwrap_err();
+        let error = Settings::with_changes(&serde_json::Map::new(), changes.as_object().unwrap())
+            .unwrap_err();
         assert_message(&error.to_string());
         assert!(!error.to_string().contains(secret), "{error}");
     }

@@ -143,7 +143,7 @@ fn troubles(widget: &WidgetContext<'_>, one: &IntegrationView) -> Vec<(Severity,
         troubles.push((
             Severity::Paused,
             html! {
-                "Paused until " (widget.at(pause.until)) " (" (pause.side) ", " (pluralize(count_of(pause.attempts), "refusal"))
+                "Paused until " (widget.at(pause.until)) " (" (pause.service) ", " (pluralize(count_of(pause.attempts), "refusal"))
                 " since " (widget.at(pause.since)) "). " (truncate(&pause.error))
             },
         ));

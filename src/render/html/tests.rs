@@ -26,12 +26,10 @@ fn everything(text: &str) -> [String; 6] {
     let views = [overview(text, widget.now)];
     let record = record(text);
     let answer = explanation(text, &record);
-    let checks = [Check::from_invalid_settings(
-        &crate::settings::InvalidSettings {
-            path: text.to_owned(),
-            problem: text.to_owned(),
-        },
-    )];
+    let checks = [Check::from_invalid_settings(&crate::settings::FieldError {
+        path: text.to_owned(),
+        message: text.to_owned(),
+    })];
     let device = text.to_owned();
     let answered = super::explain::result(&widget, &answer);
     [
@@ -58,9 +56,9 @@ fn overview(text: &str, now: Timestamp) -> IntegrationView {
     let variables = |name: &str| name.ends_with("_TABLE").then(|| "table".to_owned());
     let integration = Integration {
         id: IntegrationId::try_from("corp".to_owned()).unwrap(),
-        settings: Err(crate::settings::InvalidSettings {
+        settings: Err(crate::settings::FieldError {
             path: text.to_owned(),
-            problem: text.to_owned(),
+            message: text.to_owned(),
         }),
         stored: serde_json::Map::new(),
         config_version: 1,
