@@ -23,7 +23,7 @@ use crate::metrics::{self, MetricEvent};
 use crate::preview;
 use crate::render::text;
 use crate::settings::{IntegrationId, SecretName};
-use crate::status::{self, Summary};
+use crate::status::{Summary, load_views};
 use crate::store::{Integration, Integrations, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse, Trigger};
 use error::CONSOLE_ALIAS;
@@ -231,7 +231,7 @@ async fn sync_one(
 async fn status(app: &App, request: &StatusRequest) -> Result<Value, HandlerError> {
     let now = app.clock.now();
     let id = request.integration.as_ref();
-    let mut views = status::load_views(&app.store, &app.config, id, now).await?;
+    let mut views = load_views(app, id, now).await?;
     if request.format == Format::Text {
         return Ok(text::status(&views, now).into());
     }
@@ -239,7 +239,7 @@ async fn status(app: &App, request: &StatusRequest) -> Result<Value, HandlerErro
         (Some(_), Some(view)) => Ok(serde_json::to_value(view)?),
         (_, last) => {
             views.extend(last);
-            let overall = Summary::of(&views);
+            let overall = Summary::new(&views);
             Ok(json!({ "overall": overall, "integrations": views }))
         }
     }

@@ -1,4 +1,4 @@
 //! Renders answers for people: text for a terminal, HTML for a dashboard.
 
 pub(crate) mod html;
-pub mod text;
+pub(crate) mod text;

@@ -45,7 +45,7 @@ pub struct Settings {
     /// The schedule and events start syncs.
     #[serde(default = "default_true")]
     pub enabled: bool,
-    /// What happens to a device's attribute when the device has no score any more.
+    /// The fate of a device's attribute when the device has no score any more.
     #[serde(default)]
     pub on_missing: OnMissing,
     /// Hosts last seen longer ago are ignored. 1 to 3650.

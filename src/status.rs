@@ -1,4 +1,4 @@
-//! How the integrations are: what `status` answers and the dashboard shows.
+//! The status of the integrations, for the command `status` and for dashboards.
 
 use std::fmt;
 
@@ -6,66 +6,62 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use smol_str::SmolStr;
 
+use crate::app::App;
 use crate::config::Config;
 use crate::domain::plan::deprovision::Removal;
 use crate::domain::status::Status;
 use crate::domain::status::outcome::SyncState;
 use crate::domain::status::pause::Pause;
 use crate::settings::{IntegrationId, Settings};
-use crate::store::{Integration, Integrations, Lease, Store, StoreError, UnreadableItem};
+use crate::store::{Integration, Lease, StoreError, UnreadableItem};
 use crate::text::error_chain;
 
-/// An integration as it is shown.
+/// An integration as `status` and dashboards show it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct IntegrationView {
-    /// Its settings, where they can be used.
+pub(crate) struct IntegrationView {
+    /// The settings, unless they are invalid.
     #[serde(flatten)]
-    pub settings: Option<Settings>,
-    /// Its name. Of an item that cannot be read it may be no valid one.
-    pub id: SmolStr,
-    /// In one word.
-    pub state: IntegrationState,
-    /// Counts the changes of its settings, from 1.
-    pub config_version: u64,
-    /// When they were last changed.
-    pub config_updated: Option<Timestamp>,
-    /// Who changed them.
-    pub config_updated_by: Option<String>,
-    /// Why they cannot be used.
+    pub(crate) settings: Option<Settings>,
+    /// The name of the integration. The name of an unreadable item may be invalid.
+    pub(crate) id: SmolStr,
+    pub(crate) state: IntegrationState,
+    pub(crate) config_version: u64,
+    pub(crate) config_updated: Option<Timestamp>,
+    pub(crate) config_updated_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub settings_error: Option<String>,
-    /// How its latest run went; none before the first.
-    pub status: Option<Status>,
-    /// The pause that is in force.
+    pub(crate) settings_error: Option<String>,
+    /// The status of the latest run.
+    pub(crate) status: Option<Status>,
+    /// The active pause.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
-    /// Who is at work on it.
+    pub(crate) pause: Option<Pause>,
+    /// The lease of the run in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
-    /// The wish to remove it.
+    pub(crate) lease: Option<Lease>,
+    /// The requested removal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub removal: Option<Removal>,
-    /// When it is tried next; never while it is disabled.
-    pub next_sync: Option<Timestamp>,
-    /// Whether there was no attempt for two intervals.
-    pub overdue: bool,
-    /// Parts of its item that this version cannot read, each with its path and the reason.
+    pub(crate) removal: Option<Removal>,
+    /// The time of the next run; none while the integration is disabled.
+    pub(crate) next_sync: Option<Timestamp>,
+    /// No run was attempted for two intervals.
+    #[serde(rename = "overdue")]
+    pub(crate) is_overdue: bool,
+    /// Parts of the item that this version cannot read, each with its path and the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unreadable: Vec<String>,
+    pub(crate) unreadable: Vec<String>,
 }
 
-/// How an integration is, in one word; stable names.
+/// The state of an integration in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum IntegrationState {
-    /// The next run takes it away.
+pub(crate) enum IntegrationState {
+    /// The next run removes the integration.
     Removing,
-    /// Nothing runs it.
     Disabled,
-    /// It has not been run yet.
+    /// No run has ended yet.
     New,
-    /// What its latest run left.
+    /// The state after the latest run.
     #[serde(untagged)]
     After(SyncState),
 }
@@ -82,17 +78,19 @@ impl fmt::Display for IntegrationState {
 }
 
 impl IntegrationView {
-    /// An integration as it is at `now`.
-    pub fn of(integration: Integration, config: &Config, now: Timestamp) -> Self {
+    pub(crate) fn new(integration: Integration, config: &Config, now: Timestamp) -> Self {
         let interval = SignedDuration::from_mins(i64::from(config.sync_interval_minutes.get()));
-        let after = |time: Timestamp, intervals: i32| {
+        let add_intervals = |time: Timestamp, intervals: i32| {
             time.saturating_add(interval * intervals).unwrap_or(time)
         };
-        let state = IntegrationState::of(&integration);
-        let enabled = integration.should_run();
+        let state = IntegrationState::new(&integration);
+        let is_enabled = integration.should_run();
         let pause = integration.pause.filter(|pause| now < pause.until);
-        let tried = integration.status.as_ref().map(|status| status.last_sync);
-        let next = tried.map_or(now, |tried| after(tried, 1).max(now));
+        let last_run = integration.status.as_ref().map(|status| status.last_sync);
+        let next_run = last_run.map_or(now, |last_run| add_intervals(last_run, 1).max(now));
+        let next_sync = pause
+            .as_ref()
+            .map_or(next_run, |pause| pause.until.max(next_run));
         Self {
             id: integration.id.as_str().into(),
             state,
@@ -101,13 +99,13 @@ impl IntegrationView {
             config_updated_by: integration.config_updated_by,
             settings_error: integration.settings.as_ref().err().map(ToString::to_string),
             settings: integration.settings.ok(),
-            next_sync: enabled.then(|| pause.as_ref().map_or(next, |pause| pause.until.max(next))),
-            // Two intervals: a run may start late or take long without anything being wrong.
-            overdue: enabled
+            next_sync: is_enabled.then_some(next_sync),
+            // Two intervals: a run may start late or take long without a fault.
+            is_overdue: is_enabled
                 && pause.is_none()
-                && tried
+                && last_run
                     .or(integration.config_updated)
-                    .is_some_and(|since| after(since, 2) < now),
+                    .is_some_and(|since| add_intervals(since, 2) < now),
             status: integration.status,
             pause,
             removal: integration.removal,
@@ -116,8 +114,8 @@ impl IntegrationView {
         }
     }
 
-    /// An integration whose item cannot be read. Nothing syncs it, so it is failing.
-    pub fn of_unreadable(item: &UnreadableItem) -> Self {
+    /// An unreadable item counts as failing, since no run syncs it.
+    fn from_unreadable(item: &UnreadableItem) -> Self {
         Self {
             settings: None,
             id: item.id.clone(),
@@ -131,51 +129,35 @@ impl IntegrationView {
             lease: None,
             removal: None,
             next_sync: None,
-            overdue: false,
+            is_overdue: false,
             unreadable: vec![error_chain(item)],
         }
     }
 
-    /// All of these, by name.
-    pub fn of_all(integrations: Integrations, config: &Config, now: Timestamp) -> Vec<Self> {
-        let Integrations {
-            readable,
-            unreadable,
-        } = integrations;
-        let readable = readable
-            .into_iter()
-            .map(|integration| Self::of(integration, config, now));
-        let mut views: Vec<Self> = readable
-            .chain(unreadable.iter().map(Self::of_unreadable))
-            .collect();
-        views.sort_by(|a, b| a.id.cmp(&b.id));
-        views
-    }
-
-    /// Its name where that is a valid one.
-    pub fn integration_id(&self) -> Option<IntegrationId> {
+    /// Returns the name as an id, or `None` if it is invalid.
+    pub(crate) fn integration_id(&self) -> Option<IntegrationId> {
         self.id.to_string().try_into().ok()
     }
 
-    /// True unless the item as a whole cannot be read.
-    pub fn is_readable(&self) -> bool {
+    /// Returns whether the item could be read, apart from the parts in `unreadable`.
+    pub(crate) fn is_readable(&self) -> bool {
         self.settings.is_some() || self.settings_error.is_some()
     }
 }
 
 impl IntegrationState {
-    fn of(integration: &Integration) -> Self {
-        let outcome = integration.status.as_ref().map(|status| status.outcome);
+    fn new(integration: &Integration) -> Self {
+        let status = integration.status.as_ref();
         if integration.removal.is_some() {
             Self::Removing
         } else if !integration.should_run() {
             Self::Disabled
-        } else if integration.status.is_none() && !integration.unreadable.is_empty() {
+        } else if status.is_none() && !integration.unreadable.is_empty() {
             // The status was dropped, so the state is unknown until the next run.
             Self::After(SyncState::Failing)
         } else {
-            outcome
-                .and_then(SyncState::from_outcome)
+            status
+                .and_then(|status| SyncState::after(status.outcome))
                 .map_or(Self::New, Self::After)
         }
     }
@@ -185,56 +167,55 @@ impl IntegrationState {
 ///
 /// # Errors
 /// [`StoreError::NoIntegration`], or a failure of DynamoDB.
-pub async fn load_views(
-    store: &Store,
-    config: &Config,
+pub(crate) async fn load_views(
+    app: &App,
     id: Option<&IntegrationId>,
     now: Timestamp,
 ) -> Result<Vec<IntegrationView>, StoreError> {
-    let Some(id) = id else {
-        let integrations = store.integrations().await?;
-        return Ok(IntegrationView::of_all(integrations, config, now));
-    };
-    Ok(vec![match store.integration(id).await {
-        Ok(integration) => IntegrationView::of(integration, config, now),
-        Err(StoreError::Unreadable(item)) => IntegrationView::of_unreadable(&item),
-        Err(error) => return Err(error),
-    }])
+    let (store, config) = (&app.store, &app.config);
+    if let Some(id) = id {
+        return Ok(vec![match store.integration(id).await {
+            Ok(integration) => IntegrationView::new(integration, config, now),
+            Err(StoreError::Unreadable(item)) => IntegrationView::from_unreadable(&item),
+            Err(error) => return Err(error),
+        }]);
+    }
+    let all = store.integrations().await?;
+    let mut views: Vec<IntegrationView> = all
+        .readable
+        .into_iter()
+        .map(|integration| IntegrationView::new(integration, config, now))
+        .chain(all.unreadable.iter().map(IntegrationView::from_unreadable))
+        .collect();
+    views.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(views)
 }
 
-/// All integrations in numbers.
+/// The number of integrations in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary {
-    /// How many there are.
-    pub integrations: usize,
-    /// Those whose scores are carried over.
-    pub ok: usize,
-    /// Those whose latest run failed.
-    pub failing: usize,
-    /// Those that are paused.
-    pub paused: usize,
-    /// Those whose removals wait.
-    pub held: usize,
-    /// Those that were not run yet.
-    pub new: usize,
-    /// Those that nothing runs.
-    pub disabled: usize,
-    /// Those that the next run takes away.
-    pub removing: usize,
-    /// Those of all these without an attempt for two intervals.
-    pub overdue: usize,
+pub(crate) struct Summary {
+    /// The number of all integrations.
+    pub(crate) integrations: usize,
+    pub(crate) ok: usize,
+    pub(crate) failing: usize,
+    pub(crate) paused: usize,
+    pub(crate) held: usize,
+    pub(crate) new: usize,
+    pub(crate) disabled: usize,
+    pub(crate) removing: usize,
+    /// Overdue integrations, in any state.
+    pub(crate) overdue: usize,
 }
 
 impl Summary {
-    /// The numbers of these.
-    pub fn of(views: &[IntegrationView]) -> Self {
+    pub(crate) fn new(views: &[IntegrationView]) -> Self {
         let mut summary = Self {
             integrations: views.len(),
             ..Self::default()
         };
-        for overview in views {
-            let count = match overview.state {
+        for view in views {
+            let count = match view.state {
                 IntegrationState::Removing => &mut summary.removing,
                 IntegrationState::Disabled => &mut summary.disabled,
                 IntegrationState::New => &mut summary.new,
@@ -244,7 +225,7 @@ impl Summary {
                 IntegrationState::After(SyncState::Held) => &mut summary.held,
             };
             *count += 1;
-            summary.overdue += usize::from(overview.overdue);
+            summary.overdue += usize::from(view.is_overdue);
         }
         summary
     }

@@ -7,7 +7,7 @@ use crate::settings::IntegrationId;
 use crate::text::sanitize;
 
 /// Maximum characters of a bad value in a message.
-const SAID_CHARS: usize = 60;
+const MAX_QUOTED_CHARS: usize = 60;
 
 /// Maximum length of a device query, as in the command `explain`.
 const DEVICE_BYTES: usize = 255;
@@ -81,34 +81,34 @@ impl WidgetRequest {
     pub fn parse(payload: &Map<String, Value>) -> Self {
         let context = payload.get("widgetContext").unwrap_or(&Value::Null);
         Self {
-            action: action(payload, context),
+            action: parse_action(payload, context),
             context: DisplayContext {
                 dark: context["theme"] == "dark",
-                offset_minutes: offset(&context["timezone"]),
+                offset_minutes: parse_offset(&context["timezone"]),
             },
         }
     }
 }
 
-fn action(payload: &Map<String, Value>, context: &Value) -> Result<WidgetAction, String> {
+fn parse_action(payload: &Map<String, Value>, context: &Value) -> Result<WidgetAction, String> {
     if payload.get("describe") == Some(&Value::Bool(true)) {
         return Ok(WidgetAction::Describe);
     }
-    let integration = integration(payload.get("integration"))?;
+    let integration = parse_integration(payload.get("integration"))?;
     match payload.get("action").map(Value::as_str) {
         None => Ok(WidgetAction::Show {
-            view: view(payload.get("view"))?,
+            view: parse_view(payload.get("view"))?,
             integration,
-            min_score: min_score(payload.get("minScore"))?,
+            min_score: parse_min_score(payload.get("minScore"))?,
         }),
         Some(Some("explain")) => {
             let form = &context["forms"]["all"];
             Ok(WidgetAction::Explain {
                 integration: match &integration {
                     Some(only) => Some(only.clone()),
-                    None => self::integration(form.get("integration"))?,
+                    None => parse_integration(form.get("integration"))?,
                 },
-                device: device(form.get("device"))?,
+                device: parse_device(form.get("device"))?,
                 only: integration,
             })
         }
@@ -124,7 +124,7 @@ fn action(payload: &Map<String, Value>, context: &Value) -> Result<WidgetAction,
     }
 }
 
-fn view(view: Option<&Value>) -> Result<WidgetView, String> {
+fn parse_view(view: Option<&Value>) -> Result<WidgetView, String> {
     let Some(view) = view else {
         return Ok(WidgetView::Overview);
     };
@@ -137,13 +137,13 @@ fn view(view: Option<&Value>) -> Result<WidgetView, String> {
         Some("explain") => Ok(WidgetView::Explain),
         _ => Err(format!(
             "There is no view {}. The parameter view of a widget is overview, scores, history, findings, audit or explain.",
-            told(view)
+            quote(view)
         )),
     }
 }
 
 /// Parses an integration's id; an empty choice is none.
-fn integration(value: Option<&Value>) -> Result<Option<IntegrationId>, String> {
+fn parse_integration(value: Option<&Value>) -> Result<Option<IntegrationId>, String> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
@@ -156,7 +156,7 @@ fn integration(value: Option<&Value>) -> Result<Option<IntegrationId>, String> {
                 Some(Ok(id)) => Ok(Some(id)),
                 _ => Err(format!(
                     "{} is no name of an integration, which has lower-case letters, digits and hyphens.",
-                    told(value)
+                    quote(value)
                 )),
             }
         }
@@ -164,7 +164,7 @@ fn integration(value: Option<&Value>) -> Result<Option<IntegrationId>, String> {
 }
 
 /// Parses a score from a number, or from a text, as forms and YAML send it.
-fn min_score(value: Option<&Value>) -> Result<Option<Score>, String> {
+fn parse_min_score(value: Option<&Value>) -> Result<Option<Score>, String> {
     let number = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(text)) => text.trim().parse().ok(),
@@ -176,7 +176,7 @@ fn min_score(value: Option<&Value>) -> Result<Option<Score>, String> {
     })
 }
 
-fn device(value: Option<&Value>) -> Result<String, String> {
+fn parse_device(value: Option<&Value>) -> Result<String, String> {
     let device = value.and_then(Value::as_str).unwrap_or_default();
     if device.len() > DEVICE_BYTES {
         return Err(format!(
@@ -187,7 +187,7 @@ fn device(value: Option<&Value>) -> Result<String, String> {
 }
 
 /// Returns the minutes east of UTC. `offsetISO` goes first, because the sign of `offsetInMinutes` is not documented.
-fn offset(timezone: &Value) -> i32 {
+fn parse_offset(timezone: &Value) -> i32 {
     let iso = timezone["offsetISO"].as_str().and_then(|iso| {
         let (sign, rest) = match iso.split_at_checked(1)? {
             ("+", rest) => (1, rest),
@@ -198,18 +198,17 @@ fn offset(timezone: &Value) -> i32 {
         let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
         Some(sign * (i32::from(hours) * 60 + i32::from(minutes)))
     });
-    let minutes = timezone["offsetInMinutes"].as_i64();
-    let minutes = iso.or_else(|| minutes.and_then(|minutes| minutes.try_into().ok()));
+    let plain = || timezone["offsetInMinutes"].as_i64()?.try_into().ok();
     // Time zones range from UTC-12 to UTC+14.
-    minutes
+    iso.or_else(plain)
         .filter(|minutes| (-720..=840).contains(minutes))
         .unwrap_or(0)
 }
 
-fn told(value: &Value) -> String {
+fn quote(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{:?}", sanitize(text, SAID_CHARS)),
-        other => sanitize(&other.to_string(), SAID_CHARS),
+        Value::String(text) => format!("{:?}", sanitize(text, MAX_QUOTED_CHARS)),
+        other => sanitize(&other.to_string(), MAX_QUOTED_CHARS),
     }
 }
 
@@ -220,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_the_dashboards_zone() {
+    fn times_are_shown_in_the_dashboards_zone() {
         for (timezone, expect) in [
             (json!({"offsetISO": "+05:30", "offsetInMinutes": -330}), 330),
             (json!({"offsetISO": "-08:00"}), -480),
@@ -232,7 +231,7 @@ mod tests {
             (json!("UTC"), 0),
             (Value::Null, 0),
         ] {
-            assert_eq!(offset(&timezone), expect, "{timezone}");
+            assert_eq!(parse_offset(&timezone), expect, "{timezone}");
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn answer(
         context: request.context,
         now: app.clock.now(),
         endpoint: &invocation.function_arn,
-        buttons: app.config.console_buttons,
+        has_buttons: app.config.console_buttons,
     };
     let console = Console {
         app,
@@ -105,7 +105,7 @@ impl Console<'_> {
                     Some(&answer),
                 ))
             }
-            WidgetAction::Sync(_) | WidgetAction::Check(_) if !widget.buttons => Ok(notice(
+            WidgetAction::Sync(_) | WidgetAction::Check(_) if !widget.has_buttons => Ok(notice(
                 "This dashboard only shows. Whoever deploys the function can allow its buttons (CONSOLE_BUTTONS=true).",
             )),
             WidgetAction::Sync(integration) => self.sync(integration).await,
@@ -121,8 +121,7 @@ impl Console<'_> {
         &self,
         only: Option<&IntegrationId>,
     ) -> Result<Vec<IntegrationView>, StoreError> {
-        let App { store, config, .. } = self.app;
-        load_views(store, config, only, self.widget.now).await
+        load_views(self.app, only, self.widget.now).await
     }
 
     /// Returns the newest audit records of these integrations. Audit records are stored by integration, so each is searched.

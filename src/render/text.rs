@@ -36,9 +36,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_told_in_the_unit_of_their_size() {
+    fn a_distance_is_in_the_unit_of_its_size() {
         let now = Timestamp::from_second(1_763_800_000).unwrap();
-        let told = |seconds: i64| {
+        let distance_of = |seconds: i64| {
             let time = Timestamp::from_second(1_763_800_000 + seconds).unwrap();
             distance(time, now)
         };
@@ -52,7 +52,7 @@ mod tests {
             (-86_400, "24 h ago"),
             (-172_800, "2 days ago"),
         ] {
-            assert_eq!(told(seconds), expect);
+            assert_eq!(distance_of(seconds), expect);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is accepted, and what is said of what is not.
+//! Valid settings, and the messages about invalid ones.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ fn corp() -> Value {
     })
 }
 
-/// `corp` with one field set to a value.
+/// Decodes the settings of `corp` with one field set to a value.
 fn with(field: &str, value: Value) -> Result<Settings, String> {
     let mut settings = corp();
     settings[field] = value;

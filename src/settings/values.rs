@@ -155,7 +155,7 @@ pub enum Provider {
     Falcon,
 }
 
-/// What happens to a device's attribute when the device has no score any more.
+/// The fate of a device's attribute when the device has no score any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OnMissing {

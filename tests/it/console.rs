@@ -1,4 +1,4 @@
-//! The dashboard's widgets, through the handler; the pages that `make console` looks at with a browser.
+//! The dashboard's widgets, through the handler, and the pages that `make console` opens in a browser.
 
 mod pages;
 
@@ -11,7 +11,7 @@ use crate::world::{Stage, falcon_secret};
 
 const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync";
 
-/// A widget with these parameters, as a dashboard calls for it.
+/// Returns the payload that a dashboard sends for a widget with these parameters.
 fn widget(parameters: Value) -> Value {
     let mut payload = parameters;
     payload["widgetContext"] = json!({
@@ -176,7 +176,7 @@ async fn buttons_are_neither_shown_nor_served_unless_allowed() {
     assert!(requested(&stage).is_empty());
 }
 
-/// The reasons of the syncs that were requested of `corp`.
+/// Returns the reasons of the syncs of `corp` that were requested.
 fn requested(stage: &Stage) -> Vec<String> {
     let held = stage.services.held();
     let events = &held.events;
@@ -249,20 +249,20 @@ async fn the_consoles_alias_serves_widgets_only() {
             "{payload}"
         );
     }
-    // Nothing that is sent beside the context makes a command of it.
+    // No other field of the payload turns the request of a widget into a command.
     let html = shown(&stage, json!({"command": "remove", "integration": "corp"})).await;
     assert_says(&html, &["</svg>ok</span>"]);
     assert_eq!(stage.items("integrations").await, before);
 }
 
-/// A new Falcon secret that Falcon refuses.
+/// Stores a new Falcon secret that Falcon rejects.
 fn lock_out(stage: &Stage) {
     let mut secret = falcon_secret("corp");
     secret["clientSecret"] = "not-it".into();
     stage.services.put_secret("corp/falcon", secret);
 }
 
-/// The form with these inputs, sent.
+/// Returns the payload that a dashboard sends for the form with these inputs.
 async fn explain(stage: &Stage, inputs: Value) -> String {
     let mut payload = widget(json!({"view": "explain", "action": "explain"}));
     payload["widgetContext"]["forms"]["all"] = inputs;

@@ -1,10 +1,10 @@
-//! Bad input: a clear error that names the field and what is accepted, and nothing written.
+//! Invalid input: the error names the field and the accepted values, and nothing is written.
 
 use serde_json::{Value, json};
 
 use crate::world::{Stage, chain};
 
-/// Asks, and expects an error with these words, an untouched AWS and no call to anybody.
+/// Sends a payload and expects an error with these words, unchanged tables and no call to any API.
 async fn refused(stage: &Stage, payload: Value, words: &[&str]) {
     let error = stage.try_ask(payload.clone()).await.unwrap_err();
     let text = chain(&error);

@@ -1,4 +1,4 @@
-//! Integrations: how they come to be, how each gets its run, and what a change of their settings leads to.
+//! Integrations: connecting them, requesting their runs, and changing their settings.
 
 use std::sync::Arc;
 
@@ -118,7 +118,7 @@ async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
     stage.lower_a_score().await;
     let stage = Arc::new(stage);
     let other = Arc::clone(&stage);
-    // While the devices are listed, somebody moves the scores to another key, and the event of that comes at once.
+    // While the run lists the devices, another key is set, and the event of the change arrives at once.
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
     stage.amid_asking(listing, move |runtime| {
         runtime.block_on(other.update(json!({"attributeKey": "custom:moved"})));
@@ -158,7 +158,7 @@ async fn a_changed_key_moves_the_scores() {
     assert_eq!(stage.sync().await["outcome"], "unchanged");
 }
 
-/// The events of Secrets Manager in the payload files are about Falcon's secret of `corp`; here it has another name.
+/// Renames the secret in an event of Secrets Manager: the payload files name the Falcon secret of `corp`.
 fn about(secret: &str, file: &str) -> Value {
     let text = std::fs::read_to_string(format!("{}/events/{file}", env!("CARGO_MANIFEST_DIR")));
     let text = text

@@ -1,4 +1,4 @@
-//! The newest changes.
+//! Renders the newest audit records.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::page::{WidgetContext, notice, truncate, untrusted};
 use crate::domain::audit::{Action, AuditRecord};
 
-/// The view; `several` if the records may be of more than one integration.
+/// Renders the view. With `several`, each record names its integration.
 pub(crate) fn view(widget: &WidgetContext<'_>, records: &[AuditRecord], several: bool) -> Markup {
     if records.is_empty() {
         return notice("No change is recorded.");
@@ -30,7 +30,7 @@ pub(crate) fn view(widget: &WidgetContext<'_>, records: &[AuditRecord], several:
 
 fn row(widget: &WidgetContext<'_>, record: &AuditRecord, several: bool) -> Markup {
     let reason = record.details["reason"].as_str();
-    let (from, to) = sides(record);
+    let (from, to) = old_and_new(record);
     html! {
         tr {
             td { (when(widget, record)) }
@@ -51,14 +51,14 @@ fn row(widget: &WidgetContext<'_>, record: &AuditRecord, several: bool) -> Marku
     }
 }
 
-/// When a record was made.
+/// Renders the time of a record.
 pub(crate) fn when(widget: &WidgetContext<'_>, record: &AuditRecord) -> Markup {
     let time = record.event_time.parse().map(|time| widget.at(time));
     time.unwrap_or_else(|_| html! { (truncate(&record.event_time)) })
 }
 
-/// Before and after. Of settings only those that differ.
-fn sides(record: &AuditRecord) -> (Markup, Markup) {
+/// Renders the old and the new value. Of changed settings, only the differing fields are shown.
+fn old_and_new(record: &AuditRecord) -> (Markup, Markup) {
     let (Value::Object(old), Value::Object(new)) = (&record.old, &record.new) else {
         return (value(&record.old), value(&record.new));
     };
@@ -66,14 +66,14 @@ fn sides(record: &AuditRecord) -> (Markup, Markup) {
         return (value(&record.old), value(&record.new));
     }
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let differ = |name: &&String| old.get(*name) != new.get(*name);
-    let names: Vec<&String> = names.into_iter().filter(differ).collect();
-    let side = |settings: &Map<String, Value>| {
-        html! { @for name in &names {
+    let is_changed = |name: &&String| old.get(*name) != new.get(*name);
+    let changed: Vec<&String> = names.into_iter().filter(is_changed).collect();
+    let render_side = |settings: &Map<String, Value>| {
+        html! { @for name in &changed {
             div.fps-any { (truncate(name)) ": " (settings.get(*name).map_or_else(|| html! { "default" }, value)) }
         } }
     };
-    (side(old), side(new))
+    (render_side(old), render_side(new))
 }
 
 fn action_name(action: Action) -> &'static str {

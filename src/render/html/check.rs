@@ -6,7 +6,6 @@ use super::page::{Severity, truncate};
 use crate::check::{Check, CheckKind, CheckResult, describe_failures, passes};
 use crate::settings::IntegrationId;
 
-/// The answer to the button.
 pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
     html! {
         div.fps-chips {
@@ -18,7 +17,7 @@ pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
         }
         ul { @for check in checks {
             li.fps-item {
-                h3 { (mood(check.result).badge(word(check.result))) span { (subject(check.kind)) } }
+                h3 { (severity_of(check.result).badge(result_name(check.result))) span { (check_name(check.kind)) } }
                 p { (truncate(&check.finding)) }
                 @if let Some(remedy) = &check.remedy { p.fps-m { (truncate(remedy)) } }
             }
@@ -27,8 +26,8 @@ pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
     }
 }
 
-fn mood(outcome: CheckResult) -> Severity {
-    match outcome {
+fn severity_of(result: CheckResult) -> Severity {
+    match result {
         CheckResult::Passed => Severity::Ok,
         CheckResult::Warning => Severity::Held,
         CheckResult::Failed => Severity::Failing,
@@ -36,8 +35,8 @@ fn mood(outcome: CheckResult) -> Severity {
     }
 }
 
-fn word(outcome: CheckResult) -> &'static str {
-    match outcome {
+fn result_name(result: CheckResult) -> &'static str {
+    match result {
         CheckResult::Passed => "passed",
         CheckResult::Warning => "warning",
         CheckResult::Failed => "failed",
@@ -45,8 +44,8 @@ fn word(outcome: CheckResult) -> &'static str {
     }
 }
 
-fn subject(subject: CheckKind) -> &'static str {
-    match subject {
+fn check_name(kind: CheckKind) -> &'static str {
+    match kind {
         CheckKind::Settings => "Settings",
         CheckKind::FalconSecret => "Falcon secret",
         CheckKind::FalconToken => "Falcon token",

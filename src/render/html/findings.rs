@@ -7,32 +7,32 @@ use crate::domain::status::finding::{Finding, FindingKind};
 use crate::status::IntegrationView;
 
 /// Maximum findings in the view. More would be the same findings of many integrations.
-const SHOWN: usize = 60;
+const MAX_FINDINGS: usize = 60;
 
-/// The view. What takes access away, or may, comes first.
+/// Renders the view. The most severe findings come first.
 pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Markup {
     let mut all: Vec<(&IntegrationView, &Finding)> = Vec::new();
-    for one in views {
-        let findings = one.status.iter().flat_map(|status| &status.findings);
-        all.extend(findings.map(|finding| (one, finding)));
+    for view in views {
+        let findings = view.status.iter().flat_map(|status| &status.findings);
+        all.extend(findings.map(|finding| (view, finding)));
     }
     if all.is_empty() {
-        let synced = views.iter().any(|one| one.status.is_some());
+        let synced = views.iter().any(|view| view.status.is_some());
         return notice(if synced {
             "The latest syncs noticed nothing that a person should know about."
         } else {
             "Nothing was synced yet."
         });
     }
-    all.sort_by_key(|(one, finding)| (mood(finding.kind), finding.kind, &one.id));
+    all.sort_by_key(|(view, finding)| (severity_of(finding.kind), finding.kind, &view.id));
     let several = views.len() > 1;
     html! {
-        ul { @for (one, finding) in all.iter().take(SHOWN) {
+        ul { @for (view, finding) in all.iter().take(MAX_FINDINGS) {
             li.fps-item {
                 h3 {
-                    (mood(finding.kind).badge(format!("{} {}", finding.count, title(finding.kind))))
-                    @if several { span { (one.id) } }
-                    @if let Some(status) = &one.status { span.fps-m { (widget.ago(status.last_sync)) } }
+                    (severity_of(finding.kind).badge(format!("{} {}", finding.count, title(finding.kind))))
+                    @if several { span { (view.id) } }
+                    @if let Some(status) = &view.status { span.fps-m { (widget.ago(status.last_sync)) } }
                 }
                 ul.fps-eg {
                     @for example in &finding.examples { li { (untrusted(example)) } }
@@ -43,11 +43,11 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
                 p.fps-m { (truncate(&finding.remedy)) }
             }
         } }
-        @if all.len() > SHOWN { p.fps-m { "and " (all.len() - SHOWN) " more" } }
+        @if all.len() > MAX_FINDINGS { p.fps-m { "and " (all.len() - MAX_FINDINGS) " more" } }
     }
 }
 
-fn mood(kind: FindingKind) -> Severity {
+fn severity_of(kind: FindingKind) -> Severity {
     match kind {
         FindingKind::LostIdentity
         | FindingKind::RefusedWrites

@@ -1,4 +1,4 @@
-//! The latest syncs: the last day as a strip, and a table.
+//! Renders the latest syncs: a strip of the last day for each integration, and a table.
 
 use std::cmp::Reverse;
 
@@ -11,41 +11,40 @@ use crate::domain::status::history::RunStreak;
 use crate::status::IntegrationView;
 
 /// Maximum rows.
-const ROWS: usize = 30;
+const MAX_ROWS: usize = 30;
 
 /// Maximum integrations with a strip.
-const STRIPS: usize = 6;
+const MAX_STRIPS: usize = 6;
 
-/// The strip shows so much time, in so many steps.
-const DAY: SignedDuration = SignedDuration::from_hours(24);
-const STEPS: i64 = 1_440;
+/// The time that a strip shows.
+const STRIP_TIME: SignedDuration = SignedDuration::from_hours(24);
+const STRIP_MINUTES: i64 = 24 * 60;
 
-/// The view.
 pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Markup {
-    let of = |one| stretches(one).iter().map(move |stretch| (one, stretch));
-    let mut rows: Vec<(&IntegrationView, &RunStreak)> = views.iter().flat_map(of).collect();
+    let rows_of = |view| streaks(view).iter().map(move |streak| (view, streak));
+    let mut rows: Vec<(&IntegrationView, &RunStreak)> = views.iter().flat_map(rows_of).collect();
     if rows.is_empty() {
         return notice("Nothing was synced yet.");
     }
-    rows.sort_by_key(|(_, stretch)| Reverse(stretch.until));
+    rows.sort_by_key(|(_, streak)| Reverse(streak.until));
     let several = views.len() > 1;
-    // Of many, those that have or had trouble.
+    // The integrations with the most severe states and outcomes come first.
     let mut strips: Vec<&IntegrationView> = views
         .iter()
-        .filter(|one| !stretches(one).is_empty())
+        .filter(|view| !streaks(view).is_empty())
         .collect();
-    strips.sort_by_key(|one| {
-        let worst = stretches(one)
+    strips.sort_by_key(|view| {
+        let worst = streaks(view)
             .iter()
-            .map(|stretch| Severity::after(stretch.outcome))
+            .map(|streak| Severity::from_outcome(streak.outcome))
             .min();
-        (Severity::of(one.state), worst, &one.id)
+        (Severity::from_state(view.state), worst, &view.id)
     });
     html! {
-        @for one in strips.iter().take(STRIPS) {
+        @for view in strips.iter().take(MAX_STRIPS) {
             div.fps-strip {
-                div.fps-m { (one.id) ", the last 24 hours" }
-                (strip(widget.now, one))
+                div.fps-m { (view.id) ", the last 24 hours" }
+                (strip(widget.now, view))
             }
         }
         table.fps-stack {
@@ -57,55 +56,55 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
                 th scope="col" { "Changed" }
                 th.fps-wide scope="col" { "Took" }
             } }
-            tbody { @for (one, stretch) in rows.iter().take(ROWS) {
+            tbody { @for (view, streak) in rows.iter().take(MAX_ROWS) {
                 tr {
-                    td { (when(widget, stretch)) }
-                    @if several { th scope="row" { (one.id) } }
+                    td { (when(widget, streak)) }
+                    @if several { th scope="row" { (view.id) } }
                     td {
-                        (Severity::after(stretch.outcome).badge(stretch.outcome))
-                        @if let Some(kind) = stretch.error_kind { div.fps-m { (kind) } }
+                        (Severity::from_outcome(streak.outcome).badge(streak.outcome))
+                        @if let Some(kind) = streak.error_kind { div.fps-m { (kind) } }
                     }
-                    td.fps-n { (changed(stretch)) }
-                    td class="fps-wide fps-n" { (duration(stretch.duration_ms)) }
+                    td.fps-n { (changed(streak)) }
+                    td class="fps-wide fps-n" { (duration(streak.duration_ms)) }
                 }
             } }
         }
-        @if rows.len() > ROWS { p.fps-m { "and " (rows.len() - ROWS) " earlier ones" } }
+        @if rows.len() > MAX_ROWS { p.fps-m { "and " (rows.len() - MAX_ROWS) " earlier ones" } }
     }
 }
 
-fn stretches(one: &IntegrationView) -> &[RunStreak] {
-    one.status.as_ref().map_or(&[], |status| &status.history)
+fn streaks(view: &IntegrationView) -> &[RunStreak] {
+    view.status.as_ref().map_or(&[], |status| &status.history)
 }
 
-fn when(widget: &WidgetContext<'_>, stretch: &RunStreak) -> Markup {
+fn when(widget: &WidgetContext<'_>, streak: &RunStreak) -> Markup {
     html! {
-        (widget.at(stretch.until))
+        (widget.at(streak.until))
         div.fps-m {
-            @if stretch.runs > 1 {
-                (stretch.runs) " runs since " (widget.at(stretch.since))
+            @if streak.runs > 1 {
+                (streak.runs) " runs since " (widget.at(streak.since))
             } @else {
-                (widget.ago(stretch.until))
+                (widget.ago(streak.until))
             }
         }
     }
 }
 
-fn changed(stretch: &RunStreak) -> String {
+fn changed(streak: &RunStreak) -> String {
     let parts = [
-        (stretch.written, "written"),
-        (stretch.removed, "removed"),
-        (stretch.failed, "refused"),
+        (streak.written, "written"),
+        (streak.removed, "removed"),
+        (streak.failed, "refused"),
     ];
-    let told: Vec<String> = parts
+    let texts: Vec<String> = parts
         .into_iter()
         .filter(|(number, _)| *number > 0)
         .map(|(number, word)| format!("{number} {word}"))
         .collect();
-    if told.is_empty() {
+    if texts.is_empty() {
         "nothing".to_owned()
     } else {
-        told.join(", ")
+        texts.join(", ")
     }
 }
 
@@ -117,50 +116,49 @@ fn duration(millis: u64) -> String {
     }
 }
 
-/// A rectangle for each row of runs: low where nothing changed, half where something did, whole where something is wrong.
-fn strip(now: Timestamp, one: &IntegrationView) -> Markup {
-    let start = now.saturating_sub(DAY).unwrap_or(now);
-    let step = |time: Timestamp| (time.duration_since(start).as_mins()).clamp(0, STEPS);
-    let recent: Vec<&RunStreak> = stretches(one)
+/// Renders a rectangle for each streak of runs: low without changes, half as high with changes, full after a failure.
+fn strip(now: Timestamp, view: &IntegrationView) -> Markup {
+    let start = now.saturating_sub(STRIP_TIME).unwrap_or(now);
+    let minute_of =
+        |time: Timestamp| (time.duration_since(start).as_mins()).clamp(0, STRIP_MINUTES);
+    let recent: Vec<&RunStreak> = streaks(view)
         .iter()
-        .filter(|stretch| stretch.until > start)
+        .filter(|streak| streak.until > start)
         .collect();
-    let runs: u32 = recent.iter().map(|stretch| stretch.runs).sum();
+    let runs: u32 = recent.iter().map(|streak| streak.runs).sum();
     let bad: Vec<String> = [RunOutcome::Failed, RunOutcome::Paused, RunOutcome::Held]
         .into_iter()
-        .map(|outcome| (outcome, of_outcome(&recent, outcome)))
+        .map(|outcome| (outcome, runs_with_outcome(&recent, outcome)))
         .filter(|(_, runs)| *runs > 0)
         .map(|(outcome, runs)| format!(", {runs} {outcome}"))
         .collect();
     let label = format!(
         "{} of {} in the last 24 hours{}",
         pluralize(usize::try_from(runs).unwrap_or(usize::MAX), "run"),
-        one.id,
+        view.id,
         bad.concat()
     );
     html! {
-        svg role="img" aria-label=(label) viewBox={ "0 0 " (STEPS) " 24" } preserveAspectRatio="none" {
+        svg role="img" aria-label=(label) viewBox={ "0 0 " (STRIP_MINUTES) " 24" } preserveAspectRatio="none" {
             title { (label) }
-            @for stretch in recent.iter().rev() {
-                @let mood = Severity::after(stretch.outcome);
-                @let height = match stretch.outcome {
+            @for streak in recent.iter().rev() {
+                @let severity = Severity::from_outcome(streak.outcome);
+                @let height = match streak.outcome {
                     RunOutcome::Unchanged | RunOutcome::Planned | RunOutcome::Skipped => 6,
                     RunOutcome::Synced => 14,
                     RunOutcome::Failed | RunOutcome::Paused | RunOutcome::Held => 24,
                 };
-                @let from = step(stretch.since).min(STEPS - 10);
-                @let width = (step(stretch.until) - from).max(10);
-                rect class=(mood.class()) x=(from) width=(width) y=(24 - height) height=(height) {
-                    title { (stretch.outcome) ", " (stretch.runs) " runs" }
+                @let from = minute_of(streak.since).min(STRIP_MINUTES - 10);
+                @let width = (minute_of(streak.until) - from).max(10);
+                rect class=(severity.class()) x=(from) width=(width) y=(24 - height) height=(height) {
+                    title { (streak.outcome) ", " (streak.runs) " runs" }
                 }
             }
         }
     }
 }
 
-fn of_outcome(stretches: &[&RunStreak], outcome: RunOutcome) -> u32 {
-    let of = stretches
-        .iter()
-        .filter(|stretch| stretch.outcome == outcome);
-    of.map(|stretch| stretch.runs).sum()
+fn runs_with_outcome(streaks: &[&RunStreak], outcome: RunOutcome) -> u32 {
+    let matching = streaks.iter().filter(|streak| streak.outcome == outcome);
+    matching.map(|streak| streak.runs).sum()
 }

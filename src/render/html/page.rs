@@ -1,4 +1,4 @@
-//! The parts of all views: the page with its styles, times, states and buttons.
+//! Parts of all views: the page with its styles, times, states and buttons.
 
 use std::fmt::Display;
 
@@ -14,23 +14,20 @@ use crate::render::text::distance;
 use crate::status::IntegrationState;
 use crate::text::sanitize;
 
-/// No text is shown longer than that; a hostile one could be.
-const TEXT_CHARS: usize = 1_000;
+/// Maximum characters of a text from outside.
+const MAX_TEXT_CHARS: usize = 1_000;
 
-/// One widget's circumstances.
+/// The context in which a widget is rendered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WidgetContext<'a> {
-    /// How the dashboard wants it.
     pub(crate) context: DisplayContext,
-    /// The time.
     pub(crate) now: Timestamp,
-    /// The ARN that the widget's call came by, and its buttons' calls shall.
+    /// The ARN that the dashboard called, which the buttons of the widget call again.
     pub(crate) endpoint: &'a str,
-    /// Buttons are enabled.
-    pub(crate) buttons: bool,
+    pub(crate) has_buttons: bool,
 }
 
-/// The whole answer. Characters that do not show are none of it, wherever they came from.
+/// Renders the whole page, without unprintable characters.
 pub(crate) fn page(widget: &WidgetContext<'_>, body: &Markup) -> String {
     let theme = if widget.context.dark {
         "fps fps-dark"
@@ -45,22 +42,22 @@ pub(crate) fn page(widget: &WidgetContext<'_>, body: &Markup) -> String {
     sanitize(&page.into_string(), usize::MAX)
 }
 
-/// A remark in the place of what was asked for.
+/// Renders a message in place of the requested content.
 pub(crate) fn notice(text: &str) -> Markup {
     html! { p.fps-notice { (truncate(text)) } }
 }
 
-/// Somebody else's text: set apart from the direction of what is around it, and not without end.
+/// Renders a text from outside: truncated, and isolated from the text direction around it.
 pub(crate) fn untrusted(text: &str) -> Markup {
     html! { bdi { (truncate(text)) } }
 }
 
-/// A text that is not without end.
+/// Truncates a text from outside.
 pub(crate) fn truncate(text: &str) -> String {
-    sanitize(text, TEXT_CHARS)
+    sanitize(text, MAX_TEXT_CHARS)
 }
 
-/// `1 device`, `2 devices`.
+/// Returns a number with its noun: `1 device`, `2 devices`.
 pub(crate) fn pluralize(count: usize, thing: &str) -> String {
     match count {
         1 => format!("1 {thing}"),
@@ -69,12 +66,12 @@ pub(crate) fn pluralize(count: usize, thing: &str) -> String {
 }
 
 impl WidgetContext<'_> {
-    /// How far a time is from now; the time itself in both zones for who asks.
+    /// Renders the distance of a time from now. The tooltip holds the time in both zones.
     pub(crate) fn ago(&self, time: Timestamp) -> Markup {
         self.time(time, distance(time, self.now))
     }
 
-    /// A time in the dashboard's zone.
+    /// Renders a time in the dashboard's zone.
     pub(crate) fn at(&self, time: Timestamp) -> Markup {
         self.time(time, self.local(time, "%-d %b %H:%M"))
     }
@@ -91,7 +88,7 @@ impl WidgetContext<'_> {
         offset.to_datetime(time).strftime(format).to_string()
     }
 
-    /// A button whose call is answered in a window of its own.
+    /// Renders a button that shows the response to its call in a popup.
     pub(crate) fn button(
         &self,
         label: &str,
@@ -107,7 +104,7 @@ impl WidgetContext<'_> {
     }
 }
 
-/// How good or bad something is: a colour, a shape, and never without a word.
+/// The severity of a state: a colour and a shape, always shown with a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Severity {
     Failing,
@@ -118,8 +115,7 @@ pub(crate) enum Severity {
 }
 
 impl Severity {
-    /// Of an integration.
-    pub(crate) fn of(state: IntegrationState) -> Self {
+    pub(crate) fn from_state(state: IntegrationState) -> Self {
         match state {
             IntegrationState::After(SyncState::Failing) => Self::Failing,
             IntegrationState::After(SyncState::Paused) => Self::Paused,
@@ -131,8 +127,7 @@ impl Severity {
         }
     }
 
-    /// Of a run.
-    pub(crate) fn after(outcome: RunOutcome) -> Self {
+    pub(crate) fn from_outcome(outcome: RunOutcome) -> Self {
         match outcome {
             RunOutcome::Synced | RunOutcome::Unchanged => Self::Ok,
             RunOutcome::Paused => Self::Paused,
@@ -142,7 +137,7 @@ impl Severity {
         }
     }
 
-    /// The class with its colour.
+    /// Returns the CSS class with the colour.
     pub(crate) const fn class(self) -> &'static str {
         match self {
             Self::Ok => "fps-ok",
@@ -153,7 +148,7 @@ impl Severity {
         }
     }
 
-    /// A tick, a cross, two bars, a triangle, a dash.
+    /// Returns the path of a tick, a cross, two bars, a triangle or a dash.
     const fn shape(self) -> &'static str {
         match self {
             Self::Ok => "M3 8.5l3.2 3.5L13 4.5",
@@ -164,7 +159,7 @@ impl Severity {
         }
     }
 
-    /// The word with its shape and colour.
+    /// Renders a word with the shape and the colour.
     pub(crate) fn badge(self, word: impl Display) -> Markup {
         html! {
             span class={ "fps-s " (self.class()) } {

@@ -1,4 +1,4 @@
-//! How the scores are distributed, and who would pass a threshold.
+//! Renders the histogram of the scores, and the number of devices that would pass a threshold.
 
 use maud::{Markup, html};
 
@@ -7,23 +7,23 @@ use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
 use crate::status::IntegrationView;
 
-/// A column stands for so many scores; the last one has 100 as well.
+/// Scores in a column. The last column also counts the score 100.
 const WIDTH: u8 = 5;
-const COLUMNS: usize = 20;
+const COLUMN_COUNT: usize = 20;
 
-/// The heights in the picture, which is stretched to the widget.
+/// Height of the picture in its own unit. The widget stretches the picture.
 const HEIGHT: usize = 1_000;
 
-/// One column.
+/// The devices in a column, below the threshold and at or above it.
 #[derive(Clone, Copy, Default)]
 struct Column {
     below: usize,
     pass: usize,
 }
 
-/// The view: of one integration, or of all together.
+/// Renders the scores of all integrations together.
 pub(crate) fn view(views: &[IntegrationView], min_score: Option<Score>) -> Markup {
-    let statuses = views.iter().filter_map(|one| one.status.as_ref());
+    let statuses = views.iter().filter_map(|view| view.status.as_ref());
     let possible: usize = statuses
         .clone()
         .map(|status| status.possible_matched_count)
@@ -50,20 +50,20 @@ pub(crate) fn view(views: &[IntegrationView], min_score: Option<Score>) -> Marku
 }
 
 fn histogram(scores: &ScoreHistogram, min_score: Option<Score>) -> Markup {
-    let mut columns = [Column::default(); COLUMNS];
+    let mut columns = [Column::default(); COLUMN_COUNT];
     for (score, devices) in scores.iter() {
-        let at = usize::from(score.get() / WIDTH).min(COLUMNS - 1);
+        let at = usize::from(score.get() / WIDTH).min(COLUMN_COUNT - 1);
         if min_score.is_some_and(|min| score < min) {
             columns[at].below += devices;
         } else {
             columns[at].pass += devices;
         }
     }
-    let tallest = columns
+    let max_devices = columns
         .iter()
         .map(|column| column.below + column.pass)
         .max();
-    let tallest = tallest.unwrap_or(0).max(1);
+    let tallest = max_devices.unwrap_or(0).max(1);
     let label = format!(
         "Scores of {}, in steps of {WIDTH}",
         pluralize(scores.total(), "device")
@@ -71,7 +71,7 @@ fn histogram(scores: &ScoreHistogram, min_score: Option<Score>) -> Markup {
     html! {
         div.fps-h {
             @if let Some(min) = min_score {
-                // On the side where there is more room.
+                // On the side with more room.
                 @let side = if min.get() > 50 {
                     format!("right:{}%", Score::MAX - min.get())
                 } else {
@@ -96,15 +96,15 @@ fn histogram(scores: &ScoreHistogram, min_score: Option<Score>) -> Markup {
     }
 }
 
-/// Those below stand at the bottom of a column that the threshold divides.
+/// In a column that the threshold divides, the devices below the threshold are at the bottom.
 fn bar(at: usize, column: Column, tallest: usize) -> Markup {
     let first = at * usize::from(WIDTH);
-    let last = if at + 1 == COLUMNS {
+    let last = if at + 1 == COLUMN_COUNT {
         usize::from(Score::MAX)
     } else {
         first + usize::from(WIDTH) - 1
     };
-    // A single device among thousands is still to be seen.
+    // A single device among thousands stays visible.
     let height = |devices: usize| match devices {
         0 => 0,
         devices => (devices * HEIGHT / tallest).max(12),

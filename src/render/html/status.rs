@@ -1,11 +1,11 @@
-//! The integrations: state, last sync, counts, and what is wrong with them.
+//! Renders the integrations: state, last sync, counts and problems.
 
 use maud::{Markup, html};
 
 use super::page::{Severity, WidgetContext, notice, pluralize, truncate};
 use crate::status::{IntegrationState, IntegrationView, Summary};
 
-/// The view. What needs a person comes first.
+/// Renders the view. The most severe states come first.
 pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Markup {
     if views.is_empty() {
         return notice(
@@ -13,9 +13,9 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
         );
     }
     let mut sorted: Vec<&IntegrationView> = views.iter().collect();
-    sorted.sort_by_key(|one| (urgency(one), &one.id));
+    sorted.sort_by_key(|view| (urgency(view), &view.id));
     html! {
-        @if views.len() > 1 { (summary(&Summary::of(views))) }
+        @if views.len() > 1 { (summary(&Summary::new(views))) }
         table.fps-stack {
             caption { "Integrations" }
             thead { tr {
@@ -25,23 +25,23 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
                 th scope="col" { "Last success" }
                 th scope="col" { "Matched devices" }
                 th.fps-wide scope="col" { "Next sync" }
-                @if widget.buttons { th scope="col" { "Do" } }
+                @if widget.has_buttons { th scope="col" { "Do" } }
             } }
-            tbody { @for one in sorted { (row(widget, one)) } }
+            tbody { @for view in sorted { (row(widget, view)) } }
         }
     }
 }
 
-/// A mood, but that who was not looked at for long goes before who is well.
-fn urgency(one: &IntegrationView) -> Severity {
-    match Severity::of(one.state) {
-        Severity::Ok if one.overdue => Severity::Failing,
-        mood => mood,
+/// Returns the sort key. Overdue integrations sort like failing ones.
+fn urgency(view: &IntegrationView) -> Severity {
+    match Severity::from_state(view.state) {
+        Severity::Ok if view.is_overdue => Severity::Failing,
+        severity => severity,
     }
 }
 
 fn summary(summary: &Summary) -> Markup {
-    let moods = [
+    let severities = [
         (summary.failing, Severity::Failing, "failing"),
         (summary.paused, Severity::Paused, "paused"),
         (summary.held, Severity::Held, "held"),
@@ -54,27 +54,27 @@ fn summary(summary: &Summary) -> Markup {
     html! {
         div.fps-chips {
             span { (pluralize(summary.integrations, "integration")) }
-            @for (number, mood, word) in moods {
-                @if number > 0 { (mood.badge(format!("{number} {word}"))) }
+            @for (number, severity, word) in severities {
+                @if number > 0 { (severity.badge(format!("{number} {word}"))) }
             }
         }
     }
 }
 
-fn row(widget: &WidgetContext<'_>, one: &IntegrationView) -> Markup {
-    let mood = Severity::of(one.state);
-    let troubles = troubles(widget, one);
-    let columns = if widget.buttons { "7" } else { "6" };
-    let status = one.status.as_ref();
+fn row(widget: &WidgetContext<'_>, view: &IntegrationView) -> Markup {
+    let severity = Severity::from_state(view.state);
+    let problems = problems(widget, view);
+    let columns = if widget.has_buttons { "7" } else { "6" };
+    let status = view.status.as_ref();
     html! {
-        tr class=[(!troubles.is_empty()).then_some("fps-has")] {
+        tr class=[(!problems.is_empty()).then_some("fps-has")] {
             td {
-                (mood.badge(one.state))
-                @if one.overdue { " " (Severity::Failing.badge("overdue")) }
+                (severity.badge(view.state))
+                @if view.is_overdue { " " (Severity::Failing.badge("overdue")) }
             }
             th.fps-any scope="row" {
-                (one.id)
-                @if let Some(settings) = &one.settings {
+                (view.id)
+                @if let Some(settings) = &view.settings {
                     div class="fps-m fps-any" { "Falcon " (settings.cloud_id) " to tailnet " (settings.tailnet) }
                     div class="fps-m fps-any" { (settings.attribute_key) }
                 }
@@ -101,68 +101,71 @@ fn row(widget: &WidgetContext<'_>, one: &IntegrationView) -> Markup {
                 }
             }
             td.fps-wide {
-                @match one.next_sync {
+                @match view.next_sync {
                     Some(next) => { (widget.ago(next)) }
                     None => { "never" }
                 }
-                @if one.lease.is_some() { div.fps-m { "running now" } }
+                @if view.lease.is_some() { div.fps-m { "running now" } }
             }
-            @if widget.buttons {
-                td.fps-row { @if one.is_readable() { div.fps-b {
-                    (widget.button("Sync now", "sync", &one.id, Some(&format!("Sync {} now?", one.id))))
-                    (widget.button("Check", "check", &one.id, None))
+            @if widget.has_buttons {
+                td.fps-row { @if view.is_readable() { div.fps-b {
+                    (widget.button("Sync now", "sync", &view.id, Some(&format!("Sync {} now?", view.id))))
+                    (widget.button("Check", "check", &view.id, None))
                 } } }
             }
         }
-        @if !troubles.is_empty() {
-            tr.fps-why { td.fps-row colspan=(columns) { @for (mood, trouble) in troubles {
-                p class=(mood.class()) { span { (trouble) } }
+        @if !problems.is_empty() {
+            tr.fps-why { td.fps-row colspan=(columns) { @for (severity, problem) in problems {
+                p class=(severity.class()) { span { (problem) } }
             } } }
         }
     }
 }
 
-/// Renders the problem of an integration and the end of its pause.
-fn troubles(widget: &WidgetContext<'_>, one: &IntegrationView) -> Vec<(Severity, Markup)> {
-    let mut troubles = Vec::new();
-    for unreadable in &one.unreadable {
-        let what = if one.is_readable() {
+/// Renders the problems of an integration, each with its severity.
+fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity, Markup)> {
+    let mut problems = Vec::new();
+    for unreadable in &view.unreadable {
+        let text = if view.is_readable() {
             html! { "A part of its state cannot be read, and is dropped: " (truncate(unreadable)) }
         } else {
             html! { (truncate(unreadable)) }
         };
-        troubles.push((Severity::Failing, what));
+        problems.push((Severity::Failing, text));
     }
-    if let Some(error) = &one.settings_error {
-        troubles.push((
+    if let Some(error) = &view.settings_error {
+        problems.push((
             Severity::Failing,
             html! { "Its settings cannot be used: " (truncate(error)) },
         ));
     }
-    if let Some(pause) = &one.pause {
-        troubles.push((
+    if let Some(pause) = &view.pause {
+        problems.push((
             Severity::Paused,
             html! {
-                "Paused until " (widget.at(pause.until)) " (" (pause.service) ", " (pluralize(count_of(pause.attempts), "refusal"))
+                "Paused until " (widget.at(pause.until)) " (" (pause.service) ", " (pluralize(to_usize(pause.attempts), "refusal"))
                 " since " (widget.at(pause.since)) "). " (truncate(&pause.error))
             },
         ));
-    } else if let Some((status, error)) = one
+    } else if let Some((status, error)) = view
         .status
         .as_ref()
         .and_then(|status| Some((status, status.error.as_ref()?)))
     {
-        troubles.push((Severity::after(status.outcome), html! { (truncate(error)) }));
+        problems.push((
+            Severity::from_outcome(status.outcome),
+            html! { (truncate(error)) },
+        ));
     }
-    if let (IntegrationState::Removing, Some(removal)) = (one.state, &one.removal) {
-        troubles.push((
+    if let (IntegrationState::Removing, Some(removal)) = (view.state, &view.removal) {
+        problems.push((
             Severity::Off,
             html! { "Its removal was asked for " (widget.ago(removal.since)) " by " bdi { (truncate(&removal.actor)) } "." },
         ));
     }
-    troubles
+    problems
 }
 
-fn count_of(number: u32) -> usize {
+fn to_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

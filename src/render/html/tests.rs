@@ -1,4 +1,4 @@
-//! Nothing that somebody named can be anything but text.
+//! Names from outside are rendered as text only.
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -15,15 +15,15 @@ use crate::settings::IntegrationId;
 use crate::status::IntegrationView;
 use crate::store::Integration;
 
-/// Every place in which a text of others is shown holds this one.
+/// Renders every view with this text in each place that shows a text from outside.
 fn everything(text: &str) -> [String; 6] {
     let widget = WidgetContext {
         context: DisplayContext::default(),
         now: "2026-11-22T09:30:00Z".parse().unwrap(),
         endpoint: "arn:aws:lambda:us-east-1:123456789012:function:f:console",
-        buttons: true,
+        has_buttons: true,
     };
-    let views = [overview(text, widget.now)];
+    let views = [view(text, widget.now)];
     let record = record(text);
     let answer = explanation(text, &record);
     let checks = [Check::from_invalid_settings(&crate::settings::FieldError {
@@ -43,7 +43,7 @@ fn everything(text: &str) -> [String; 6] {
     .map(|body| page::page(&widget, &body))
 }
 
-fn overview(text: &str, now: Timestamp) -> IntegrationView {
+fn view(text: &str, now: Timestamp) -> IntegrationView {
     let status = json!({
         "lastSync": "2026-11-22T09:15:00Z", "outcome": "failed", "error": text, "providerHostCount": 5,
         "possibleMatchedCount": 4, "matchedCount": 3, "written": 0, "removed": 0, "runId": text, "durationMs": 9,
@@ -71,7 +71,7 @@ fn overview(text: &str, now: Timestamp) -> IntegrationView {
         pending: crate::domain::plan::journal::Journal::default(),
         unreadable: vec![text.to_owned()],
     };
-    IntegrationView::of(integration, &Config::from_lookup(variables).unwrap(), now)
+    IntegrationView::new(integration, &Config::from_lookup(variables).unwrap(), now)
 }
 
 fn record(text: &str) -> AuditRecord {
@@ -142,7 +142,7 @@ fn explanation(text: &str, record: &AuditRecord) -> crate::explain::ExplainRespo
     }
 }
 
-/// The tags of a page with the names of their attributes: all but what is quoted, and what is between tags.
+/// Returns the tags of a page with the names of their attributes, without quoted values and text.
 fn tags(page: &str) -> Vec<String> {
     let (mut tags, mut tag, mut quoted) = (Vec::new(), None::<String>, false);
     for c in page.chars() {
@@ -191,7 +191,7 @@ fn hostile_names_are_text() {
 proptest! {
     #[test]
     fn any_text_is_text(text in "\\PC{0,40}|[<>&\"'/=!a-z \u{0}-\u{1f}\u{202a}-\u{202e}]{0,60}") {
-        // An empty name of a device that is gone is left out.
+        // The empty name of a removed device is left out.
         assert_is_text(&text);
     }
 }
@@ -205,14 +205,14 @@ fn what_is_shown_is_bounded() {
 
 #[test]
 fn a_column_of_each_score_is_drawn_and_a_threshold_divides_it() {
-    let mut one = overview("x", Timestamp::UNIX_EPOCH);
+    let mut view = view("x", Timestamp::UNIX_EPOCH);
     let counts = json!({"0": 1, "4": 1, "72": 2, "73": 1, "100": 3});
-    if let Some(status) = &mut one.status {
+    if let Some(status) = &mut view.status {
         status.score_counts = serde_json::from_value(counts).unwrap();
         status.possible_matched_count = 10;
     }
     let min = crate::domain::inventory::host::Score::new(73);
-    let html = scores::view(&[one], min).into_string();
+    let html = scores::view(&[view], min).into_string();
     for part in [
         "<b>4</b>",
         "pass at 73",

@@ -9,117 +9,106 @@ use crate::domain::status::Status;
 use crate::domain::status::finding::Finding;
 use crate::status::{IntegrationView, Summary};
 
-/// Maximum examples of a finding: these fit a line.
-const EXAMPLES: usize = 3;
+/// Maximum examples of a finding. Three fit a line.
+const MAX_EXAMPLES: usize = 3;
 
-/// The integrations one after the other, and where there are several, a line about all of them first.
-pub fn status(views: &[IntegrationView], now: Timestamp) -> String {
+/// Renders each integration, after a line about all of them if there are several.
+pub(crate) fn status(views: &[IntegrationView], now: Timestamp) -> String {
+    let blocks: Vec<String> = views.iter().map(|view| render(view, now)).collect();
+    let body = blocks.join("\n");
+    match views {
+        [] => "No integration is connected. `make connect` connects one.".to_owned() + "\n",
+        [_] => body,
+        _ => format!("{}\n\n{body}", Summary::new(views)),
+    }
+}
+
+fn render(view: &IntegrationView, now: Timestamp) -> String {
+    let overdue = if view.is_overdue { ", overdue" } else { "" };
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = write(&mut text, views, now);
+    let _ = writeln!(text, "{}: {}{overdue}", view.id, view.state);
+    for (name, value) in lines(view, now) {
+        let _ = writeln!(text, "  {name:<13} {value}");
+    }
+    for finding in view.status.iter().flat_map(|status| &status.findings) {
+        add_finding(&mut text, finding);
+    }
     text
 }
 
-fn write(text: &mut String, views: &[IntegrationView], now: Timestamp) -> fmt::Result {
-    match views {
-        [] => writeln!(
-            text,
-            "No integration is connected. `make connect` connects one."
-        )?,
-        [_] => {}
-        _ => writeln!(text, "{}\n", Summary::of(views))?,
+/// Returns the lines about an integration, each with its name.
+fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(settings) = &view.settings {
+        let carries = format!(
+            "Falcon {} to tailnet {} as {}",
+            settings.cloud_id, settings.tailnet, settings.attribute_key
+        );
+        lines.push(("carries", carries));
+    } else if let Some(error) = &view.settings_error {
+        lines.push(("settings", error.clone()));
     }
-    for (position, view) in views.iter().enumerate() {
-        if position > 0 {
-            writeln!(text)?;
-        }
-        one(text, view, now)?;
-    }
-    Ok(())
-}
-
-fn one(text: &mut String, view: &IntegrationView, now: Timestamp) -> fmt::Result {
-    let overdue = if view.overdue { ", overdue" } else { "" };
-    writeln!(text, "{}: {}{overdue}", view.id, view.state)?;
-    match (&view.settings, &view.settings_error) {
-        (Some(settings), _) => line(
-            text,
-            "carries",
-            &format!(
-                "Falcon {} to tailnet {} as {}",
-                settings.cloud_id, settings.tailnet, settings.attribute_key
-            ),
-        )?,
-        (None, Some(error)) => line(text, "settings", error)?,
-        (None, None) => {}
-    }
-    for unreadable in &view.unreadable {
-        line(text, "unreadable", unreadable)?;
-    }
+    let unreadable = view.unreadable.iter().cloned();
+    lines.extend(unreadable.map(|part| ("unreadable", part)));
     if !view.is_readable() {
-        return line(text, "next sync", "never, until the item is mended");
+        lines.push(("next sync", "never, until the item is mended".to_owned()));
+        return lines;
     }
     match &view.status {
-        Some(status) => runs(text, status, now)?,
-        None => line(text, "last sync", "none yet")?,
+        Some(status) => add_latest_run(&mut lines, status, now),
+        None => lines.push(("last sync", "none yet".to_owned())),
     }
     if let Some(pause) = &view.pause {
-        let why = format!(
+        let text = format!(
             "until {}, since {}, refused {} by {}",
             moment(pause.until, now),
             moment(pause.since, now),
             times(pause.attempts),
             pause.service
         );
-        line(text, "pause", &why)?;
+        lines.push(("pause", text));
     }
     if let Some(removal) = &view.removal {
-        let asked = format!(
-            "asked for {} by {}",
-            moment(removal.since, now),
-            removal.actor
-        );
-        line(text, "removal", &asked)?;
+        let since = moment(removal.since, now);
+        let text = format!("asked for {} by {}", since, removal.actor);
+        lines.push(("removal", text));
     }
     if let Some(lease) = &view.lease {
-        line(text, "at work", &format!("run {}", lease.owner))?;
+        lines.push(("at work", format!("run {}", lease.owner)));
     }
-    let next = view.next_sync.map_or_else(
-        || "never, it is disabled".to_owned(),
-        |next| moment(next, now),
-    );
-    line(text, "next sync", &next)?;
-    let findings = view.status.iter().flat_map(|status| &status.findings);
-    findings
-        .into_iter()
-        .try_for_each(|found| finding(text, found))
+    let next_sync = view.next_sync.map(|next| moment(next, now));
+    lines.push((
+        "next sync",
+        next_sync.unwrap_or_else(|| "never, it is disabled".to_owned()),
+    ));
+    lines
 }
 
-fn runs(text: &mut String, status: &Status, now: Timestamp) -> fmt::Result {
-    let last = format!(
+fn add_latest_run(lines: &mut Vec<(&'static str, String)>, status: &Status, now: Timestamp) {
+    let last_sync = format!(
         "{}, {} in {} ms, run {}",
         moment(status.last_sync, now),
         status.outcome,
         status.duration_ms,
         status.run_id
     );
-    line(text, "last sync", &last)?;
-    if let Some(error) = &status.error {
-        line(text, "error", error)?;
-    }
-    let success = status
-        .last_success
-        .map_or_else(|| "never".to_owned(), |success| moment(success, now));
-    line(text, "last success", &success)?;
+    lines.push(("last sync", last_sync));
+    lines.extend(status.error.clone().map(|error| ("error", error)));
+    let last_success = status.last_success.map(|success| moment(success, now));
+    lines.push((
+        "last success",
+        last_success.unwrap_or_else(|| "never".to_owned()),
+    ));
     if let Some(change) = &status.last_change {
-        let changed = format!(
+        let last_change = format!(
             "{}: {} written, {} removed, run {}",
             moment(change.at, now),
             change.written,
             change.removed,
             change.run_id
         );
-        line(text, "last change", &changed)?;
+        lines.push(("last change", last_change));
     }
     let counts = format!(
         "{} Falcon hosts; {} devices with a serial, {} of them matched, {} with a score",
@@ -128,32 +117,23 @@ fn runs(text: &mut String, status: &Status, now: Timestamp) -> fmt::Result {
         status.matched_count,
         status.score_counts.total()
     );
-    line(text, "counts", &counts)?;
-    match &status.crawl {
-        Some(crawl) => line(
-            text,
-            "crawl",
-            &format!("{}: {}", crawl.strategy, crawl.reason),
-        ),
-        None => Ok(()),
+    lines.push(("counts", counts));
+    if let Some(crawl) = &status.crawl {
+        lines.push(("crawl", format!("{}: {}", crawl.strategy, crawl.reason)));
     }
 }
 
-fn finding(text: &mut String, finding: &Finding) -> fmt::Result {
-    let shown = finding.examples.iter().take(EXAMPLES);
+fn add_finding(text: &mut String, finding: &Finding) {
+    let shown = finding.examples.iter().take(MAX_EXAMPLES);
     let mut examples = shown.cloned().collect::<Vec<_>>().join("; ");
-    if finding.count > EXAMPLES.min(finding.examples.len()) {
+    if finding.count > MAX_EXAMPLES.min(finding.examples.len()) {
         examples.push_str("; …");
     }
-    writeln!(
+    let _ = writeln!(
         text,
         "  ! {} {}: {examples}\n      {}",
         finding.count, finding.kind, finding.remedy
-    )
-}
-
-fn line(text: &mut String, name: &str, value: &str) -> fmt::Result {
-    writeln!(text, "  {name:<13} {value}")
+    );
 }
 
 fn times(count: u32) -> String {

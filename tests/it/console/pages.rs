@@ -1,4 +1,4 @@
-//! Every view in every situation, left in `target/tmp/console` for `make console` to look at with a browser.
+//! Every view in every state, written to `target/tmp/console` for `make console` to open in a browser.
 
 use std::fs;
 use std::num::NonZeroU16;
@@ -16,7 +16,7 @@ const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/console");
 
 const EVENT: &str = "2026-01-15T11:00:00Z";
 
-/// Lets the schedule tick so often.
+/// Runs the schedule this many times.
 async fn ticks(stage: &Stage, ticks: usize) {
     for _ in 0..ticks {
         stage.world.clock.advance(Duration::from_mins(14));
@@ -24,7 +24,7 @@ async fn ticks(stage: &Stage, ticks: usize) {
     }
 }
 
-/// An integration with half a day behind it: quiet hours, changes, and a device of each kind.
+/// Creates an integration with half a day of runs: with and without changes, and a device of each kind.
 async fn lived_in() -> Stage {
     let spec = GeneratorSpec {
         hosts: 240,
@@ -32,7 +32,7 @@ async fn lived_in() -> Stage {
         ..GeneratorSpec::default()
     };
     let stage = with_buttons(Stage::of(&spec).await);
-    // A company with more good machines than bad ones, and APIs that take their time.
+    // Most devices have a good score, and the APIs are slow.
     for (aid, score) in stage.sims.falcon().scores("corp").unwrap() {
         let score = score.as_i64().unwrap_or(0);
         let falcon = stage.sims.falcon();
@@ -62,7 +62,7 @@ async fn lived_in() -> Stage {
     stage
 }
 
-/// Writes the answers to these calls, in both themes.
+/// Writes the responses to these requests, in both themes.
 async fn write(stage: &Stage, situation: &str, calls: &[(&str, Value)]) {
     fs::create_dir_all(FOLDER).unwrap();
     for theme in ["light", "dark"] {
@@ -149,7 +149,7 @@ async fn empty() {
 #[tokio::test]
 async fn forty() {
     let mut stage = with_buttons(Stage::synced().await);
-    // A minute passes with each request.
+    // Each request takes a minute.
     stage.world.config.sync_interval_minutes = NonZeroU16::new(60).unwrap();
     for n in 1..40_u64 {
         let long = "-x".repeat(if n == 7 { 20 } else { 0 });
@@ -198,7 +198,7 @@ async fn hostile() {
         let (serial, aid) = (format!("SN<b>{n}'\"&"), format!("{n:032x}"));
         let device = Device::new(&format!("n{n}"), name, [serial.clone()]);
         stage.sims.tailscale().put_device(TAILNET, device).unwrap();
-        // Every third has no host, so that findings name it.
+        // Every third device has no host, so that a finding names it.
         if n % 3 > 0 {
             let host = Host::new(&aid, &serial, name, EVENT);
             stage.sims.falcon().put_host("corp", host).unwrap();

@@ -1,4 +1,4 @@
-//! A relay between the process and one of the servers, where a test can step in.
+//! A relay between the process and a server. A test can change requests and responses in it.
 
 use std::io;
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use futures::Stream;
 use posture_simulators::net::{Bound, Connection, Server};
 use tokio::sync::RwLock;
 
-/// Larger than any body of the servers behind it.
+/// Maximum bytes of a body, more than any server sends.
 const BODY_CAP: usize = 64 << 20;
-/// What concerns one connection only, and so is not passed on.
+/// Headers of a single connection, which are not passed on.
 const OF_A_CONNECTION: [&str; 4] = ["connection", "content-length", "host", "transfer-encoding"];
 
-/// A request on its way.
+/// A request that passes the relay.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) method: Method,
@@ -30,14 +30,14 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// A header's value, empty where there is none.
+    /// Returns the value of a header, or an empty text.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The operation of an AWS service: `UpdateItem`.
+    /// Returns the operation of an AWS service, such as `UpdateItem`.
     pub(crate) fn aws_operation(&self) -> Option<&str> {
         self.header("x-amz-target")
             .rsplit_once('.')
@@ -45,7 +45,7 @@ impl Asked {
     }
 }
 
-/// An answer on its way back.
+/// A response that passes the relay.
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
     pub(crate) status: StatusCode,
@@ -54,7 +54,7 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    /// What nobody hears, or minds.
+    /// A response for a case in which no caller reads it.
     pub(crate) fn nothing() -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -71,30 +71,30 @@ impl Answered {
     }
 }
 
-/// What becomes of an answer on its way.
+/// The delivery of a response.
 #[derive(Debug)]
 pub(crate) enum Delivery {
-    /// It arrives.
+    /// The response arrives.
     Whole(Answered),
-    /// Its head and half of its body arrive, then the connection breaks.
+    /// The head and half of the body arrive, then the connection breaks.
     Half(Answered),
-    /// The connection is reset before a byte of it.
+    /// The connection is reset before the first byte.
     Reset,
-    /// Nothing comes, for as long as the one who asked cares to wait.
+    /// No byte arrives until the caller gives up.
     Never,
-    /// The server goes down: what is connected is reset, and from now on connections are refused.
+    /// The server goes down: open connections are reset, and new ones are refused.
     Down,
 }
 
-/// What a test does with requests.
+/// The hooks of a test.
 pub(crate) trait Watch: Send + Sync + 'static {
-    /// Answers in place of the server, which then never sees the request.
+    /// Responds in place of the server, which then never receives the request.
     fn before(&self, asked: &mut Asked) -> Option<Answered>;
 
-    /// Sees the server's answer before the process does.
+    /// Observes the server's response before the process does.
     fn after(&self, asked: &Asked, answered: &Answered);
 
-    /// Has the last word on an answer, be it the server's or the one in its place.
+    /// Decides the delivery of a response, of the server or in its place.
     fn deliver(&self, _: &Asked, answered: Answered) -> Delivery {
         Delivery::Whole(answered)
     }
@@ -127,12 +127,12 @@ impl Relay {
         self.server.url()
     }
 
-    /// Takes connections again, if it went down.
+    /// Accepts connections again after the server went down.
     pub(crate) async fn up(&self) {
         self.server.resume().await.unwrap();
     }
 
-    /// Comes back when no request is under way.
+    /// Returns when no request is in flight.
     pub(crate) async fn quiet(&self) {
         drop(self.under_way.write().await);
     }
@@ -147,7 +147,7 @@ fn client() -> reqwest::Client {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_gzip()
-        // Nothing here is encrypted, and reading the system's roots takes its time.
+        // No connection here is encrypted, and loading the system's TLS roots takes time.
         .tls_certs_only([])
         .no_proxy()
         .build()
@@ -169,7 +169,7 @@ impl Route {
             move |ConnectInfo(connection): ConnectInfo<Connection>, request: Request| {
                 let route = self.clone();
                 async move {
-                    // A task of its own: the request goes its way even if the one who asked is dead by then.
+                    // A separate task: the request is completed even if the caller has died.
                     let delivery = tokio::spawn(route.pass(request)).await.unwrap();
                     deliver(delivery, &connection).await
                 }
@@ -180,7 +180,7 @@ impl Route {
     async fn pass(self, request: Request) -> Delivery {
         let _under_way = self.under_way.read().await;
         let (parts, body) = request.into_parts();
-        // It fails where the one who asked died in the middle of the request, which the server would not act upon.
+        // Reading fails if the caller died in the middle of the request. The server would not act on it.
         let Ok(body) = to_bytes(body, BODY_CAP).await else {
             return Delivery::Whole(Answered::nothing());
         };
@@ -194,7 +194,7 @@ impl Route {
         let answered = if let Some(answer) = self.watch.before(&mut asked) {
             answer
         } else {
-            // The server broke the connection: so does an answer of nothing, as far as the process can tell.
+            // The server broke the connection. An empty response looks the same to the process.
             let answered = self
                 .forward(&asked)
                 .await
@@ -240,7 +240,7 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// Where nothing comes, it waits until the one who asked hangs up.
+/// Waits until the caller hangs up if no response is delivered.
 async fn deliver(delivery: Delivery, connection: &Connection) -> Response<Body> {
     match delivery {
         Delivery::Whole(answered) => return answered.into_response(),
@@ -266,7 +266,7 @@ fn half(mut answered: Answered, connection: Connection) -> Response<Body> {
     response
 }
 
-/// Some bytes; then, when those are on their way, the end of the connection.
+/// Sends some bytes, then closes the connection.
 struct Half {
     bytes: Option<Bytes>,
     sent: bool,
@@ -283,7 +283,7 @@ impl Stream for Half {
         if self.sent {
             self.connection.reset();
         } else {
-            // The server writes out what it has whenever there is nothing more at the moment.
+            // The server flushes its buffer whenever no more bytes are ready.
             self.sent = true;
             cx.waker().wake_by_ref();
         }
