@@ -194,7 +194,7 @@ pub enum InvalidPayload {
     #[error("events of kind {0:?} are not handled; accepted is {ACCEPTED}")]
     UnknownEvent(String),
     /// A field is missing, unknown or invalid.
-    #[error("{at}: {problem}", at = .0.path, problem = .0.message)]
+    #[error(transparent)]
     Field(#[from] FieldError),
 }
 
@@ -263,24 +263,24 @@ impl Command {
     }
 
     fn from_event(event: Map<String, Value>) -> Result<Self, InvalidPayload> {
-        let Some(Value::String(detail_type)) = event.get("detail-type") else {
+        let Some(Value::String(kind)) = event.get("detail-type") else {
             return Err(InvalidPayload::Shape("neither a command nor an event"));
         };
-        let detail_type = redact(detail_type, 60);
+        let kind = redact(kind, 60);
         let event = Value::Object(event);
-        if let Some(names) = secret_event::secret_names(&detail_type, &event) {
+        if let Some(names) = secret_event::secret_names(&kind, &event) {
             if names.is_empty() {
                 return Err(FieldError::new("detail", "the event names no secret").into());
             }
             return Ok(Self::SecretChanged { names });
         }
-        if ![Event::INTEGRATION_CHANGED, Event::SYNC_REQUESTED].contains(&detail_type.as_str()) {
-            return Err(InvalidPayload::UnknownEvent(detail_type));
+        if ![Event::INTEGRATION_CHANGED, Event::SYNC_REQUESTED].contains(&kind.as_str()) {
+            return Err(InvalidPayload::UnknownEvent(kind));
         }
         let envelope: Envelope = decode(event)?;
         if envelope.source != SOURCE {
             return Err(InvalidPayload::UnknownEvent(format!(
-                "{detail_type} from {}",
+                "{kind} from {}",
                 redact(&envelope.source, 60)
             )));
         }

@@ -12,8 +12,7 @@ use tracing::Instrument;
 
 use crate::app::{App, Invocation};
 use crate::command::{
-    AuditFormat, AuditRequest, CheckRequest, Command, ConnectRequest, ExplainRequest, Format,
-    PreviewRequest, RemoveRequest, StatusRequest, UpdateRequest,
+    AuditFormat, AuditRequest, Command, ExplainRequest, Format, PreviewRequest, StatusRequest,
 };
 use crate::domain::audit::export::ExportedRecord;
 use crate::domain::status::RunOutcome;
@@ -73,27 +72,10 @@ async fn dispatch(
         }
         Command::Sync(request) => sync_one(app, &request, invocation).await,
         Command::SecretChanged { names } => secret_changed(app, &names, invocation).await,
-        Command::Connect(ConnectRequest {
-            integration,
-            actor,
-            check,
-        }) => as_actor(actor).connect(&integration, check).await,
-        Command::Update(UpdateRequest {
-            integration,
-            changes,
-            actor,
-            config_version,
-        }) => {
-            as_actor(actor)
-                .update(&integration, &changes, config_version)
-                .await
-        }
-        Command::Remove(RemoveRequest {
-            integration,
-            attributes,
-            actor,
-        }) => as_actor(actor).remove(&integration, attributes).await,
-        Command::Check(CheckRequest { integration }) => as_actor(None).check(&integration).await,
+        Command::Connect(request) => as_actor(request.actor.as_deref()).connect(&request).await,
+        Command::Update(request) => as_actor(request.actor.as_deref()).update(&request).await,
+        Command::Remove(request) => as_actor(request.actor.as_deref()).remove(&request).await,
+        Command::Check(request) => as_actor(None).check(&request.integration).await,
         Command::Preview(request) => preview(app, &request, invocation).await,
         Command::Widget(request) => Box::pin(console::answer(app, &request, invocation)).await,
         Command::Explain(request) => explain(app, &request, invocation).await,

@@ -157,7 +157,7 @@ impl IntegrationState {
             Self::After(SyncState::Failing)
         } else {
             status
-                .and_then(|status| SyncState::after(status.outcome))
+                .and_then(|status| SyncState::from_outcome(status.outcome))
                 .map_or(Self::New, Self::After)
         }
     }

@@ -9,7 +9,7 @@ use crate::text::sanitize;
 /// Maximum characters of a bad value in a message.
 const MAX_QUOTED_CHARS: usize = 60;
 
-/// Maximum length of a device query, as in the command `explain`.
+/// Maximum bytes of a device query, as in the command `explain`.
 const DEVICE_BYTES: usize = 255;
 
 /// The call of a widget.
@@ -24,13 +24,11 @@ pub struct WidgetRequest {
 /// An action of a widget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WidgetAction {
-    /// Describe the widget's parameters.
+    /// Describe the parameters of widgets.
     Describe,
-    /// Show a view.
     Show {
-        /// The view to show.
         view: WidgetView,
-        /// Show only this integration.
+        /// The only integration to show.
         integration: Option<IntegrationId>,
         /// Lower bound of the scores that are highlighted.
         min_score: Option<Score>,
@@ -44,9 +42,7 @@ pub(crate) enum WidgetAction {
         /// The integration that the widget is limited to.
         only: Option<IntegrationId>,
     },
-    /// Sync an integration.
     Sync(IntegrationId),
-    /// Check an integration.
     Check(IntegrationId),
 }
 
@@ -64,8 +60,7 @@ pub(crate) enum WidgetView {
 /// How the dashboard displays widgets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DisplayContext {
-    /// Dark theme.
-    pub(crate) dark: bool,
+    pub(crate) is_dark: bool,
     /// Offset of its time zone, in minutes east of UTC.
     pub(crate) offset_minutes: i32,
 }
@@ -83,7 +78,7 @@ impl WidgetRequest {
         Self {
             action: parse_action(payload, context),
             context: DisplayContext {
-                dark: context["theme"] == "dark",
+                is_dark: context["theme"] == "dark",
                 offset_minutes: parse_offset(&context["timezone"]),
             },
         }
@@ -142,7 +137,7 @@ fn parse_view(view: Option<&Value>) -> Result<WidgetView, String> {
     }
 }
 
-/// Parses an integration's id; an empty choice is none.
+/// Parses an integration's id. An empty choice in the form is `None`.
 fn parse_integration(value: Option<&Value>) -> Result<Option<IntegrationId>, String> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -186,7 +181,7 @@ fn parse_device(value: Option<&Value>) -> Result<String, String> {
     Ok(device.to_owned())
 }
 
-/// Returns the minutes east of UTC. `offsetISO` goes first, because the sign of `offsetInMinutes` is not documented.
+/// Returns the minutes east of UTC. `offsetISO` is preferred, because the sign of `offsetInMinutes` is not documented.
 fn parse_offset(timezone: &Value) -> i32 {
     let iso = timezone["offsetISO"].as_str().and_then(|iso| {
         let (sign, rest) = match iso.split_at_checked(1)? {

@@ -1,10 +1,11 @@
 //! Connects, updates, removes and checks integrations.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::HandlerError;
 use crate::app::{App, Invocation};
 use crate::check::{self, Check, CheckResult, check_stored};
+use crate::command::{ConnectRequest, RemoveRequest, UpdateRequest};
 use crate::domain::audit::AuditContext;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::events::Event;
@@ -22,28 +23,23 @@ pub(super) struct IntegrationCommands<'a> {
 
 impl<'a> IntegrationCommands<'a> {
     /// The actor is the given name, else the identity of the caller if Lambda passes one.
-    pub(super) fn new(app: &'a App, invocation: &'a Invocation, actor: Option<String>) -> Self {
-        let actor = actor
-            .filter(|actor| !actor.trim().is_empty())
-            .or_else(|| invocation.caller.clone())
-            .unwrap_or_else(|| "unknown".to_owned());
+    pub(super) fn new(app: &'a App, invocation: &'a Invocation, actor: Option<&str>) -> Self {
+        let named = actor.filter(|actor| !actor.trim().is_empty());
+        let actor = named.or(invocation.caller.as_deref()).unwrap_or("unknown");
         Self {
             app,
             invocation,
-            actor,
+            actor: actor.to_owned(),
         }
     }
 
     /// Stores a new integration. With `check`, every check must pass first.
-    pub(super) async fn connect(
-        &self,
-        settings: &Settings,
-        check: bool,
-    ) -> Result<Value, HandlerError> {
+    pub(super) async fn connect(&self, request: &ConnectRequest) -> Result<Value, HandlerError> {
+        let settings = &*request.integration;
         self.app.config.validate(settings)?;
         let others = self.app.store.integrations().await?.readable;
         ensure_unique_attribute(settings, &others, "integration")?;
-        let checks = if check {
+        let checks = if request.check {
             Some(self.check_new(settings, &others).await?)
         } else {
             None
@@ -93,22 +89,19 @@ impl<'a> IntegrationCommands<'a> {
     }
 
     /// Stores changed settings, if they differ from what is stored.
-    pub(super) async fn update(
-        &self,
-        id: &IntegrationId,
-        changes: &Map<String, Value>,
-        seen_version: Option<u64>,
-    ) -> Result<Value, HandlerError> {
+    pub(super) async fn update(&self, request: &UpdateRequest) -> Result<Value, HandlerError> {
+        let id = &request.integration;
+        let expected = request.config_version;
         let integration = self.app.store.integration(id).await?;
         let version = integration.config_version;
-        if seen_version.is_some_and(|seen| seen != version) || integration.removal.is_some() {
+        if expected.is_some_and(|expected| expected != version) || integration.removal.is_some() {
             return Err(StoreError::Conflict {
                 integration: id.clone(),
-                read: seen_version.unwrap_or(version),
+                read: expected.unwrap_or(version),
             }
             .into());
         }
-        let settings = Settings::with_changes(&integration.stored, changes)?;
+        let settings = Settings::with_changes(&integration.stored, &request.changes)?;
         self.app
             .config
             .validate(&settings)
@@ -151,17 +144,14 @@ impl<'a> IntegrationCommands<'a> {
 
     /// Removes an integration and, by default, the attributes that it wrote. The next run continues a removal that could
     /// not finish.
-    pub(super) async fn remove(
-        &self,
-        id: &IntegrationId,
-        attributes: Attributes,
-    ) -> Result<Value, HandlerError> {
+    pub(super) async fn remove(&self, request: &RemoveRequest) -> Result<Value, HandlerError> {
+        let (id, attributes) = (&request.integration, request.attributes);
         let integration = self.ensure_marked_for_removal(id, attributes).await?;
-        let request = SyncRequest {
+        let sync_request = SyncRequest {
             force: true,
             ..SyncRequest::automatic(id.clone())
         };
-        let run = Box::pin(sync::sync(self.app, &request, self.invocation)).await;
+        let run = Box::pin(sync::sync(self.app, &sync_request, self.invocation)).await;
         let sync = self
             .publish_change(id, "removed", integration.config_version)
             .await;
@@ -169,7 +159,11 @@ impl<'a> IntegrationCommands<'a> {
             // Another run has just finished the removal.
             Err(StoreError::NoIntegration { .. }) => SyncResponse {
                 integration_removed: true,
-                ..SyncResponse::skipped(&request, &self.invocation.id, "removed by another run")
+                ..SyncResponse::skipped(
+                    &sync_request,
+                    &self.invocation.id,
+                    "removed by another run",
+                )
             },
             run => run?,
         };

@@ -8,15 +8,15 @@ use jiff::Timestamp;
 
 pub(crate) use explain::explain;
 pub(crate) use preview::preview;
-pub use status::status;
+pub(crate) use status::status;
 
-/// Formats a time with its distance from now: `2026-11-22T09:30:00Z (4 min ago)`.
-pub(crate) fn moment(time: Timestamp, now: Timestamp) -> String {
-    format!("{time:.0} ({})", distance(time, now))
+/// Formats a time with its age: `2026-11-22T09:30:00Z (4 min ago)`.
+pub(crate) fn time_with_age(time: Timestamp, now: Timestamp) -> String {
+    format!("{time:.0} ({})", age(time, now))
 }
 
-/// Formats the distance of a time from now, in the unit that fits its size.
-pub(crate) fn distance(time: Timestamp, now: Timestamp) -> String {
+/// Formats the time since or until `time`, in the unit that fits its size.
+pub(crate) fn age(time: Timestamp, now: Timestamp) -> String {
     let seconds = time.as_second() - now.as_second();
     let length = match seconds.unsigned_abs() {
         0..60 => return "now".to_owned(),
@@ -38,9 +38,9 @@ mod tests {
     #[test]
     fn a_distance_is_in_the_unit_of_its_size() {
         let now = Timestamp::from_second(1_763_800_000).unwrap();
-        let distance_of = |seconds: i64| {
+        let age_of = |seconds: i64| {
             let time = Timestamp::from_second(1_763_800_000 + seconds).unwrap();
-            distance(time, now)
+            age(time, now)
         };
         for (seconds, expect) in [
             (0, "now"),
@@ -52,7 +52,7 @@ mod tests {
             (-86_400, "24 h ago"),
             (-172_800, "2 days ago"),
         ] {
-            assert_eq!(distance_of(seconds), expect);
+            assert_eq!(age_of(seconds), expect);
         }
     }
 }

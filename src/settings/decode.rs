@@ -13,7 +13,7 @@ const MAX_MESSAGE_CHARS: usize = 400;
 
 /// An invalid field of a payload or of stored settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {problem}", problem = .message)]
+#[error("{path}: {message}")]
 pub struct FieldError {
     /// The field's path, such as `integration.maxRemovals.percent`.
     pub path: String,

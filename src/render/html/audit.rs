@@ -53,7 +53,10 @@ fn row(widget: &WidgetContext<'_>, record: &AuditRecord, several: bool) -> Marku
 
 /// Renders the time of a record.
 pub(crate) fn when(widget: &WidgetContext<'_>, record: &AuditRecord) -> Markup {
-    let time = record.event_time.parse().map(|time| widget.at(time));
+    let time = record
+        .event_time
+        .parse()
+        .map(|time| widget.local_time(time));
     time.unwrap_or_else(|_| html! { (truncate(&record.event_time)) })
 }
 

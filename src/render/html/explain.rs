@@ -115,7 +115,7 @@ fn written(frame: &WidgetContext<'_>, written: Option<&NodeRecord>) -> Markup {
                 None => { "nothing" }
                 Some(written) => {
                     (written.key) " " b { (written.score) }
-                    @if let Some(at) = written.written_at { " " (frame.ago(at)) }
+                    @if let Some(at) = written.written_at { " " (frame.relative_time(at)) }
                     div.fps-m { "by run " (untrusted(&written.run_id)) }
                 }
             }
@@ -154,7 +154,7 @@ fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> 
                     @match host.score { Some(score) => { "score " (score) } None => { "no score" } }
                     ", "
                     @match host.last_seen {
-                        Some(seen) => { "seen " (frame.ago(seen)) }
+                        Some(seen) => { "seen " (frame.relative_time(seen)) }
                         None => { "never seen at a known time" }
                     }
                     div.fps-m {

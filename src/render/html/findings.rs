@@ -32,7 +32,7 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
                 h3 {
                     (severity_of(finding.kind).badge(format!("{} {}", finding.count, title(finding.kind))))
                     @if several { span { (view.id) } }
-                    @if let Some(status) = &view.status { span.fps-m { (widget.ago(status.last_sync)) } }
+                    @if let Some(status) = &view.status { span.fps-m { (widget.relative_time(status.last_sync)) } }
                 }
                 ul.fps-eg {
                     @for example in &finding.examples { li { (untrusted(example)) } }

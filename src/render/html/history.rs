@@ -79,12 +79,12 @@ fn streaks(view: &IntegrationView) -> &[RunStreak] {
 
 fn when(widget: &WidgetContext<'_>, streak: &RunStreak) -> Markup {
     html! {
-        (widget.at(streak.until))
+        (widget.local_time(streak.until))
         div.fps-m {
             @if streak.runs > 1 {
-                (streak.runs) " runs since " (widget.at(streak.since))
+                (streak.runs) " runs since " (widget.local_time(streak.since))
             } @else {
-                (widget.ago(streak.until))
+                (widget.relative_time(streak.until))
             }
         }
     }

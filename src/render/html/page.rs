@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::command::widget::DisplayContext;
 use crate::domain::status::RunOutcome;
 use crate::domain::status::outcome::SyncState;
-use crate::render::text::distance;
+use crate::render::text::age;
 use crate::status::IntegrationState;
 use crate::text::sanitize;
 
@@ -29,7 +29,7 @@ pub(crate) struct WidgetContext<'a> {
 
 /// Renders the whole page, without unprintable characters.
 pub(crate) fn page(widget: &WidgetContext<'_>, body: &Markup) -> String {
-    let theme = if widget.context.dark {
+    let theme = if widget.context.is_dark {
         "fps fps-dark"
     } else {
         "fps fps-light"
@@ -66,24 +66,24 @@ pub(crate) fn pluralize(count: usize, thing: &str) -> String {
 }
 
 impl WidgetContext<'_> {
-    /// Renders the distance of a time from now. The tooltip holds the time in both zones.
-    pub(crate) fn ago(&self, time: Timestamp) -> Markup {
-        self.time(time, distance(time, self.now))
+    /// Renders the age of a time. The tooltip holds the time in both zones.
+    pub(crate) fn relative_time(&self, time: Timestamp) -> Markup {
+        self.render_time(time, age(time, self.now))
     }
 
     /// Renders a time in the dashboard's zone.
-    pub(crate) fn at(&self, time: Timestamp) -> Markup {
-        self.time(time, self.local(time, "%-d %b %H:%M"))
+    pub(crate) fn local_time(&self, time: Timestamp) -> Markup {
+        self.render_time(time, self.format_local(time, "%-d %b %H:%M"))
     }
 
-    fn time(&self, time: Timestamp, shown: impl Display) -> Markup {
-        let local = self.local(time, "%Y-%m-%d %H:%M:%S");
+    fn render_time(&self, time: Timestamp, shown: impl Display) -> Markup {
+        let local = self.format_local(time, "%Y-%m-%d %H:%M:%S");
         let utc = Offset::UTC.to_datetime(time).strftime("%Y-%m-%d %H:%M:%S");
         let iso = format!("{time:.0}");
         html! { time datetime=(iso) title={ (local) " here, " (utc) " UTC" } { (shown) } }
     }
 
-    fn local(&self, time: Timestamp, format: &str) -> String {
+    fn format_local(&self, time: Timestamp, format: &str) -> String {
         let offset = Offset::from_seconds(self.context.offset_minutes * 60).unwrap_or(Offset::UTC);
         offset.to_datetime(time).strftime(format).to_string()
     }

@@ -81,13 +81,13 @@ fn row(widget: &WidgetContext<'_>, view: &IntegrationView) -> Markup {
             }
             td data-l="Last sync" {
                 @match status {
-                    Some(status) => { (widget.ago(status.last_sync)) div.fps-m { (status.outcome) } }
+                    Some(status) => { (widget.relative_time(status.last_sync)) div.fps-m { (status.outcome) } }
                     None => { "none yet" }
                 }
             }
             td data-l="Last success" {
                 @match status.and_then(|status| status.last_success) {
-                    Some(success) => { (widget.ago(success)) div.fps-m { (widget.at(success)) } }
+                    Some(success) => { (widget.relative_time(success)) div.fps-m { (widget.local_time(success)) } }
                     None => { "never" }
                 }
             }
@@ -102,7 +102,7 @@ fn row(widget: &WidgetContext<'_>, view: &IntegrationView) -> Markup {
             }
             td.fps-wide {
                 @match view.next_sync {
-                    Some(next) => { (widget.ago(next)) }
+                    Some(next) => { (widget.relative_time(next)) }
                     None => { "never" }
                 }
                 @if view.lease.is_some() { div.fps-m { "running now" } }
@@ -143,8 +143,8 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
         problems.push((
             Severity::Paused,
             html! {
-                "Paused until " (widget.at(pause.until)) " (" (pause.service) ", " (pluralize(to_usize(pause.attempts), "refusal"))
-                " since " (widget.at(pause.since)) "). " (truncate(&pause.error))
+                "Paused until " (widget.local_time(pause.until)) " (" (pause.service) ", " (pluralize(to_usize(pause.attempts), "refusal"))
+                " since " (widget.local_time(pause.since)) "). " (truncate(&pause.error))
             },
         ));
     } else if let Some((status, error)) = view
@@ -160,7 +160,7 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
     if let (IntegrationState::Removing, Some(removal)) = (view.state, &view.removal) {
         problems.push((
             Severity::Off,
-            html! { "Its removal was asked for " (widget.ago(removal.since)) " by " bdi { (truncate(&removal.actor)) } "." },
+            html! { "Its removal was asked for " (widget.relative_time(removal.since)) " by " bdi { (truncate(&removal.actor)) } "." },
         ));
     }
     problems

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use textwrap::{Options, WordSplitter};
 
-use super::moment;
+use super::time_with_age;
 use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
 use crate::domain::plan::NodeRecord;
@@ -174,7 +174,7 @@ impl Lines {
         };
         let since = record
             .written_at
-            .map(|at| format!(" since {}", moment(at, now)));
+            .map(|at| format!(" since {}", time_with_age(at, now)));
         let value = format!(
             "{} {}{}, by run {} from host {}",
             record.key,
@@ -193,7 +193,7 @@ impl Lines {
                 None => "no score".to_owned(),
             };
             let seen = match host.last_seen {
-                Some(seen) => format!("seen {}", moment(seen, now)),
+                Some(seen) => format!("seen {}", time_with_age(seen, now)),
                 None => "never seen at a known time".to_owned(),
             };
             let hostname = host.hostname.as_deref().unwrap_or("a host without a name");
@@ -218,7 +218,7 @@ impl Lines {
     fn history(&mut self, history: &[AuditRecord], now: Timestamp) {
         let values = history.iter().map(|record| {
             let when = match record.event_time.parse() {
-                Ok(time) => moment(time, now),
+                Ok(time) => time_with_age(time, now),
                 Err(_) => record.event_time.clone(),
             };
             let reason = record.details["reason"].as_str().unwrap_or("no reason");

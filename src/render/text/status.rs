@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use jiff::Timestamp;
 
-use super::moment;
+use super::time_with_age;
 use crate::domain::status::Status;
 use crate::domain::status::finding::Finding;
 use crate::status::{IntegrationView, Summary};
@@ -62,22 +62,22 @@ fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> 
     if let Some(pause) = &view.pause {
         let text = format!(
             "until {}, since {}, refused {} by {}",
-            moment(pause.until, now),
-            moment(pause.since, now),
+            time_with_age(pause.until, now),
+            time_with_age(pause.since, now),
             times(pause.attempts),
             pause.service
         );
         lines.push(("pause", text));
     }
     if let Some(removal) = &view.removal {
-        let since = moment(removal.since, now);
+        let since = time_with_age(removal.since, now);
         let text = format!("asked for {} by {}", since, removal.actor);
         lines.push(("removal", text));
     }
     if let Some(lease) = &view.lease {
         lines.push(("at work", format!("run {}", lease.owner)));
     }
-    let next_sync = view.next_sync.map(|next| moment(next, now));
+    let next_sync = view.next_sync.map(|next| time_with_age(next, now));
     lines.push((
         "next sync",
         next_sync.unwrap_or_else(|| "never, it is disabled".to_owned()),
@@ -88,14 +88,16 @@ fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> 
 fn add_latest_run(lines: &mut Vec<(&'static str, String)>, status: &Status, now: Timestamp) {
     let last_sync = format!(
         "{}, {} in {} ms, run {}",
-        moment(status.last_sync, now),
+        time_with_age(status.last_sync, now),
         status.outcome,
         status.duration_ms,
         status.run_id
     );
     lines.push(("last sync", last_sync));
     lines.extend(status.error.clone().map(|error| ("error", error)));
-    let last_success = status.last_success.map(|success| moment(success, now));
+    let last_success = status
+        .last_success
+        .map(|success| time_with_age(success, now));
     lines.push((
         "last success",
         last_success.unwrap_or_else(|| "never".to_owned()),
@@ -103,7 +105,7 @@ fn add_latest_run(lines: &mut Vec<(&'static str, String)>, status: &Status, now:
     if let Some(change) = &status.last_change {
         let last_change = format!(
             "{}: {} written, {} removed, run {}",
-            moment(change.at, now),
+            time_with_age(change.at, now),
             change.written,
             change.removed,
             change.run_id
