@@ -36,7 +36,7 @@ async fn a_good_integration_passes_and_nothing_is_written() {
     let stage = stage().await;
     stage.requests();
     let before = (stage.corp().await, stage.items("audit").await);
-    let events = stage.services.held().events.len();
+    let events = stage.services.state().events.len();
     let answer = stage.ask(check()).await;
     assert_eq!(answer["ok"], true, "{answer:#}");
     let checks = answer["checks"].as_array().unwrap();
@@ -51,7 +51,7 @@ async fn a_good_integration_passes_and_nothing_is_written() {
             .collect::<Vec<_>>()
     );
     assert_eq!((stage.corp().await, stage.items("audit").await), before);
-    assert_eq!(stage.services.held().events.len(), events);
+    assert_eq!(stage.services.state().events.len(), events);
     let requests = stage.requests();
     assert!(
         requests
@@ -89,7 +89,7 @@ async fn connect_tells_what_it_found_and_refuses_what_cannot_work() {
     }
     assert!(stage.items("integrations").await.is_empty());
     assert!(stage.items("audit").await.is_empty());
-    assert!(stage.services.held().events.is_empty());
+    assert!(stage.services.state().events.is_empty());
 
     stage.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
     let answer = stage.connect(json!({})).await;

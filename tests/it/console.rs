@@ -178,7 +178,7 @@ async fn buttons_are_neither_shown_nor_served_unless_allowed() {
 
 /// Returns the reasons of the syncs of `corp` that were requested.
 fn requested(stage: &Stage) -> Vec<String> {
-    let held = stage.services.held();
+    let held = stage.services.state();
     let events = &held.events;
     let requests = events
         .iter()

@@ -22,12 +22,12 @@ use crate::world::{Stage, TAILNET, chain, world};
 
 /// The same function on another machine, with a clock of its own.
 fn elsewhere(stage: &Stage, clock: Clock) -> App {
-    let (dynamodb, others) = (&stage.dynamodb.url, stage.services.url());
+    let (dynamodb, others) = (stage.dynamodb.url(), stage.services.url());
     world(
         &stage.variables(),
         clock,
         &aws::sdk(dynamodb),
-        &aws::sdk(others),
+        &aws::sdk(&others),
     )
 }
 
@@ -166,7 +166,7 @@ async fn an_event_that_is_delivered_twice_changes_nothing_twice() {
 #[tokio::test]
 async fn the_change_of_settings_and_the_event_of_it_twice_make_one_change() {
     let stage = Stage::of(&GeneratorSpec::plain(24, 24)).await;
-    let event = stage.services.held().events[0].clone();
+    let event = stage.services.state().events[0].clone();
     assert_eq!(event["detail-type"], "Posture Integration Changed");
     let asked = [event.clone(), event.clone(), json!({"command": "sync"})].map(|p| stage.ask(p));
     let answers = join_all(asked).await;

@@ -43,7 +43,7 @@ fn patches() -> Matcher {
 async fn a_removal_takes_everything_away_and_is_recorded() {
     let stage = Stage::synced().await;
     stage.update(json!({"maxHostAgeDays": 30})).await;
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     let answer = stage.ask(remove()).await;
     assert_eq!(
         answer,
@@ -69,7 +69,7 @@ async fn a_removal_takes_everything_away_and_is_recorded() {
         (&json!(30), &Value::Null)
     );
     assert_eq!(removed["details"]["attributes"], "delete");
-    let event = stage.services.held().events[0].clone();
+    let event = stage.services.state().events[0].clone();
     assert_eq!(
         event["detail"],
         json!({"integration": "corp", "change": "removed", "configVersion": 3})

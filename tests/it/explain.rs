@@ -338,14 +338,14 @@ async fn explaining_only_reads() {
         }
         tables
     };
-    let (before, events) = (tables().await, stage.services.held().events.len());
+    let (before, events) = (tables().await, stage.services.state().events.len());
     stage.requests();
     for device in ["nAlice", "bob-pc", "dave", "C02CAROL", "nowhere"] {
         explain(&stage, device).await;
         text(&stage, device).await;
     }
     assert_eq!(tables().await, before);
-    assert_eq!(stage.services.held().events.len(), events);
+    assert_eq!(stage.services.state().events.len(), events);
     for route in stage.requests().keys() {
         let is_token = ["POST /oauth2/token", "POST /api/v2/oauth/token"].contains(&route.as_str());
         assert!(is_token || route.starts_with("GET "), "{route}");

@@ -21,7 +21,7 @@ async fn refused(stage: &Stage, payload: Value, words: &[&str]) {
         );
     }
     assert!(
-        stage.services.held().events.is_empty(),
+        stage.services.state().events.is_empty(),
         "{payload} put an event"
     );
 }

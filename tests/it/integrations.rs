@@ -30,10 +30,10 @@ async fn one_integration_runs_in_place_and_several_are_requested() {
     stage
         .connect(json!({"id": "dormant", "enabled": false, "attributeKey": "custom:dormant"}))
         .await;
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     let answer = stage.sync().await;
     assert_eq!(answer, json!({"requested": ["corp", "labs", "shop"]}));
-    let events = stage.services.held().events.clone();
+    let events = stage.services.state().events.clone();
     assert_eq!(events.len(), 3);
     assert_eq!(
         events[0],
@@ -69,7 +69,7 @@ async fn connecting_stores_audits_and_requests_the_first_sync() {
     assert_eq!(audit[0]["actor"], "amelie");
     assert_eq!(audit[0]["old"], Value::Null);
     assert_eq!(audit[0]["new"]["cloudId"], "us-1");
-    let event = stage.services.held().events[0].clone();
+    let event = stage.services.state().events[0].clone();
     assert_eq!(
         event["detail"],
         json!({"integration": "corp", "change": "created", "configVersion": 1})
@@ -81,7 +81,7 @@ async fn connecting_stores_audits_and_requests_the_first_sync() {
 #[tokio::test]
 async fn a_bus_that_is_down_does_not_undo_a_connect() {
     let stage = Stage::empty().await;
-    stage.services.held().bus_is_down = true;
+    stage.services.state().bus_is_down = true;
     let answer = stage
         .ask(json!({"command": "connect", "integration": {
             "id": "corp", "provider": "falcon", "cloudId": "us-1",
@@ -122,7 +122,7 @@ async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
     stage.amid_asking(listing, move |runtime| {
         runtime.block_on(other.update(json!({"attributeKey": "custom:moved"})));
-        let event = other.services.held().events.pop().unwrap();
+        let event = other.services.state().events.pop().unwrap();
         assert_eq!(runtime.block_on(other.ask(event))["outcome"], "skipped");
     });
     let answer = stage.sync().await;
@@ -214,13 +214,13 @@ async fn a_secret_of_several_integrations_requests_a_sync_of_each() {
             )
             .await;
     }
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     let answer = stage
         .ask(about("corp/falcon", "secret-label-updated.json"))
         .await;
     assert_eq!(answer, json!({"requested": ["corp", "labs"]}));
     assert_eq!(
-        stage.services.held().events[1]["detail"],
+        stage.services.state().events[1]["detail"],
         json!({"integration": "labs", "reason": "secret"})
     );
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::scan::ScanOutput;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
+use aws_simulators::lambda::NoAnswer;
 use posture_simulators::{Device, GeneratorSpec, Host};
 use serde_json::{Value, json};
 
-use crate::process::{NoAnswer, Process};
+use crate::process::Process;
 use crate::world::{Stage, TAILNET};
 use tripwire::{Moment, Tripwire};
 

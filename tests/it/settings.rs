@@ -27,7 +27,7 @@ fn update(changes: &Value) -> Value {
 #[tokio::test]
 async fn a_change_is_the_next_version_audited_and_announced() {
     let stage = Stage::synced().await;
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     let answer = stage
         .update(json!({"maxHostAgeDays": 30, "maxRemovals": {"percent": 50}}))
         .await;
@@ -50,7 +50,7 @@ async fn a_change_is_the_next_version_audited_and_announced() {
         record["details"],
         json!({"configVersion": 2, "changed": ["maxHostAgeDays", "maxRemovals"]})
     );
-    let events = stage.services.held().events.clone();
+    let events = stage.services.state().events.clone();
     assert_eq!(
         events[0]["detail"],
         json!({"integration": "corp", "change": "updated", "configVersion": 2})
@@ -66,7 +66,7 @@ async fn a_change_is_the_next_version_audited_and_announced() {
 #[tokio::test]
 async fn what_changes_nothing_is_no_change() {
     let stage = Stage::synced().await;
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     let before = stage.corp().await;
     let answer = stage
         .update(json!({"attributeKey": KEY, "enabled": true, "maxHostAgeDays": null, "id": "corp"}))
@@ -75,13 +75,13 @@ async fn what_changes_nothing_is_no_change() {
     assert_eq!(answer["changed"], json!([]));
     assert_eq!(stage.corp().await, before);
     assert_eq!(history(&stage).await.len(), 1);
-    assert!(stage.services.held().events.is_empty());
+    assert!(stage.services.state().events.is_empty());
 }
 
 #[tokio::test]
 async fn a_change_that_cannot_be_changes_nothing() {
     let stage = Stage::synced().await;
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     let before = stage.corp().await;
     for (changes, words) in [
         (
@@ -116,7 +116,7 @@ async fn a_change_that_cannot_be_changes_nothing() {
     ));
     assert_eq!(stage.corp().await, before);
     assert_eq!(history(&stage).await.len(), 1);
-    assert!(stage.services.held().events.is_empty());
+    assert!(stage.services.state().events.is_empty());
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn a_version_that_is_not_the_callers_is_a_conflict() {
 #[tokio::test]
 async fn an_event_that_is_lost_is_said_and_the_next_tick_catches_up() {
     let stage = Stage::synced().await;
-    stage.services.held().bus_is_down = true;
+    stage.services.state().bus_is_down = true;
     let answer = stage.update(json!({"attributeKey": "custom:moved"})).await;
     let sync = answer["sync"].as_str().unwrap();
     assert!(

@@ -205,7 +205,7 @@ async fn items() {
 async fn events_and_metric_lines() {
     let stage = company().await;
     stage.update(json!({"maxHostAgeDays": 30})).await;
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     stage.world.metrics.drain();
     stage.update(json!({"maxHostAgeDays": 60})).await;
     let labs = json!({"id": "labs", "attributeKey": "custom:labs"});
@@ -219,7 +219,7 @@ async fn events_and_metric_lines() {
         json!({"clientId": "x", "clientSecret": "wrong"}),
     );
     stage.force().await;
-    let events = pinned(json!(stage.services.held().events));
+    let events = pinned(json!(stage.services.state().events));
     let metrics = pinned(json!(stage.world.metrics.drain()));
     insta::assert_json_snapshot!(json!({"events": events, "metrics": metrics}));
 }

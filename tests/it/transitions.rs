@@ -16,7 +16,7 @@ fn told(stage: &Stage) -> Vec<(Value, Value)> {
 }
 
 fn details(stage: &Stage) -> Vec<Value> {
-    let held = stage.services.held();
+    let held = stage.services.state();
     let changes = held
         .events
         .iter()
@@ -126,11 +126,11 @@ async fn an_integration_that_never_worked_is_told_of_without_a_state_before() {
 async fn what_the_bus_did_not_take_is_told_by_a_later_run() {
     let stage = Stage::synced().await;
     falcon_is_down(&stage);
-    stage.services.held().bus_is_down = true;
+    stage.services.state().bus_is_down = true;
     assert_eq!(stage.sync().await["outcome"], "failed");
     assert_eq!(stage.corp().await["status"]["announced"], "ok");
     stage.assert_sound().await;
-    stage.services.held().bus_is_down = false;
+    stage.services.state().bus_is_down = false;
     stage.sync().await;
     stage.sync().await;
     assert_eq!(told(&stage), [(json!("ok"), json!("failing"))]);
@@ -139,12 +139,12 @@ async fn what_the_bus_did_not_take_is_told_by_a_later_run() {
 #[tokio::test]
 async fn what_came_and_went_while_the_bus_was_down_is_nobodys_news() {
     let stage = Stage::synced().await;
-    stage.services.held().bus_is_down = true;
+    stage.services.state().bus_is_down = true;
     falcon_is_down(&stage);
     stage.sync().await;
     stage.sims.faults().clear();
     stage.sync().await;
-    stage.services.held().bus_is_down = false;
+    stage.services.state().bus_is_down = false;
     stage.world.clock.advance(Duration::from_mins(15));
     stage.sync().await;
     assert_eq!(told(&stage), []);

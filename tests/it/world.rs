@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_simulators::{DynamoDb, Services};
 use falcon_posture_sync::app::{App, Invocation};
 use falcon_posture_sync::clock::Clock;
 use falcon_posture_sync::config::Config;
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use crate::aws::{self, Server, Services};
+use crate::aws;
 use crate::oracle::oracle;
 
 pub(crate) const KEY: &str = "custom:ztaScore";
@@ -38,7 +39,7 @@ pub(crate) struct Stage {
     pub(crate) services: Services,
     pub(crate) world: App,
     pub(crate) tables: Client,
-    pub(crate) dynamodb: Server,
+    pub(crate) dynamodb: DynamoDb,
     /// Who invokes, as Lambda tells it.
     pub(crate) caller: Option<String>,
     /// The alias that the function is asked by.
@@ -54,16 +55,16 @@ impl Stage {
             .start()
             .await
             .unwrap();
-        let services = Services::start().await;
-        let dynamodb = aws::dynamodb().await;
-        let dynamodb_sdk = aws::sdk(&dynamodb.url);
+        let services = Services::start().await.unwrap();
+        let dynamodb = DynamoDb::start().await.unwrap();
+        let dynamodb_sdk = aws::sdk(dynamodb.url());
         let clock = Clock::fixed_at(GeneratorSpec::default().now);
         let stage = Self {
             world: world(
                 &variables(&sims),
                 clock,
                 &dynamodb_sdk,
-                &aws::sdk(services.url()),
+                &aws::sdk(&services.url()),
             ),
             tables: Client::new(&dynamodb_sdk),
             sims,
@@ -102,17 +103,13 @@ impl Stage {
 
     /// Nothing that was before ever was: as after [`Stage::live`], and much sooner.
     pub(crate) async fn begin_again(&self, spec: GeneratorSpec) {
-        self.clear(spec).await;
+        self.clear(spec);
         self.connect(json!({})).await;
     }
 
     /// Likewise, and no integration is connected.
-    pub(crate) async fn clear(&self, spec: GeneratorSpec) {
-        for table in ["integrations", "nodes", "audit"] {
-            let delete = self.tables.delete_table().table_name(table);
-            delete.send().await.unwrap();
-        }
-        aws::create_tables(&self.tables).await;
+    pub(crate) fn clear(&self, spec: GeneratorSpec) {
+        self.dynamodb.clear().unwrap();
         let now = self.world.clock.now();
         self.load(&GeneratorSpec { now, ..spec });
     }

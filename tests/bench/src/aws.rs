@@ -1,5 +1,4 @@
-//! AWS as the function reaches it: an embedded DynamoDB behind a layer that counts, and stand-ins for Secrets Manager
-//! and EventBridge.
+//! AWS for the bench: the simulators, with a layer in front of DynamoDB that counts.
 //!
 //! The request units are DynamoDB's own account of them: the layer adds `ReturnConsumedCapacity` to each request and
 //! sums up what the answers report. The embedded server follows AWS's rules (a write costs 1 a KB, twice that in a
@@ -9,26 +8,20 @@
 //! core that the function needs. So those that record changes are answered when their time has come, and carried out
 //! when they are next read or the sync is over. One that does not succeed then ends the bench.
 
-mod stand_ins;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_simulators::{DynamoDb, Services, endpoints};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Response, StatusCode, header};
-use dynoxide::Database;
 use posture_simulators::Traffic;
 use posture_simulators::net::{Bound, Server};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::Trouble;
-
-use stand_ins::stand_ins;
+use crate::{Trouble, count};
 
 /// What was asked of AWS since the counts were last taken.
 #[derive(Clone, Debug, Default)]
@@ -75,15 +68,14 @@ impl Counts {
     fn count(&mut self, call: String, bytes: usize) {
         let traffic = self.calls.entry(call).or_default();
         traffic.requests += 1;
-        traffic.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
+        traffic.bytes_out += count(bytes);
     }
 }
 
-/// What the servers share.
+/// The state of the layer.
 #[derive(Debug)]
 struct Held {
     counts: Mutex<Counts>,
-    secrets: BTreeMap<String, String>,
     answer_time: Duration,
     /// Transactions that were answered and are not carried out yet, in their order.
     late: tokio::sync::Mutex<Vec<Bytes>>,
@@ -98,64 +90,45 @@ impl Held {
 /// The three services, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Aws {
-    held: Arc<Held>,
     layer: Layer,
     dynamodb: Server,
-    others: Server,
-    database: JoinHandle<()>,
-}
-
-impl Drop for Aws {
-    fn drop(&mut self) {
-        self.database.abort();
-    }
+    services: Services,
+    _database: DynamoDb,
 }
 
 impl Aws {
-    /// Starts them with the three tables, empty, and these secrets. Each answer leaves so long after its request, if the
+    /// Starts the services with empty tables and these secrets. Each answer leaves this long after its request, if the
     /// work for it takes no longer.
     pub(crate) async fn start(
-        secrets: BTreeMap<String, String>,
+        secrets: BTreeMap<String, Value>,
         answer_time: Duration,
     ) -> Result<Self, Trouble> {
-        let held = Arc::new(Held {
-            counts: Mutex::default(),
-            secrets,
-            answer_time,
-            late: tokio::sync::Mutex::default(),
-        });
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let base = format!("http://{}", listener.local_addr()?);
-        let database = tokio::spawn(dynoxide::server::serve_on(listener, Database::memory()?));
-        let layer = Layer {
-            base,
-            client: client()?,
-            held: Arc::clone(&held),
-        };
-        for table in tables() {
-            let reply = layer
-                .forward(&amz("CreateTable"), table.to_string())
-                .await?;
-            if reply.0 != StatusCode::OK {
-                return Err(format!("no table: {}", String::from_utf8_lossy(&reply.1)).into());
-            }
+        let services = Services::start().await?;
+        services.state().answer_time = answer_time;
+        for (name, secret) in secrets {
+            services.put_secret(&name, secret);
         }
+        let database = DynamoDb::start().await?;
+        let layer = Layer {
+            base: database.url().to_owned(),
+            client: client()?,
+            held: Arc::new(Held {
+                counts: Mutex::default(),
+                answer_time,
+                late: tokio::sync::Mutex::default(),
+            }),
+        };
         Ok(Self {
             dynamodb: Server::start(Bound::to(0).await?, layer.clone().into_router()),
             layer,
-            others: Server::start(Bound::to(0).await?, stand_ins(Arc::clone(&held))),
-            held,
-            database,
+            services,
+            _database: database,
         })
     }
 
     /// The addresses, as the SDK's variables.
     pub(crate) fn variables(&self) -> [(&'static str, String); 3] {
-        [
-            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url()),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.others.url()),
-            ("AWS_ENDPOINT_URL_EVENTBRIDGE", self.others.url()),
-        ]
+        endpoints(&self.dynamodb.url(), &self.services.url())
     }
 
     /// Carries out the transactions that were only answered so far.
@@ -163,37 +136,23 @@ impl Aws {
         self.layer.carry_out().await
     }
 
-    /// The counts since they were last taken.
+    /// Takes the counts since they were last taken.
     pub(crate) fn take(&self) -> Counts {
-        std::mem::take(&mut *self.held.counts())
+        let mut counts = std::mem::take(&mut *self.layer.held.counts());
+        let mut services = self.services.state();
+        for (operation, traffic) in std::mem::take(&mut services.traffic) {
+            let service = if operation == "PutEvents" {
+                "events"
+            } else {
+                "secrets"
+            };
+            counts
+                .calls
+                .insert(format!("{service} {operation}"), traffic);
+        }
+        counts.events = count(std::mem::take(&mut services.events).len());
+        counts
     }
-}
-
-fn tables() -> [Value; 3] {
-    let key = |name: &str, kind: &str| json!({"AttributeName": name, "KeyType": kind});
-    let text = |name: &str| json!({"AttributeName": name, "AttributeType": "S"});
-    [
-        json!({
-            "TableName": "integrations", "BillingMode": "PAY_PER_REQUEST",
-            "KeySchema": [key("id", "HASH")],
-            "AttributeDefinitions": [text("id")],
-        }),
-        json!({
-            "TableName": "nodes", "BillingMode": "PAY_PER_REQUEST",
-            "KeySchema": [key("integrationId", "HASH"), key("nodeId", "RANGE")],
-            "AttributeDefinitions": [text("integrationId"), text("nodeId")],
-        }),
-        json!({
-            "TableName": "audit", "BillingMode": "PAY_PER_REQUEST",
-            "KeySchema": [key("integrationId", "HASH"), key("eventId", "RANGE")],
-            "AttributeDefinitions": [text("integrationId"), text("eventId"), text("targetId")],
-            "GlobalSecondaryIndexes": [{
-                "IndexName": "target",
-                "KeySchema": [key("targetId", "HASH"), key("eventId", "RANGE")],
-                "Projection": {"ProjectionType": "ALL"},
-            }],
-        }),
-    ]
 }
 
 fn amz(operation: &str) -> String {

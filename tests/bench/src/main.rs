@@ -13,9 +13,9 @@ mod aws;
 mod bounds;
 mod cases;
 mod floor;
-mod lambda;
 mod options;
 mod price;
+mod process;
 mod report;
 mod stage;
 mod starts;
@@ -31,8 +31,8 @@ use serde_json::Value;
 
 use bounds::{Results, bounds};
 use cases::Sync;
-use lambda::Process;
 use options::Options;
+use process::Process;
 use report::Report;
 use stage::{Measured, Stage};
 
@@ -91,9 +91,9 @@ async fn measure(options: &Options, function: &Path, memory_mb: u32) -> Result<R
     for case in options.cases() {
         progress(&format!("{case} ..."));
         let stage = Stage::set(case, options.pace, memory_mb, function).await?;
-        let mut process = stage.function(function, &BTreeMap::new()).await?;
+        let process = stage.function(function, &BTreeMap::new()).await?;
         for &sync in case.syncs() {
-            let measured = measure_sync(&stage, &mut process, sync).await?;
+            let measured = measure_sync(&stage, &process, sync).await?;
             progress(&format!(
                 "  {sync}: {} ms, beside which the embedded DynamoDB worked for {} ms",
                 measured.wall.as_millis(),
@@ -101,7 +101,7 @@ async fn measure(options: &Options, function: &Path, memory_mb: u32) -> Result<R
             ));
             syncs.push((case, sync, measured));
         }
-        process.end().await?;
+        process.end();
     }
     let starts = if options.starts() {
         progress("cold starts ...");
@@ -123,11 +123,7 @@ async fn measure(options: &Options, function: &Path, memory_mb: u32) -> Result<R
 
 /// A sync as often as it can be repeated, and of these the one with the least CPU time: whatever else the machine does
 /// only adds to it.
-async fn measure_sync(
-    stage: &Stage,
-    process: &mut Process,
-    sync: Sync,
-) -> Result<Measured, Trouble> {
+async fn measure_sync(stage: &Stage, process: &Process, sync: Sync) -> Result<Measured, Trouble> {
     let mut least = stage.measure(process, sync).await?;
     for _ in 1..sync.times() {
         let again = stage.measure(process, sync).await?;

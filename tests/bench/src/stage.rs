@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{
     Account, DataSet, GeneratorSpec, PostureIdentity, Side, Simulators, Tailnet, Traffic, generate,
 };
@@ -14,16 +12,13 @@ use serde_json::{Value, json};
 use crate::aws::{Aws, Counts};
 use crate::cases::{Case, Sync};
 use crate::floor::{Chain, Way, Work};
-use crate::lambda::Process;
+use crate::process::Process;
 use crate::{Trouble, count};
 
 const ACCOUNT: &str = "corp";
 const TAILNET: &str = "example.com";
 /// Of the scores, one in so many changes.
 const ONE_IN: usize = 100;
-/// Less time than Lambda gives, and more than any sync takes.
-const TIME: SignedDuration = SignedDuration::from_mins(14);
-
 /// How the answers are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
@@ -131,7 +126,7 @@ impl Stage {
     }
 
     async fn connect(&self, binary: &Path) -> Result<(), Trouble> {
-        let mut process = self.function(binary, &BTreeMap::new()).await?;
+        let process = self.function(binary, &BTreeMap::new()).await?;
         let payload = json!({
             "command": "connect", "actor": "bench", "check": false,
             "integration": {
@@ -139,10 +134,9 @@ impl Stage {
                 "falconSecret": "bench/falcon", "tailscaleSecret": "bench/tailscale",
             },
         });
-        process
-            .invoke("bench-connect", &payload, self.deadline()?)
-            .await?;
-        process.end().await
+        process.invoke("bench-connect", &payload).await?;
+        process.end();
+        Ok(())
     }
 
     /// A fresh process of the function, with other variables where they are given.
@@ -163,12 +157,7 @@ impl Stage {
         ]);
         variables.extend(self.aws.variables());
         variables.extend(others.iter().map(|(name, value)| (*name, value.clone())));
-        Process::start(binary, self.memory_mb, &variables).await
-    }
-
-    /// When an invocation of now must be done.
-    pub(crate) fn deadline(&self) -> Result<Timestamp, Trouble> {
-        Ok(self.sims.clock().now().checked_add(TIME)?)
+        Process::start(binary, self.memory_mb, variables).await
     }
 
     /// Changes one score in a hundred: of the devices' hosts, and of the others.
@@ -206,11 +195,7 @@ impl Stage {
     }
 
     /// Has the function sync, as the schedule does, and measures it.
-    pub(crate) async fn measure(
-        &self,
-        process: &mut Process,
-        sync: Sync,
-    ) -> Result<Measured, Trouble> {
+    pub(crate) async fn measure(&self, process: &Process, sync: Sync) -> Result<Measured, Trouble> {
         let start = process.ready().await?;
         if sync == Sync::Changed {
             self.change_scores()?;
@@ -218,46 +203,33 @@ impl Stage {
         let work = self.work(sync)?;
         let first = sync == Sync::First;
         if !first {
-            process.forget_peak()?;
+            process.reset_peak()?;
         }
         self.sims.requests().clear();
         self.aws.take();
-        let logged = &process.logged;
-        let log = || {
-            let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-            (read(&logged.lines), read(&logged.bytes))
-        };
-        let log_before = if first { (0, 0) } else { log() };
+        let (lines, bytes) = if first { (0, 0) } else { process.logged() };
         let cpu_before = if first {
             Duration::ZERO
         } else {
             process.cpu()?
         };
-        let (answer, wall) = process
-            .invoke(
-                &format!("bench-{sync:?}"),
-                &json!({"command": "sync"}),
-                self.deadline()?,
-            )
-            .await?;
+        let payload = json!({"command": "sync"});
+        let id = format!("bench-{sync:?}");
+        let answer = process.invoke(&id, &payload).await?;
         let cpu = process.cpu()?.saturating_sub(cpu_before);
-        expect(&answer, &work)?;
+        expect(&answer.value, &work)?;
         self.aws.settle().await?;
-        let logged = &process.logged;
-        let log_after = (
-            logged.lines.load(Ordering::Relaxed),
-            logged.bytes.load(Ordering::Relaxed),
-        );
+        let (lines_after, bytes_after) = process.logged();
         let way = self.way();
         Ok(Measured {
             start: if first { start } else { Duration::ZERO },
-            wall,
+            wall: answer.took,
             cpu,
             peak_kib: process.peak_kib()?,
             apis: self.sims.requests().traffic(),
             aws: self.aws.take(),
-            log_lines: log_after.0 - log_before.0,
-            log_bytes: log_after.1 - log_before.1,
+            log_lines: lines_after - lines,
+            log_bytes: bytes_after - bytes,
             way,
             chain: work.chain(way),
             work,
@@ -283,9 +255,9 @@ impl Stage {
     }
 }
 
-fn secret(side: &str, id: &str, secret: &str) -> (String, String) {
+fn secret(side: &str, id: &str, secret: &str) -> (String, Value) {
     let value = json!({"clientId": id, "clientSecret": secret});
-    (format!("bench/{side}"), value.to_string())
+    (format!("bench/{side}"), value)
 }
 
 fn sensors(world: &DataSet) -> [Vec<String>; 2] {

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::Trouble;
-use crate::lambda::Process;
+use crate::process::Process;
 use crate::stage::Stage;
 
 /// So many starts of each of the two, one after the other.
@@ -63,10 +63,10 @@ pub(crate) async fn measure(stage: &Stage, binary: &Path, idle: &Path) -> Result
     })
 }
 
-async fn start(mut process: Process) -> Result<(Duration, Duration), Trouble> {
+async fn start(process: Process) -> Result<(Duration, Duration), Trouble> {
     let time = process.ready().await?;
     let cpu = process.cpu()?;
-    process.end().await?;
+    process.end();
     Ok((time, cpu))
 }
 
@@ -100,18 +100,14 @@ impl Refused {
     async fn handshake(&self, stage: &Stage, binary: &Path) -> Result<Duration, Trouble> {
         let cloud = format!("us-1=https://{}", self.listener.local_addr()?);
         let others = BTreeMap::from([("FALCON_CLOUDS_EXTRA", cloud)]);
-        let mut process = stage.function(binary, &others).await?;
+        let process = stage.function(binary, &others).await?;
         process.ready().await?;
         // The same run each time: its lease is still its own when it comes again.
-        process.hand_out(
-            "bench-handshake",
-            &json!({"command": "sync"}),
-            stage.deadline()?,
-        )?;
+        process.hand_out("bench-handshake", &json!({"command": "sync"}));
         let (tcp, _) = self.listener.accept().await?;
         let accepted = self.acceptor.accept(tcp).await;
         let cpu = process.cpu()?;
-        process.end().await?;
+        process.end();
         if accepted.is_ok() {
             return Err("the function trusts a certificate that nobody vouches for".into());
         }

@@ -78,7 +78,7 @@ async fn comes_through(operation: &'static str, refusal: Refusal, times: usize) 
         refusal,
         left: Mutex::new(times),
     });
-    let relay = Relay::to(&stage.dynamodb.url, busy.clone()).await;
+    let relay = Relay::to(stage.dynamodb.url(), busy.clone()).await;
     let client = Client::new(&aws::sdk(&relay.url()));
     stage.world.store = Store::new(client, &stage.world.config);
     let answer = stage.sync().await;

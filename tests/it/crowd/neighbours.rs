@@ -6,11 +6,12 @@ use axum::Router;
 use axum::http::StatusCode;
 use futures::FutureExt as _;
 use futures::future::join;
+use posture_simulators::net::Server;
 use posture_simulators::{Account, GeneratorSpec};
 use tokio::sync::watch;
 
 use super::elsewhere;
-use crate::aws::{self, Server};
+use crate::aws;
 use crate::company::Company;
 use crate::world::{Stage, TAILNET};
 
@@ -50,7 +51,7 @@ async fn a_slow_falcon_account_delays_nobody_else() {
     );
     clouds.insert(
         "us-2".to_owned().try_into().unwrap(),
-        gate.server.url.parse().unwrap(),
+        gate.server.url().parse().unwrap(),
     );
     let corp = Company::corp();
     let finished = Mutex::new(Vec::new());
@@ -84,7 +85,7 @@ async fn a_slow_tailnet_delays_nobody_else() {
     // A function of which the one integration's tailnet hangs: for the other one, the same tables and secrets.
     let gate = Gate::before("http://127.0.0.1:9").await;
     let mut hanging = elsewhere(&stage, stage.world.clock.clone());
-    hanging.config.tailscale_api = gate.server.url.parse().unwrap();
+    hanging.config.tailscale_api = gate.server.url().parse().unwrap();
     let corp = Company::corp();
     let finished = Mutex::new(Vec::new());
     let slow = async {

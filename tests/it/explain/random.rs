@@ -219,7 +219,7 @@ async fn what_is_explained_is_what_the_oracle_says() {
     let mut seen = BTreeSet::new();
     for seed in 1..=105 {
         let rules = Rules::of(seed);
-        stage.clear(spec(seed)).await;
+        stage.clear(spec(seed));
         stage.connect_unchecked(rules.settings()).await;
         let answer = stage.sync().await;
         assert_eq!(answer["outcome"], "synced", "{answer:#}");

@@ -63,7 +63,7 @@ impl Lane {
     pub(crate) async fn reset(&mut self, spec: &GeneratorSpec) {
         self.meddler.disarm();
         self.relays.up().await;
-        self.stage.clear(spec.clone()).await;
+        self.stage.clear(spec.clone());
         self.stage.connect_unchecked(json!({})).await;
     }
 

@@ -89,8 +89,8 @@ impl Meddler {
         for (server, base) in [
             (Server::Falcon, stage.sims.falcon_url("us-1")),
             (Server::Tailscale, stage.sims.tailscale_url()),
-            (Server::DynamoDb, stage.dynamodb.url.clone()),
-            (Server::Services, stage.services.url().to_owned()),
+            (Server::DynamoDb, stage.dynamodb.url().to_owned()),
+            (Server::Services, stage.services.url()),
         ] {
             let watch = At {
                 server,

@@ -300,7 +300,7 @@ async fn of_a_body_without_end_no_more_is_taken_than_an_answer_may_have() {
     let stage = Stage::live(GeneratorSpec::plain(60, 40)).await;
     assert_eq!(stage.sync().await["outcome"], "synced");
     let before = stage.scores();
-    let variables = [("FALCON_CLOUDS_EXTRA", format!("us-1={}", endless.url))];
+    let variables = [("FALCON_CLOUDS_EXTRA", format!("us-1={}", endless.url()))];
     let process = Process::start(&stage, &variables).await;
     let answer = process.ask("endless", &sync()).await;
     assert_eq!(answer["outcome"], "failed", "{answer:#}");

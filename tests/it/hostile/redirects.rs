@@ -75,7 +75,7 @@ async fn no_redirect_of_any_call_is_followed() {
                 code: status,
                 headers: BTreeMap::from([(
                     "Location".to_owned(),
-                    format!("{}{path}", elsewhere.url),
+                    format!("{}{path}", elsewhere.url()),
                 )]),
                 body: None,
             };

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use aws_simulators::lambda::Life;
 use axum::http::Method;
 
+use crate::process::Process;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
-use crate::process::{Life, Process};
 use crate::world::Stage;
 
 /// When the process is killed.
@@ -46,7 +47,7 @@ impl Tripwire {
             state: Mutex::default(),
         });
         Self {
-            dynamodb: Relay::to(&stage.dynamodb.url, wire.clone()).await,
+            dynamodb: Relay::to(stage.dynamodb.url(), wire.clone()).await,
             tailscale: Relay::to(&stage.sims.tailscale_url(), wire.clone()).await,
             wire,
         }

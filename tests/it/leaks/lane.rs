@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_simulators::endpoints;
+use aws_simulators::lambda::NoAnswer;
 use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet};
 use serde_json::{Value, json};
 
 use super::echo::Echo;
 use super::marks::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
+use crate::process::Process;
 use crate::process::relay::Relay;
-use crate::process::{NoAnswer, Process};
 use crate::world::{Stage, TAILNET, corp};
 
 /// What the function says at: each line as JSON, as deployed, or everything there is.
@@ -66,16 +68,10 @@ impl Lane {
             for (name, base) in [
                 ("FALCON_CLOUDS_EXTRA", falcon),
                 ("TAILSCALE_API_URL", stage.sims.tailscale_url()),
-                ("AWS_ENDPOINT_URL_DYNAMODB", stage.dynamodb.url.clone()),
-                (
-                    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-                    stage.services.url().to_owned(),
-                ),
-                (
-                    "AWS_ENDPOINT_URL_EVENTBRIDGE",
-                    stage.services.url().to_owned(),
-                ),
-            ] {
+            ]
+            .into_iter()
+            .chain(endpoints(stage.dynamodb.url(), &stage.services.url()))
+            {
                 let relay = Relay::to(&base, echo.clone()).await;
                 let prefix = if name == "FALCON_CLOUDS_EXTRA" {
                     "us-1="
@@ -177,7 +173,7 @@ impl Lane {
                 self.evidence.add_json(format!("the table {table}"), &item);
             }
         }
-        for event in &self.stage.services.held().events {
+        for event in &self.stage.services.state().events {
             self.evidence.add_json("an event", event);
         }
         let printed = self.process.end();

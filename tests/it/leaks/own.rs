@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use aws_simulators::lambda::NoAnswer;
 use serde_json::{Value, json};
 
 use super::echo::{Route, Shape};
 use super::lane::{LONG, Lane, Level, connect, falcon_secret, force, oauth_secret};
 use super::marks::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
-use crate::process::{NoAnswer, Process};
+use crate::process::Process;
 use crate::world::Stage;
 
 /// Every command, of an integration that works.

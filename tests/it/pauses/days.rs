@@ -51,10 +51,10 @@ async fn two() -> (Stage, Company) {
 /// Runs one tick: the schedule's run, and the runs that it requests. Returns the outcomes of `corp` and `labs`, and the
 /// requests of `corp`.
 async fn tick(stage: &Stage) -> (Value, Value, BTreeMap<String, u64>) {
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     let answer = stage.sync().await;
     assert_eq!(answer, json!({"requested": ["corp", "labs"]}));
-    let mut events = stage.services.held().events.clone();
+    let mut events = stage.services.state().events.clone();
     events.retain(|event| event["detail-type"] == "Posture Sync Requested");
     assert!(stage.requests().is_empty());
     let corp = stage.ask(events[0].clone()).await;
@@ -216,9 +216,9 @@ async fn a_forced_try_neither_lengthens_a_pause_nor_shortens_the_next_one() {
 #[tokio::test]
 async fn changed_settings_end_a_pause_and_its_row() {
     let stage = paused(9).await;
-    stage.services.held().events.clear();
+    stage.services.state().events.clear();
     stage.update(json!({"maxHostAgeDays": 30})).await;
-    let event = stage.services.held().events[0].clone();
+    let event = stage.services.state().events[0].clone();
     stage.requests();
     assert_eq!(stage.ask(event).await["outcome"], "paused");
     assert_eq!(stage.requests()[FALCONS], 1);

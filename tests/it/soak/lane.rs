@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_simulators::lambda::NoAnswer;
 use posture_simulators::{Device, Host};
 use serde_dynamo::from_item;
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use super::dice::Dice;
 use super::health::Health;
 use super::weather::{Ways, Weather};
 use crate::company::{Company, Tally, audited};
-use crate::process::{NoAnswer, Process};
+use crate::process::Process;
 use crate::world::Stage;
 
 /// So often Lambda asks again where a function failed.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use aws_simulators::endpoints;
 use axum::http::{Method, StatusCode};
 use falcon_posture_sync::clock::Clock;
 use serde_json::json;
@@ -115,8 +116,8 @@ impl Weather {
         Ways {
             falcon: to(&stage.sims.falcon_url("us-1"), Service::Falcon).await,
             tailscale: to(&stage.sims.tailscale_url(), Service::Tailscale).await,
-            dynamodb: to(&stage.dynamodb.url, Service::DynamoDb).await,
-            others: to(stage.services.url(), Service::Others).await,
+            dynamodb: to(stage.dynamodb.url(), Service::DynamoDb).await,
+            others: to(&stage.services.url(), Service::Others).await,
         }
     }
 
@@ -166,12 +167,13 @@ impl Weather {
 impl Ways {
     /// The function's environment on these ways.
     pub(super) fn variables(&self) -> [(&'static str, String); 5] {
+        let [dynamodb, secrets, events] = endpoints(&self.dynamodb.url(), &self.others.url());
         [
             ("FALCON_CLOUDS_EXTRA", format!("us-1={}", self.falcon.url())),
             ("TAILSCALE_API_URL", self.tailscale.url()),
-            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url()),
-            ("AWS_ENDPOINT_URL_SECRETS_MANAGER", self.others.url()),
-            ("AWS_ENDPOINT_URL_EVENTBRIDGE", self.others.url()),
+            dynamodb,
+            secrets,
+            events,
         ]
     }
 }
