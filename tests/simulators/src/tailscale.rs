@@ -7,7 +7,6 @@
 mod access;
 mod attributes;
 mod devices;
-mod hujson;
 mod model;
 mod routes;
 mod state;

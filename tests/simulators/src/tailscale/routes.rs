@@ -1,12 +1,13 @@
 //! From a request to its endpoint.
 
 use jiff::Timestamp;
+use jsonc_parser::{ParseOptions, parse_to_serde_value};
 use serde_json::{Value, json};
 
 use super::access::{self, INVALID, NOT_PERMITTED};
 use super::model::BatchEndpoint;
 use super::state::{State, Tenant};
-use super::{attributes, devices, hujson};
+use super::{attributes, devices};
 use crate::reply::{Call, Reply};
 
 /// `{"message": …}`: every error of the API.
@@ -158,14 +159,32 @@ fn integration(tenant: &Tenant, id: &str) -> Reply {
     )
 }
 
-/// The policy file: as it is written, or as plain JSON to a client that asks for that.
+/// The policy file: as it is written, or as plain JSON to a client that asks for that. A text that is no policy file is
+/// never converted.
 fn policy(tenant: &Tenant, call: &Call) -> Reply {
     let text = &tenant.config.policy;
     if call
         .header("accept")
         .is_some_and(|kind| kind.contains("application/json"))
     {
-        return Reply::typed(200, "application/json", hujson::to_json(text));
+        return parse_to_serde_value::<Value>(text, &HUJSON).map_or_else(
+            |_| Reply::typed(200, "application/json", text.clone()),
+            |policy| Reply::json(200, &policy),
+        );
     }
     Reply::typed(200, "application/hujson", text.clone())
 }
+
+/// JSON with comments and trailing commas, and with no other extension.
+const HUJSON: ParseOptions = ParseOptions {
+    allow_comments: true,
+    allow_trailing_commas: true,
+    allow_loose_object_property_names: false,
+    allow_missing_commas: false,
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};

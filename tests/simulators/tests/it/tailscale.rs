@@ -226,14 +226,15 @@ async fn devices_show_identity_only_with_all_fields() {
 
 #[tokio::test]
 async fn the_policy_file_comes_as_written_or_as_json() {
+    const POLICY: &str = "{ // note\n \"a\": [1, 2, /* last */ ],\n \"b\": \"x, // \\\" ]\",\n}";
     let (sims, client) = sims().await;
     sims.tailscale()
         .configure(NET, |tailnet| {
-            tailnet.policy = "{\n// note\n\"postures\": {},\n}".to_owned();
+            POLICY.clone_into(&mut tailnet.policy);
         })
         .unwrap();
     let path = "/api/v2/tailnet/-/acl";
-    assert!(client.get(path).await.text().contains("// note"));
+    assert_eq!(client.get(path).await.text(), POLICY);
     let headers = format!(
         "Authorization: Bearer {}\r\nAccept: application/json\r\n",
         client.token
@@ -243,6 +244,6 @@ async fn the_policy_file_comes_as_written_or_as_json() {
             .await
             .unwrap()
             .json(),
-        json!({"postures": {}})
+        json!({"a": [1, 2], "b": "x, // \" ]"})
     );
 }

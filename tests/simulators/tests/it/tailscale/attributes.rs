@@ -119,58 +119,28 @@ async fn bad_batches_are_refused_whole() {
 #[tokio::test]
 async fn a_key_has_one_type_and_one_spelling_in_a_tailnet() {
     let (sims, client) = sims().await;
-    assert_eq!(
-        patch(&client, json!({"n1CNTRL": {KEY: {"value": 71}}}))
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        patch(&client, json!({"n2CNTRL": {KEY: {"value": "71"}}}))
-            .await
-            .status,
-        400
-    );
-    assert_eq!(
-        patch(
-            &client,
-            json!({"n2CNTRL": {"custom:ztascore": {"value": 71}}})
-        )
-        .await
-        .status,
-        400
-    );
-    // within one batch too
-    assert_eq!(
-        patch(
-            &client,
-            json!({"n1CNTRL": {"custom:x": {"value": 1}}, "n2CNTRL": {"custom:x": {"value": true}}})
-        )
-        .await
-        .status,
-        400
-    );
-    // the type outlives the last value; the spelling is free again
-    assert_eq!(
-        patch(&client, json!({"n1CNTRL": {KEY: null}})).await.status,
-        200
-    );
-    assert_eq!(
-        patch(&client, json!({"n1CNTRL": {KEY: {"value": "71"}}}))
-            .await
-            .status,
-        400
-    );
-    assert_eq!(
-        patch(
-            &client,
-            json!({"n1CNTRL": {"custom:ztascore": {"value": 71}}})
-        )
-        .await
-        .status,
-        200
-    );
-    assert_eq!(value(&sims, "n1CNTRL", "custom:ztascore"), Some(json!(71)));
+    let other_spelling = "custom:ztascore";
+    for (nodes, status) in [
+        (json!({"n1CNTRL": {KEY: {"value": 71}}}), 200),
+        (json!({"n2CNTRL": {KEY: {"value": "71"}}}), 400),
+        (json!({"n2CNTRL": {other_spelling: {"value": 71}}}), 400),
+        // within one batch too
+        (
+            json!({"n1CNTRL": {"custom:x": {"value": 1}}, "n2CNTRL": {"custom:x": {"value": true}}}),
+            400,
+        ),
+        // the type outlives the last value; the spelling is free again
+        (json!({"n1CNTRL": {KEY: null}}), 200),
+        (json!({"n1CNTRL": {KEY: {"value": "71"}}}), 400),
+        (json!({"n1CNTRL": {other_spelling: {"value": 71}}}), 200),
+    ] {
+        assert_eq!(
+            patch(&client, nodes.clone()).await.status,
+            status,
+            "{nodes}"
+        );
+    }
+    assert_eq!(value(&sims, "n1CNTRL", other_spelling), Some(json!(71)));
 }
 
 #[tokio::test]
