@@ -1,35 +1,30 @@
-//! Chance that can be had again.
+//! Seeded random numbers.
 
-/// `SplitMix64`.
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+/// One sequence, the same for a seed.
 #[derive(Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct Dice(ChaCha8Rng);
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below this one.
+    /// A number below `end`. The bias of the remainder is too small to matter here.
     pub(super) fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap();
-        usize::try_from(self.roll() % end).unwrap()
+        usize::try_from(self.0.next_u64() % end).unwrap()
     }
 
-    /// Whether it comes to pass, in so many of a hundred cases.
+    /// Returns true in this percentage of the calls.
     pub(super) fn hundredths(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    /// One of several.
-    pub(super) fn one_of<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
+    /// Chooses one of several items.
+    pub(super) fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len())]
     }
 }
