@@ -3,7 +3,7 @@
 use posture_simulators::{Account, Fault, GeneratorSpec, Matcher, Side, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, Stage, TAILNET, chain, corp};
+use crate::world::{KEY, TAILNET, TestEnvironment, chain, corp};
 
 fn check() -> Value {
     json!({"command": "check", "integration": "corp"})
@@ -17,7 +17,7 @@ fn found<'a>(answer: &'a Value, check: &str) -> (&'a str, String) {
     (check["result"].as_str().unwrap(), words)
 }
 
-async fn expect(stage: &Stage, check_name: &str, result: &str, words: &[&str]) {
+async fn expect(stage: &TestEnvironment, check_name: &str, result: &str, words: &[&str]) {
     let answer = stage.ask(check()).await;
     let (got, text) = found(&answer, check_name);
     assert_eq!(got, result, "{answer:#}");
@@ -27,8 +27,8 @@ async fn expect(stage: &Stage, check_name: &str, result: &str, words: &[&str]) {
     assert_eq!(answer["ok"], result != "failed", "{answer:#}");
 }
 
-async fn stage() -> Stage {
-    Stage::of(&GeneratorSpec::plain(12, 8)).await
+async fn stage() -> TestEnvironment {
+    TestEnvironment::connected(&GeneratorSpec::plain(12, 8)).await
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_good_integration_passes_and_nothing_is_written() {
 
 #[tokio::test]
 async fn connect_tells_what_it_found_and_refuses_what_cannot_work() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.load(&GeneratorSpec::plain(12, 8));
     stage
         .sims

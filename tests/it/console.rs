@@ -6,8 +6,8 @@ use lambda_runtime::Diagnostic;
 use posture_simulators::{Account, GeneratorSpec, Side};
 use serde_json::{Value, json};
 
-use crate::company::Company;
-use crate::world::{Stage, falcon_secret};
+use crate::second_integration::Integration;
+use crate::world::{TestEnvironment, falcon_secret};
 
 const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync";
 
@@ -21,12 +21,12 @@ fn widget(parameters: Value) -> Value {
     payload
 }
 
-async fn shown(stage: &Stage, parameters: Value) -> String {
+async fn shown(stage: &TestEnvironment, parameters: Value) -> String {
     let answer = stage.ask(widget(parameters)).await;
     answer.as_str().unwrap().to_owned()
 }
 
-async fn view(stage: &Stage, view: &str) -> String {
+async fn view(stage: &TestEnvironment, view: &str) -> String {
     shown(stage, json!({"view": view})).await
 }
 
@@ -36,14 +36,14 @@ fn assert_says(html: &str, parts: &[&str]) {
     }
 }
 
-fn with_buttons(mut stage: Stage) -> Stage {
+fn with_buttons(mut stage: TestEnvironment) -> TestEnvironment {
     stage.world.config.console_buttons = true;
     stage
 }
 
 #[tokio::test]
 async fn a_healthy_integration_is_shown_from_all_sides() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.requests();
     assert_says(
         &view(&stage, "overview").await,
@@ -74,7 +74,7 @@ async fn a_healthy_integration_is_shown_from_all_sides() {
 
 #[tokio::test]
 async fn scores_that_pass_are_counted() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let html = shown(&stage, json!({"view": "scores", "minScore": "50"})).await;
     let pass = stage
         .scores()
@@ -93,7 +93,7 @@ async fn scores_that_pass_are_counted() {
 
 #[tokio::test]
 async fn nothing_is_connected() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     for (name, part) in [
         ("overview", "make connect"),
         ("scores", "No device has a score"),
@@ -108,7 +108,7 @@ async fn nothing_is_connected() {
 
 #[tokio::test]
 async fn a_pause_and_its_reason_are_shown() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     lock_out(&stage);
     stage.sync().await;
     assert_says(
@@ -119,9 +119,9 @@ async fn a_pause_and_its_reason_are_shown() {
 
 #[tokio::test]
 async fn one_integration_can_be_chosen() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let spec = GeneratorSpec::plain(10, 5);
-    Company::connect(&stage, Account::new("labs"), &spec).await;
+    Integration::connect(&stage, Account::new("labs"), &spec).await;
     let all = view(&stage, "overview").await;
     assert_says(&all, &["2 integrations", ">corp<", ">labs<", "1 new"]);
     let labs = shown(&stage, json!({"view": "overview", "integration": "labs"})).await;
@@ -135,7 +135,7 @@ async fn one_integration_can_be_chosen() {
 
 #[tokio::test]
 async fn what_is_not_understood_is_told_where_the_widget_would_be() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     for (parameters, part) in [
         (json!({"view": "<b>"}), "no view &quot;&lt;b&gt;&quot;"),
         (json!({"view": 7}), "no view 7"),
@@ -153,7 +153,7 @@ async fn what_is_not_understood_is_told_where_the_widget_would_be() {
 
 #[tokio::test]
 async fn a_widget_describes_itself() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     for payload in [json!({"describe": true}), widget(json!({"describe": true}))] {
         let answer = stage.ask(payload).await;
         assert_says(
@@ -165,7 +165,7 @@ async fn a_widget_describes_itself() {
 
 #[tokio::test]
 async fn buttons_are_neither_shown_nor_served_unless_allowed() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     assert!(!view(&stage, "overview").await.contains("<button"));
     stage.requests();
     for action in ["sync", "check"] {
@@ -177,7 +177,7 @@ async fn buttons_are_neither_shown_nor_served_unless_allowed() {
 }
 
 /// Returns the reasons of the syncs of `corp` that were requested.
-fn requested(stage: &Stage) -> Vec<String> {
+fn requested(stage: &TestEnvironment) -> Vec<String> {
     let held = stage.services.state();
     let events = &held.events;
     let requests = events
@@ -193,7 +193,7 @@ fn requested(stage: &Stage) -> Vec<String> {
 
 #[tokio::test]
 async fn a_button_asks_for_a_sync() {
-    let stage = with_buttons(Stage::synced().await);
+    let stage = with_buttons(TestEnvironment::synced().await);
     assert_says(
         &view(&stage, "overview").await,
         &[
@@ -214,7 +214,7 @@ async fn a_button_asks_for_a_sync() {
 
 #[tokio::test]
 async fn a_button_checks() {
-    let stage = with_buttons(Stage::synced().await);
+    let stage = with_buttons(TestEnvironment::synced().await);
     let button = json!({"action": "check", "integration": "corp"});
     assert_says(
         &shown(&stage, button.clone()).await,
@@ -229,7 +229,7 @@ async fn a_button_checks() {
 
 #[tokio::test]
 async fn the_consoles_alias_serves_widgets_only() {
-    let mut stage = Stage::synced().await;
+    let mut stage = TestEnvironment::synced().await;
     stage.alias = Some("console".to_owned());
     let before = stage.items("integrations").await;
     for payload in [
@@ -256,14 +256,14 @@ async fn the_consoles_alias_serves_widgets_only() {
 }
 
 /// Stores a new Falcon secret that Falcon rejects.
-fn lock_out(stage: &Stage) {
+fn lock_out(stage: &TestEnvironment) {
     let mut secret = falcon_secret("corp");
     secret["clientSecret"] = "not-it".into();
     stage.services.put_secret("corp/falcon", secret);
 }
 
 /// Returns the payload that a dashboard sends for the form with these inputs.
-async fn explain(stage: &Stage, inputs: Value) -> String {
+async fn explain(stage: &TestEnvironment, inputs: Value) -> String {
     let mut payload = widget(json!({"view": "explain", "action": "explain"}));
     payload["widgetContext"]["forms"]["all"] = inputs;
     stage.ask(payload).await.as_str().unwrap().to_owned()
@@ -271,7 +271,7 @@ async fn explain(stage: &Stage, inputs: Value) -> String {
 
 #[tokio::test]
 async fn a_device_is_explained() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let (node, score) = stage.scores().pop_first().unwrap();
     let html = explain(&stage, json!({"integration": "", "device": node})).await;
     assert_says(

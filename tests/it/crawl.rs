@@ -7,7 +7,7 @@ use std::time::Duration;
 use posture_simulators::{GeneratorSpec, Matcher, Side, generate};
 use serde_json::{Value, json};
 
-use crate::world::{Stage, TAILNET};
+use crate::world::{TAILNET, TestEnvironment};
 
 const HOSTS: &str = "GET /devices/combined/devices/v1";
 const SCORES: &str = "GET /zero-trust-assessment/queries/assessments/v1";
@@ -35,13 +35,13 @@ fn falcon(requests: &BTreeMap<String, u64>) -> u64 {
         .sum()
 }
 
-async fn crawl(stage: &Stage) -> Value {
+async fn crawl(stage: &TestEnvironment) -> Value {
     stage.corp().await["status"]["crawl"].clone()
 }
 
 #[tokio::test]
 async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_once_a_day() {
-    let stage = Stage::of(&a_small_tailnet()).await;
+    let stage = TestEnvironment::connected(&a_small_tailnet()).await;
     stage.requests();
     let first = stage.sync().await;
     assert_eq!(first["outcome"], "synced", "{first:#}");
@@ -85,7 +85,7 @@ async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_on
 
 #[tokio::test]
 async fn a_tailnet_that_has_grown_is_not_looked_up_piece_by_piece() {
-    let stage = Stage::of(&GeneratorSpec::plain(20_000, 40)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(20_000, 40)).await;
     stage.sync().await;
     assert_eq!(crawl(&stage).await["way"], "filtered");
     // Due for the listing of hosts, with scores to be looked up, as far as the run before could know.
@@ -103,7 +103,7 @@ async fn a_serial_that_falcon_spells_in_its_own_way_is_found_within_a_day_and_st
         odd_spelling: 1.0,
         ..a_small_tailnet()
     };
-    let stage = Stage::of(&spec).await;
+    let stage = TestEnvironment::connected(&spec).await;
     stage.sync().await;
     assert_ne!(
         stage.scores(),
@@ -124,7 +124,7 @@ async fn a_serial_that_falcon_spells_in_its_own_way_is_found_within_a_day_and_st
 
 #[tokio::test]
 async fn both_ways_see_scores_and_hosts_come_and_go() {
-    let stage = Stage::of(&a_small_tailnet()).await;
+    let stage = TestEnvironment::connected(&a_small_tailnet()).await;
     stage.sync().await;
     stage.sync().await;
     let falcon = stage.sims.falcon();
@@ -144,7 +144,7 @@ async fn both_ways_see_scores_and_hosts_come_and_go() {
 
 #[tokio::test]
 async fn other_settings_may_mean_another_account_of_which_nothing_is_known() {
-    let stage = Stage::of(&GeneratorSpec::plain(4_000, 20)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(4_000, 20)).await;
     stage.sync().await;
     assert_eq!(crawl(&stage).await["hosts"], 4_000);
     stage.update(json!({"maxHostAgeDays": 3000})).await;
@@ -158,7 +158,7 @@ async fn other_settings_may_mean_another_account_of_which_nothing_is_known() {
 /// A clone whose serial Falcon spells in a way that no filter finds, and whose score is the higher one at first.
 #[tokio::test]
 async fn a_clone_that_did_not_decide_is_asked_for_by_id() {
-    let stage = Stage::of(&GeneratorSpec::plain(20_000, 40)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(20_000, 40)).await;
     stage.sync().await;
     let record = stage.items("nodes").await.swap_remove(0);
     let (aid, score) = (
@@ -204,7 +204,7 @@ async fn a_clone_that_did_not_decide_is_asked_for_by_id() {
 
 #[tokio::test]
 async fn a_first_listing_of_scores_is_walked_from_both_ends() {
-    let stage = Stage::of(&GeneratorSpec::plain(10_000, 500)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(10_000, 500)).await;
     stage.requests();
     assert_eq!(stage.sync().await["outcome"], "synced");
     let requests = stage.requests();
@@ -215,7 +215,7 @@ async fn a_first_listing_of_scores_is_walked_from_both_ends() {
 
 #[tokio::test]
 async fn a_large_listing_of_scores_is_walked_in_ranges_side_by_side() {
-    let stage = Stage::of(&GeneratorSpec::plain(10_000, 500)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(10_000, 500)).await;
     stage.sync().await;
     let told = crawl(&stage).await;
     assert_eq!(
@@ -239,7 +239,7 @@ async fn a_large_listing_of_scores_is_walked_in_ranges_side_by_side() {
 /// During the walk, scores move up and down between the ranges, so that some are seen twice and some not at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_score_that_moves_between_ranges_is_neither_lost_nor_raised() {
-    let stage = Stage::of(&GeneratorSpec::plain(5_000, 300)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(5_000, 300)).await;
     stage.sync().await;
     assert!(crawl(&stage).await["scoreBounds"].is_array());
     let aids: Vec<String> = stage

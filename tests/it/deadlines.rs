@@ -7,19 +7,19 @@ use std::time::Duration;
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Host, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::company::Company;
-use crate::world::{Stage, TAILNET};
+use crate::second_integration::Integration;
+use crate::world::{TAILNET, TestEnvironment};
 
 /// The function's timeout. A quarter of so short a time is kept for recording.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
-async fn sync_within(stage: &Stage, time: Duration) -> Value {
+async fn sync_within(stage: &TestEnvironment, time: Duration) -> Value {
     let answer = stage.ask_within(time, json!({"command": "sync"}));
     answer.await.unwrap()
 }
 
 /// After a run that was stopped by its deadline: what it says, and that it left nothing behind.
-async fn assert_stopped(stage: &Stage, answer: &Value) -> Value {
+async fn assert_stopped(stage: &TestEnvironment, answer: &Value) -> Value {
     assert_eq!(answer["outcome"], "failed", "{answer:#}");
     let error = answer["error"].as_str().unwrap();
     assert!(error.contains("a longer timeout"), "{error}");
@@ -33,10 +33,10 @@ async fn assert_stopped(stage: &Stage, answer: &Value) -> Value {
 
 #[tokio::test]
 async fn a_crawl_that_takes_longer_than_the_function_has_says_how_far_it_came() {
-    let stage = Stage::live(GeneratorSpec::plain(12_000, 60)).await;
+    let stage = TestEnvironment::live(GeneratorSpec::plain(12_000, 60)).await;
     assert_eq!(stage.sync().await["outcome"], "synced");
     let before = (stage.scores(), stage.node_audit().await);
-    Company::corp().move_a_score(&stage, 0);
+    Integration::corp().move_a_score(&stage, 0);
     // A token and twelve pages of scores, one after another, in the time for four of them.
     stage.sims.set_latency(Side::Falcon, Duration::from_secs(1));
     for failures in 1..=3 {
@@ -68,7 +68,7 @@ async fn a_crawl_that_takes_longer_than_the_function_has_says_how_far_it_came() 
 
 /// Runs until all is written. The number of runs, each of which came further than the one before, and says so.
 /// Where `moves` says so, Falcon then comes to other scores for some of what the run did unheard.
-async fn runs_until_written(stage: &Stage, devices: usize, moves: bool) -> usize {
+async fn runs_until_written(stage: &TestEnvironment, devices: usize, moves: bool) -> usize {
     let mut all = devices;
     for run in 1.. {
         let before = stage.node_audit().await.len();
@@ -95,7 +95,7 @@ async fn runs_until_written(stage: &Stage, devices: usize, moves: bool) -> usize
 }
 
 /// Other scores for some of the devices that hold one and have no record. How many.
-async fn move_some_unheard(stage: &Stage) -> usize {
+async fn move_some_unheard(stage: &TestEnvironment) -> usize {
     let mut unheard = stage.scores();
     for record in stage.items("nodes").await {
         unheard.remove(record["nodeId"].as_str().unwrap());
@@ -115,7 +115,7 @@ async fn move_some_unheard(stage: &Stage) -> usize {
 }
 
 /// All is as it should be, in the tailnet and in the books.
-async fn assert_finished(stage: &Stage) {
+async fn assert_finished(stage: &TestEnvironment) {
     stage.sims.faults().clear();
     assert_eq!(stage.scores(), stage.expected());
     stage.assert_sound().await;
@@ -132,7 +132,7 @@ fn writes() -> Matcher {
 
 #[tokio::test]
 async fn writing_that_takes_longer_than_the_function_has_goes_on_in_the_next_run() {
-    let stage = Stage::live(GeneratorSpec::plain(1_000, 1_000)).await;
+    let stage = TestEnvironment::live(GeneratorSpec::plain(1_000, 1_000)).await;
     // Twenty chunks, four at a time. Every other write hangs for two seconds, and comes to nothing.
     let (faults, count) = (stage.sims.faults().clone(), AtomicUsize::new(0));
     stage.sims.on_request(writes(), move |_| {
@@ -147,7 +147,7 @@ async fn writing_that_takes_longer_than_the_function_has_goes_on_in_the_next_run
 
 #[tokio::test]
 async fn what_tailscale_did_after_the_run_had_stopped_listening_is_recorded_by_the_next_one() {
-    let stage = Stage::live(GeneratorSpec::plain(1_000, 1_000)).await;
+    let stage = TestEnvironment::live(GeneratorSpec::plain(1_000, 1_000)).await;
     // Tailscale writes at once, and its answer trickles in for two seconds: the run gives up on some that are done.
     let slow = Fault::new(writes(), FaultKind::SlowBody { ms: 5_000 });
     stage.sims.faults().add(slow.always());

@@ -8,19 +8,19 @@ use jiff::Timestamp;
 use posture_simulators::{Device, Fault, GeneratorSpec, Host, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, Stage, TAILNET, chain};
+use crate::world::{KEY, TAILNET, TestEnvironment, chain};
 
 const EVENT: &str = "2026-01-15T11:00:00Z";
 
 /// Asks `corp` for the explanation of a device.
-async fn explain(stage: &Stage, device: &str) -> Value {
+async fn explain(stage: &TestEnvironment, device: &str) -> Value {
     let payload = json!({"command": "explain", "integration": "corp", "device": device});
     let answer = stage.ask(payload).await;
     assert_eq!(answer["integration"], "corp");
     answer
 }
 
-async fn text(stage: &Stage, device: &str) -> String {
+async fn text(stage: &TestEnvironment, device: &str) -> String {
     let payload =
         json!({"command": "explain", "integration": "corp", "device": device, "format": "text"});
     let answer = stage.ask(payload).await;
@@ -40,14 +40,14 @@ fn note(answer: &Value) -> &str {
 }
 
 /// Adds a host, a device with its serial, and a score of the host.
-fn pair(stage: &Stage, node: &str, name: &str, serial: &str, score: impl Into<Value>) {
+fn pair(stage: &TestEnvironment, node: &str, name: &str, serial: &str, score: impl Into<Value>) {
     let device = Device::new(node, name, [serial]);
     stage.sims.tailscale().put_device(TAILNET, device).unwrap();
     host(stage, node, serial, score);
 }
 
 /// Adds a host with a serial, and its score unless that is null. The aid is made from a word.
-fn host(stage: &Stage, word: &str, serial: &str, score: impl Into<Value>) {
+fn host(stage: &TestEnvironment, word: &str, serial: &str, score: impl Into<Value>) {
     let aid = aid(word);
     let host = Host::new(&aid, serial, &format!("{word}-host"), EVENT);
     stage.sims.falcon().put_host("corp", host).unwrap();
@@ -65,8 +65,8 @@ fn aid(word: &str) -> String {
 }
 
 /// Starts with three devices that have a score.
-async fn small() -> Stage {
-    let stage = Stage::empty().await;
+async fn small() -> TestEnvironment {
+    let stage = TestEnvironment::empty().await;
     stage.connect(json!({})).await;
     pair(&stage, "nAlice", "alice-mac", "C02ALICE", 81);
     pair(&stage, "nBob", "bob-pc", "C02BOB", 64);
@@ -77,7 +77,7 @@ async fn small() -> Stage {
 
 #[tokio::test]
 async fn the_function_answers_what_the_pure_part_says() {
-    let stage = Stage::of(&GeneratorSpec::default()).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::default()).await;
     stage.sync().await;
     let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
     for device in devices.iter().step_by(9) {

@@ -3,13 +3,13 @@
 //! After the run into the fault everything is true: what the tailnet holds, the audit trail, the status. After the next
 //! run everything is right, and the one after that has nothing to do.
 
+pub(crate) mod call_sites;
 mod expected;
+mod fault_case;
+pub(crate) mod fault_proxy;
+pub(crate) mod instance;
+pub(crate) mod invariants;
 pub(crate) mod kinds;
-pub(crate) mod lane;
-pub(crate) mod meddler;
-pub(crate) mod places;
-mod row;
-pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,55 +19,55 @@ use std::thread;
 
 use tokio::runtime::Builder;
 
+use call_sites::CallSite;
+use fault_case::{Cell, FaultCase};
 use kinds::Kind;
-use places::Place;
-use row::{Cell, Row};
 
-pub(crate) const PLACES: [Place; 28] = [
-    Place::Integrations,
-    Place::Lease,
-    Place::FalconSecret,
-    Place::TailscaleSecret,
-    Place::SecretVersion,
-    Place::FalconToken,
-    Place::TailscaleToken,
-    Place::Records,
-    Place::Hosts(1),
-    Place::Hosts(2),
-    Place::Scores(1),
-    Place::Scores(2),
-    Place::Scores(3),
-    Place::Devices,
-    Place::HostLookUp,
-    Place::ScoreLookUp,
-    Place::DeviceLookUp,
-    Place::Attributes,
-    Place::StrikeOut,
-    Place::Pending,
-    Place::Patch(1),
-    Place::Patch(2),
-    Place::Record(1),
-    Place::Record(2),
-    Place::Forget,
-    Place::Finish,
-    Place::Requests,
-    Place::Announcement,
+pub(crate) const CALL_SITES: [CallSite; 28] = [
+    CallSite::Integrations,
+    CallSite::Lease,
+    CallSite::FalconSecret,
+    CallSite::TailscaleSecret,
+    CallSite::SecretVersion,
+    CallSite::FalconToken,
+    CallSite::TailscaleToken,
+    CallSite::Records,
+    CallSite::Hosts(1),
+    CallSite::Hosts(2),
+    CallSite::Scores(1),
+    CallSite::Scores(2),
+    CallSite::Scores(3),
+    CallSite::Devices,
+    CallSite::HostLookUp,
+    CallSite::ScoreLookUp,
+    CallSite::DeviceLookUp,
+    CallSite::Attributes,
+    CallSite::StrikeOut,
+    CallSite::Pending,
+    CallSite::Patch(1),
+    CallSite::Patch(2),
+    CallSite::Record(1),
+    CallSite::Record(2),
+    CallSite::Forget,
+    CallSite::Finish,
+    CallSite::Requests,
+    CallSite::Announcement,
 ];
 
 /// So many rows are worked out at once: more than there are processors, since each waits at its stalls.
 const THREADS: usize = 5;
 
-type Table = BTreeMap<Place, Vec<Cell>>;
+type Table = BTreeMap<CallSite, Vec<Cell>>;
 
 #[test]
 fn each_call_fails_in_each_way_and_the_next_run_makes_it_good() {
-    let left = Mutex::new(PLACES.into());
+    let left = Mutex::new(CALL_SITES.into());
     let table: Table = thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| rows(&left))).collect();
-        let rows = threads
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(|| cases(&left))).collect();
+        let cases = threads
             .into_iter()
             .flat_map(|thread| thread.join().unwrap());
-        rows.collect()
+        cases.collect()
     });
     // Not by a macro, whose output a passing test keeps to itself.
     let shown = std::io::stderr()
@@ -75,21 +75,21 @@ fn each_call_fails_in_each_way_and_the_next_run_makes_it_good() {
         .write_all(markdown(&table).as_bytes());
     shown.unwrap();
     let mut complaints = Vec::new();
-    for (place, cells) in &table {
+    for (call_site, cells) in &table {
         for (kind, cell) in Kind::ALL.iter().zip(cells) {
             let told = cell.complaints.iter();
-            complaints.extend(told.map(|complaint| format!("{place}, {kind}: {complaint}")));
+            complaints.extend(told.map(|complaint| format!("{call_site}, {kind}: {complaint}")));
         }
     }
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
 /// Takes one row after another, until none is left.
-fn rows(left: &Mutex<Vec<Place>>) -> Vec<(Place, Vec<Cell>)> {
+fn cases(left: &Mutex<Vec<CallSite>>) -> Vec<(CallSite, Vec<Cell>)> {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let next = || left.lock().unwrap().pop();
     std::iter::from_fn(next)
-        .map(|place| (place, runtime.block_on(Row::cells(place))))
+        .map(|call_site| (call_site, runtime.block_on(FaultCase::cells(call_site))))
         .collect()
 }
 
@@ -100,9 +100,9 @@ fn markdown(table: &Table) -> String {
     }
     text.push_str("\n| --- |");
     text.push_str(&" --- |".repeat(Kind::ALL.len()));
-    for place in PLACES {
-        let _ = write!(text, "\n| {place} |");
-        for cell in &table[&place] {
+    for call_site in CALL_SITES {
+        let _ = write!(text, "\n| {call_site} |");
+        for cell in &table[&call_site] {
             let mark = if cell.complaints.is_empty() {
                 ""
             } else {

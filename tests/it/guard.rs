@@ -4,24 +4,24 @@ use posture_simulators::{GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};
 
 use crate::runs::finding;
-use crate::world::{Stage, TAILNET};
+use crate::world::{TAILNET, TestEnvironment};
 
 /// A tailnet of devices with a score, in an account that has five more hosts.
-async fn company(devices: usize) -> Stage {
-    let stage = Stage::of(&GeneratorSpec::plain(devices + 5, devices)).await;
+async fn environment(devices: usize) -> TestEnvironment {
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(devices + 5, devices)).await;
     assert_eq!(stage.sync().await["written"], devices);
     stage
 }
 
 /// The hosts that gave the scores, in the order of the nodes.
-async fn aids(stage: &Stage) -> Vec<String> {
+async fn aids(stage: &TestEnvironment) -> Vec<String> {
     let items = stage.items("nodes").await;
     let aid = |item: &Value| item["aid"].as_str().unwrap().to_owned();
     items.iter().map(aid).collect()
 }
 
 /// Nothing goes, and the run says why; a person can let it pass all the same.
-async fn assert_held(stage: &Stage, why: &str) {
+async fn assert_held(stage: &TestEnvironment, why: &str) {
     let before = stage.scores();
     let answer = stage.sync().await;
     assert_eq!(
@@ -42,7 +42,7 @@ async fn assert_held(stage: &Stage, why: &str) {
 #[tokio::test]
 async fn the_greater_of_two_and_a_tenth_may_go_and_never_more_than_half() {
     for devices in [1, 2, 3, 4, 5, 9] {
-        let stage = company(devices).await;
+        let stage = environment(devices).await;
         let aids = aids(&stage).await;
         for gone in 1..=devices {
             let host = stage.sims.falcon().remove_host("corp", &aids[gone - 1]);
@@ -69,7 +69,7 @@ async fn the_greater_of_two_and_a_tenth_may_go_and_never_more_than_half() {
 
 #[tokio::test]
 async fn the_hosts_of_another_account_take_nothing_from_nine_devices() {
-    let stage = company(9).await;
+    let stage = environment(9).await;
     let falcon = stage.sims.falcon();
     for (n, host) in falcon.hosts("corp").unwrap().into_iter().enumerate() {
         falcon.remove_host("corp", &host.device_id).unwrap();
@@ -92,7 +92,7 @@ async fn the_hosts_of_another_account_take_nothing_from_nine_devices() {
 
 #[tokio::test]
 async fn a_listing_without_identities_takes_nothing_from_three_devices() {
-    let stage = company(3).await;
+    let stage = environment(3).await;
     for mut device in stage.sims.tailscale().devices(TAILNET).unwrap() {
         device.posture_identity = None;
         stage.sims.tailscale().put_device(TAILNET, device).unwrap();
@@ -106,7 +106,7 @@ async fn a_listing_without_identities_takes_nothing_from_three_devices() {
 
 #[tokio::test]
 async fn a_tailnet_without_either_of_two_devices_forgets_neither() {
-    let stage = company(2).await;
+    let stage = environment(2).await;
     let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
     for device in &devices {
         let tailscale = stage.sims.tailscale();
@@ -120,7 +120,7 @@ async fn a_tailnet_without_either_of_two_devices_forgets_neither() {
 #[tokio::test]
 async fn an_account_without_a_valid_score_takes_nothing_away() {
     for devices in [1, 9] {
-        let stage = company(devices).await;
+        let stage = environment(devices).await;
         for aid in stage.sims.falcon().scores("corp").unwrap().into_keys() {
             stage.sims.falcon().set_score("corp", &aid, "71").unwrap();
         }
@@ -131,7 +131,7 @@ async fn an_account_without_a_valid_score_takes_nothing_away() {
 
 #[tokio::test]
 async fn a_whole_number_is_a_score_in_whatever_form_it_comes() {
-    let stage = company(9).await;
+    let stage = environment(9).await;
     for (aid, score) in stage.sims.falcon().scores("corp").unwrap() {
         let score = score.as_f64().unwrap();
         stage.sims.falcon().set_score("corp", &aid, score).unwrap();
@@ -154,7 +154,7 @@ async fn a_whole_number_is_a_score_in_whatever_form_it_comes() {
 /// Where scores are kept, devices may stay without a host for good: nothing waits for a person.
 #[tokio::test]
 async fn kept_scores_without_a_host_wait_for_nobody() {
-    let stage = company(2).await;
+    let stage = environment(2).await;
     stage.update(json!({"onMissing": "keep"})).await;
     for aid in aids(&stage).await {
         stage.sims.falcon().remove_host("corp", &aid).unwrap();

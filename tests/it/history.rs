@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::world::{KEY, Stage, TAILNET};
+use crate::world::{KEY, TAILNET, TestEnvironment};
 
-async fn audit(stage: &Stage, fields: Value) -> Vec<Value> {
+async fn audit(stage: &TestEnvironment, fields: Value) -> Vec<Value> {
     page(stage, fields).await.0
 }
 
-async fn page(stage: &Stage, fields: Value) -> (Vec<Value>, Value) {
+async fn page(stage: &TestEnvironment, fields: Value) -> (Vec<Value>, Value) {
     let mut payload = json!({"command": "audit"});
     payload
         .as_object_mut()
@@ -24,8 +24,8 @@ async fn page(stage: &Stage, fields: Value) -> (Vec<Value>, Value) {
 }
 
 /// Starts with a history: the integration, 40 scores, one changed score, one changed setting.
-async fn stage() -> Stage {
-    let stage = Stage::synced().await;
+async fn stage() -> TestEnvironment {
+    let stage = TestEnvironment::synced().await;
     stage.lower_a_score().await;
     stage.sync().await;
     stage.update(json!({"maxHostAgeDays": 30})).await;

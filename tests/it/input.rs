@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Stage, chain};
+use crate::world::{TestEnvironment, chain};
 
 /// Sends a payload and expects an error with these words, unchanged tables and no call to any API.
-async fn refused(stage: &Stage, payload: Value, words: &[&str]) {
+async fn refused(stage: &TestEnvironment, payload: Value, words: &[&str]) {
     let error = stage.try_ask(payload.clone()).await.unwrap_err();
     let text = chain(&error);
     for word in words {
@@ -40,7 +40,7 @@ fn connect(changes: Value) -> Value {
 
 #[tokio::test]
 async fn payloads() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     for payload in [json!([1]), json!("sync"), json!(null), json!({})] {
         refused(&stage, payload, &["accepted is a JSON object", "\"sync\""]).await;
     }
@@ -88,7 +88,7 @@ async fn payloads() {
 
 #[tokio::test]
 async fn settings() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     let long_key = format!("custom:{}", "k".repeat(122));
     for (changes, words) in [
         (json!({"id": "Corp"}), ["integration.id", "lower-case"]),
@@ -139,7 +139,7 @@ async fn settings() {
 
 #[tokio::test]
 async fn secrets() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.services.put_secret("corp/text", json!("hush-hush"));
     stage
         .services
@@ -181,7 +181,7 @@ async fn secrets() {
 
 #[tokio::test]
 async fn a_second_integration_of_the_same_name_is_refused() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.ask(connect(json!({}))).await;
     let error = stage
         .try_ask(connect(

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, Stage, falcon_secret, tailscale_secret};
+use crate::world::{KEY, TestEnvironment, falcon_secret, tailscale_secret};
 
 #[tokio::test]
 async fn one_integration_runs_in_place_and_several_are_requested() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     assert_eq!(stage.sync().await["integration"], "corp");
     for name in ["labs", "shop"] {
         let tailnet = format!("{name}.example.com");
@@ -56,7 +56,7 @@ async fn one_integration_runs_in_place_and_several_are_requested() {
 
 #[tokio::test]
 async fn connecting_stores_audits_and_requests_the_first_sync() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.load(&GeneratorSpec::plain(5, 5));
     stage.connect(json!({"maxHostAgeDays": 30})).await;
     let corp = stage.corp().await;
@@ -80,7 +80,7 @@ async fn connecting_stores_audits_and_requests_the_first_sync() {
 
 #[tokio::test]
 async fn a_bus_that_is_down_does_not_undo_a_connect() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.services.state().bus_is_down = true;
     let answer = stage
         .ask(json!({"command": "connect", "integration": {
@@ -100,7 +100,7 @@ async fn a_bus_that_is_down_does_not_undo_a_connect() {
 
 #[tokio::test]
 async fn secrets_are_fetched_once_for_as_long_as_their_version_stays() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     assert_eq!(stage.services.calls("GetSecretValue"), 2);
     stage.sync().await;
     stage.sync().await;
@@ -114,7 +114,7 @@ async fn secrets_are_fetched_once_for_as_long_as_their_version_stays() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.lower_a_score().await;
     let stage = Arc::new(stage);
     let other = Arc::clone(&stage);
@@ -140,7 +140,7 @@ async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
 
 #[tokio::test]
 async fn a_changed_key_moves_the_scores() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.update(json!({"attributeKey": "custom:moved"})).await;
     let answer = stage.sync().await;
     assert_eq!(
@@ -174,7 +174,7 @@ async fn a_new_version_of_a_secret_ends_the_pause_of_those_who_use_it() {
         "secret-put.json",
         "secret-rotated.json",
     ] {
-        let stage = Stage::synced().await;
+        let stage = TestEnvironment::synced().await;
         let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
         stage.services.put_secret("corp/falcon", wrong);
         assert_eq!(stage.sync().await["outcome"], "paused");
@@ -206,7 +206,7 @@ async fn a_new_version_of_a_secret_ends_the_pause_of_those_who_use_it() {
 
 #[tokio::test]
 async fn a_secret_of_several_integrations_requests_a_sync_of_each() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     for (id, enabled) in [("labs", true), ("dormant", false)] {
         stage
             .connect_unchecked(

@@ -1,6 +1,6 @@
 //! Runs that are killed, each at another of its writes: what the next runs make of it.
 
-mod tripwire;
+mod crash_at_write;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use posture_simulators::{Device, GeneratorSpec, Host};
 use serde_json::{Value, json};
 
 use crate::process::Process;
-use crate::world::{Stage, TAILNET};
-use tripwire::{Moment, Tripwire};
+use crate::world::{TAILNET, TestEnvironment};
+use crash_at_write::{CrashAtWrite, Moment};
 
 /// Enough devices for three chunks of changes, of which the third is small.
-fn company() -> GeneratorSpec {
+fn spec() -> GeneratorSpec {
     GeneratorSpec::plain(106, 106)
 }
 
@@ -51,19 +51,19 @@ impl Kill {
 
 /// Asks a process that is killed at one of its writes. What it was killed at; nothing where it came to its end, with
 /// the writes that it took.
-async fn killed(stage: &Stage, kill: Kill, payload: &Value) -> Result<String, Steps> {
-    let tripwire = Tripwire::new(stage, kill.at, kill.moment).await;
-    let process = tripwire.process(stage).await;
+async fn killed(stage: &TestEnvironment, kill: Kill, payload: &Value) -> Result<String, Steps> {
+    let crash = CrashAtWrite::new(stage, kill.at, kill.moment).await;
+    let process = crash.process(stage).await;
     let outcome = process
         .invoke(&kill.invocation(), payload, Duration::from_mins(15))
         .await;
-    if let Some(step) = tripwire.killed().await {
+    if let Some(step) = crash.killed().await {
         assert_eq!(outcome, Err(NoAnswer::Died), "killed at {step}");
         return Ok(step);
     }
     assert!(outcome.is_ok(), "{outcome:?}\n{}", process.output());
     let mut steps = Steps::new();
-    for step in tripwire.steps() {
+    for step in crash.steps() {
         *steps.entry(step).or_default() += 1;
     }
     let all = steps.values().sum::<usize>();
@@ -72,7 +72,7 @@ async fn killed(stage: &Stage, kill: Kill, payload: &Value) -> Result<String, St
 }
 
 /// Lets the lease of a run that is no more run out. Until then, nobody else gets it.
-async fn outlive_lease(stage: &Stage, process: &Process) {
+async fn outlive_lease(stage: &TestEnvironment, process: &Process) {
     if stage.corp().await["lease"].is_null() {
         return;
     }
@@ -100,7 +100,7 @@ fn sync() -> Value {
 }
 
 /// Lets scores move between a kill and the next run: some go on, some return to what they were before.
-fn move_on(stage: &Stage, before: &BTreeMap<String, Value>) {
+fn move_on(stage: &TestEnvironment, before: &BTreeMap<String, Value>) {
     for (n, (aid, score)) in before.iter().enumerate() {
         let score = match n % 3 {
             0 => continue,
@@ -113,7 +113,7 @@ fn move_on(stage: &Stage, before: &BTreeMap<String, Value>) {
 
 /// After a run that was killed: the next one makes everything right, and the one after that has nothing to do. What the
 /// first one wrote and did not record is told by the audit trail, though the scores have moved on.
-async fn assert_healed_by_a_sync(stage: &Stage, kill: Kill, step: &str) {
+async fn assert_healed_by_a_sync(stage: &TestEnvironment, kill: Kill, step: &str) {
     let process = Process::start(stage, &[]).await;
     if !kill.is_retried() {
         outlive_lease(stage, &process).await;
@@ -132,14 +132,14 @@ async fn assert_healed_by_a_sync(stage: &Stage, kill: Kill, step: &str) {
     assert_eq!(stage.corp().await["lease"], Value::Null, "{step}");
 }
 
-async fn audit_count(stage: &Stage) -> i32 {
+async fn audit_count(stage: &TestEnvironment) -> i32 {
     let scan = stage.tables.scan().table_name("audit");
     let pages = scan.select(Select::Count).into_paginator().send();
     let pages: Vec<_> = pages.try_collect().await.unwrap();
     pages.iter().map(ScanOutput::count).sum()
 }
 
-async fn assert_right(stage: &Stage, run: &str, step: &str) {
+async fn assert_right(stage: &TestEnvironment, run: &str, step: &str) {
     assert_eq!(stage.scores(), stage.expected(), "{step}");
     let records: BTreeMap<String, i64> = stage
         .items("nodes")
@@ -156,9 +156,9 @@ async fn assert_right(stage: &Stage, run: &str, step: &str) {
 }
 
 async fn a_first_sync(moment: Moment) {
-    let stage = Stage::live(company()).await;
+    let stage = TestEnvironment::live(spec()).await;
     for at in 1.. {
-        stage.begin_again(company()).await;
+        stage.begin_again(spec()).await;
         let kill = Kill { at, moment };
         match killed(&stage, kill, &sync()).await {
             Ok(step) => {
@@ -194,7 +194,7 @@ struct Away {
 }
 
 /// Changes nearly every score, sends some hosts and devices away, and brings those back that were away before.
-fn stir(stage: &Stage, round: usize, away: &mut Away) {
+fn stir(stage: &TestEnvironment, round: usize, away: &mut Away) {
     let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
     for host in away.hosts.drain(..) {
         falcon.put_host("corp", host).unwrap();
@@ -230,7 +230,7 @@ fn stir(stage: &Stage, round: usize, away: &mut Away) {
 }
 
 async fn a_sync_of_changes(moment: Moment) {
-    let stage = Stage::live(company()).await;
+    let stage = TestEnvironment::live(spec()).await;
     assert_eq!(stage.sync().await["outcome"], "synced");
     let mut away = Away::default();
     for at in 1.. {
@@ -265,7 +265,7 @@ async fn a_sync_of_changes_that_is_killed_after_any_of_its_writes_is_made_good()
 }
 
 /// After a removal that was killed: the next removal, or the next scheduled run, brings it to its end.
-async fn assert_finished(stage: &Stage, kill: Kill, step: &str) {
+async fn assert_finished(stage: &TestEnvironment, kill: Kill, step: &str) {
     let process = Process::start(stage, &[]).await;
     let begun = stage.items("integrations").await;
     let marked = begun.first().is_some_and(|corp| !corp["removal"].is_null());
@@ -299,7 +299,7 @@ fn remove() -> Value {
     json!({"command": "remove", "integration": "corp", "actor": "amelie"})
 }
 
-async fn assert_gone(stage: &Stage, step: &str) {
+async fn assert_gone(stage: &TestEnvironment, step: &str) {
     assert_eq!(stage.scores(), BTreeMap::new(), "{step}");
     for table in ["nodes", "integrations"] {
         assert_eq!(stage.items(table).await, Vec::<Value>::new(), "{step}");
@@ -313,9 +313,9 @@ async fn assert_gone(stage: &Stage, step: &str) {
 }
 
 async fn a_removal(moment: Moment) {
-    let stage = Stage::live(company()).await;
+    let stage = TestEnvironment::live(spec()).await;
     for at in 1.. {
-        stage.begin_again(company()).await;
+        stage.begin_again(spec()).await;
         assert_eq!(stage.sync().await["outcome"], "synced");
         let kill = Kill { at, moment };
         match killed(&stage, kill, &remove()).await {

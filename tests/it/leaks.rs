@@ -1,37 +1,37 @@
 //! No secret ever comes out: not in an answer, an error, a log line, an item of a table, or an event.
 
+mod canaries;
 mod echo;
-mod lane;
-mod marks;
+mod instance;
 mod own;
 mod upstream;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
 use serde_json::json;
 
-use lane::{Lane, Level, connect};
-use marks::Evidence;
+use canaries::Evidence;
+use instance::{Instance, Level, connect};
 
 /// So many processes share the failures of one kind: most of their time is waiting.
 const SHARES: usize = 6;
 
 async fn everything(level: Level) -> Evidence {
-    let mut lanes: Vec<BoxFuture<'_, Evidence>> = vec![
+    let mut instances: Vec<BoxFuture<'_, Evidence>> = vec![
         own::commands(level).boxed(),
         own::secrets(level).boxed(),
         own::pasted(level).boxed(),
         own::environment(level).boxed(),
     ];
     for share in 0..SHARES {
-        lanes.push(own::refused(level, share, SHARES).boxed());
-        lanes.push(upstream::echoed(level, share, SHARES).boxed());
+        instances.push(own::refused(level, share, SHARES).boxed());
+        instances.push(upstream::echoed(level, share, SHARES).boxed());
         // Nothing is echoed there, and what is logged at this level is logged at that one, too.
         if level == Level::Trace {
-            lanes.push(upstream::broken(level, share, SHARES).boxed());
+            instances.push(upstream::broken(level, share, SHARES).boxed());
         }
     }
     let mut all = Evidence::default();
-    for evidence in join_all(lanes).await {
+    for evidence in join_all(instances).await {
         all.extend(evidence);
     }
     all
@@ -49,13 +49,13 @@ async fn no_secret_comes_out_at_the_most_talkative_level() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_planted_is_found_wherever_something_comes_out() {
-    let mut lane = Lane::start(Level::Info, false).await;
+    let mut instance = Instance::start(Level::Info, false).await;
     let planted = connect(json!({"id": "planted", "attributeKey": "custom:planted"}));
-    lane.ask(planted.clone()).await.unwrap();
-    lane.ask(planted).await.unwrap_err();
+    instance.ask(planted.clone()).await.unwrap();
+    instance.ask(planted).await.unwrap_err();
     let sync = json!({"command": "sync", "integration": "planted"});
-    lane.ask(sync).await.unwrap();
-    let evidence = lane.end().await;
+    instance.ask(sync).await.unwrap();
+    let evidence = instance.end().await;
     let mut places: Vec<&str> = evidence
         .holding("planted")
         .iter()

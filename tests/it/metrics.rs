@@ -9,9 +9,9 @@ use posture_simulators::{Account, Fault, GeneratorSpec, Matcher, Side};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::company::Company;
 use crate::process::Process;
-use crate::world::Stage;
+use crate::second_integration::Integration;
+use crate::world::TestEnvironment;
 
 /// CloudWatch's units (`MetricDatum`).
 const UNITS: [&str; 27] = [
@@ -95,7 +95,7 @@ fn assert_emf(line: &Value) {
 }
 
 /// Returns the lines since the last call, after checking each.
-fn lines(stage: &Stage) -> Vec<Value> {
+fn lines(stage: &TestEnvironment) -> Vec<Value> {
     let lines = stage.world.metrics.drain();
     lines.iter().for_each(assert_emf);
     lines
@@ -136,7 +136,7 @@ proptest! {
 
 #[tokio::test]
 async fn a_run_is_one_line_and_a_tick_is_one() {
-    let stage = Stage::of(&GeneratorSpec {
+    let stage = TestEnvironment::connected(&GeneratorSpec {
         hosts: 200,
         devices: 60,
         ..GeneratorSpec::default()
@@ -208,7 +208,7 @@ async fn a_run_is_one_line_and_a_tick_is_one() {
 
 #[tokio::test]
 async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.sync().await;
     let (runs, ticks) = sorted(lines(&stage));
     assert_eq!(runs.len(), 0);
@@ -220,7 +220,7 @@ async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
     let spec = GeneratorSpec::plain(10, 5);
     stage.load(&spec);
     stage.connect(json!({})).await;
-    let labs = Company::connect(&stage, Account::new("labs"), &spec).await;
+    let labs = Integration::connect(&stage, Account::new("labs"), &spec).await;
     stage.ask(labs.requested()).await;
     stage.world.clock.advance(Duration::from_mins(90));
     stage.ask(labs.requested()).await;
@@ -238,7 +238,7 @@ async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
 
 #[tokio::test]
 async fn a_pause_is_told_by_the_run_that_meets_it_and_by_each_that_finds_it() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage
         .services
         .put_secret("corp/falcon", json!({"clientId": "x", "clientSecret": "y"}));
@@ -275,7 +275,7 @@ async fn a_pause_is_told_by_the_run_that_meets_it_and_by_each_that_finds_it() {
 
 #[tokio::test]
 async fn what_is_repeated_is_counted() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let hosts = Matcher::side(Side::Falcon).path("/devices");
     stage.sims.faults().add(Fault::status(hosts, 503));
     lines(&stage);
@@ -293,7 +293,7 @@ async fn what_is_repeated_is_counted() {
 /// Each log line of the built function is JSON. Each line of a run has the run's id.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_lines_of_json_that_carry_the_run() {
-    let stage = Stage::live(GeneratorSpec::plain(60, 40)).await;
+    let stage = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
     // One call is retried, and one device is rejected.
     let hosts = Matcher::side(Side::Falcon).path("/devices");
     stage.sims.faults().add(Fault::status(hosts, 503));

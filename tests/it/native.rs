@@ -5,12 +5,12 @@ use std::time::Duration;
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{Stage, TAILNET};
+use crate::world::{TAILNET, TestEnvironment};
 
 #[tokio::test]
 async fn a_native_integration_beside_ours_is_found_and_asked_for_once_an_hour() {
     const ROUTE: &str = "GET /api/v2/tailnet/-/posture/integrations";
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let native = |there: bool| {
         let change = |tailnet: &mut Tailnet| {
             let falcon = json!({"id": "p1", "provider": "falcon", "cloudId": "us-1"});
@@ -42,7 +42,7 @@ async fn a_native_integration_beside_ours_is_found_and_asked_for_once_an_hour() 
 #[tokio::test]
 async fn what_is_only_good_to_know_neither_fails_nor_holds_up_a_run() {
     for kind in [FaultKind::Stall { ms: None }, FaultKind::Reset] {
-        let stage = Stage::of(&GeneratorSpec::plain(30, 20)).await;
+        let stage = TestEnvironment::connected(&GeneratorSpec::plain(30, 20)).await;
         let asking = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/posture");
         stage.sims.faults().add(Fault::new(asking, kind).always());
         let answer = stage.sync().await;
@@ -54,7 +54,7 @@ async fn what_is_only_good_to_know_neither_fails_nor_holds_up_a_run() {
         stage.assert_sound().await;
     }
     // A credential that may not see it is not tried.
-    let stage = Stage::of(&GeneratorSpec::plain(30, 20)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(30, 20)).await;
     let less = |tailnet: &mut Tailnet| {
         tailnet.oauth_clients[0]
             .scopes

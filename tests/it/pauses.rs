@@ -1,18 +1,18 @@
 //! Rejected credentials: the pause, and the ways in which it ends.
 
 mod days;
-mod lookalikes;
+mod not_auth_errors;
 
 use std::time::Duration;
 
 use posture_simulators::{Account, GeneratorSpec, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{Stage, TAILNET, falcon_secret};
+use crate::world::{TAILNET, TestEnvironment, falcon_secret};
 
 #[tokio::test]
 async fn a_refused_credential_pauses_until_its_secret_changes() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.services.put_secret(
         "corp/falcon",
         json!({"clientId": "0".repeat(32), "clientSecret": "hush-hush"}),
@@ -65,7 +65,7 @@ async fn a_refused_credential_pauses_until_its_secret_changes() {
 
 #[tokio::test]
 async fn force_and_changed_settings_end_a_pause_at_once() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let good = Tailnet::new(TAILNET);
     stage
         .sims
@@ -88,7 +88,7 @@ async fn force_and_changed_settings_end_a_pause_at_once() {
 
 #[tokio::test]
 async fn a_secret_that_is_gone_pauses_and_its_return_ends_the_pause() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.load(&GeneratorSpec::plain(5, 5));
     stage
         .ask(
@@ -110,7 +110,7 @@ async fn a_secret_that_is_gone_pauses_and_its_return_ends_the_pause() {
 
 #[tokio::test]
 async fn a_missing_scope_is_named() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.load(&GeneratorSpec::plain(5, 5));
     stage
         .sims

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use posture_simulators::{Device, GeneratorSpec, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{Stage, TAILNET};
+use crate::world::{TAILNET, TestEnvironment};
 
-async fn preview(stage: &Stage, fields: Value) -> Value {
+async fn preview(stage: &TestEnvironment, fields: Value) -> Value {
     let mut payload = json!({"command": "preview", "integration": "corp"});
     payload
         .as_object_mut()
@@ -16,7 +16,7 @@ async fn preview(stage: &Stage, fields: Value) -> Value {
     stage.ask(payload).await
 }
 
-fn company(seed: u64) -> GeneratorSpec {
+fn spec(seed: u64) -> GeneratorSpec {
     GeneratorSpec {
         seed,
         hosts: 120,
@@ -31,13 +31,13 @@ fn company(seed: u64) -> GeneratorSpec {
     }
 }
 
-pub(crate) fn set_policy(stage: &Stage, policy: &str) {
+pub(crate) fn set_policy(stage: &TestEnvironment, policy: &str) {
     let change = |tailnet: &mut Tailnet| policy.clone_into(&mut tailnet.policy);
     stage.sims.tailscale().configure(TAILNET, change).unwrap();
 }
 
 /// Limits the credential to reading devices and the policy.
-fn read_only(stage: &Stage) {
+fn read_only(stage: &TestEnvironment) {
     let change = |tailnet: &mut Tailnet| {
         tailnet.oauth_clients[0].scopes = ["devices:core:read", "policy_file:read"]
             .map(str::to_owned)
@@ -47,7 +47,7 @@ fn read_only(stage: &Stage) {
 }
 
 /// Returns each own device with the score that it deserves.
-fn own(stage: &Stage) -> Vec<(Device, Option<i64>)> {
+fn own(stage: &TestEnvironment) -> Vec<(Device, Option<i64>)> {
     let expected = stage.expected();
     let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
     devices
@@ -61,7 +61,7 @@ fn own(stage: &Stage) -> Vec<(Device, Option<i64>)> {
 }
 
 /// Asserts that a preview agrees with this rule.
-fn assert_right(stage: &Stage, preview: &Value, passes: impl Fn(&Device, i64) -> bool) {
+fn assert_right(stage: &TestEnvironment, preview: &Value, passes: impl Fn(&Device, i64) -> bool) {
     let own = own(stage);
     let passing =
         |(device, score): &&(Device, Option<i64>)| score.is_some_and(|score| passes(device, score));
@@ -136,7 +136,7 @@ fn assert_right(stage: &Stage, preview: &Value, passes: impl Fn(&Device, i64) ->
 #[tokio::test]
 async fn a_threshold_is_judged_as_a_person_would_with_pencil_and_paper() {
     for (seed, min_score) in [(1, 0), (2, 1), (3, 50), (4, 70), (5, 71), (6, 100)] {
-        let stage = Stage::of(&company(seed)).await;
+        let stage = TestEnvironment::connected(&spec(seed)).await;
         if seed % 2 == 0 {
             stage.sync().await;
         }
@@ -184,7 +184,7 @@ const POLICY: &str = r#"{
 #[tokio::test]
 async fn the_postures_of_the_policy_are_judged_with_a_credential_that_only_reads() {
     for seed in [11, 12, 13] {
-        let stage = Stage::of(&company(seed)).await;
+        let stage = TestEnvironment::connected(&spec(seed)).await;
         stage.sync().await;
         set_policy(&stage, POLICY);
         read_only(&stage);
@@ -223,7 +223,7 @@ async fn the_postures_of_the_policy_are_judged_with_a_credential_that_only_reads
 
 #[tokio::test]
 async fn what_is_kept_and_what_waits_counts_as_long_as_it_stays() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let scores = stage.scores();
     let good = scores.values().filter(|score| **score >= 30).count();
     for record in stage.items("nodes").await {
@@ -243,7 +243,7 @@ async fn what_is_kept_and_what_waits_counts_as_long_as_it_stays() {
 
 #[tokio::test]
 async fn what_cannot_be_looked_at_is_told_and_nobody_who_refused_is_asked() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let change = |tailnet: &mut Tailnet| {
         tailnet.oauth_clients[0].scopes.remove("policy_file:read");
     };
@@ -281,7 +281,7 @@ async fn what_cannot_be_looked_at_is_told_and_nobody_who_refused_is_asked() {
 
 #[tokio::test]
 async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
-    let stage = Stage::of(&GeneratorSpec::plain(10, 8)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(10, 8)).await;
     for (text, previews) in [
         (
             r#"{"postures": {"posture:a": "custom:ztaScore >= 1", "posture:b": [1, null, "custom:ztaScore >= 1"]}}"#,
@@ -334,7 +334,7 @@ async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
 
 #[tokio::test]
 async fn a_rule_is_a_score_or_the_policy() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     for fields in [
         json!({}),
         json!({"minScore": 70, "policy": true}),
@@ -359,7 +359,7 @@ async fn a_person_reads_how_many_then_who_and_why() {
         devices: 60,
         ..GeneratorSpec::default()
     };
-    let stage = Stage::of(&spec).await;
+    let stage = TestEnvironment::connected(&spec).await;
     set_policy(&stage, POLICY);
     let told = async |fields: Value| preview(&stage, fields).await.as_str().unwrap().to_owned();
     insta::assert_snapshot!(

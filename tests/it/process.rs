@@ -10,7 +10,7 @@ use aws_simulators::endpoints;
 use aws_simulators::lambda::{self, NoAnswer};
 use serde_json::Value;
 
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// A running process of the function.
 #[derive(Debug)]
@@ -18,7 +18,10 @@ pub(crate) struct Process(lambda::Process);
 
 impl Process {
     /// Starts the function for `stage`. These variables are added to its environment or replace others.
-    pub(crate) async fn start(stage: &Stage, variables: &[(&'static str, String)]) -> Self {
+    pub(crate) async fn start(
+        stage: &TestEnvironment,
+        variables: &[(&'static str, String)],
+    ) -> Self {
         let mut environment = stage.variables();
         environment.extend(endpoints(stage.dynamodb.url(), &stage.services.url()));
         environment.extend(variables.iter().cloned());

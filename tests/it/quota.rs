@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use posture_simulators::{GeneratorSpec, Side};
 
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// Whether each of these requests was answered before the next one began.
 fn one_by_one(requests: &[(u64, Option<u64>)]) -> bool {
@@ -16,7 +16,7 @@ fn one_by_one(requests: &[(u64, Option<u64>)]) -> bool {
 
 #[tokio::test]
 async fn fewer_requests_are_under_way_as_the_quota_runs_out() {
-    let stage = Stage::of(&GeneratorSpec::plain(170, 20)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(170, 20)).await;
     // 340 pages of a single record, hosts and scores side by side, of the 400 requests that a minute has.
     stage.sims.falcon().configure(|settings| {
         settings.longest_page = Some(1);

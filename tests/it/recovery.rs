@@ -4,12 +4,12 @@ use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
 use crate::runs::finding;
-use crate::world::{Stage, TAILNET};
+use crate::world::{TAILNET, TestEnvironment};
 
 /// Synced devices, of which a further run changed the first few in Tailscale and could record none of them. Returns their
 /// nodes.
-async fn unrecorded(devices: usize, changes: usize) -> (Stage, Vec<String>) {
-    let stage = Stage::of(&GeneratorSpec::plain(devices + 5, devices)).await;
+async fn unrecorded(devices: usize, changes: usize) -> (TestEnvironment, Vec<String>) {
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(devices + 5, devices)).await;
     assert_eq!(stage.sync().await["written"], devices);
     let records = stage.items("nodes").await;
     let text = |record: &Value, name: &str| record[name].as_str().unwrap().to_owned();
@@ -42,14 +42,14 @@ fn attributes_of(node: &str) -> Matcher {
 }
 
 /// The nodes that the journal names.
-async fn journal(stage: &Stage) -> Vec<String> {
+async fn journal(stage: &TestEnvironment) -> Vec<String> {
     let pending = stage.corp().await["pending"].clone();
     let entries = pending.as_object().unwrap().values();
     let nodes = entries.flat_map(|note| note.as_object().unwrap().keys().cloned());
     nodes.collect()
 }
 
-async fn audited(stage: &Stage, node: &str) -> usize {
+async fn audited(stage: &TestEnvironment, node: &str) -> usize {
     let audit = stage.node_audit().await;
     let of_node = audit.iter().filter(|record| record["target"]["id"] == node);
     of_node.count()

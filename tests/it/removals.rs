@@ -7,17 +7,17 @@ use posture_simulators::{GeneratorSpec, Host, Matcher, PostureIdentity, Side};
 use serde_json::{Value, json};
 
 use crate::runs::finding;
-use crate::world::{KEY, Stage, TAILNET};
+use crate::world::{KEY, TAILNET, TestEnvironment};
 
 /// Some device with a score: its node, and the host that the score came from.
-async fn some_node(stage: &Stage) -> (String, String) {
+async fn some_node(stage: &TestEnvironment) -> (String, String) {
     let node = stage.items("nodes").await.swap_remove(11);
     let text = |name: &str| node[name].as_str().unwrap().to_owned();
     (text("nodeId"), text("aid"))
 }
 
 /// A host that the listing lacks is there again when it is looked up, which is the second request to that route.
-fn back_before_the_look_up(stage: &Stage, host: Host) {
+fn back_before_the_look_up(stage: &TestEnvironment, host: Host) {
     let falcon = stage.sims.falcon().clone();
     let listing = Matcher::side(Side::Falcon).path("/devices/combined/devices/v1");
     let first = AtomicBool::new(true);
@@ -30,7 +30,7 @@ fn back_before_the_look_up(stage: &Stage, host: Host) {
 
 #[tokio::test]
 async fn a_host_that_is_gone_takes_the_attribute_with_it_in_the_same_run() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let (node, aid) = some_node(&stage).await;
     stage.sims.falcon().remove_host("corp", &aid).unwrap();
     let answer = stage.sync().await;
@@ -57,7 +57,7 @@ async fn a_host_that_is_gone_takes_the_attribute_with_it_in_the_same_run() {
 
 #[tokio::test]
 async fn an_assessment_that_is_gone_takes_the_attribute_with_it_in_the_same_run() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let (node, aid) = some_node(&stage).await;
     stage.sims.falcon().remove_score("corp", &aid).unwrap();
     assert_eq!(stage.sync().await["removed"], 1);
@@ -67,7 +67,7 @@ async fn an_assessment_that_is_gone_takes_the_attribute_with_it_in_the_same_run(
 
 #[tokio::test]
 async fn a_score_that_moved_while_pages_were_read_keeps_its_attribute() {
-    let stage = Stage::of(&GeneratorSpec::plain(3_000, 3_000)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(3_000, 3_000)).await;
     stage.sync().await;
     // The highest score becomes the lowest after the first page: the pages that follow miss it.
     let scores = stage.sims.falcon().scores("corp").unwrap();
@@ -99,7 +99,7 @@ async fn a_score_that_moved_while_pages_were_read_keeps_its_attribute() {
 
 #[tokio::test]
 async fn a_host_that_the_listing_missed_keeps_its_attribute() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let (_, aid) = some_node(&stage).await;
     let host = stage
         .sims
@@ -116,7 +116,7 @@ async fn a_host_that_the_listing_missed_keeps_its_attribute() {
 
 #[tokio::test]
 async fn a_clone_that_the_listing_missed_still_holds_the_score_down() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let (node, aid) = some_node(&stage).await;
     let low = stage
         .sims
@@ -152,7 +152,7 @@ async fn a_clone_that_the_listing_missed_still_holds_the_score_down() {
 
 #[tokio::test]
 async fn a_device_that_lost_its_identity_loses_its_attribute() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let mut devices = stage.sims.tailscale().devices(TAILNET).unwrap();
     let mut lost = devices.swap_remove(0);
     lost.posture_identity = Some(PostureIdentity::disabled());
@@ -177,7 +177,7 @@ async fn a_device_that_lost_its_identity_loses_its_attribute() {
 
 #[tokio::test]
 async fn a_device_that_belongs_to_others_by_now_is_asked_for_and_its_refusal_is_named() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let mut abroad = stage
         .sims
         .tailscale()
@@ -217,7 +217,7 @@ async fn a_device_that_belongs_to_others_by_now_is_asked_for_and_its_refusal_is_
 
 #[tokio::test]
 async fn a_device_that_left_the_tailnet_is_forgotten_without_an_audit_record() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let (node, _) = some_node(&stage).await;
     let audit = stage.node_audit().await.len();
     stage
@@ -239,7 +239,7 @@ async fn a_device_that_left_the_tailnet_is_forgotten_without_an_audit_record() {
 
 #[tokio::test]
 async fn what_is_kept_stays_until_there_is_a_score_again() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage
         .edit("onMissing", AttributeValue::S("keep".to_owned()))
         .await;
@@ -256,7 +256,7 @@ async fn what_is_kept_stays_until_there_is_a_score_again() {
 
 #[tokio::test]
 async fn a_mass_removal_is_held_while_scores_are_written() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let nodes = stage.items("nodes").await;
     let aid = |n: usize| nodes[n]["aid"].as_str().unwrap();
     for n in 0..20 {
@@ -304,7 +304,7 @@ async fn a_mass_removal_is_held_while_scores_are_written() {
 
 #[tokio::test]
 async fn an_account_that_shows_nothing_takes_nothing_away() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let hosts = stage.sims.falcon().hosts("corp").unwrap();
     for host in &hosts {
         stage

@@ -7,10 +7,10 @@ use posture_simulators::tailscale::BatchEndpoint;
 use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, Stage, TAILNET};
+use crate::world::{KEY, TAILNET, TestEnvironment};
 
 /// A tailnet of 300 devices against 1,000 hosts, with a little of every trap.
-fn a_company() -> GeneratorSpec {
+fn spec() -> GeneratorSpec {
     GeneratorSpec {
         hosts: 1000,
         devices: 300,
@@ -20,7 +20,7 @@ fn a_company() -> GeneratorSpec {
 
 #[tokio::test]
 async fn each_device_gets_what_the_oracle_says_and_each_change_is_audited_once() {
-    let stage = Stage::of(&a_company()).await;
+    let stage = TestEnvironment::connected(&spec()).await;
     let answer = stage.sync().await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
     assert_eq!(stage.scores(), stage.expected());
@@ -48,7 +48,7 @@ async fn each_device_gets_what_the_oracle_says_and_each_change_is_audited_once()
 }
 
 #[tokio::test]
-async fn random_companies_equal_the_oracle() {
+async fn random_worlds_equal_the_oracle() {
     for seed in 2..12 {
         let spec = GeneratorSpec {
             seed,
@@ -61,7 +61,7 @@ async fn random_companies_equal_the_oracle() {
             odd_spelling: 0.5,
             ..GeneratorSpec::default()
         };
-        let stage = Stage::of(&spec).await;
+        let stage = TestEnvironment::connected(&spec).await;
         stage.sync().await;
         assert_eq!(stage.scores(), stage.expected(), "seed {seed}");
         stage.assert_sound().await;
@@ -71,7 +71,7 @@ async fn random_companies_equal_the_oracle() {
 
 #[tokio::test]
 async fn a_large_account_is_read_page_by_page_and_written_chunk_by_chunk() {
-    let stage = Stage::of(&GeneratorSpec::plain(25_000, 5_000)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(25_000, 5_000)).await;
     stage.requests();
     let answer = stage.sync().await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
@@ -101,7 +101,7 @@ async fn a_large_account_is_read_page_by_page_and_written_chunk_by_chunk() {
 #[tokio::test]
 async fn many_changes_take_few_calls_and_few_ones_are_spread_over_those_at_once() {
     for (devices, calls) in [(40, 1), (150, 3), (500, 5), (1_000, 5), (2_600, 7)] {
-        let mut stage = Stage::of(&GeneratorSpec::plain(devices, devices)).await;
+        let mut stage = TestEnvironment::connected(&GeneratorSpec::plain(devices, devices)).await;
         stage.world.write_limits = WriteLimits::default();
         stage.requests();
         assert_eq!(stage.sync().await["written"], devices);
@@ -115,7 +115,7 @@ async fn many_changes_take_few_calls_and_few_ones_are_spread_over_those_at_once(
 
 #[tokio::test]
 async fn a_score_that_falls_is_the_only_thing_written() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let node = stage.items("nodes").await.swap_remove(7);
     let (aid, id) = (
         node["aid"].as_str().unwrap(),
@@ -152,7 +152,7 @@ async fn a_score_that_falls_is_the_only_thing_written() {
 
 #[tokio::test]
 async fn the_write_names_its_run_in_the_tailnets_own_log() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
     let run = stage.corp().await["status"]["runId"]
         .as_str()
@@ -167,7 +167,7 @@ async fn the_write_names_its_run_in_the_tailnets_own_log() {
 
 #[tokio::test]
 async fn the_status_tells_the_latest_run() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let status = stage.corp().await["status"].clone();
     assert_eq!(status["outcome"], "synced");
     assert_eq!(status["lastSync"], status["lastSuccess"]);
@@ -198,7 +198,7 @@ async fn the_status_tells_the_latest_run() {
 
 #[tokio::test]
 async fn a_dry_run_answers_the_plan_and_writes_nothing() {
-    let stage = Stage::of(&GeneratorSpec::plain(20, 10)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
     let before = stage.corp().await;
     let dry = json!({"command": "sync", "integration": "corp", "dryRun": true});
     let answer = stage.ask(dry).await;
@@ -231,7 +231,7 @@ async fn a_dry_run_answers_the_plan_and_writes_nothing() {
 #[tokio::test]
 async fn a_tailnet_without_the_batch_call_is_written_node_by_node() {
     for missing in [BatchEndpoint::NotFound, BatchEndpoint::MethodNotAllowed] {
-        let stage = Stage::of(&GeneratorSpec::plain(20, 10)).await;
+        let stage = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
         stage
             .sims
             .tailscale()
@@ -250,7 +250,7 @@ async fn a_tailnet_without_the_batch_call_is_written_node_by_node() {
 
 #[tokio::test]
 async fn an_account_in_another_cloud_is_found_by_the_clouds_own_word() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage
         .sims
         .falcon()
@@ -263,7 +263,7 @@ async fn an_account_in_another_cloud_is_found_by_the_clouds_own_word() {
 
 #[tokio::test]
 async fn an_api_key_and_another_attribute_serve_as_well() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     let key = Tailnet::new(TAILNET).api_keys.pop_first().unwrap();
     stage
         .services
@@ -278,7 +278,7 @@ async fn an_api_key_and_another_attribute_serve_as_well() {
 
 #[tokio::test]
 async fn hostile_data_harms_only_itself() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let seen = "2026-01-15T12:00:00Z";
     for (n, score) in [
         json!(-1),
@@ -342,7 +342,7 @@ async fn hostile_data_harms_only_itself() {
 
 #[tokio::test]
 async fn the_findings_name_what_a_person_should_know() {
-    let stage = Stage::of(&GeneratorSpec {
+    let stage = TestEnvironment::connected(&GeneratorSpec {
         duplicate_serial: 0.2,
         unassessed: 0.2,
         ..GeneratorSpec::default()
@@ -366,7 +366,7 @@ async fn the_findings_name_what_a_person_should_know() {
 
 #[tokio::test]
 async fn hosts_beyond_the_age_limit_do_not_count() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     stage.load(&GeneratorSpec::plain(5, 5));
     let aid = "a".repeat(32);
     stage
@@ -395,7 +395,7 @@ async fn hosts_beyond_the_age_limit_do_not_count() {
 
 #[tokio::test]
 async fn of_two_runs_at_once_one_works() {
-    let stage = Stage::of(&GeneratorSpec::plain(60, 40)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(60, 40)).await;
     let both = tokio::join!(stage.sync(), stage.sync());
     let mut outcomes = [
         both.0["outcome"].as_str().unwrap(),

@@ -1,8 +1,8 @@
 //! Random worlds, random changes of them, and runs that meet random faults: what must hold after every run holds, and
 //! in the end a run that nothing disturbs makes everything right.
 
-mod script;
-mod stage;
+mod runner;
+mod schedule;
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tokio::runtime::Builder;
 
-use script::schedule;
-use stage::Play;
+use runner::Runner;
+use schedule::schedule;
 
 /// Two tests share them, so that they run side by side.
 const CASES: u32 = 500;
@@ -27,11 +27,11 @@ fn config(name: &'static str) -> Config {
     }
 }
 
-fn play(name: &'static str) {
+fn check(name: &'static str) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let play = RefCell::new(runtime.block_on(Play::open(Duration::from_millis(600))));
+    let check = RefCell::new(runtime.block_on(Runner::open(Duration::from_millis(600))));
     let result = TestRunner::new(config(name)).run(&schedule(), |schedule| {
-        let complaints = runtime.block_on(play.borrow_mut().perform(&schedule));
+        let complaints = runtime.block_on(check.borrow_mut().perform(&schedule));
         if complaints.is_empty() {
             Ok(())
         } else {
@@ -45,10 +45,10 @@ fn play(name: &'static str) {
 
 #[test]
 fn whatever_goes_wrong_the_next_good_run_makes_it_right() {
-    play("whatever_goes_wrong_the_next_good_run_makes_it_right");
+    check("whatever_goes_wrong_the_next_good_run_makes_it_right");
 }
 
 #[test]
 fn whatever_goes_wrong_the_next_good_run_makes_it_right_too() {
-    play("whatever_goes_wrong_the_next_good_run_makes_it_right_too");
+    check("whatever_goes_wrong_the_next_good_run_makes_it_right_too");
 }

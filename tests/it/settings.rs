@@ -11,10 +11,10 @@ use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
 
 use crate::process::Process;
-use crate::world::{KEY, Stage, chain};
+use crate::world::{KEY, TestEnvironment, chain};
 
 /// Returns the audit records of integrations: action, actor, old, new.
-async fn history(stage: &Stage) -> Vec<Value> {
+async fn history(stage: &TestEnvironment) -> Vec<Value> {
     let mut records = stage.items("audit").await;
     records.retain(|record| record["target"]["type"] == "Integration");
     records
@@ -26,7 +26,7 @@ fn update(changes: &Value) -> Value {
 
 #[tokio::test]
 async fn a_change_is_the_next_version_audited_and_announced() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.services.state().events.clear();
     let answer = stage
         .update(json!({"maxHostAgeDays": 30, "maxRemovals": {"percent": 50}}))
@@ -65,7 +65,7 @@ async fn a_change_is_the_next_version_audited_and_announced() {
 
 #[tokio::test]
 async fn what_changes_nothing_is_no_change() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.services.state().events.clear();
     let before = stage.corp().await;
     let answer = stage
@@ -80,7 +80,7 @@ async fn what_changes_nothing_is_no_change() {
 
 #[tokio::test]
 async fn a_change_that_cannot_be_changes_nothing() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.services.state().events.clear();
     let before = stage.corp().await;
     for (changes, words) in [
@@ -121,7 +121,7 @@ async fn a_change_that_cannot_be_changes_nothing() {
 
 #[tokio::test]
 async fn an_item_that_was_spoilt_by_hand_can_be_mended() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let red = AttributeValue::S("red".to_owned());
     stage.edit("colour", red).await;
     assert_eq!(stage.sync().await["outcome"], "failed");
@@ -132,7 +132,7 @@ async fn an_item_that_was_spoilt_by_hand_can_be_mended() {
 
 #[tokio::test]
 async fn a_version_that_is_not_the_callers_is_a_conflict() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let mut payload = update(&json!({"enabled": false}));
     payload["configVersion"] = json!(7);
     let error = stage.try_ask(payload.clone()).await.unwrap_err();
@@ -146,7 +146,7 @@ async fn a_version_that_is_not_the_callers_is_a_conflict() {
 
 #[tokio::test]
 async fn an_event_that_is_lost_is_said_and_the_next_tick_catches_up() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.services.state().bus_is_down = true;
     let answer = stage.update(json!({"attributeKey": "custom:moved"})).await;
     let sync = answer["sync"].as_str().unwrap();
@@ -162,7 +162,7 @@ async fn an_event_that_is_lost_is_said_and_the_next_tick_catches_up() {
 
 #[tokio::test]
 async fn two_integrations_never_write_one_key_in_one_tailnet() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let labs = |key: &str| {
         json!({"command": "connect", "integration": {
             "id": "labs", "provider": "falcon", "cloudId": "us-1", "attributeKey": key,
@@ -190,7 +190,7 @@ async fn two_integrations_never_write_one_key_in_one_tailnet() {
 /// Two integrations of one tailnet are found by their devices if the settings do not tell.
 #[tokio::test]
 async fn a_tailnet_is_known_by_its_devices() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.services.put_secret(
         "labs/tailscale",
         crate::world::tailscale_secret("example.com"),
@@ -209,7 +209,7 @@ async fn a_tailnet_is_known_by_its_devices() {
 
 #[tokio::test]
 async fn two_hundred_updates_at_once_leave_no_gap_and_no_update_without_a_record() {
-    let stage = Stage::of(&GeneratorSpec::plain(5, 5)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(5, 5)).await;
     let updates = (1..=200).map(|days| stage.try_ask(update(&json!({"maxHostAgeDays": days}))));
     let mut versions = BTreeSet::new();
     let mut conflicts = 0;
@@ -243,7 +243,7 @@ async fn two_hundred_updates_at_once_leave_no_gap_and_no_update_without_a_record
 
 #[tokio::test]
 async fn the_actor_is_who_is_named_else_who_invokes_else_unknown() {
-    let mut stage = Stage::synced().await;
+    let mut stage = TestEnvironment::synced().await;
     stage.caller = Some("eu-central-1:amelie".to_owned());
     for (given, expect) in [
         (json!("bob"), "bob"),
@@ -260,7 +260,7 @@ async fn the_actor_is_who_is_named_else_who_invokes_else_unknown() {
 
 #[tokio::test]
 async fn a_run_that_has_nothing_to_do_does_not_miss_a_change_either() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let (store, now) = (&stage.world.store, stage.world.clock.now());
     let id = IntegrationId::try_from("corp".to_owned()).unwrap();
     let until = now.saturating_add(SignedDuration::from_hours(1)).unwrap();
@@ -286,7 +286,7 @@ async fn a_run_that_has_nothing_to_do_does_not_miss_a_change_either() {
 /// A person may have written the item by hand.
 #[tokio::test]
 async fn an_item_without_a_version_works_and_gets_one() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage
         .tables
         .update_item()
@@ -307,7 +307,7 @@ async fn an_item_without_a_version_works_and_gets_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lambdas_own_word_for_who_invokes_reaches_the_record() {
-    let mut stage = Stage::live(GeneratorSpec::plain(2, 2)).await;
+    let mut stage = TestEnvironment::live(GeneratorSpec::plain(2, 2)).await;
     stage.caller = Some("eu-central-1:amelie".to_owned());
     let process = Process::start(&stage, &[]).await;
     let mut payload = update(&json!({"maxHostAgeDays": 30}));

@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 
 use crate::preview::set_policy;
 use crate::process::Process;
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// A small company with one of every trap, synced twice; between the syncs one score fell.
-async fn company() -> Stage {
-    let stage = Stage::of(&GeneratorSpec {
+async fn environment() -> TestEnvironment {
+    let stage = TestEnvironment::connected(&GeneratorSpec {
         seed: 3,
         hosts: 40,
         devices: 24,
@@ -73,7 +73,7 @@ fn command(name: &str, fields: Value) -> Value {
 }
 
 /// Returns one device of each finding that names devices, and one with a score.
-async fn devices(stage: &Stage, answer: &Value) -> BTreeSet<String> {
+async fn devices(stage: &TestEnvironment, answer: &Value) -> BTreeSet<String> {
     let mut devices = BTreeSet::new();
     for finding in answer["findings"].as_array().unwrap() {
         let example = finding["examples"][0].as_str().unwrap();
@@ -88,7 +88,7 @@ async fn devices(stage: &Stage, answer: &Value) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn answers() {
-    let stage = company().await;
+    let stage = environment().await;
     let synced = stage.force().await;
     let mut answers = Map::new();
     let mut explained = Vec::new();
@@ -136,7 +136,7 @@ async fn answers() {
 
 #[tokio::test]
 async fn a_policy_that_is_previewed() {
-    let stage = company().await;
+    let stage = environment().await;
     let policy = json!({"postures": {
         "posture:trusted": ["custom:ztaScore >= 70"], "posture:other": ["node:os IN ['macos']", "custom:ztaScore > 20"]
     }});
@@ -148,7 +148,7 @@ async fn a_policy_that_is_previewed() {
 /// Covers the item of an integration in each state, the record of a node, and audit records of each kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn items() {
-    let stage = company().await;
+    let stage = environment().await;
     let mut items = Map::new();
     let mut keep = |name: &str, item: Value| items.insert(name.to_owned(), pinned(item));
     keep("integration, synced", stage.corp().await);
@@ -203,7 +203,7 @@ async fn items() {
 
 #[tokio::test]
 async fn events_and_metric_lines() {
-    let stage = company().await;
+    let stage = environment().await;
     stage.update(json!({"maxHostAgeDays": 30})).await;
     stage.services.state().events.clear();
     stage.world.metrics.drain();
@@ -227,7 +227,7 @@ async fn events_and_metric_lines() {
 /// Covers the log lines of a run that retries a call, and of a run that fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines() {
-    let stage = Stage::live(GeneratorSpec::plain(20, 10)).await;
+    let stage = TestEnvironment::live(GeneratorSpec::plain(20, 10)).await;
     let hosts = || Matcher::side(Side::Falcon).path("/devices");
     stage.sims.faults().add(Fault::status(hosts(), 503));
     let function = Process::start(&stage, &[]).await;

@@ -3,10 +3,10 @@
 //!
 //! `SOAK_SEED` and `SOAK_TICKS` ask for another one.
 
-mod dice;
+mod fault_mix;
 mod health;
-mod lane;
-mod weather;
+mod instance;
+mod rng;
 
 use std::fmt::Write as _;
 use std::io::{Write as _, stderr};
@@ -15,11 +15,11 @@ use falcon_posture_sync::clock::Clock;
 use futures::future::join_all;
 use posture_simulators::{Account, GeneratorSpec};
 
-use crate::company::Company;
-use crate::world::Stage;
-use lane::Lane;
+use crate::second_integration::Integration;
+use crate::world::TestEnvironment;
+use instance::Instance;
 
-const LANES: [&str; 5] = ["bank", "farm", "mill", "port", "shop"];
+const INSTANCES: [&str; 5] = ["bank", "farm", "mill", "port", "shop"];
 
 /// A number from the environment.
 #[expect(
@@ -30,22 +30,22 @@ fn wish(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-async fn lane(stage: &Stage, name: &str, seed: u64) -> Lane {
+async fn instance(stage: &TestEnvironment, name: &str, seed: u64) -> Instance {
     // Some hosts more than devices, and nothing that would be a finding.
     let spec = GeneratorSpec {
         seed,
         now: stage.world.clock.now(),
         ..GeneratorSpec::plain(18, 14)
     };
-    let company = Company::connect(stage, Account::new(name), &spec).await;
-    Lane::start(stage, company, seed).await
+    let integration = Integration::connect(stage, Account::new(name), &spec).await;
+    Instance::start(stage, integration, seed).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_functions_go_through_500_ticks_of_bad_weather() {
+async fn five_functions_go_through_500_ticks_of_random_faults() {
     let seed = wish("SOAK_SEED").unwrap_or(20_251_122);
     let ticks = usize::try_from(wish("SOAK_TICKS").unwrap_or(500)).unwrap();
-    let mut stage = Stage::empty().await;
+    let mut stage = TestEnvironment::empty().await;
     stage.world.clock = Clock::system();
     let started = stage.world.clock.now();
     // All five share the address that these count for; in life, so much comes in weeks.
@@ -53,20 +53,27 @@ async fn five_functions_go_through_500_ticks_of_bad_weather() {
         settings.tokens_per_minute = u32::MAX;
         settings.requests_per_minute = u32::MAX;
     });
-    let mut lanes = Vec::new();
-    for (n, name) in (1..).zip(LANES) {
-        lanes.push(lane(&stage, name, seed.wrapping_mul(n)).await);
+    let mut instances = Vec::new();
+    for (n, name) in (1..).zip(INSTANCES) {
+        instances.push(instance(&stage, name, seed.wrapping_mul(n)).await);
     }
-    join_all(lanes.iter_mut().map(|lane| lane.run(&stage, ticks))).await;
+    join_all(
+        instances
+            .iter_mut()
+            .map(|instance| instance.run(&stage, ticks)),
+    )
+    .await;
     let mut report = format!("soak, seed {seed}, {ticks} ticks:\n");
-    for lane in &mut lanes {
-        lane.clear_up(&stage).await;
-        report.push_str(&lane.summary());
+    for instance in &mut instances {
+        instance.finish(&stage).await;
+        report.push_str(&instance.summary());
     }
-    let (requests, faults) = lanes.iter().fold((0, 0), |(requests, faults), lane| {
-        let weather = lane.weather();
-        (requests + weather.requests(), faults + weather.faults())
-    });
+    let (requests, faults) = instances
+        .iter()
+        .fold((0, 0), |(requests, faults), instance| {
+            let fault_mix = instance.fault_mix();
+            (requests + fault_mix.requests(), faults + fault_mix.faults())
+        });
     let time = stage.world.clock.now().duration_since(started);
     writeln!(
         report,
@@ -76,8 +83,11 @@ async fn five_functions_go_through_500_ticks_of_bad_weather() {
     .unwrap();
     // libtest keeps what a passing test prints to itself, but not this.
     stderr().lock().write_all(report.as_bytes()).unwrap();
-    for lane in lanes {
-        lane.assert_healthy();
+    for instance in instances {
+        instance.assert_healthy();
     }
-    assert!(faults * 100 > requests, "the weather was bad: {report}");
+    assert!(
+        faults * 100 > requests,
+        "there were enough faults: {report}"
+    );
 }

@@ -3,16 +3,16 @@
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
 
-use crate::company::Company;
-use crate::world::Stage;
+use crate::second_integration::Integration;
+use crate::world::TestEnvironment;
 
-async fn status(stage: &Stage) -> Value {
+async fn status(stage: &TestEnvironment) -> Value {
     stage
         .ask(json!({"command": "status", "integration": "corp"}))
         .await
 }
 
-async fn text(stage: &Stage, integration: Value) -> String {
+async fn text(stage: &TestEnvironment, integration: Value) -> String {
     let answer = stage
         .ask(json!({"command": "status", "integration": integration, "format": "text"}))
         .await;
@@ -21,7 +21,7 @@ async fn text(stage: &Stage, integration: Value) -> String {
 
 #[tokio::test]
 async fn what_changed_last_stays_known_while_nothing_changes() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let first = stage.last_run();
     stage.sync().await;
     stage.sync().await;
@@ -48,7 +48,7 @@ async fn what_changed_last_stays_known_while_nothing_changes() {
 
 #[tokio::test]
 async fn the_scores_of_the_devices_are_counted() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let counts = |status: &Value| -> usize {
         let counts = status["status"]["scoreCounts"].as_object().unwrap();
         let of_tailnet = |score: &String| {
@@ -73,9 +73,9 @@ async fn the_scores_of_the_devices_are_counted() {
 
 #[tokio::test]
 async fn each_integration_has_a_state_and_all_have_numbers() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let spec = GeneratorSpec::plain(10, 5);
-    let labs = Company::connect(&stage, posture_simulators::Account::new("labs"), &spec).await;
+    let labs = Integration::connect(&stage, posture_simulators::Account::new("labs"), &spec).await;
     let overall = |answer: &Value| answer["overall"].clone();
     let answer = stage.ask(json!({"command": "status"})).await;
     assert_eq!(answer["integrations"][1]["state"], "new");
@@ -100,7 +100,7 @@ async fn each_integration_has_a_state_and_all_have_numbers() {
 
 #[tokio::test]
 async fn a_person_reads_lines() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     assert_eq!(
         text(&stage, json!(null)).await,
         "No integration is connected. `make connect` connects one.\n"
@@ -110,7 +110,7 @@ async fn a_person_reads_lines() {
         devices: 60,
         ..GeneratorSpec::default()
     };
-    let stage = Stage::of(&spec).await;
+    let stage = TestEnvironment::connected(&spec).await;
     insta::assert_snapshot!(
         "status_before_the_first_sync",
         text(&stage, json!("corp")).await

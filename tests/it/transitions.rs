@@ -5,17 +5,17 @@ use std::time::Duration;
 use posture_simulators::{Fault, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// Returns the announced changes, from and to.
-fn told(stage: &Stage) -> Vec<(Value, Value)> {
+fn told(stage: &TestEnvironment) -> Vec<(Value, Value)> {
     details(stage)
         .into_iter()
         .map(|detail| (detail["from"].clone(), detail["to"].clone()))
         .collect()
 }
 
-fn details(stage: &Stage) -> Vec<Value> {
+fn details(stage: &TestEnvironment) -> Vec<Value> {
     let held = stage.services.state();
     let changes = held
         .events
@@ -29,14 +29,14 @@ fn details(stage: &Stage) -> Vec<Value> {
         .collect()
 }
 
-fn falcon_is_down(stage: &Stage) {
+fn falcon_is_down(stage: &TestEnvironment) {
     let hosts = Matcher::side(Side::Falcon).path("/devices");
     stage.sims.faults().add(Fault::status(hosts, 400).always());
 }
 
 #[tokio::test]
 async fn a_first_success_is_what_everybody_expects() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.sync().await;
     assert_eq!(told(&stage), []);
     assert_eq!(stage.corp().await["status"]["announced"], "ok");
@@ -44,7 +44,7 @@ async fn a_first_success_is_what_everybody_expects() {
 
 #[tokio::test]
 async fn failures_are_told_once_with_their_reason_and_so_is_their_end() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     falcon_is_down(&stage);
     for _ in 0..3 {
         assert_eq!(stage.sync().await["outcome"], "failed");
@@ -68,7 +68,7 @@ async fn failures_are_told_once_with_their_reason_and_so_is_their_end() {
 
 #[tokio::test]
 async fn a_pause_is_told_and_so_is_its_end() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let good = crate::world::falcon_secret("corp");
     stage
         .services
@@ -84,7 +84,7 @@ async fn a_pause_is_told_and_so_is_its_end() {
 
 #[tokio::test]
 async fn held_removals_are_told_and_so_is_their_end() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let devices = stage
         .sims
         .tailscale()
@@ -115,7 +115,7 @@ async fn held_removals_are_told_and_so_is_their_end() {
 
 #[tokio::test]
 async fn an_integration_that_never_worked_is_told_of_without_a_state_before() {
-    let stage = Stage::of(&GeneratorSpec::plain(10, 5)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(10, 5)).await;
     falcon_is_down(&stage);
     stage.sync().await;
     stage.sync().await;
@@ -124,7 +124,7 @@ async fn an_integration_that_never_worked_is_told_of_without_a_state_before() {
 
 #[tokio::test]
 async fn what_the_bus_did_not_take_is_told_by_a_later_run() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     falcon_is_down(&stage);
     stage.services.state().bus_is_down = true;
     assert_eq!(stage.sync().await["outcome"], "failed");
@@ -138,7 +138,7 @@ async fn what_the_bus_did_not_take_is_told_by_a_later_run() {
 
 #[tokio::test]
 async fn what_came_and_went_while_the_bus_was_down_is_nobodys_news() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.services.state().bus_is_down = true;
     falcon_is_down(&stage);
     stage.sync().await;

@@ -10,7 +10,7 @@ use falcon_posture_sync::store::StoreError;
 use serde_json::{Value, json};
 
 use crate::runs::finding;
-use crate::world::{Stage, chain};
+use crate::world::{TestEnvironment, chain};
 
 const UNKNOWN_WORD: &str = "a word of the next version";
 
@@ -19,7 +19,7 @@ fn unknown_word() -> AttributeValue {
 }
 
 /// Replaces the value at a path in the item of `corp`.
-async fn overwrite(stage: &Stage, path: &[&str], value: AttributeValue) {
+async fn overwrite(stage: &TestEnvironment, path: &[&str], value: AttributeValue) {
     let names: Vec<String> = (0..path.len()).map(|n| format!("#p{n}")).collect();
     let update = stage
         .tables
@@ -35,7 +35,7 @@ async fn overwrite(stage: &Stage, path: &[&str], value: AttributeValue) {
     update.send().await.unwrap();
 }
 
-async fn status(stage: &Stage) -> Value {
+async fn status(stage: &TestEnvironment) -> Value {
     stage
         .ask(json!({"command": "status", "integration": "corp"}))
         .await
@@ -49,14 +49,14 @@ fn has_finding(answer: &Value) -> bool {
 }
 
 /// Returns the metrics of the latest tick.
-fn tick(stage: &Stage) -> Value {
+fn tick(stage: &TestEnvironment) -> Value {
     let mut lines = stage.world.metrics.drain();
     lines.retain(|line| line.get("integration").is_none());
     lines.pop().unwrap()
 }
 
 /// Lowers a score and checks that a sync writes it.
-async fn assert_synced(stage: &Stage, what: &str) -> Value {
+async fn assert_synced(stage: &TestEnvironment, what: &str) -> Value {
     let aid = stage.items("nodes").await[3]["aid"].clone();
     let aid = aid.as_str().unwrap();
     let score = stage.sims.falcon().scores("corp").unwrap()[aid]
@@ -78,7 +78,7 @@ async fn assert_synced(stage: &Stage, what: &str) -> Value {
 /// A status field that cannot be read is dropped. The rest of the status stays, and the run continues.
 #[tokio::test]
 async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.sync().await;
     let fields = stage.corp().await["status"].clone();
     let mut told = 0;
@@ -117,7 +117,7 @@ async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
 
 #[tokio::test]
 async fn words_of_another_version_cost_no_more_than_their_field() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let finding = json!({"kind": UNKNOWN_WORD, "count": 1, "examples": [], "remedy": ""});
     let last = stage.corp().await["status"]["history"][0].clone();
     let mut run = last.clone();
@@ -158,7 +158,7 @@ async fn a_whole_status_or_pause_that_cannot_be_read_is_none() {
         ("configUpdated", unknown_word()),
         ("configUpdatedBy", AttributeValue::Bool(true)),
     ] {
-        let stage = Stage::synced().await;
+        let stage = TestEnvironment::synced().await;
         overwrite(&stage, &[attribute], value).await;
         let answer = assert_synced(&stage, attribute).await;
         let example = finding(&answer, "unreadableState")["examples"][0].clone();
@@ -187,7 +187,7 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
         ("configVersion", unknown_word(), "configVersion"),
         ("tailnet", AttributeValue::B(Blob::new(b"odd")), ""),
     ] {
-        let stage = Stage::synced().await;
+        let stage = TestEnvironment::synced().await;
         let lab = json!({"id": "lab", "attributeKey": "custom:lab"});
         stage.connect(lab).await;
         let success = stage.world.clock.now();
@@ -250,7 +250,7 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
 /// An item without a plausible time counts as failing since 1970.
 #[tokio::test]
 async fn an_item_that_tells_nothing_raises_the_alarm_at_once() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     for id in ["Not An Id\u{1b}[31m", "wreck"] {
         let put = stage.tables.put_item().table_name("integrations");
         let put = put.item("id", AttributeValue::S(id.to_owned()));

@@ -34,7 +34,7 @@ pub(crate) const KEY: &str = "custom:ztaScore";
 pub(crate) const TAILNET: &str = "example.com";
 
 /// The function and all that it talks to. Integration `corp` goes from account `corp` to tailnet `example.com`.
-pub(crate) struct Stage {
+pub(crate) struct TestEnvironment {
     pub(crate) sims: Simulators,
     pub(crate) services: Services,
     pub(crate) world: App,
@@ -47,7 +47,7 @@ pub(crate) struct Stage {
     runs: AtomicUsize,
 }
 
-impl Stage {
+impl TestEnvironment {
     /// Both sides without hosts and devices; credentials that work; no integration.
     pub(crate) async fn empty() -> Self {
         let sims = Simulators::builder()
@@ -86,7 +86,7 @@ impl Stage {
     }
 
     /// With generated hosts and devices, and `corp` connected.
-    pub(crate) async fn of(spec: &GeneratorSpec) -> Self {
+    pub(crate) async fn connected(spec: &GeneratorSpec) -> Self {
         let stage = Self::empty().await;
         stage.load(spec);
         stage.connect(json!({})).await;
@@ -101,7 +101,7 @@ impl Stage {
         stage
     }
 
-    /// Nothing that was before ever was: as after [`Stage::live`], and much sooner.
+    /// Nothing that was before ever was: as after [`TestEnvironment::live`], and much sooner.
     pub(crate) async fn begin_again(&self, spec: GeneratorSpec) {
         self.clear(spec);
         self.connect(json!({})).await;
@@ -116,7 +116,7 @@ impl Stage {
 
     /// 60 hosts and 40 devices one to one, and `corp` connected and synced once.
     pub(crate) async fn synced() -> Self {
-        let stage = Self::of(&GeneratorSpec::plain(60, 40)).await;
+        let stage = Self::connected(&GeneratorSpec::plain(60, 40)).await;
         assert_eq!(stage.sync().await["outcome"], "synced");
         stage
     }

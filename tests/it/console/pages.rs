@@ -9,15 +9,15 @@ use posture_simulators::{Account, Device, Fault, GeneratorSpec, Host, Matcher, S
 use serde_json::{Value, json};
 
 use super::{lock_out, with_buttons};
-use crate::company::Company;
-use crate::world::{Stage, TAILNET};
+use crate::second_integration::Integration;
+use crate::world::{TAILNET, TestEnvironment};
 
 const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/console");
 
 const EVENT: &str = "2026-01-15T11:00:00Z";
 
 /// Runs the schedule this many times.
-async fn ticks(stage: &Stage, ticks: usize) {
+async fn ticks(stage: &TestEnvironment, ticks: usize) {
     for _ in 0..ticks {
         stage.world.clock.advance(Duration::from_mins(14));
         stage.sync().await;
@@ -25,13 +25,13 @@ async fn ticks(stage: &Stage, ticks: usize) {
 }
 
 /// Creates an integration with half a day of runs: with and without changes, and a device of each kind.
-async fn lived_in() -> Stage {
+async fn lived_in() -> TestEnvironment {
     let spec = GeneratorSpec {
         hosts: 240,
         devices: 160,
         ..GeneratorSpec::default()
     };
-    let stage = with_buttons(Stage::of(&spec).await);
+    let stage = with_buttons(TestEnvironment::connected(&spec).await);
     // Most devices have a good score, and the APIs are slow.
     for (aid, score) in stage.sims.falcon().scores("corp").unwrap() {
         let score = score.as_i64().unwrap_or(0);
@@ -63,7 +63,7 @@ async fn lived_in() -> Stage {
 }
 
 /// Writes the responses to these requests, in both themes.
-async fn write(stage: &Stage, situation: &str, calls: &[(&str, Value)]) {
+async fn write(stage: &TestEnvironment, situation: &str, calls: &[(&str, Value)]) {
     fs::create_dir_all(FOLDER).unwrap();
     for theme in ["light", "dark"] {
         for (name, call) in calls {
@@ -143,12 +143,17 @@ async fn failing() {
 
 #[tokio::test]
 async fn empty() {
-    write(&with_buttons(Stage::empty().await), "empty", &views()).await;
+    write(
+        &with_buttons(TestEnvironment::empty().await),
+        "empty",
+        &views(),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn forty() {
-    let mut stage = with_buttons(Stage::synced().await);
+    let mut stage = with_buttons(TestEnvironment::synced().await);
     // Each request takes a minute.
     stage.world.config.sync_interval_minutes = NonZeroU16::new(60).unwrap();
     for n in 1..40_u64 {
@@ -158,7 +163,7 @@ async fn forty() {
             seed: n,
             ..GeneratorSpec::plain(12, 8)
         };
-        let plant = Company::connect(&stage, account, &spec).await;
+        let plant = Integration::connect(&stage, account, &spec).await;
         if n % 13 == 0 {
             continue;
         }
@@ -175,7 +180,7 @@ async fn forty() {
 
 #[tokio::test]
 async fn hostile() {
-    let stage = with_buttons(Stage::empty().await);
+    let stage = with_buttons(TestEnvironment::empty().await);
     let payload = json!({
         "command": "connect", "integration": crate::world::corp(json!({})), "check": false,
         "actor": "<script>alert(1)</script>\"><img src=x onerror=alert(1)>"

@@ -11,7 +11,7 @@ use posture_simulators::{Device, GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};
 
 use crate::oracle::{Reason, reasons};
-use crate::world::{KEY, Stage, TAILNET};
+use crate::world::{KEY, TAILNET, TestEnvironment};
 
 /// The settings of the integration, as the oracle needs them.
 struct Rules {
@@ -66,7 +66,7 @@ fn spec(seed: u64) -> GeneratorSpec {
 }
 
 /// Changes random hosts and devices after the first sync.
-fn go_on(stage: &Stage, seed: u64) {
+fn go_on(stage: &TestEnvironment, seed: u64) {
     let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
     let hosts = falcon.hosts("corp").unwrap();
     let mut die = seed.wrapping_mul(6_364_136_223_846_793_005) | 1;
@@ -128,7 +128,7 @@ fn go_on(stage: &Stage, seed: u64) {
     }
 }
 
-pub(super) async fn snapshot(stage: &Stage) -> (Inspection, Box<Snapshot>) {
+pub(super) async fn snapshot(stage: &TestEnvironment) -> (Inspection, Box<Snapshot>) {
     let now = stage.world.clock.now();
     let invocation = Invocation {
         id: "look".to_owned(),
@@ -215,7 +215,7 @@ fn told(explanation: &Value) -> Value {
 
 #[tokio::test]
 async fn what_is_explained_is_what_the_oracle_says() {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     let mut seen = BTreeSet::new();
     for seed in 1..=105 {
         let rules = Rules::of(seed);
@@ -307,7 +307,7 @@ async fn what_is_explained_is_what_the_oracle_says() {
 }
 
 fn in_world(
-    stage: &Stage,
+    stage: &TestEnvironment,
     devices: &[Device],
     limit: Option<Timestamp>,
 ) -> BTreeMap<String, Reason> {

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::places::Server;
+use super::call_sites::Server;
 use crate::process::relay::{Answered, Delivery};
 
 /// How a call fails.
@@ -47,7 +47,7 @@ impl Kind {
         Self::Empty,
     ];
 
-    /// Whether it spoils an answer: the server has done what it was asked for. The others take the answer's place.
+    /// Whether it spoils an answer: the server has done what it was asked for. The others take the answer's call_site.
     pub(crate) fn spoils(self) -> bool {
         matches!(
             self,
@@ -155,7 +155,7 @@ fn answer(status: u16, kind: &'static str, body: String) -> Answered {
     }
 }
 
-/// Wrong for everybody: texts in place of numbers, lists and objects.
+/// Wrong for everybody: texts in call_site of numbers, lists and objects.
 fn wrong() -> Value {
     json!({
         "access_token": ["none"],

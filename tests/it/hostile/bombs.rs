@@ -16,7 +16,7 @@ use super::{assert_fit, peak_memory};
 use crate::aws;
 use crate::process::Process;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// Maximum bytes of a Falcon response, of a token response, and of a Tailscale error.
 const PAGE: usize = 32 << 20;
@@ -99,7 +99,7 @@ impl Instead {
 
 /// A synced environment whose process calls both services through `Instead`.
 struct Minefield {
-    stage: Stage,
+    stage: TestEnvironment,
     process: Process,
     instead: Arc<Instead>,
     _relays: [Relay; 2],
@@ -107,7 +107,7 @@ struct Minefield {
 
 impl Minefield {
     async fn new() -> Self {
-        let stage = Stage::live(GeneratorSpec::plain(60, 40)).await;
+        let stage = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
         let instead = Arc::new(Instead::default());
         let falcon = Relay::to(&stage.sims.falcon_url("us-1"), instead.clone()).await;
         let tailscale = Relay::to(&stage.sims.tailscale_url(), instead.clone()).await;
@@ -297,7 +297,7 @@ async fn of_a_body_without_end_no_more_is_taken_than_an_answer_may_have() {
         }
     }))
     .await;
-    let stage = Stage::live(GeneratorSpec::plain(60, 40)).await;
+    let stage = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
     assert_eq!(stage.sync().await["outcome"], "synced");
     let before = stage.scores();
     let variables = [("FALCON_CLOUDS_EXTRA", format!("us-1={}", endless.url()))];

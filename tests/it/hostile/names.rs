@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{assert_fit, assert_log_fit, peak_memory};
 use crate::process::Process;
 use crate::runs::finding;
-use crate::world::{Stage, TAILNET};
+use crate::world::{TAILNET, TestEnvironment};
 
 const NAMES: [&str; 12] = [
     "\u{1b}[31mred\u{1b}[0m\u{1b}]0;title\u{7}",
@@ -56,8 +56,8 @@ const SENSORS: [(&str, bool); 6] = [
 const NODES: [&str; 5] = ["../keys", "a/b", "n?fields=default", "n#x", "n%2e%2e"];
 
 /// The hostile hosts and devices, with the expected score of each device.
-struct Crowd<'a> {
-    stage: &'a Stage,
+struct HostileEntries<'a> {
+    stage: &'a TestEnvironment,
     seen: String,
     next: usize,
     expected: BTreeMap<String, i64>,
@@ -71,8 +71,8 @@ struct Pair {
     score: Value,
 }
 
-impl<'a> Crowd<'a> {
-    fn among(stage: &'a Stage) -> Self {
+impl<'a> HostileEntries<'a> {
+    fn among(stage: &'a TestEnvironment) -> Self {
         Self {
             stage,
             seen: stage.world.clock.now().to_string(),
@@ -203,7 +203,7 @@ impl<'a> Crowd<'a> {
 }
 
 /// Returns all serials that devices report, in both forms that are looked up.
-fn reported(stage: &Stage) -> BTreeSet<String> {
+fn reported(stage: &TestEnvironment) -> BTreeSet<String> {
     let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
     let texts = devices
         .iter()
@@ -232,7 +232,7 @@ fn listed(filter: &str) -> Vec<&str> {
 }
 
 /// Checks that a run sent only its usual requests. Returns the number of serials that were looked up.
-fn assert_asked_properly(stage: &Stage, serials: &BTreeSet<String>) -> usize {
+fn assert_asked_properly(stage: &TestEnvironment, serials: &BTreeSet<String>) -> usize {
     let mut looked_up = 0;
     for request in stage.sims.requests().entries() {
         let url: Url = format!("http://sim{}?{}", request.path, request.query)
@@ -284,7 +284,7 @@ fn is_sensor(text: &str) -> bool {
 }
 
 /// Checks that each change is recorded; under the older id if the node id is unusable.
-async fn assert_recorded(stage: &Stage) {
+async fn assert_recorded(stage: &TestEnvironment) {
     let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
     assert_eq!(stage.node_audit().await.len(), changes.len());
     assert_eq!(stage.items("nodes").await.len(), stage.scores().len());
@@ -318,16 +318,16 @@ async fn assert_told_fit(process: &Process) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hostile_get_no_more_than_they_deserve_and_the_honest_no_less() {
-    let stage = Stage::live(GeneratorSpec::plain(60, 40)).await;
-    let mut crowd = Crowd::among(&stage);
-    assert_eq!(crowd.expected.len(), 40);
-    crowd.admit_names();
-    crowd.admit_serials();
-    crowd.admit_ids();
-    let scoreless = crowd.admit_values();
-    let Crowd {
+    let stage = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
+    let mut hostile = HostileEntries::among(&stage);
+    assert_eq!(hostile.expected.len(), 40);
+    hostile.admit_names();
+    hostile.admit_serials();
+    hostile.admit_ids();
+    let scoreless = hostile.admit_values();
+    let HostileEntries {
         expected, sensors, ..
-    } = crowd;
+    } = hostile;
     let serials = reported(&stage);
     stage.requests();
 

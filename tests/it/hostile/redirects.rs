@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use posture_simulators::{Fault, FaultKind, Matcher, Side};
 
 use crate::aws;
-use crate::world::{Stage, TAILNET};
+use crate::world::{TAILNET, TestEnvironment};
 
 /// All calls of a run.
 const ROUTES: [(Side, &str, &str); 9] = [
@@ -31,8 +31,8 @@ const ROUTES: [(Side, &str, &str); 9] = [
 const STATUSES: [u16; 6] = [300, 301, 302, 303, 307, 308];
 
 /// Returns an environment whose next run looks up a host, a score and a device, and has a write to make.
-async fn stirred() -> Stage {
-    let stage = Stage::synced().await;
+async fn stirred() -> TestEnvironment {
+    let stage = TestEnvironment::synced().await;
     let nodes = stage.items("nodes").await;
     let text = |n: usize, name: &str| nodes[n][name].as_str().unwrap().to_owned();
     let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());

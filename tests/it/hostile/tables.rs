@@ -13,7 +13,7 @@ use proptest::sample::select;
 use proptest::test_runner::FileFailurePersistence;
 use serde_json::json;
 
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -96,7 +96,7 @@ const TABLES: [(&str, &[&str]); 3] = [
     ("audit", &["integrationId", "eventId", "targetId"]),
 ];
 
-async fn first(stage: &Stage, table: &str) -> Item {
+async fn first(stage: &TestEnvironment, table: &str) -> Item {
     let scan = stage
         .tables
         .scan()
@@ -110,7 +110,7 @@ async fn first(stage: &Stage, table: &str) -> Item {
 
 /// Puts an edited item. The table may reject the edit.
 async fn put(
-    stage: &Stage,
+    stage: &TestEnvironment,
     (table, keys): (&str, &[&str]),
     item: &Item,
     edits: Vec<(String, AttributeValue)>,
@@ -136,7 +136,7 @@ fn assert_error_fit(error: &StoreError) {
 }
 
 /// Calls every function that reads the tables.
-async fn read(stage: &Stage) {
+async fn read(stage: &TestEnvironment) {
     let corp: IntegrationId = "corp".to_owned().try_into().unwrap();
     let store = &stage.world.store;
     match store.integration(&corp).await {
@@ -175,7 +175,7 @@ fn whatever_is_in_an_item_it_is_a_value_or_an_error_of_one_line() {
         ..ProptestConfig::with_cases(120)
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let stage = runtime.block_on(Stage::synced());
+    let stage = runtime.block_on(TestEnvironment::synced());
     let items: Vec<Item> = TABLES
         .iter()
         .map(|(table, _)| runtime.block_on(first(&stage, table)))

@@ -6,18 +6,18 @@ use std::path::Path;
 use aws_simulators::lambda::NoAnswer;
 use serde_json::{Value, json};
 
+use super::canaries::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
 use super::echo::{Route, Shape};
-use super::lane::{LONG, Lane, Level, connect, falcon_secret, force, oauth_secret};
-use super::marks::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
+use super::instance::{Instance, LONG, Level, connect, falcon_secret, force, oauth_secret};
 use crate::process::Process;
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// Every command, of an integration that works.
 pub(super) async fn commands(level: Level) -> Evidence {
-    let mut lane = Lane::start(level, false).await;
+    let mut instance = Instance::start(level, false).await;
     for (name, secret) in [("falcon", falcon_secret()), ("tailscale", oauth_secret())] {
         let name = format!("falcon-posture-sync/corp/{name}");
-        lane.stage.services.put_secret(&name, secret);
+        instance.stage.services.put_secret(&name, secret);
     }
     let payloads = payloads();
     let is = |payload: &Value, command: &str| payload["command"] == command;
@@ -26,20 +26,20 @@ pub(super) async fn commands(level: Level) -> Evidence {
         .find(|payload| is(payload, "connect"))
         .unwrap();
     for payload in &payloads {
-        let said = lane.ask(payload.clone()).await;
+        let said = instance.ask(payload.clone()).await;
         if is(payload, "connect") {
             assert_eq!(said.unwrap_err()["errorType"], "IntegrationExists");
         } else {
             assert!(said.is_ok(), "{payload}: {said:#?}");
         }
         if is(payload, "remove") {
-            lane.ask(connect.clone()).await.unwrap();
+            instance.ask(connect.clone()).await.unwrap();
             let key = json!({"tailscaleSecret": "corp/key"});
-            lane.ask(update(&key)).await.unwrap();
-            lane.calm().await;
+            instance.ask(update(&key)).await.unwrap();
+            instance.calm().await;
         }
     }
-    lane.end().await
+    instance.end().await
 }
 
 fn update(changes: &Value) -> Value {
@@ -69,46 +69,46 @@ fn payloads() -> Vec<Value> {
 
 /// Secrets that are missing or malformed; what is asked while they are.
 pub(super) async fn secrets(level: Level) -> Evidence {
-    let mut lane = Lane::start(level, false).await;
-    lane.calm().await;
+    let mut instance = Instance::start(level, false).await;
+    instance.calm().await;
     let sound = [
         ("corp/falcon", falcon_secret()),
         ("corp/tailscale", oauth_secret()),
     ];
     for (name, good) in sound {
         for text in malformed() {
-            lane.stage.services.put_secret(name, json!(text));
-            let answer = lane.ask(force()).await.unwrap();
+            instance.stage.services.put_secret(name, json!(text));
+            let answer = instance.ask(force()).await.unwrap();
             assert_eq!(answer["outcome"], "paused", "{name} {text:?}: {answer:#}");
-            lane.note_status().await;
+            instance.note_status().await;
             for command in ["check", "status", "audit"] {
                 let payload = json!({"command": command, "integration": "corp"});
-                lane.ask(payload).await.unwrap();
+                instance.ask(payload).await.unwrap();
             }
             let payload = json!({"command": "explain", "integration": "corp", "device": "nowhere"});
-            lane.ask(payload).await.unwrap();
-            let error = lane.ask(connect_labs(&json!({}))).await.unwrap_err();
+            instance.ask(payload).await.unwrap();
+            let error = instance.ask(connect_labs(&json!({}))).await.unwrap_err();
             assert_eq!(
                 error["errorType"], "CheckFailed",
                 "{name} {text:?}: {error:#}"
             );
             // Whether they are taken or refused is not the question here.
-            let _ = lane
+            let _ = instance
                 .ask(update(&json!({"falconSecret": "corp/absent"})))
                 .await;
-            let _ = lane
+            let _ = instance
                 .ask(update(&json!({"falconSecret": "corp/falcon"})))
                 .await;
         }
-        lane.stage.services.put_secret(name, good);
-        lane.calm().await;
+        instance.stage.services.put_secret(name, good);
+        instance.calm().await;
     }
     let absent = connect_labs(&json!({"falconSecret": "corp/absent"}));
     assert_eq!(
-        lane.ask(absent).await.unwrap_err()["errorType"],
+        instance.ask(absent).await.unwrap_err()["errorType"],
         "CheckFailed"
     );
-    lane.end().await
+    instance.end().await
 }
 
 fn malformed() -> Vec<String> {
@@ -137,7 +137,7 @@ fn malformed() -> Vec<String> {
 
 /// Secrets pasted into payloads.
 pub(super) async fn pasted(level: Level) -> Evidence {
-    let mut lane = Lane::start(level, false).await;
+    let mut instance = Instance::start(level, false).await;
     let both = json!({"clientId": "0".repeat(32), "clientSecret": FALCON_SECRET});
     let mut beside = connect(json!({"id": "labs"}));
     beside["apiKey"] = json!(API_KEY);
@@ -161,15 +161,15 @@ pub(super) async fn pasted(level: Level) -> Evidence {
         json!(API_KEY),
         json!([both]),
     ] {
-        let error = lane.ask(payload.clone()).await.unwrap_err();
+        let error = instance.ask(payload.clone()).await.unwrap_err();
         assert_eq!(error["errorType"], "BadInput", "{payload}: {error:#}");
     }
-    lane.end().await
+    instance.end().await
 }
 
 /// Addresses of the deployment that hold a secret, which the function refuses as it starts.
 pub(super) async fn environment(level: Level) -> Evidence {
-    let stage = Stage::empty().await;
+    let stage = TestEnvironment::empty().await;
     let mut evidence = Evidence::default();
     for (variable, value) in [
         (
@@ -249,8 +249,8 @@ fn is_noticed(operation: &str, shape: Shape, said: &Result<Value, Value>) -> boo
 
 /// The AWS services refuse, and say what they were sent; those of one share.
 pub(super) async fn refused(level: Level, share: usize, of: usize) -> Evidence {
-    let mut lane = Lane::start(level, true).await;
-    lane.calm().await;
+    let mut instance = Instance::start(level, true).await;
+    instance.calm().await;
     let all = calls()
         .into_iter()
         .flat_map(|call| SHAPES.map(|shape| (call.clone(), shape)));
@@ -258,11 +258,11 @@ pub(super) async fn refused(level: Level, share: usize, of: usize) -> Evidence {
         let mut stirred = None;
         match operation {
             "TransactWriteItems" => {
-                lane.calm().await;
-                stirred = Some(lane.stir().await);
+                instance.calm().await;
+                stirred = Some(instance.stir().await);
             }
             // Another version than the one that is kept.
-            "GetSecretValue" => lane
+            "GetSecretValue" => instance
                 .stage
                 .services
                 .put_secret("corp/falcon", falcon_secret()),
@@ -275,17 +275,17 @@ pub(super) async fn refused(level: Level, share: usize, of: usize) -> Evidence {
             path: "",
             after: 0,
         };
-        lane.echo.arm(route, shape);
-        let said = lane.ask(payload).await;
-        let met = lane.echo.disarm();
+        instance.echo.arm(route, shape);
+        let said = instance.ask(payload).await;
+        let met = instance.echo.disarm();
         assert!(met > 0, "{operation} was never called: {said:#?}");
         assert!(
             is_noticed(operation, shape, &said),
             "{operation} {shape:?}: {said:#?}"
         );
         if let Some(stirred) = stirred {
-            lane.restore(stirred);
+            instance.restore(stirred);
         }
     }
-    lane.end().await
+    instance.end().await
 }

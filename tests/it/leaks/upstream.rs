@@ -4,9 +4,9 @@ use posture_simulators::tailscale::BatchEndpoint;
 use posture_simulators::{Fault, FaultKind, Matcher, Side};
 use serde_json::Value;
 
+use super::canaries::Evidence;
 use super::echo::{Route, Shape};
-use super::lane::{LONG, Lane, Level, SHORT, Stirred, force};
-use super::marks::Evidence;
+use super::instance::{Instance, LONG, Level, SHORT, Stirred, force};
 use crate::world::TAILNET;
 
 const fn route(method: &'static str, path: &'static str) -> Route {
@@ -81,28 +81,28 @@ fn is_bad(said: &Result<Value, Value>) -> bool {
 }
 
 /// Makes a run ask for this.
-async fn prepare(lane: &mut Lane, route: Route) -> Option<Stirred> {
+async fn prepare(instance: &mut Instance, route: Route) -> Option<Stirred> {
     if [FALCON_TOKEN, HOSTS, SCORES, TAILSCALE_TOKEN, DEVICES].contains(&route) {
         return None;
     }
-    lane.calm().await;
-    singly(lane, [SINGLE_SET, SINGLE_DELETE].contains(&route));
-    Some(lane.stir().await)
+    instance.calm().await;
+    singly(instance, [SINGLE_SET, SINGLE_DELETE].contains(&route));
+    Some(instance.stir().await)
 }
 
 /// Every answer of a careless upstream to every request of a run; those of one share.
 pub(super) async fn echoed(level: Level, share: usize, of: usize) -> Evidence {
-    let mut lane = Lane::start(level, true).await;
+    let mut instance = Instance::start(level, true).await;
     let all = ROUTES
         .into_iter()
         .flat_map(|route| shapes().into_iter().map(move |shape| (route, shape)));
     for (route, shape) in all.skip(share).step_by(of) {
-        let stirred = prepare(&mut lane, route).await;
+        let stirred = prepare(&mut instance, route).await;
         // A slow machine may need more time to get there.
         for time in [SHORT, LONG] {
-            lane.echo.arm(route, shape);
-            let said = lane.ask_within(time, force()).await;
-            if lane.echo.disarm() > 0 {
+            instance.echo.arm(route, shape);
+            let said = instance.ask_within(time, force()).await;
+            if instance.echo.disarm() > 0 {
                 assert!(
                     is_bad(&said) || !fails(route, shape),
                     "{route:?} {shape:?}: {said:#?}"
@@ -111,18 +111,19 @@ pub(super) async fn echoed(level: Level, share: usize, of: usize) -> Evidence {
             }
             assert!(time != LONG, "{route:?} was never asked for: {said:#?}");
         }
-        lane.note_status().await;
+        instance.note_status().await;
         if let Some(stirred) = stirred {
-            lane.restore(stirred);
-            singly(&lane, false);
+            instance.restore(stirred);
+            singly(&instance, false);
         }
     }
-    lane.end().await
+    instance.end().await
 }
 
 /// Whether the tailnet lacks the batch call.
-fn singly(lane: &Lane, without_batch: bool) {
-    lane.stage
+fn singly(instance: &Instance, without_batch: bool) {
+    instance
+        .stage
         .sims
         .tailscale()
         .configure(TAILNET, |tailnet| {
@@ -150,23 +151,23 @@ fn kinds() -> [FaultKind; 8] {
 
 /// Every kind of fault at every request of a run; those of one share.
 pub(super) async fn broken(level: Level, share: usize, of: usize) -> Evidence {
-    let mut lane = Lane::start(level, false).await;
+    let mut instance = Instance::start(level, false).await;
     let all = ROUTES
         .into_iter()
         .flat_map(|route| kinds().into_iter().map(move |kind| (route, kind)));
     for (route, kind) in all.skip(share).step_by(of) {
-        let stirred = prepare(&mut lane, route).await;
+        let stirred = prepare(&mut instance, route).await;
         for time in [SHORT, LONG] {
             let requests = Matcher::side(side(route))
                 .method(route.method)
                 .path(route.path);
             let fault = Fault::new(requests, kind.clone()).always();
             let after = u64::try_from(route.after).unwrap();
-            lane.stage.sims.faults().add(fault.after(after));
-            lane.stage.sims.requests().clear();
-            let said = lane.ask_within(time, force()).await;
-            lane.stage.sims.faults().clear();
-            let entries = lane.stage.sims.requests().entries();
+            instance.stage.sims.faults().add(fault.after(after));
+            instance.stage.sims.requests().clear();
+            let said = instance.ask_within(time, force()).await;
+            instance.stage.sims.faults().clear();
+            let entries = instance.stage.sims.requests().entries();
             if entries.iter().any(|entry| entry.fault.is_some()) {
                 let passes = matches!(kind, FaultKind::SlowBody { .. });
                 assert!(
@@ -177,13 +178,13 @@ pub(super) async fn broken(level: Level, share: usize, of: usize) -> Evidence {
             }
             assert!(time != LONG, "{route:?} was never asked for: {said:#?}");
         }
-        lane.note_status().await;
+        instance.note_status().await;
         if let Some(stirred) = stirred {
-            lane.restore(stirred);
-            singly(&lane, false);
+            instance.restore(stirred);
+            singly(&instance, false);
         }
     }
-    lane.end().await
+    instance.end().await
 }
 
 fn side(route: Route) -> Side {

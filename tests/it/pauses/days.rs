@@ -7,8 +7,8 @@ use futures::FutureExt as _;
 use posture_simulators::{Account, GeneratorSpec};
 use serde_json::{Value, json};
 
-use crate::company::Company;
-use crate::world::{Stage, falcon_secret, tailscale_secret};
+use crate::second_integration::Integration;
+use crate::world::{TestEnvironment, falcon_secret, tailscale_secret};
 
 /// Ticks every 15 minutes for 48 hours, and the last one.
 const TICKS: usize = 48 * 4 + 1;
@@ -35,14 +35,14 @@ fn wrong_for_falcon() -> Value {
 }
 
 /// Starts with two integrations. Only the credential of `corp` is rejected later.
-async fn two() -> (Stage, Company) {
-    let stage = Stage::of(&GeneratorSpec::plain(12, 8)).await;
+async fn two() -> (TestEnvironment, Integration) {
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(12, 8)).await;
     assert_eq!(stage.sync().await["outcome"], "synced");
     let spec = GeneratorSpec {
         seed: 7,
         ..GeneratorSpec::plain(12, 8)
     };
-    let labs = Company::connect(&stage, Account::new("labs"), &spec).await;
+    let labs = Integration::connect(&stage, Account::new("labs"), &spec).await;
     assert_eq!(stage.ask(labs.requested()).await["outcome"], "synced");
     stage.requests();
     (stage, labs)
@@ -50,7 +50,7 @@ async fn two() -> (Stage, Company) {
 
 /// Runs one tick: the schedule's run, and the runs that it requests. Returns the outcomes of `corp` and `labs`, and the
 /// requests of `corp`.
-async fn tick(stage: &Stage) -> (Value, Value, BTreeMap<String, u64>) {
+async fn tick(stage: &TestEnvironment) -> (Value, Value, BTreeMap<String, u64>) {
     stage.services.state().events.clear();
     let answer = stage.sync().await;
     assert_eq!(answer, json!({"requested": ["corp", "labs"]}));
@@ -68,7 +68,7 @@ async fn tick(stage: &Stage) -> (Value, Value, BTreeMap<String, u64>) {
 
 async fn two_days(refusal: Refusal) {
     let (stage, labs) = two().await;
-    let corp = Company::corp();
+    let corp = Integration::corp();
     let (scores, log) = (stage.scores(), corp.logged(&stage));
     stage
         .services
@@ -160,7 +160,7 @@ async fn a_secret_that_does_not_decode_is_tried_six_times_in_two_days() {
 }
 
 /// Runs this many ticks with a wrong Falcon secret.
-async fn paused(ticks: usize) -> Stage {
+async fn paused(ticks: usize) -> TestEnvironment {
     let (stage, _) = two().await;
     stage.services.put_secret("corp/falcon", wrong_for_falcon());
     for _ in 0..ticks {
@@ -170,7 +170,7 @@ async fn paused(ticks: usize) -> Stage {
 }
 
 /// Runs ticks until the next attempt, and counts them.
-async fn ticks_until_tried(stage: &Stage) -> usize {
+async fn ticks_until_tried(stage: &TestEnvironment) -> usize {
     for n in 0..TICKS {
         let (_, _, requests) = tick(stage).await;
         if requests.contains_key(FALCONS) {

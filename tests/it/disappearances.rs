@@ -5,16 +5,16 @@ use posture_simulators::{GeneratorSpec, Tailnet};
 use serde_json::{Value, json};
 
 use crate::runs::finding;
-use crate::world::{Stage, TAILNET, tailscale_secret};
+use crate::world::{TAILNET, TestEnvironment, tailscale_secret};
 
 /// The node ids with a score, in order.
-async fn scored(stage: &Stage) -> Vec<String> {
+async fn scored(stage: &TestEnvironment) -> Vec<String> {
     let items = stage.items("nodes").await;
     let id = |item: &Value| item["nodeId"].as_str().unwrap().to_owned();
     items.iter().map(id).collect()
 }
 
-fn identity(stage: &Stage, node: &str, identity: Value) -> Value {
+fn identity(stage: &TestEnvironment, node: &str, identity: Value) -> Value {
     let tailscale = stage.sims.tailscale();
     let mut device = tailscale
         .devices(TAILNET)
@@ -36,7 +36,7 @@ fn kinds(answer: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn a_device_that_lost_its_identity_is_named_until_it_reports_again() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let nodes = scored(&stage).await;
     // Switched off on one device, not reported by another, and a third that only has what is no serial.
     let first = identity(&stage, &nodes[0], json!({"disabled": true}));
@@ -82,7 +82,7 @@ async fn a_device_that_lost_its_identity_is_named_until_it_reports_again() {
 
 #[tokio::test]
 async fn a_lost_identity_is_told_though_the_score_is_kept() {
-    let stage = Stage::of(&GeneratorSpec::plain(20, 10)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
     stage.update(json!({"onMissing": "keep"})).await;
     stage.sync().await;
     let nodes = scored(&stage).await;
@@ -95,7 +95,7 @@ async fn a_lost_identity_is_told_though_the_score_is_kept() {
 
 #[tokio::test]
 async fn collection_that_is_switched_off_in_the_tailnet_is_held_and_all_are_counted() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let before = stage.scores();
     let off = |tailnet: &mut Tailnet| tailnet.identity_collection = false;
     stage.sims.tailscale().configure(TAILNET, off).unwrap();
@@ -120,7 +120,7 @@ async fn collection_that_is_switched_off_in_the_tailnet_is_held_and_all_are_coun
 #[tokio::test]
 async fn an_account_without_hosts_or_scores_is_a_held_run_with_a_finding() {
     for on_missing in ["delete", "keep"] {
-        let stage = Stage::of(&GeneratorSpec::plain(5, 5)).await;
+        let stage = TestEnvironment::connected(&GeneratorSpec::plain(5, 5)).await;
         stage.update(json!({"onMissing": on_missing})).await;
         assert_eq!(stage.sync().await["outcome"], "synced");
         let (hosts, before) = (stage.sims.falcon().hosts("corp").unwrap(), stage.scores());
@@ -160,7 +160,7 @@ async fn an_account_without_hosts_or_scores_is_a_held_run_with_a_finding() {
 /// again.
 #[tokio::test]
 async fn a_tailnet_without_any_of_the_devices_is_held_and_forgets_nothing() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let other = "other.example.com";
     let tailscale = stage.sims.tailscale();
     tailscale.put_tailnet(Tailnet::new(other));
@@ -192,7 +192,7 @@ async fn a_tailnet_without_any_of_the_devices_is_held_and_forgets_nothing() {
 #[tokio::test]
 async fn the_status_tells_what_since_when_and_what_to_do() {
     use posture_simulators::{Fault, Matcher, Side};
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let listing = Matcher::side(Side::Falcon).path("/devices/combined");
     let faults = stage.sims.faults();
     faults.add(Fault::status(listing, 503).always());

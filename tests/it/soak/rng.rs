@@ -5,9 +5,9 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 /// One sequence, the same for a seed.
 #[derive(Debug)]
-pub(super) struct Dice(ChaCha8Rng);
+pub(super) struct Rng(ChaCha8Rng);
 
-impl Dice {
+impl Rng {
     pub(super) fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
@@ -19,12 +19,12 @@ impl Dice {
     }
 
     /// Returns true in this percentage of the calls.
-    pub(super) fn hundredths(&mut self, percent: usize) -> bool {
+    pub(super) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
     /// Chooses one of several items.
-    pub(super) fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub(super) fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 }

@@ -8,11 +8,11 @@ use aws_simulators::lambda::NoAnswer;
 use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet};
 use serde_json::{Value, json};
 
+use super::canaries::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
 use super::echo::Echo;
-use super::marks::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
 use crate::process::Process;
 use crate::process::relay::Relay;
-use crate::world::{Stage, TAILNET, corp};
+use crate::world::{TAILNET, TestEnvironment, corp};
 
 /// What the function says at: each line as JSON, as deployed, or everything there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub(super) const SHORT: Duration = Duration::from_secs(2);
 pub(super) const LONG: Duration = Duration::from_mins(1);
 
 /// One process after another payload.
-pub(super) struct Lane {
-    pub(super) stage: Stage,
+pub(super) struct Instance {
+    pub(super) stage: TestEnvironment,
     /// In the way of all requests, where it was asked for.
     pub(super) echo: Arc<Echo>,
     process: Process,
@@ -56,7 +56,7 @@ pub(super) struct Stirred {
     device: Device,
 }
 
-impl Lane {
+impl Instance {
     /// `corp` is connected. With `echo`, every request goes through it.
     pub(super) async fn start(level: Level, through_echo: bool) -> Self {
         let stage = world().await;
@@ -83,7 +83,7 @@ impl Lane {
             }
         }
         let process = Process::start(&stage, &variables).await;
-        let mut lane = Self {
+        let mut instance = Self {
             stage,
             echo,
             process,
@@ -91,8 +91,8 @@ impl Lane {
             asked: 0,
             evidence: Evidence::default(),
         };
-        lane.ask(connect(json!({}))).await.unwrap();
-        lane
+        instance.ask(connect(json!({}))).await.unwrap();
+        instance
     }
 
     /// Asks, and keeps what is said.
@@ -185,8 +185,8 @@ impl Lane {
     }
 }
 
-async fn world() -> Stage {
-    let stage = Stage::empty().await;
+async fn world() -> TestEnvironment {
+    let stage = TestEnvironment::empty().await;
     let now = stage.sims.clock().now();
     stage.load(&GeneratorSpec {
         now,

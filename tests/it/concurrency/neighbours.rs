@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::elsewhere;
 use crate::aws;
-use crate::company::Company;
-use crate::world::{Stage, TAILNET};
+use crate::second_integration::Integration;
+use crate::world::{TAILNET, TestEnvironment};
 
 /// A server that answers nobody until it is opened, and then sends everybody elsewhere.
 struct Gate {
@@ -39,9 +39,9 @@ impl Gate {
 
 #[tokio::test]
 async fn a_slow_falcon_account_delays_nobody_else() {
-    let mut stage = Stage::synced().await;
+    let mut stage = TestEnvironment::synced().await;
     let account = Account::new("labs").region("us-2");
-    let labs = Company::connect(&stage, account, &GeneratorSpec::plain(8, 8)).await;
+    let labs = Integration::connect(&stage, account, &GeneratorSpec::plain(8, 8)).await;
     // The token call of `labs` hangs; that of `corp` goes another way.
     let gate = Gate::before(&stage.sims.falcon_url("us-2")).await;
     let clouds = &mut stage.world.config.clouds;
@@ -53,12 +53,12 @@ async fn a_slow_falcon_account_delays_nobody_else() {
         "us-2".to_owned().try_into().unwrap(),
         gate.server.url().parse().unwrap(),
     );
-    let corp = Company::corp();
+    let corp = Integration::corp();
     let finished = Mutex::new(Vec::new());
-    let run = async |company: &Company| {
-        let answer = stage.ask(company.requested()).await;
+    let run = async |integration: &Integration| {
+        let answer = stage.ask(integration.requested()).await;
         assert_eq!(answer["outcome"], "synced", "{answer:#}");
-        finished.lock().unwrap().push(company.name.clone());
+        finished.lock().unwrap().push(integration.name.clone());
     };
     let slow = run(&labs);
     let quick = async {
@@ -72,21 +72,22 @@ async fn a_slow_falcon_account_delays_nobody_else() {
     join(slow.boxed_local(), quick.boxed_local()).await;
     let order = finished.into_inner().unwrap();
     assert_eq!(order, ["corp", "corp", "corp", "corp", "corp", "labs"]);
-    for company in [corp, labs] {
-        assert_eq!(company.scores(&stage), company.expected(&stage));
-        company.assert_sound(&stage).await;
+    for integration in [corp, labs] {
+        assert_eq!(integration.scores(&stage), integration.expected(&stage));
+        integration.assert_sound(&stage).await;
     }
 }
 
 #[tokio::test]
 async fn a_slow_tailnet_delays_nobody_else() {
-    let stage = Stage::synced().await;
-    let labs = Company::connect(&stage, Account::new("labs"), &GeneratorSpec::plain(8, 8)).await;
+    let stage = TestEnvironment::synced().await;
+    let labs =
+        Integration::connect(&stage, Account::new("labs"), &GeneratorSpec::plain(8, 8)).await;
     // A function of which the one integration's tailnet hangs: for the other one, the same tables and secrets.
     let gate = Gate::before("http://127.0.0.1:9").await;
     let mut hanging = elsewhere(&stage, stage.world.clock.clone());
     hanging.config.tailscale_api = gate.server.url().parse().unwrap();
-    let corp = Company::corp();
+    let corp = Integration::corp();
     let finished = Mutex::new(Vec::new());
     let slow = async {
         let answer = super::ask_as(&hanging, "slow", labs.requested()).await;
@@ -108,8 +109,8 @@ async fn a_slow_tailnet_delays_nobody_else() {
     assert_eq!(order, ["corp", "corp", "corp", "corp", "corp", "labs"]);
     assert_eq!(stage.ask(labs.requested()).await["outcome"], "synced");
     assert_eq!(stage.sims.tailscale().changes(TAILNET).unwrap().len(), 45);
-    for company in [corp, labs] {
-        assert_eq!(company.scores(&stage), company.expected(&stage));
-        company.assert_sound(&stage).await;
+    for integration in [corp, labs] {
+        assert_eq!(integration.scores(&stage), integration.expected(&stage));
+        integration.assert_sound(&stage).await;
     }
 }

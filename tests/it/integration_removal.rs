@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use posture_simulators::{Fault, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, Stage, TAILNET, chain};
+use crate::world::{KEY, TAILNET, TestEnvironment, chain};
 
 fn remove() -> Value {
     json!({"command": "remove", "integration": "corp", "actor": "amelie"})
@@ -16,7 +16,7 @@ fn keep() -> Value {
 }
 
 /// The actions on the integration itself, in order.
-async fn life(stage: &Stage) -> Vec<Value> {
+async fn life(stage: &TestEnvironment) -> Vec<Value> {
     let mut records = stage.items("audit").await;
     records.retain(|record| record["target"]["type"] == "Integration");
     records
@@ -26,7 +26,7 @@ async fn life(stage: &Stage) -> Vec<Value> {
 }
 
 /// Nothing is left but the audit trail, and that is complete.
-async fn assert_gone(stage: &Stage) {
+async fn assert_gone(stage: &TestEnvironment) {
     assert!(stage.scores().is_empty());
     assert!(stage.items("nodes").await.is_empty());
     assert!(stage.items("integrations").await.is_empty());
@@ -41,7 +41,7 @@ fn patches() -> Matcher {
 
 #[tokio::test]
 async fn a_removal_takes_everything_away_and_is_recorded() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.update(json!({"maxHostAgeDays": 30})).await;
     stage.services.state().events.clear();
     let answer = stage.ask(remove()).await;
@@ -88,7 +88,7 @@ async fn a_removal_takes_everything_away_and_is_recorded() {
 
 #[tokio::test]
 async fn attributes_can_be_kept() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let scores = stage.scores();
     stage.requests();
     let answer = stage.ask(keep()).await;
@@ -106,7 +106,7 @@ async fn attributes_can_be_kept() {
 
 #[tokio::test]
 async fn what_is_cut_short_is_finished_by_the_next_tick() {
-    let stage = Stage::of(&GeneratorSpec::plain(150, 120)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(150, 120)).await;
     stage.sync().await;
     stage
         .sims
@@ -146,13 +146,13 @@ async fn what_is_cut_short_is_finished_by_the_next_tick() {
 
 #[tokio::test]
 async fn a_disabled_or_paused_integration_can_be_removed() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.update(json!({"enabled": false})).await;
     assert_eq!(stage.ask(remove()).await["removed"], true);
     assert_gone(&stage).await;
 
     // Falcon's refusal does not matter: a removal needs Tailscale only.
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
     stage.services.put_secret("corp/falcon", wrong);
     assert_eq!(stage.sync().await["outcome"], "paused");
@@ -162,7 +162,7 @@ async fn a_disabled_or_paused_integration_can_be_removed() {
 
 #[tokio::test]
 async fn where_tailscale_refuses_the_attributes_can_be_left_behind() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage
         .sims
         .tailscale()
@@ -195,7 +195,7 @@ async fn where_tailscale_refuses_the_attributes_can_be_left_behind() {
 
 #[tokio::test]
 async fn a_device_that_left_does_not_stand_in_the_way() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let node = stage.scores().into_keys().next().unwrap();
     stage
         .sims
@@ -209,7 +209,7 @@ async fn a_device_that_left_does_not_stand_in_the_way() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_in_mid_run_is_carried_out_by_that_run() {
-    let stage = Arc::new(Stage::synced().await);
+    let stage = Arc::new(TestEnvironment::synced().await);
     let other = Arc::clone(&stage);
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
     let (tell, told) = mpsc::channel();
@@ -228,7 +228,7 @@ async fn a_removal_in_mid_run_is_carried_out_by_that_run() {
 
 #[tokio::test]
 async fn attributes_under_a_key_of_the_past_go_too() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.update(json!({"attributeKey": "custom:moved"})).await;
     assert_eq!(stage.ask(remove()).await["deletedAttributes"], 40);
     assert!(stage.scores_at(KEY).is_empty());

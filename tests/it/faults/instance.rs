@@ -1,4 +1,4 @@
-//! A world whose function meets all servers through a meddler.
+//! A world whose function meets all servers through a proxy.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use lambda_runtime::Diagnostic;
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
 
-use super::meddler::{Meddler, Relays};
-use super::places::Server;
+use super::call_sites::Server;
+use super::fault_proxy::{FaultProxy, Relays};
 use crate::aws::impatient_sdk;
-use crate::world::{Stage, world};
+use crate::world::{TestEnvironment, world};
 
 /// One run after another, in one world.
-pub(crate) struct Lane {
-    pub(crate) stage: Stage,
-    pub(crate) meddler: Meddler,
+pub(crate) struct Instance {
+    pub(crate) stage: TestEnvironment,
+    pub(crate) proxy: FaultProxy,
     pub(crate) relays: Relays,
     services: SdkConfig,
 }
@@ -26,17 +26,17 @@ pub(crate) struct Lane {
 /// What an invocation came to: its answer, or `errorType` and `errorMessage`.
 pub(crate) type Outcome = Result<Value, (String, String)>;
 
-impl Lane {
+impl Instance {
     /// No integration yet. Listings come in pages of so many records; a call that is not answered for so long, has
     /// failed.
     pub(crate) async fn start(longest_page: usize, patience: Duration) -> Self {
-        let mut stage = Stage::empty().await;
+        let mut stage = TestEnvironment::empty().await;
         stage.sims.falcon().configure(|settings| {
             settings.longest_page = Some(longest_page);
             settings.tokens_per_minute = 1_000_000;
         });
-        let meddler = Meddler::default();
-        let relays = meddler.between(&stage).await;
+        let proxy = FaultProxy::default();
+        let relays = proxy.between(&stage).await;
         let mut variables = stage.variables();
         let falcon = format!("us-1={}", relays.url(Server::Falcon));
         variables.insert("FALCON_CLOUDS_EXTRA", falcon);
@@ -53,7 +53,7 @@ impl Lane {
         };
         Self {
             stage,
-            meddler,
+            proxy,
             relays,
             services,
         }
@@ -61,7 +61,7 @@ impl Lane {
 
     /// Nothing that was before ever was. `corp` is connected.
     pub(crate) async fn reset(&mut self, spec: &GeneratorSpec) {
-        self.meddler.disarm();
+        self.proxy.disarm();
         self.relays.up().await;
         self.stage.clear(spec.clone());
         self.stage.connect_unchecked(json!({})).await;

@@ -1,4 +1,4 @@
-//! One function with its integration, in its own weather.
+//! One function with its integration, in its own fault_mix.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use posture_simulators::{Device, Host};
 use serde_dynamo::from_item;
 use serde_json::{Value, json};
 
-use super::dice::Dice;
+use super::fault_mix::{FaultMix, Relays};
 use super::health::Health;
-use super::weather::{Ways, Weather};
-use crate::company::{Company, Tally, audited};
+use super::rng::Rng;
 use crate::process::Process;
-use crate::world::Stage;
+use crate::second_integration::{Integration, Tally, audited};
+use crate::world::TestEnvironment;
 
 /// So often Lambda asks again where a function failed.
 const RETRIES: usize = 2;
@@ -23,12 +23,12 @@ const LOOK: usize = 50;
 
 type Scores = BTreeMap<String, i64>;
 
-pub(super) struct Lane {
-    company: Company,
+pub(super) struct Instance {
+    integration: Integration,
     process: Process,
-    weather: Weather,
-    _ways: Ways,
-    dice: Dice,
+    fault_mix: FaultMix,
+    _relays: Relays,
+    rng: Rng,
     away: Vec<Host>,
     /// Devices that have come so far: each has an id that no other one had before.
     devices: usize,
@@ -41,16 +41,20 @@ pub(super) struct Lane {
     health: Health,
 }
 
-impl Lane {
-    pub(super) async fn start(stage: &Stage, company: Company, seed: u64) -> Self {
-        let weather = Weather::new(!seed);
-        let ways = weather.ways(stage).await;
+impl Instance {
+    pub(super) async fn start(
+        stage: &TestEnvironment,
+        integration: Integration,
+        seed: u64,
+    ) -> Self {
+        let fault_mix = FaultMix::new(!seed);
+        let relays = fault_mix.relays(stage).await;
         Self {
-            company,
-            process: Process::start(stage, &ways.variables()).await,
-            weather,
-            _ways: ways,
-            dice: Dice::new(seed),
+            integration,
+            process: Process::start(stage, &relays.variables()).await,
+            fault_mix,
+            _relays: relays,
+            rng: Rng::new(seed),
             away: Vec::new(),
             devices: 0,
             outcomes: BTreeMap::new(),
@@ -61,7 +65,7 @@ impl Lane {
         }
     }
 
-    pub(super) async fn run(&mut self, stage: &Stage, ticks: usize) {
+    pub(super) async fn run(&mut self, stage: &TestEnvironment, ticks: usize) {
         for n in 1..=ticks {
             self.stir(stage);
             self.tick(stage, n).await;
@@ -72,56 +76,59 @@ impl Lane {
     }
 
     /// Changes the world a little.
-    fn stir(&mut self, stage: &Stage) {
-        if self.dice.hundredths(50) {
-            let n = self.dice.below(1000);
-            self.company.move_a_score(stage, n);
+    fn stir(&mut self, stage: &TestEnvironment) {
+        if self.rng.chance(50) {
+            let n = self.rng.below(1000);
+            self.integration.move_a_score(stage, n);
         }
         let falcon = stage.sims.falcon();
-        if self.dice.hundredths(5) && self.away.len() < 2 {
-            let hosts = self.company.hosts(stage);
-            let aid = &self.dice.one_of(&hosts).device_id;
-            let host = falcon.remove_host(&self.company.name, aid).unwrap();
+        if self.rng.chance(5) && self.away.len() < 2 {
+            let hosts = self.integration.hosts(stage);
+            let aid = &self.rng.choose(&hosts).device_id;
+            let host = falcon.remove_host(&self.integration.name, aid).unwrap();
             self.away.extend(host);
-        } else if self.dice.hundredths(10) {
+        } else if self.rng.chance(10) {
             self.bring_hosts_back(stage);
         }
-        if self.dice.hundredths(5) {
+        if self.rng.chance(5) {
             self.replace_a_device(stage);
         }
     }
 
-    fn bring_hosts_back(&mut self, stage: &Stage) {
+    fn bring_hosts_back(&mut self, stage: &TestEnvironment) {
         for host in self.away.drain(..) {
             let falcon = stage.sims.falcon();
-            falcon.put_host(&self.company.name, host).unwrap();
+            falcon.put_host(&self.integration.name, host).unwrap();
         }
     }
 
     /// A device leaves, and the same machine comes as another one.
-    fn replace_a_device(&mut self, stage: &Stage) {
-        let (tailscale, tailnet) = (stage.sims.tailscale(), &self.company.tailnet);
+    fn replace_a_device(&mut self, stage: &TestEnvironment) {
+        let (tailscale, tailnet) = (stage.sims.tailscale(), &self.integration.tailnet);
         let devices = tailscale.devices(tailnet).unwrap();
-        let leaves = self.dice.one_of(&devices);
+        let leaves = self.rng.choose(&devices);
         tailscale.remove_device(tailnet, &leaves.node_id).unwrap();
         self.devices += 1;
-        let node = format!("n{}{:04}CNTRL", self.company.name, self.devices);
+        let node = format!("n{}{:04}CNTRL", self.integration.name, self.devices);
         let comes = Device::new(&node, &leaves.hostname, leaves.serials());
         tailscale.put_device(tailnet, comes).unwrap();
     }
 
     /// One run, and what is to be said of the world after it.
-    async fn tick(&mut self, stage: &Stage, n: usize) {
-        let before = self.company.scores(stage);
-        let outcome = self.invoke(&format!("{}-{n}", self.company.name)).await;
-        let (now, right) = (self.company.scores(stage), self.company.expected(stage));
+    async fn tick(&mut self, stage: &TestEnvironment, n: usize) {
+        let before = self.integration.scores(stage);
+        let outcome = self.invoke(&format!("{}-{n}", self.integration.name)).await;
+        let (now, right) = (
+            self.integration.scores(stage),
+            self.integration.expected(stage),
+        );
         if ["synced", "unchanged"].contains(&outcome.as_str()) {
-            assert_eq!(now, right, "{} after tick {n}", self.company.name);
+            assert_eq!(now, right, "{} after tick {n}", self.integration.name);
         } else {
             assert_nothing_wrong(&before, &now, &right);
         }
         self.read_audit(stage).await;
-        let logged = self.company.logged(stage);
+        let logged = self.integration.logged(stage);
         for (change, times) in &self.audited {
             let really = logged.get(change).unwrap_or(&0);
             assert!(times <= really, "after tick {n}: {change:?}, {times} times");
@@ -133,7 +140,7 @@ impl Lane {
     async fn invoke(&mut self, id: &str) -> String {
         for _ in 0..=RETRIES {
             let time = Duration::from_mins(15);
-            let payload = self.company.requested();
+            let payload = self.integration.requested();
             match self.process.invoke(id, &payload, time).await {
                 Ok(answer) => {
                     self.note(&answer["error"]);
@@ -158,14 +165,14 @@ impl Lane {
     }
 
     /// Reads the audit records that have come since the last time.
-    async fn read_audit(&mut self, stage: &Stage) {
+    async fn read_audit(&mut self, stage: &TestEnvironment) {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let mut items = stage
             .tables
             .query()
             .table_name("audit")
             .key_condition_expression("integrationId = :id AND eventId > :read")
-            .expression_attribute_values(":id", text(&self.company.name))
+            .expression_attribute_values(":id", text(&self.integration.name))
             .expression_attribute_values(":read", text(&self.read))
             .into_paginator()
             .items()
@@ -182,19 +189,22 @@ impl Lane {
         }
     }
 
-    /// The weather clears up: a run or two, and everything is as it should be.
-    pub(super) async fn clear_up(&mut self, stage: &Stage) {
-        self.weather.calm();
+    /// The fault_mix clears up: a run or two, and everything is as it should be.
+    pub(super) async fn finish(&mut self, stage: &TestEnvironment) {
+        self.fault_mix.stop();
         self.bring_hosts_back(stage);
         let outcome = self.invoke("clear").await;
         assert!(["synced", "unchanged"].contains(&outcome.as_str()));
-        assert_eq!(self.company.scores(stage), self.company.expected(stage));
-        self.company.assert_sound(stage).await;
+        assert_eq!(
+            self.integration.scores(stage),
+            self.integration.expected(stage)
+        );
+        self.integration.assert_sound(stage).await;
         self.read_audit(stage).await;
-        assert_eq!(self.audited, self.company.logged(stage));
+        assert_eq!(self.audited, self.integration.logged(stage));
 
         assert_eq!(self.invoke("after").await, "unchanged");
-        let item = self.company.item(stage).await;
+        let item = self.integration.item(stage).await;
         let status = &item["status"];
         assert_eq!(item["lease"], Value::Null);
         assert_eq!(item["pause"], Value::Null);
@@ -207,24 +217,24 @@ impl Lane {
         assert_eq!(status["error"], Value::Null);
     }
 
-    pub(super) fn weather(&self) -> &Weather {
-        &self.weather
+    pub(super) fn fault_mix(&self) -> &FaultMix {
+        &self.fault_mix
     }
 
     pub(super) fn summary(&self) -> String {
         format!(
             "{}: {:?} {:?}; {}; {}; {} changes audited\n",
-            self.company.name,
+            self.integration.name,
             self.outcomes,
             self.errors,
-            self.weather.summary(),
+            self.fault_mix.summary(),
             self.health.summary(),
             self.audited.values().sum::<usize>()
         )
     }
 
     pub(super) fn assert_healthy(self) {
-        self.health.assert_flat(&self.company.name);
+        self.health.assert_flat(&self.integration.name);
         let of = |outcome: &str| self.outcomes.get(outcome).unwrap_or(&0);
         let ticks: usize = self.outcomes.values().sum();
         let good = of("synced") + of("unchanged");

@@ -12,11 +12,11 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use super::{ask_as, elsewhere};
-use crate::company::Company;
-use crate::world::{Stage, TAILNET, chain};
+use crate::second_integration::Integration;
+use crate::world::{TAILNET, TestEnvironment, chain};
 
 /// A clock that is so far off that of the stage, and stands still like it.
-fn off_by(stage: &Stage, minutes: i64) -> Clock {
+fn off_by(stage: &TestEnvironment, minutes: i64) -> Clock {
     let now = stage.world.clock.now();
     Clock::fixed_at(
         now.saturating_add(SignedDuration::from_mins(minutes))
@@ -34,10 +34,13 @@ fn writes() -> Matcher {
 type Successor = Arc<Mutex<Option<Result<Value, String>>>>;
 
 /// Lets another machine take over as soon as the first write of the run to come is on its way.
-fn overtake(stage: &Stage, machine: App, moves: bool) -> Successor {
+fn overtake(stage: &TestEnvironment, machine: App, moves: bool) -> Successor {
     let answer = Successor::default();
     let (noted, runtime) = (Arc::clone(&answer), Handle::current());
-    let (falcon, hosts) = (stage.sims.falcon().clone(), Company::corp().hosts(stage));
+    let (falcon, hosts) = (
+        stage.sims.falcon().clone(),
+        Integration::corp().hosts(stage),
+    );
     let machine = Mutex::new(Some(machine));
     stage.sims.on_request(writes(), move |_| {
         // It writes, too, and must not find this locked.
@@ -56,7 +59,7 @@ fn overtake(stage: &Stage, machine: App, moves: bool) -> Successor {
 /// A run whose lease seems to have ended to another machine, since their clocks are 20 minutes apart: the other one
 /// takes over in the middle of its writing.
 async fn is_overtaken(first: i64, second: i64, moves: bool) {
-    let stage = Stage::of(&GeneratorSpec::plain(290, 290)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(290, 290)).await;
     let overtaken = elsewhere(&stage, off_by(&stage, first));
     let successor = elsewhere(&stage, off_by(&stage, second));
     let successors = overtake(&stage, successor, moves);
@@ -114,8 +117,8 @@ async fn a_clock_behind_loses_its_lease_while_scores_move_and_nothing_is_wrong_i
 
 #[tokio::test]
 async fn machines_by_turns_with_clocks_apart_lose_nothing() {
-    let stage = Stage::synced().await;
-    let corp = Company::corp();
+    let stage = TestEnvironment::synced().await;
+    let corp = Integration::corp();
     let clocks = [-20, 0, 20].map(|minutes| off_by(&stage, minutes));
     let machines = clocks.clone().map(|clock| elsewhere(&stage, clock));
     for n in 0..12 {
@@ -135,7 +138,7 @@ async fn machines_by_turns_with_clocks_apart_lose_nothing() {
 
 #[tokio::test]
 async fn leases_and_pauses_end_for_a_clock_that_is_behind() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let late = elsewhere(&stage, off_by(&stage, -20));
     let now = stage.world.clock.now();
     let until = now.saturating_add(SignedDuration::from_mins(15)).unwrap();

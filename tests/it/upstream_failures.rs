@@ -7,7 +7,7 @@ use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
 use crate::runs::finding;
-use crate::world::{Stage, TAILNET, chain};
+use crate::world::{TAILNET, TestEnvironment, chain};
 
 fn falcon(path: &str) -> Matcher {
     Matcher::side(Side::Falcon).path(path)
@@ -19,7 +19,7 @@ fn tailscale(path: &str) -> Matcher {
 
 /// Runs into a fault that stays, then without it.
 async fn fails_and_recovers(fault: Fault, kind: &str) {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.lower_a_score().await;
     let before = stage.scores();
     stage.sims.faults().add(fault);
@@ -103,7 +103,7 @@ async fn a_passing_fault_is_retried_within_the_run() {
         Fault::status(tailscale("/api/v2/tailnet/-/device-attributes"), 500),
         Fault::new(falcon("/oauth2/token"), FaultKind::Reset),
     ] {
-        let stage = Stage::of(&GeneratorSpec::plain(20, 10)).await;
+        let stage = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
         stage.sims.faults().add(fault);
         let answer = stage.sync().await;
         assert_eq!(answer["outcome"], "synced", "{answer:#}");
@@ -114,7 +114,7 @@ async fn a_passing_fault_is_retried_within_the_run() {
 
 #[tokio::test]
 async fn a_token_that_ends_in_mid_crawl_is_minted_anew_once() {
-    let stage = Stage::of(&GeneratorSpec::plain(3_000, 10)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(3_000, 10)).await;
     let (falcon_side, first) = (
         stage.sims.falcon().clone(),
         std::sync::atomic::AtomicBool::new(true),
@@ -134,7 +134,7 @@ async fn a_token_that_ends_in_mid_crawl_is_minted_anew_once() {
 
 #[tokio::test]
 async fn a_device_that_tailscale_refuses_is_found_and_the_others_are_written() {
-    let stage = Stage::of(&GeneratorSpec::plain(120, 100)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(120, 100)).await;
     // The listing still has them, the batch call does not know them any more.
     let gone: Vec<String> = stage.expected().into_keys().step_by(37).collect();
     let tailscale_side = stage.sims.tailscale().clone();
@@ -164,7 +164,7 @@ async fn a_device_that_tailscale_refuses_is_found_and_the_others_are_written() {
 
 #[tokio::test]
 async fn an_outage_amid_the_writing_records_what_was_accepted() {
-    let stage = Stage::of(&GeneratorSpec::plain(400, 300)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(400, 300)).await;
     let writes = tailscale("/api/v2/tailnet/-/device-attributes");
     stage
         .sims
@@ -189,7 +189,7 @@ async fn an_outage_amid_the_writing_records_what_was_accepted() {
 
 #[tokio::test]
 async fn scores_are_written_while_a_removal_cannot_be_confirmed() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let nodes = stage.items("nodes").await;
     stage
         .sims
@@ -224,7 +224,7 @@ async fn scores_are_written_while_a_removal_cannot_be_confirmed() {
 #[tokio::test]
 async fn a_record_that_was_spoilt_by_hand_fails_alone() {
     use aws_sdk_dynamodb::types::AttributeValue;
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage
         .edit("attributeKey", AttributeValue::S("ztaScore".to_owned()))
         .await;
@@ -250,7 +250,7 @@ async fn a_record_that_was_spoilt_by_hand_fails_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_not_be_recorded_is_recorded_by_the_next_run() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let nodes = stage.items("nodes").await;
     for node in &nodes[..3] {
         let aid = node["aid"].as_str().unwrap();
@@ -289,7 +289,7 @@ async fn what_could_not_be_recorded_is_recorded_by_the_next_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_score_that_returns_after_what_could_not_be_recorded_is_put_right() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let node = stage.items("nodes").await[1].clone();
     let (aid, id) = (
         node["aid"].as_str().unwrap(),
@@ -312,7 +312,7 @@ async fn a_score_that_returns_after_what_could_not_be_recorded_is_put_right() {
 
 #[tokio::test]
 async fn a_table_that_is_gone_is_named_in_the_services_own_words() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage
         .tables
         .delete_table()
@@ -341,7 +341,7 @@ async fn a_table_that_is_gone_is_named_in_the_services_own_words() {
 
 #[tokio::test]
 async fn a_run_that_would_outlive_its_function_stops_in_time_and_says_so() {
-    let mut stage = Stage::synced().await;
+    let mut stage = TestEnvironment::synced().await;
     stage.world.clock = Clock::system();
     let never = FaultKind::Stall { ms: None };
     stage
@@ -367,7 +367,7 @@ async fn a_run_that_would_outlive_its_function_stops_in_time_and_says_so() {
 
 #[tokio::test]
 async fn a_lease_that_was_left_behind_ends_by_itself() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let now = stage.world.clock.now();
     let until = now
         .saturating_add(jiff::SignedDuration::from_mins(10))

@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::http::header;
 
+use super::call_sites::{CallSite, Classifier, Server};
 use super::kinds::Kind;
-use super::places::{Place, Server, Signs};
 use crate::process::relay::{Answered, Asked, Delivery, Relay, Watch};
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// A fault, and the calls that it befalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    pub(crate) place: Place,
+    pub(crate) call_site: CallSite,
     pub(crate) kind: Kind,
     /// So many calls are let through first.
     pub(crate) after: usize,
@@ -24,9 +24,9 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// Befalls every such call.
-    pub(crate) fn always(place: Place, kind: Kind) -> Self {
+    pub(crate) fn always(call_site: CallSite, kind: Kind) -> Self {
         Self {
-            place,
+            call_site,
             kind,
             after: 0,
             times: None,
@@ -42,7 +42,7 @@ impl Fault {
 /// A call that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Met {
-    pub(crate) place: Place,
+    pub(crate) call_site: CallSite,
     pub(crate) kind: Kind,
     /// Whether it took effect.
     pub(crate) processed: bool,
@@ -50,11 +50,11 @@ pub(crate) struct Met {
 
 /// The faults to come, and those that came.
 #[derive(Clone, Default)]
-pub(crate) struct Meddler(Arc<Mutex<State>>);
+pub(crate) struct FaultProxy(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    signs: Signs,
+    classifier: Classifier,
     faults: Vec<Fault>,
     met: Vec<Met>,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Relays {
     relays: Vec<(Server, Relay)>,
 }
 
-impl Meddler {
+impl FaultProxy {
     pub(crate) fn arm(&self, faults: impl IntoIterator<Item = Fault>) {
         let mut state = self.state();
         state.faults.extend(faults);
@@ -80,11 +80,11 @@ impl Meddler {
 
     /// Which devices are in the first chunk of changes.
     pub(crate) fn expect_first_chunk(&self, nodes: impl IntoIterator<Item = String>) {
-        self.state().signs.expect_first_chunk(nodes);
+        self.state().classifier.expect_first_chunk(nodes);
     }
 
     /// Stands between a stage's function and its servers.
-    pub(crate) async fn between(&self, stage: &Stage) -> Relays {
+    pub(crate) async fn between(&self, stage: &TestEnvironment) -> Relays {
         let mut relays = Vec::new();
         for (server, base) in [
             (Server::Falcon, stage.sims.falcon_url("us-1")),
@@ -94,7 +94,7 @@ impl Meddler {
         ] {
             let watch = At {
                 server,
-                meddler: self.clone(),
+                proxy: self.clone(),
             };
             relays.push((server, Relay::to(&base, Arc::new(watch)).await));
         }
@@ -121,10 +121,10 @@ impl Relays {
     }
 }
 
-/// The meddler at one server.
+/// The proxy at one server.
 struct At {
     server: Server,
-    meddler: Meddler,
+    proxy: FaultProxy,
 }
 
 /// Carries the fault that was chosen for a request to the end of its way.
@@ -132,11 +132,11 @@ const CHOSEN: &str = "x-fault";
 
 impl At {
     fn choose(&self, asked: &Asked) -> Option<usize> {
-        let mut state = self.meddler.state();
-        let place = state.signs.read(asked)?;
+        let mut state = self.proxy.state();
+        let call_site = state.classifier.read(asked)?;
         let mut due = None;
         for (index, fault) in state.faults.iter_mut().enumerate() {
-            if fault.place != place || fault.times == Some(0) {
+            if fault.call_site != call_site || fault.times == Some(0) {
                 continue;
             }
             if fault.after > 0 {
@@ -149,7 +149,7 @@ impl At {
         }
         let (index, fault) = due?;
         state.met.push(Met {
-            place,
+            call_site,
             kind: fault.kind,
             processed: fault.is_processed(),
         });
@@ -165,7 +165,7 @@ impl At {
             .parse()
             .unwrap();
         // It is gone where the run ended without waiting for the answer, and the faults with it.
-        self.meddler.state().faults.get(index).copied()
+        self.proxy.state().faults.get(index).copied()
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum Server {
 
 /// A call of a run. Pages and chunks are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum CallSite {
     FalconSecret,
     TailscaleSecret,
     /// A secret that is known already is only asked for its version.
@@ -52,7 +52,7 @@ pub(crate) enum Place {
     Announcement,
 }
 
-impl Place {
+impl CallSite {
     pub(crate) fn server(self) -> Server {
         match self {
             Self::FalconToken
@@ -82,7 +82,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for CallSite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FalconSecret => f.write_str("GetSecretValue, Falcon's"),
@@ -114,7 +114,7 @@ impl fmt::Display for Place {
 
 /// What tells one call from another of its kind.
 #[derive(Debug, Default)]
-pub(super) struct Signs {
+pub(super) struct Classifier {
     /// The cursors of each listing, in the order in which they were first shown.
     hosts: Vec<String>,
     scores: Vec<String>,
@@ -122,65 +122,67 @@ pub(super) struct Signs {
     first_chunk: BTreeSet<String>,
 }
 
-impl Signs {
+impl Classifier {
     pub(super) fn expect_first_chunk(&mut self, nodes: impl IntoIterator<Item = String>) {
         self.first_chunk = nodes.into_iter().collect();
     }
 
     /// What a request is; nothing for one that a run does not make.
-    pub(super) fn read(&mut self, asked: &Asked) -> Option<Place> {
+    pub(super) fn read(&mut self, asked: &Asked) -> Option<CallSite> {
         match asked.aws_operation() {
             Some(operation) => self.aws(operation, asked),
             None => self.api(asked),
         }
     }
 
-    fn api(&mut self, asked: &Asked) -> Option<Place> {
+    fn api(&mut self, asked: &Asked) -> Option<CallSite> {
         let path = asked.path.as_str();
         let is_read = asked.method == Method::GET;
         Some(match path {
-            "/oauth2/token" => Place::FalconToken,
-            "/api/v2/oauth/token" => Place::TailscaleToken,
-            "/devices/combined/devices/v1" if asked.target.contains("filter=") => Place::HostLookUp,
+            "/oauth2/token" => CallSite::FalconToken,
+            "/api/v2/oauth/token" => CallSite::TailscaleToken,
+            "/devices/combined/devices/v1" if asked.target.contains("filter=") => {
+                CallSite::HostLookUp
+            }
             "/devices/combined/devices/v1" => {
-                Place::Hosts(page(&mut self.hosts, &asked.target, "offset="))
+                CallSite::Hosts(page(&mut self.hosts, &asked.target, "offset="))
             }
             "/zero-trust-assessment/queries/assessments/v1" => {
-                Place::Scores(page(&mut self.scores, &asked.target, "after="))
+                CallSite::Scores(page(&mut self.scores, &asked.target, "after="))
             }
-            "/zero-trust-assessment/entities/assessments/v1" => Place::ScoreLookUp,
-            "/api/v2/tailnet/-/devices" => Place::Devices,
-            "/api/v2/tailnet/-/device-attributes" => Place::Patch(self.chunk(asked)),
+            "/zero-trust-assessment/entities/assessments/v1" => CallSite::ScoreLookUp,
+            "/api/v2/tailnet/-/devices" => CallSite::Devices,
+            "/api/v2/tailnet/-/device-attributes" => CallSite::Patch(self.chunk(asked)),
             _ if is_read
                 && path.starts_with("/api/v2/device/")
                 && path.ends_with("/attributes") =>
             {
-                Place::Attributes
+                CallSite::Attributes
             }
-            _ if is_read && path.starts_with("/api/v2/device/") => Place::DeviceLookUp,
+            _ if is_read && path.starts_with("/api/v2/device/") => CallSite::DeviceLookUp,
             _ => return None,
         })
     }
 
-    fn aws(&self, operation: &str, asked: &Asked) -> Option<Place> {
+    fn aws(&self, operation: &str, asked: &Asked) -> Option<CallSite> {
         let body = String::from_utf8_lossy(&asked.body);
         let says = |text: &str| body.contains(text);
         Some(match operation {
-            "GetSecretValue" if says("corp/falcon") => Place::FalconSecret,
-            "GetSecretValue" => Place::TailscaleSecret,
-            "DescribeSecret" => Place::SecretVersion,
-            "PutEvents" if says("Posture Sync Requested") => Place::Requests,
-            "PutEvents" => Place::Announcement,
-            "Scan" => Place::Integrations,
-            "Query" => Place::Records,
-            "UpdateItem" if says("SET #lease = :lease") => Place::Lease,
-            "UpdateItem" if says("#status") => Place::Finish,
-            "UpdateItem" if says("SET pending.") => Place::Pending,
-            "UpdateItem" if says("REMOVE pending.") => Place::StrikeOut,
+            "GetSecretValue" if says("corp/falcon") => CallSite::FalconSecret,
+            "GetSecretValue" => CallSite::TailscaleSecret,
+            "DescribeSecret" => CallSite::SecretVersion,
+            "PutEvents" if says("Posture Sync Requested") => CallSite::Requests,
+            "PutEvents" => CallSite::Announcement,
+            "Scan" => CallSite::Integrations,
+            "Query" => CallSite::Records,
+            "UpdateItem" if says("SET #lease = :lease") => CallSite::Lease,
+            "UpdateItem" if says("#status") => CallSite::Finish,
+            "UpdateItem" if says("SET pending.") => CallSite::Pending,
+            "UpdateItem" if says("REMOVE pending.") => CallSite::StrikeOut,
             "TransactWriteItems" if says("\"audit\"") && says("nodeId") => {
-                Place::Record(self.chunk(asked))
+                CallSite::Record(self.chunk(asked))
             }
-            "TransactWriteItems" if says("\"nodes\"") => Place::Forget,
+            "TransactWriteItems" if says("\"nodes\"") => CallSite::Forget,
             _ => return None,
         })
     }

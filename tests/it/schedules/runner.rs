@@ -6,21 +6,21 @@ use std::time::Duration;
 use posture_simulators::{Device, Host};
 use serde_json::{Map, Value, json};
 
-use super::script::{Move, Schedule, Step};
+use super::schedule::{Move, Schedule, Step};
+use crate::faults::call_sites::{CallSite, Server};
+use crate::faults::fault_proxy::Met;
+use crate::faults::instance::{Instance, Outcome};
+use crate::faults::invariants::{Before, Complaints, Excuses, attributes, books};
 use crate::faults::kinds::Kind;
-use crate::faults::lane::{Lane, Outcome};
-use crate::faults::meddler::Met;
-use crate::faults::places::{Place, Server};
-use crate::faults::verdict::{Before, Complaints, Excuses, attributes, books};
-use crate::world::{KEY, Stage, TAILNET};
+use crate::world::{KEY, TAILNET, TestEnvironment};
 
 /// Some hosts need three pages.
 const LONGEST_PAGE: usize = 5;
 const OTHER_KEY: &str = "custom:other";
 
 /// A stage for one case after another.
-pub(super) struct Play {
-    lane: Lane,
+pub(super) struct Runner {
+    instance: Instance,
     hosts_away: Vec<Host>,
     devices_away: Vec<Device>,
     returned: u64,
@@ -32,10 +32,10 @@ pub(super) struct Play {
     lost_track: BTreeSet<String>,
 }
 
-impl Play {
+impl Runner {
     pub(super) async fn open(patience: Duration) -> Self {
         Self {
-            lane: Lane::start(LONGEST_PAGE, patience).await,
+            instance: Instance::start(LONGEST_PAGE, patience).await,
             hosts_away: Vec::new(),
             devices_away: Vec::new(),
             returned: 0,
@@ -52,7 +52,7 @@ impl Play {
         self.devices_away.clear();
         (self.key, self.keeps, self.open) = (KEY, false, false);
         self.lost_track.clear();
-        self.lane.reset(&schedule.world).await;
+        self.instance.reset(&schedule.world).await;
         for (n, step) in schedule.steps.iter().enumerate() {
             let complaints = self.step(step).await;
             if !complaints.is_empty() {
@@ -65,8 +65,8 @@ impl Play {
         told.map(|text| format!("in the end: {text}")).collect()
     }
 
-    fn stage(&self) -> &Stage {
-        &self.lane.stage
+    fn stage(&self) -> &TestEnvironment {
+        &self.instance.stage
     }
 
     async fn step(&mut self, step: &Step) -> Vec<String> {
@@ -74,21 +74,21 @@ impl Play {
             self.change(*change).await;
         }
         if step.cold {
-            self.lane.forget_secrets();
+            self.instance.forget_secrets();
         }
         let clock = &self.stage().world.clock;
         clock.advance(Duration::from_mins(step.minutes));
         let before = Before::of(self.stage()).await;
         let deserved = self.stage().expected();
-        self.lane.meddler.arm(step.faults.clone());
+        self.instance.proxy.arm(step.faults.clone());
         let payload = if step.forced {
             json!({"command": "sync", "integration": "corp", "force": true})
         } else {
             json!({"command": "sync"})
         };
-        let outcome = self.lane.invoke(payload).await;
-        let met = self.lane.meddler.disarm();
-        self.lane.relays.up().await;
+        let outcome = self.instance.invoke(payload).await;
+        let met = self.instance.proxy.disarm();
+        self.instance.relays.up().await;
         let mut excuses = excuses(&met);
         excuses.lease |= before.is_leased();
         self.open |= excuses.unrecorded;
@@ -120,7 +120,7 @@ impl Play {
         let run = json!({
             "command": "sync", "integration": "corp", "force": true, "allowMassRemoval": true
         });
-        let outcome = self.lane.invoke(run.clone()).await;
+        let outcome = self.instance.invoke(run.clone()).await;
         complaints.unless(came_through(&outcome), || format!("{outcome:?}"));
         let (present, deserved) = (attributes(stage), stage.expected());
         for (node, score) in &deserved {
@@ -146,7 +146,7 @@ impl Play {
             && corp["pending"].as_object().is_none_or(Map::is_empty);
         complaints.unless(clean, || format!("left behind: {corp}"));
         let written = stage.sims.tailscale().writes(TAILNET).unwrap();
-        let last = self.lane.invoke(run).await;
+        let last = self.instance.invoke(run).await;
         let idle = last
             .as_ref()
             .is_ok_and(|answer| answer["outcome"] == "unchanged");
@@ -158,8 +158,8 @@ impl Play {
 
     async fn change(&mut self, change: Move) {
         let (falcon, tailscale) = (
-            self.lane.stage.sims.falcon().clone(),
-            self.lane.stage.sims.tailscale().clone(),
+            self.instance.stage.sims.falcon().clone(),
+            self.instance.stage.sims.tailscale().clone(),
         );
         let hosts = falcon.hosts("corp").unwrap();
         let devices = tailscale.devices(TAILNET).unwrap();
@@ -250,9 +250,9 @@ fn came_through(outcome: &Outcome) -> bool {
 
 /// Whether Tailscale may have accepted what is not recorded.
 fn loses_track(met: &Met) -> bool {
-    match met.place {
-        Place::Patch(_) => met.processed,
-        Place::Record(_) => true,
+    match met.call_site {
+        CallSite::Patch(_) => met.processed,
+        CallSite::Record(_) => true,
         _ => false,
     }
 }
@@ -260,17 +260,18 @@ fn loses_track(met: &Met) -> bool {
 fn excuses(met: &[Met]) -> Excuses {
     let any = |is: fn(&Met) -> bool| met.iter().any(is);
     let dynamodb_down =
-        any(|met| met.kind == Kind::Refused && met.place.server() == Server::DynamoDb);
+        any(|met| met.kind == Kind::Refused && met.call_site.server() == Server::DynamoDb);
     Excuses {
         unrecorded: any(loses_track),
-        uncounted: any(|met| matches!(met.place, Place::Record(_)) && met.processed),
+        uncounted: any(|met| matches!(met.call_site, CallSite::Record(_)) && met.processed),
         old_status: dynamodb_down
             || any(|met| {
                 matches!(
-                    met.place,
-                    Place::Lease | Place::Finish | Place::Integrations
+                    met.call_site,
+                    CallSite::Lease | CallSite::Finish | CallSite::Integrations
                 )
             }),
-        lease: dynamodb_down || any(|met| matches!(met.place, Place::Lease | Place::Finish)),
+        lease: dynamodb_down
+            || any(|met| matches!(met.call_site, CallSite::Lease | CallSite::Finish)),
     }
 }

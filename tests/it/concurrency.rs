@@ -17,11 +17,11 @@ use posture_simulators::{GeneratorSpec, Host, Side};
 use serde_json::{Value, json};
 
 use crate::aws;
-use crate::company::Company;
-use crate::world::{Stage, TAILNET, chain, world};
+use crate::second_integration::Integration;
+use crate::world::{TAILNET, TestEnvironment, chain, world};
 
 /// The same function on another machine, with a clock of its own.
-fn elsewhere(stage: &Stage, clock: Clock) -> App {
+fn elsewhere(stage: &TestEnvironment, clock: Clock) -> App {
     let (dynamodb, others) = (stage.dynamodb.url(), stage.services.url());
     world(
         &stage.variables(),
@@ -49,13 +49,13 @@ async fn ask_as(world: &App, id: &str, payload: Value) -> Result<Value, HandlerE
 }
 
 /// The runs that changed something in the tailnet from the `since`th change on, by their comments.
-fn writers(stage: &Stage, since: usize) -> BTreeSet<String> {
+fn writers(stage: &TestEnvironment, since: usize) -> BTreeSet<String> {
     let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
     let comments = changes.into_iter().skip(since);
     comments.filter_map(|change| change.comment).collect()
 }
 
-fn changes(stage: &Stage) -> usize {
+fn changes(stage: &TestEnvironment) -> usize {
     stage.sims.tailscale().changes(TAILNET).unwrap().len()
 }
 
@@ -63,8 +63,8 @@ fn changes(stage: &Stage) -> usize {
 const SIGN_IN: &str = "POST /oauth2/token";
 
 /// Changes some scores, sends a host away, and brings the one back that was away before.
-fn stir(stage: &Stage, round: usize, away: &mut Option<Host>) {
-    let corp = Company::corp();
+fn stir(stage: &TestEnvironment, round: usize, away: &mut Option<Host>) {
+    let corp = Integration::corp();
     let falcon = stage.sims.falcon();
     if let Some(host) = away.take() {
         falcon.put_host("corp", host).unwrap();
@@ -79,13 +79,13 @@ fn stir(stage: &Stage, round: usize, away: &mut Option<Host>) {
 
 #[tokio::test]
 async fn of_three_that_come_at_the_same_moment_one_works_at_a_time() {
-    let stage = Stage::of(&GeneratorSpec::plain(24, 24)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
     assert_eq!(stage.sync().await["outcome"], "synced");
     // So long that nobody can be done before the others have begun.
     for side in [Side::Falcon, Side::Tailscale] {
         stage.sims.set_latency(side, Duration::from_millis(5));
     }
-    let corp = Company::corp();
+    let corp = Integration::corp();
     let (mut away, mut skipped) = (None, 0);
     for round in 0..50 {
         stir(&stage, round, &mut away);
@@ -110,8 +110,8 @@ async fn of_three_that_come_at_the_same_moment_one_works_at_a_time() {
 }
 
 /// Delivers an event twice, and sees that it does its work once.
-async fn twice(stage: &Stage, ids: [&str; 2], at_once: bool) {
-    let event = Company::corp().requested();
+async fn twice(stage: &TestEnvironment, ids: [&str; 2], at_once: bool) {
+    let event = Integration::corp().requested();
     let before = stage.node_audit().await.len();
     stir(stage, before, &mut None);
     let meant = stage.expected().len();
@@ -155,7 +155,7 @@ async fn an_event_that_is_delivered_twice_changes_nothing_twice() {
         (["same", "same"], false),
         (["one", "other"], false),
     ] {
-        let stage = Stage::of(&GeneratorSpec::plain(24, 24)).await;
+        let stage = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
         // The first of them creates all records, the second changes and removes some.
         twice(&stage, ids, at_once).await;
         let ids = ids.map(|id| format!("{id} again"));
@@ -165,7 +165,7 @@ async fn an_event_that_is_delivered_twice_changes_nothing_twice() {
 
 #[tokio::test]
 async fn the_change_of_settings_and_the_event_of_it_twice_make_one_change() {
-    let stage = Stage::of(&GeneratorSpec::plain(24, 24)).await;
+    let stage = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
     let event = stage.services.state().events[0].clone();
     assert_eq!(event["detail-type"], "Posture Integration Changed");
     let asked = [event.clone(), event.clone(), json!({"command": "sync"})].map(|p| stage.ask(p));

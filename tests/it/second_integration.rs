@@ -6,20 +6,20 @@ use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet, generate
 use serde_json::{Value, json};
 
 use crate::oracle::oracle;
-use crate::world::{KEY, Stage, TAILNET, falcon_secret, tailscale_secret};
+use crate::world::{KEY, TAILNET, TestEnvironment, falcon_secret, tailscale_secret};
 
 /// How often each change of a value happened: by node, from what, to what.
 pub(crate) type Tally = BTreeMap<(String, Option<i64>, Option<i64>), usize>;
 
 /// An integration and its two sides.
 #[derive(Clone, Debug)]
-pub(crate) struct Company {
+pub(crate) struct Integration {
     /// The integration's name, and the account's.
     pub(crate) name: String,
     pub(crate) tailnet: String,
 }
 
-impl Company {
+impl Integration {
     /// The one that every world has.
     pub(crate) fn corp() -> Self {
         Self {
@@ -29,7 +29,11 @@ impl Company {
     }
 
     /// Another one, connected.
-    pub(crate) async fn connect(stage: &Stage, account: Account, spec: &GeneratorSpec) -> Self {
+    pub(crate) async fn connect(
+        stage: &TestEnvironment,
+        account: Account,
+        spec: &GeneratorSpec,
+    ) -> Self {
         let (name, cloud) = (account.name.clone(), account.region.clone());
         let tailnet = format!("{name}.example.com");
         let world = generate(spec);
@@ -59,7 +63,7 @@ impl Company {
     }
 
     /// The scores that the tailnet holds.
-    pub(crate) fn scores(&self, stage: &Stage) -> BTreeMap<String, i64> {
+    pub(crate) fn scores(&self, stage: &TestEnvironment) -> BTreeMap<String, i64> {
         let attributes = stage.sims.tailscale().attributes(&self.tailnet).unwrap();
         attributes
             .into_iter()
@@ -68,7 +72,7 @@ impl Company {
     }
 
     /// The scores that it should hold.
-    pub(crate) fn expected(&self, stage: &Stage) -> BTreeMap<String, i64> {
+    pub(crate) fn expected(&self, stage: &TestEnvironment) -> BTreeMap<String, i64> {
         oracle(
             &self.hosts(stage),
             &stage.sims.falcon().scores(&self.name).unwrap(),
@@ -76,12 +80,12 @@ impl Company {
         )
     }
 
-    pub(crate) fn hosts(&self, stage: &Stage) -> Vec<Host> {
+    pub(crate) fn hosts(&self, stage: &TestEnvironment) -> Vec<Host> {
         stage.sims.falcon().hosts(&self.name).unwrap()
     }
 
     /// Lets Falcon come to another score for one of the hosts that a device is matched with.
-    pub(crate) fn move_a_score(&self, stage: &Stage, n: usize) {
+    pub(crate) fn move_a_score(&self, stage: &TestEnvironment, n: usize) {
         let devices = stage.sims.tailscale().devices(&self.tailnet).unwrap();
         let serials: BTreeSet<&String> = devices.iter().flat_map(Device::serials).collect();
         let mut hosts = self.hosts(stage);
@@ -94,7 +98,7 @@ impl Company {
     }
 
     /// The item of the integration.
-    pub(crate) async fn item(&self, stage: &Stage) -> Value {
+    pub(crate) async fn item(&self, stage: &TestEnvironment) -> Value {
         let items = stage.items("integrations").await;
         items
             .into_iter()
@@ -103,7 +107,7 @@ impl Company {
     }
 
     /// The changes that the tailnet logged.
-    pub(crate) fn logged(&self, stage: &Stage) -> Tally {
+    pub(crate) fn logged(&self, stage: &TestEnvironment) -> Tally {
         let score = |value: Option<Value>| value.map(|value| value.as_i64().unwrap());
         let changes = stage.sims.tailscale().changes(&self.tailnet).unwrap();
         tally(
@@ -114,14 +118,14 @@ impl Company {
     }
 
     /// The changes that were audited.
-    pub(crate) async fn audited(&self, stage: &Stage) -> Tally {
+    pub(crate) async fn audited(&self, stage: &TestEnvironment) -> Tally {
         let mut records = stage.node_audit().await;
         records.retain(|record| record["integrationId"] == self.name.as_str());
         tally(records.iter().map(audited))
     }
 
     /// After a run: the lease is free, and each change that the tailnet logged has exactly one audit record.
-    pub(crate) async fn assert_sound(&self, stage: &Stage) {
+    pub(crate) async fn assert_sound(&self, stage: &TestEnvironment) {
         assert_eq!(self.item(stage).await["lease"], Value::Null);
         assert_eq!(self.audited(stage).await, self.logged(stage));
     }

@@ -1,4 +1,4 @@
-//! One row of the table: a call, failing in each way in turn.
+//! One case of the table: a call, failing in each way in turn.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use posture_simulators::{Device, GeneratorSpec, Host};
 use serde_json::{Map, Value, json};
 
+use super::call_sites::CallSite;
 use super::expected::{Came, Told, excuses, expected, leaves_lease};
+use super::fault_proxy::Fault;
+use super::instance::{Instance, Outcome};
+use super::invariants::{Before, Complaints, books};
 use super::kinds::Kind;
-use super::lane::{Lane, Outcome};
-use super::meddler::Fault;
-use super::places::Place;
-use super::verdict::{Before, Complaints, books};
 use crate::world::{KEY, TAILNET, corp};
 
 /// So many changes are recorded at once.
 const CHUNK: usize = 50;
 
 /// Three pages of hosts and of scores, and where it is about chunks, changes for two.
-fn company(place: Place) -> (GeneratorSpec, usize) {
-    match place {
-        Place::Patch(_) | Place::Record(_) => (GeneratorSpec::plain(54, 53), 25),
+fn world_and_page(call_site: CallSite) -> (GeneratorSpec, usize) {
+    match call_site {
+        CallSite::Patch(_) | CallSite::Record(_) => (GeneratorSpec::plain(54, 53), 25),
         _ => (GeneratorSpec::plain(12, 11), 5),
     }
 }
@@ -34,9 +34,9 @@ pub(super) struct Cell {
     pub(super) complaints: Vec<String>,
 }
 
-pub(super) struct Row {
-    lane: Lane,
-    place: Place,
+pub(super) struct FaultCase {
+    instance: Instance,
+    call_site: CallSite,
     away: Away,
     round: usize,
 }
@@ -49,21 +49,21 @@ struct Away {
     device: Option<Device>,
 }
 
-impl Row {
-    pub(super) async fn cells(place: Place) -> Vec<Cell> {
-        let mut row = Self {
-            lane: Lane::start(company(place).1, PATIENCE).await,
-            place,
+impl FaultCase {
+    pub(super) async fn cells(call_site: CallSite) -> Vec<Cell> {
+        let mut case = Self {
+            instance: Instance::start(world_and_page(call_site).1, PATIENCE).await,
+            call_site,
             away: Away::default(),
             round: 0,
         };
-        row.begin_again().await;
+        case.begin_again().await;
         let mut cells = Vec::new();
         for kind in Kind::ALL {
-            row.round += 1;
-            let cell = row.cell(kind).await;
+            case.round += 1;
+            let cell = case.cell(kind).await;
             if !cell.complaints.is_empty() {
-                row.begin_again().await;
+                case.begin_again().await;
             }
             cells.push(cell);
         }
@@ -72,34 +72,38 @@ impl Row {
 
     async fn begin_again(&mut self) {
         self.away = Away::default();
-        self.lane.begin_again(&company(self.place).0).await;
-        if self.place == Place::Requests {
+        self.instance
+            .begin_again(&world_and_page(self.call_site).0)
+            .await;
+        if self.call_site == CallSite::Requests {
             let other = json!({"id": "lab", "attributeKey": "custom:lab"});
-            self.lane.stage.connect(other).await;
+            self.instance.stage.connect(other).await;
         }
     }
 
     async fn cell(&mut self, kind: Kind) -> Cell {
         let mut complaints = Complaints::default();
         self.prepare().await;
-        let before = match self.place {
-            Place::Announcement => None,
-            _ => Some(Before::of(&self.lane.stage).await),
+        let before = match self.call_site {
+            CallSite::Announcement => None,
+            _ => Some(Before::of(&self.instance.stage).await),
         };
-        let deserved = self.lane.stage.expected();
-        self.lane.meddler.arm([Fault::always(self.place, kind)]);
+        let deserved = self.instance.stage.expected();
+        self.instance
+            .proxy
+            .arm([Fault::always(self.call_site, kind)]);
         let outcome = self.run_into().await;
-        let met = self.lane.meddler.disarm();
+        let met = self.instance.proxy.disarm();
         complaints.unless(!met.is_empty(), || "the fault was not met".to_owned());
-        self.lane.relays.up().await;
+        self.instance.relays.up().await;
 
-        let corp = self.lane.stage.corp().await;
+        let corp = self.instance.stage.corp().await;
         let text = told(&outcome, &corp["status"]);
         self.compare(kind, &outcome, &corp, &mut complaints);
         let mut complaints = complaints.into_vec();
         if let Some(before) = before {
-            let stage = &self.lane.stage;
-            let excuses = excuses(self.place, kind);
+            let stage = &self.instance.stage;
+            let excuses = excuses(self.call_site, kind);
             let judged = before.judge(stage, KEY, &deserved, false, &outcome, excuses);
             complaints.extend(judged.await);
         }
@@ -111,20 +115,20 @@ impl Row {
     /// Something for each kind of call to do.
     async fn prepare(&mut self) {
         self.stir().await;
-        let stage = &self.lane.stage;
+        let stage = &self.instance.stage;
         let (present, deserved) = (stage.scores(), stage.expected());
         let mut nodes: Vec<&String> = present.keys().chain(deserved.keys()).collect();
         nodes.sort();
         nodes.dedup();
         nodes.retain(|node| present.get(*node) != deserved.get(*node));
         let chunk = nodes.into_iter().take(CHUNK).cloned();
-        self.lane.meddler.expect_first_chunk(chunk);
-        match self.place {
-            Place::Attributes | Place::StrikeOut => self.leave_open().await,
-            Place::FalconSecret | Place::TailscaleSecret => self.lane.forget_secrets(),
-            Place::Announcement => {
+        self.instance.proxy.expect_first_chunk(chunk);
+        match self.call_site {
+            CallSite::Attributes | CallSite::StrikeOut => self.leave_open().await,
+            CallSite::FalconSecret | CallSite::TailscaleSecret => self.instance.forget_secrets(),
+            CallSite::Announcement => {
                 let removed = self
-                    .lane
+                    .instance
                     .stage
                     .ask(json!({"command": "remove", "integration": "corp"}))
                     .await;
@@ -136,25 +140,26 @@ impl Row {
 
     /// A run that writes and cannot record it.
     async fn leave_open(&self) {
-        let lane = &self.lane;
-        lane.meddler
-            .arm([Fault::always(Place::Record(1), Kind::Failing)]);
-        let outcome = lane.invoke(json!({"command": "sync"})).await;
+        let instance = &self.instance;
+        instance
+            .proxy
+            .arm([Fault::always(CallSite::Record(1), Kind::Failing)]);
+        let outcome = instance.invoke(json!({"command": "sync"})).await;
         assert!(outcome.is_err(), "{outcome:?}");
-        lane.meddler.disarm();
+        instance.proxy.disarm();
         self.move_on().await;
     }
 
     /// Changes every score, takes a host, a score and a device away, and brings back those that were away before.
     async fn stir(&mut self) {
-        let nodes = self.lane.stage.items("nodes").await;
+        let nodes = self.instance.stage.items("nodes").await;
         let text = |n: usize, name: &str| {
             let node = &nodes[(5 * self.round + n) % nodes.len()];
             node[name].as_str().unwrap().to_owned()
         };
         let (falcon, tailscale) = (
-            self.lane.stage.sims.falcon(),
-            self.lane.stage.sims.tailscale(),
+            self.instance.stage.sims.falcon(),
+            self.instance.stage.sims.tailscale(),
         );
         if let Some(host) = self.away.host.take() {
             falcon.put_host("corp", host).unwrap();
@@ -178,16 +183,16 @@ impl Row {
     }
 
     async fn run_into(&self) -> Outcome {
-        let payload = if self.place == Place::Announcement {
+        let payload = if self.call_site == CallSite::Announcement {
             json!({"command": "connect", "integration": corp(json!({})), "actor": "amelie"})
         } else {
             json!({"command": "sync"})
         };
-        self.lane.invoke(payload).await
+        self.instance.invoke(payload).await
     }
 
     fn compare(&self, kind: Kind, outcome: &Outcome, corp: &Value, complaints: &mut Complaints) {
-        let expected = expected(self.place, kind);
+        let expected = expected(self.call_site, kind);
         let status = &corp["status"];
         let error = status["error"].as_str().unwrap_or_default();
         let fits = match (expected, outcome) {
@@ -206,9 +211,9 @@ impl Row {
                     Told::Nothing => true,
                 };
                 // An item that does not decode is told of by what was asked for.
-                let names = match (expected, self.place) {
+                let names = match (expected, self.call_site) {
                     ("Events", _) => "event bus",
-                    (_, Place::Lease) => "take the lease",
+                    (_, CallSite::Lease) => "take the lease",
                     _ => "DynamoDB",
                 };
                 error_type == expected && is_told && message.contains(names)
@@ -224,29 +229,30 @@ impl Row {
             format!("{expected:?} is {outcome:?}, with {status}")
         });
         let lease = &corp["lease"];
-        complaints.unless(lease.is_null() != leaves_lease(self.place, kind), || {
-            format!("the lease is {lease}")
-        });
+        complaints.unless(
+            lease.is_null() != leaves_lease(self.call_site, kind),
+            || format!("the lease is {lease}"),
+        );
     }
 
     /// The next run makes everything right, and the one after that has nothing to do. Meanwhile the world moves on.
     async fn heal(&mut self, kind: Kind) -> Vec<String> {
         let mut complaints = Complaints::default();
-        let lane = &self.lane;
-        if leaves_lease(self.place, kind) {
-            let early = lane.force().await;
+        let instance = &self.instance;
+        if leaves_lease(self.call_site, kind) {
+            let early = instance.force().await;
             complaints.unless(outcome_of(&early) == "skipped", || format!("{early:?}"));
-            lane.stage.world.clock.advance(Duration::from_mins(15));
+            instance.stage.world.clock.advance(Duration::from_mins(15));
         }
         self.move_on().await;
-        let outcome = lane.force().await;
+        let outcome = instance.force().await;
         let good = ["synced", "unchanged"].contains(&outcome_of(&outcome));
         complaints.unless(good, || format!("{outcome:?}"));
-        let (present, deserved) = (lane.stage.scores(), lane.stage.expected());
+        let (present, deserved) = (instance.stage.scores(), instance.stage.expected());
         complaints.unless(present == deserved, || {
             "the attributes are not right".to_owned()
         });
-        let nodes = lane.stage.items("nodes").await;
+        let nodes = instance.stage.items("nodes").await;
         let records: BTreeMap<String, i64> = nodes
             .iter()
             .map(|record| {
@@ -257,7 +263,7 @@ impl Row {
         complaints.unless(records == deserved, || {
             "the records are not right".to_owned()
         });
-        let books = books(&lane.stage, &lane.stage.node_audit().await);
+        let books = books(&instance.stage, &instance.stage.node_audit().await);
         complaints.unless(
             books.unrecorded.is_empty() && books.invented.is_empty(),
             || {
@@ -267,7 +273,7 @@ impl Row {
                 )
             },
         );
-        let corp = lane.stage.corp().await;
+        let corp = instance.stage.corp().await;
         let clean = corp["lease"].is_null()
             && corp["pause"].is_null()
             && corp["pending"].as_object().is_none_or(Map::is_empty);
@@ -277,17 +283,17 @@ impl Row {
             && corp["status"]["error"].is_null();
         complaints.unless(good, || format!("{}", corp["status"]));
 
-        let written = lane.stage.sims.tailscale().writes(TAILNET).unwrap();
-        let last = lane.force().await;
+        let written = instance.stage.sims.tailscale().writes(TAILNET).unwrap();
+        let last = instance.force().await;
         complaints.unless(outcome_of(&last) == "unchanged", || format!("{last:?}"));
-        let after = lane.stage.sims.tailscale().writes(TAILNET).unwrap();
+        let after = instance.stage.sims.tailscale().writes(TAILNET).unwrap();
         complaints.unless(after == written, || "the last run writes".to_owned());
         complaints.into_vec()
     }
 
     /// Another score for one of the devices that the run may just have written.
     async fn move_on(&self) {
-        let stage = &self.lane.stage;
+        let stage = &self.instance.stage;
         let nodes = stage.items("nodes").await;
         let Some(aid) = nodes.get(7).and_then(|node| node["aid"].as_str()) else {
             return;

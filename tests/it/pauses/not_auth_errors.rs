@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use posture_simulators::{Entry, Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::world::{Stage, falcon_secret};
+use crate::world::{TestEnvironment, falcon_secret};
 
 const TOKEN: &str = "POST /oauth2/token";
 const HOSTS: &str = "/devices/combined/devices/v1";
 const SCORES: &str = "/zero-trust-assessment/queries/assessments/v1";
 
 /// Runs ticks that all fail. No credential is at fault, so none of them pauses the integration.
-async fn fails_without_a_pause(stage: &Stage, words: &[&str]) {
+async fn fails_without_a_pause(stage: &TestEnvironment, words: &[&str]) {
     let scores = stage.scores();
     stage.requests();
     for n in 1..=3 {
@@ -35,7 +35,7 @@ async fn fails_without_a_pause(stage: &Stage, words: &[&str]) {
 
 #[tokio::test]
 async fn an_address_off_the_allow_list_is_no_refused_credential() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let account = stage.sims.falcon().accounts().remove("corp").unwrap();
     let mut outside = account.clone();
     outside.ip_allowed = false;
@@ -47,7 +47,7 @@ async fn an_address_off_the_allow_list_is_no_refused_credential() {
 
 #[tokio::test]
 async fn a_cloud_that_is_not_known_here_is_no_refused_credential() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.update(json!({"cloudId": "us-2"})).await;
     assert_eq!(
         stage.sync().await["outcome"],
@@ -64,7 +64,7 @@ async fn a_cloud_that_is_not_known_here_is_no_refused_credential() {
 
 #[tokio::test]
 async fn an_unknown_client_id_pauses_and_both_of_its_causes_are_named() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     let mut secret = falcon_secret("corp");
     secret["clientId"] = json!("0123456789abcdef".repeat(2));
     stage.services.put_secret("corp/falcon", secret);
@@ -99,7 +99,7 @@ fn bucket_of_bad_bearers(path: &str) -> Fault {
 
 #[tokio::test]
 async fn a_rate_limit_that_stems_from_a_bad_bearer_mints_one_token_and_goes_on() {
-    let stage = Stage::synced().await;
+    let stage = TestEnvironment::synced().await;
     stage.lower_a_score().await;
     stage.requests();
     stage.sims.faults().add(bucket_of_bad_bearers(HOSTS));
@@ -115,7 +115,7 @@ async fn a_rate_limit_that_stems_from_a_bad_bearer_mints_one_token_and_goes_on()
 async fn a_bad_bearer_is_not_shown_a_third_time() {
     let unauthorized = Fault::status(Matcher::side(Side::Falcon).path(HOSTS), 401);
     for (fault, status) in [(bucket_of_bad_bearers(HOSTS), 429), (unauthorized, 401)] {
-        let stage = Stage::synced().await;
+        let stage = TestEnvironment::synced().await;
         stage.requests();
         stage.sims.faults().add(fault.always());
         let answer = stage.sync().await;
@@ -132,7 +132,7 @@ async fn a_bad_bearer_is_not_shown_a_third_time() {
 }
 
 /// Lets all tokens expire during the request for the second page of scores.
-fn expire_in_mid_crawl(stage: &Stage) {
+fn expire_in_mid_crawl(stage: &TestEnvironment) {
     let (falcon, pages) = (stage.sims.falcon().clone(), AtomicUsize::new(0));
     let scores = Matcher::side(Side::Falcon).path(SCORES);
     stage.sims.on_request(scores, move |_| {
@@ -158,7 +158,7 @@ fn pages(entries: &[Entry]) -> BTreeMap<(&str, &str), usize> {
 async fn a_token_that_ends_in_mid_crawl_costs_one_token_and_no_page() {
     // Falcon's two responses to an expired token: 401, or 429 above the limit.
     for (strangers, refused_with) in [(15, 401), (0, 429)] {
-        let stage = Stage::of(&GeneratorSpec::plain(4_500, 20)).await;
+        let stage = TestEnvironment::connected(&GeneratorSpec::plain(4_500, 20)).await;
         stage
             .sims
             .falcon()

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::lane::Outcome;
-use crate::world::{Stage, TAILNET};
+use super::instance::Outcome;
+use crate::world::{TAILNET, TestEnvironment};
 
 /// A change of one attribute's value: node, key, old, new.
 type Transition = (String, String, Option<i64>, Option<i64>);
@@ -54,7 +54,7 @@ impl Complaints {
 }
 
 /// What the world holds in each device's posture.
-pub(crate) fn attributes(stage: &Stage) -> Attributes {
+pub(crate) fn attributes(stage: &TestEnvironment) -> Attributes {
     let all = stage.sims.tailscale().attributes(TAILNET).unwrap();
     all.into_iter()
         .flat_map(|(node, values)| {
@@ -72,7 +72,7 @@ pub(crate) struct Books {
 }
 
 /// Compares the audit trail with the tailnet's own log.
-pub(crate) fn books(stage: &Stage, audit: &[Value]) -> Books {
+pub(crate) fn books(stage: &TestEnvironment, audit: &[Value]) -> Books {
     let mut unrecorded: BTreeMap<Transition, usize> = BTreeMap::new();
     for change in stage.sims.tailscale().changes(TAILNET).unwrap() {
         let value = |value: Option<Value>| value.and_then(|value| value.as_i64());
@@ -122,7 +122,7 @@ fn transitions(record: &Value) -> Vec<Transition> {
 }
 
 impl Before {
-    pub(crate) async fn of(stage: &Stage) -> Self {
+    pub(crate) async fn of(stage: &TestEnvironment) -> Self {
         let corp = stage.corp().await;
         Self {
             attributes: attributes(stage),
@@ -140,7 +140,7 @@ impl Before {
     /// integration `keeps`, others may have what they had.
     pub(crate) async fn judge(
         &self,
-        stage: &Stage,
+        stage: &TestEnvironment,
         key: &str,
         deserved: &BTreeMap<String, i64>,
         keeps: bool,
@@ -183,7 +183,7 @@ impl Before {
 
     fn judge_attributes(
         &self,
-        stage: &Stage,
+        stage: &TestEnvironment,
         key: &str,
         deserved: &BTreeMap<String, i64>,
         keeps: bool,
@@ -235,7 +235,7 @@ impl Before {
 
     fn judge_status(
         &self,
-        stage: &Stage,
+        stage: &TestEnvironment,
         status: &Value,
         wrong: usize,
         complaints: &mut Complaints,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::aws;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// How DynamoDB refuses some calls.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl Watch for Busy {
 
 /// Runs against a DynamoDB that refuses the first so many of these calls: the run comes through, and so do its books.
 async fn comes_through(operation: &'static str, refusal: Refusal, times: usize) {
-    let mut stage = Stage::of(&GeneratorSpec::plain(60, 60)).await;
+    let mut stage = TestEnvironment::connected(&GeneratorSpec::plain(60, 60)).await;
     let busy = Arc::new(Busy {
         operation,
         refusal,

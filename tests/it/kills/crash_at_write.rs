@@ -7,7 +7,7 @@ use axum::http::Method;
 
 use crate::process::Process;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// When the process is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub(super) enum Moment {
 }
 
 /// The way of a process to the tables and to the tailnet, which is cut at one of its writes.
-pub(super) struct Tripwire {
-    wire: Arc<Wire>,
+pub(super) struct CrashAtWrite {
+    counter: Arc<WriteCounter>,
     dynamodb: Relay,
     tailscale: Relay,
 }
 
-struct Wire {
+struct WriteCounter {
     at: usize,
     moment: Moment,
     state: Mutex<State>,
@@ -38,29 +38,29 @@ struct State {
     killed: Option<String>,
 }
 
-impl Tripwire {
+impl CrashAtWrite {
     /// The `at`th write, from 1, is the fatal one.
-    pub(super) async fn new(stage: &Stage, at: usize, moment: Moment) -> Self {
-        let wire = Arc::new(Wire {
+    pub(super) async fn new(stage: &TestEnvironment, at: usize, moment: Moment) -> Self {
+        let counter = Arc::new(WriteCounter {
             at,
             moment,
             state: Mutex::default(),
         });
         Self {
-            dynamodb: Relay::to(stage.dynamodb.url(), wire.clone()).await,
-            tailscale: Relay::to(&stage.sims.tailscale_url(), wire.clone()).await,
-            wire,
+            dynamodb: Relay::to(stage.dynamodb.url(), counter.clone()).await,
+            tailscale: Relay::to(&stage.sims.tailscale_url(), counter.clone()).await,
+            counter,
         }
     }
 
     /// Starts the process that it is meant for.
-    pub(super) async fn process(&self, stage: &Stage) -> Process {
+    pub(super) async fn process(&self, stage: &TestEnvironment) -> Process {
         let variables = [
             ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url()),
             ("TAILSCALE_API_URL", self.tailscale.url()),
         ];
         let process = Process::start(stage, &variables).await;
-        self.wire.state.lock().unwrap().victim = Some(process.life());
+        self.counter.state.lock().unwrap().victim = Some(process.life());
         process
     }
 
@@ -68,16 +68,16 @@ impl Tripwire {
     pub(super) async fn killed(&self) -> Option<String> {
         self.dynamodb.quiet().await;
         self.tailscale.quiet().await;
-        self.wire.state.lock().unwrap().killed.clone()
+        self.counter.state.lock().unwrap().killed.clone()
     }
 
     /// All writes so far, in the order of their arrival.
     pub(super) fn steps(&self) -> Vec<String> {
-        self.wire.state.lock().unwrap().steps.clone()
+        self.counter.state.lock().unwrap().steps.clone()
     }
 }
 
-impl Wire {
+impl WriteCounter {
     fn kill(&self, state: &mut State, step: &str) {
         state.victim.as_ref().unwrap().end();
         state.killed = Some(format!("{step}, the {}. write", self.at));
@@ -87,7 +87,7 @@ impl Wire {
 /// Marks the fatal write on its way to the server, so that it is known when its answer comes back.
 const FATAL: &str = "x-fatal";
 
-impl Watch for Wire {
+impl Watch for WriteCounter {
     fn before(&self, asked: &mut Asked) -> Option<Answered> {
         let mut state = self.state.lock().unwrap();
         if state.killed.is_some() {

@@ -1,4 +1,4 @@
-//! What goes wrong on a function's ways to the four services.
+//! What goes wrong on a function's relays to the four services.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ use axum::http::{Method, StatusCode};
 use falcon_posture_sync::clock::Clock;
 use serde_json::json;
 
-use super::dice::Dice;
-use crate::crowd::busy::Refusal;
+use super::rng::Rng;
+use crate::concurrency::busy::Refusal;
 use crate::process::relay::{Answered, Asked, Delivery, Relay, Watch};
-use crate::world::Stage;
+use crate::world::TestEnvironment;
 
 /// Of a hundred requests, so many go wrong.
-const SPOILT: usize = 2;
+const FAULT_PERCENT: usize = 2;
 
 /// Notes on a request what becomes of its answer.
 const FATE: &str = "x-fate";
@@ -55,7 +55,7 @@ enum Fate {
     Conflict,
 }
 
-const OF_ALL: [Fate; 8] = [
+const COMMON_FAULTS: [Fate; 8] = [
     Fate::Status(500),
     Fate::Status(503),
     Fate::Reset,
@@ -69,51 +69,51 @@ const OF_ALL: [Fate; 8] = [
 /// What a function has met so far.
 #[derive(Debug)]
 struct Met {
-    dice: Dice,
+    rng: Rng,
     requests: BTreeMap<Service, usize>,
     faults: BTreeMap<Fate, usize>,
 }
 
-/// The weather of one function.
+/// The fault_mix of one function.
 #[derive(Clone, Debug)]
-pub(super) struct Weather {
+pub(super) struct FaultMix {
     met: Arc<Mutex<Met>>,
-    calm: Arc<AtomicBool>,
+    is_stopped: Arc<AtomicBool>,
 }
 
-/// One of the services, in this weather.
-struct Sky {
+/// One of the services, in this fault_mix.
+struct ServiceWatch {
     service: Service,
-    weather: Weather,
+    fault_mix: FaultMix,
 }
 
-/// The ways to all four.
-pub(super) struct Ways {
+/// The relays to all four.
+pub(super) struct Relays {
     falcon: Relay,
     tailscale: Relay,
     dynamodb: Relay,
     others: Relay,
 }
 
-impl Weather {
+impl FaultMix {
     pub(super) fn new(seed: u64) -> Self {
         let met = Met {
-            dice: Dice::new(seed),
+            rng: Rng::new(seed),
             requests: BTreeMap::new(),
             faults: BTreeMap::new(),
         };
         Self {
             met: Arc::new(Mutex::new(met)),
-            calm: Arc::default(),
+            is_stopped: Arc::default(),
         }
     }
 
-    pub(super) async fn ways(&self, stage: &Stage) -> Ways {
+    pub(super) async fn relays(&self, stage: &TestEnvironment) -> Relays {
         let to = async |base: &str, service| {
-            let weather = self.clone();
-            Relay::to(base, Arc::new(Sky { service, weather })).await
+            let fault_mix = self.clone();
+            Relay::to(base, Arc::new(ServiceWatch { service, fault_mix })).await
         };
-        Ways {
+        Relays {
             falcon: to(&stage.sims.falcon_url("us-1"), Service::Falcon).await,
             tailscale: to(&stage.sims.tailscale_url(), Service::Tailscale).await,
             dynamodb: to(stage.dynamodb.url(), Service::DynamoDb).await,
@@ -122,8 +122,8 @@ impl Weather {
     }
 
     /// Nothing goes wrong any more.
-    pub(super) fn calm(&self) {
-        self.calm.store(true, Ordering::SeqCst);
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn requests(&self) -> usize {
@@ -142,10 +142,10 @@ impl Weather {
     fn fate(&self, service: Service, asked: &Asked) -> Option<Fate> {
         let mut met = self.met.lock().unwrap();
         *met.requests.entry(service).or_default() += 1;
-        if self.calm.load(Ordering::SeqCst) || !met.dice.hundredths(SPOILT) {
+        if self.is_stopped.load(Ordering::SeqCst) || !met.rng.chance(FAULT_PERCENT) {
             return None;
         }
-        let mut fates = OF_ALL.to_vec();
+        let mut fates = COMMON_FAULTS.to_vec();
         if service.is_aws() {
             fates.extend([Fate::Throttled; 2]);
         } else {
@@ -158,14 +158,14 @@ impl Weather {
         if asked.method == Method::GET {
             fates.push(Fate::Garbled);
         }
-        let fate = *met.dice.one_of(&fates);
+        let fate = *met.rng.choose(&fates);
         *met.faults.entry(fate).or_default() += 1;
         Some(fate)
     }
 }
 
-impl Ways {
-    /// The function's environment on these ways.
+impl Relays {
+    /// The function's environment on these relays.
     pub(super) fn variables(&self) -> [(&'static str, String); 5] {
         let [dynamodb, secrets, events] = endpoints(&self.dynamodb.url(), &self.others.url());
         [
@@ -184,7 +184,7 @@ fn refusal(status: u16) -> Answered {
         ..Answered::nothing()
     };
     if status == 429 {
-        // Both sides' ways to say until when; soon, or the soak would be a long one.
+        // Both sides' relays to say until when; soon, or the soak would be a long one.
         let now = Clock::system().now().as_second();
         answered
             .headers
@@ -194,9 +194,9 @@ fn refusal(status: u16) -> Answered {
     answered
 }
 
-impl Watch for Sky {
+impl Watch for ServiceWatch {
     fn before(&self, asked: &mut Asked) -> Option<Answered> {
-        let fate = self.weather.fate(self.service, asked)?;
+        let fate = self.fault_mix.fate(self.service, asked)?;
         let note = |asked: &mut Asked, fate: &'static str| {
             asked.headers.insert(FATE, fate.parse().unwrap());
         };

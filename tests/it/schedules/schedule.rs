@@ -5,10 +5,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::faults::PLACES;
+use crate::faults::CALL_SITES;
+use crate::faults::call_sites::CallSite;
+use crate::faults::fault_proxy::Fault;
 use crate::faults::kinds::Kind;
-use crate::faults::meddler::Fault;
-use crate::faults::places::Place;
 
 /// A case.
 #[derive(Clone, Debug)]
@@ -117,14 +117,14 @@ fn a_move() -> impl Strategy<Value = Move> {
 
 fn fault() -> impl Strategy<Value = Fault> {
     (
-        place(),
+        call_site(),
         kind(),
         0..3_usize,
         option::weighted(0.6, 1..=6_usize),
         any::<bool>(),
     )
-        .prop_map(|(place, kind, after, times, processed)| Fault {
-            place,
+        .prop_map(|(call_site, kind, after, times, processed)| Fault {
+            call_site,
             kind,
             after,
             // Each takes its time.
@@ -134,23 +134,23 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 /// The writes more often than the rest.
-fn place() -> impl Strategy<Value = Place> {
-    let is_write = |place: &Place| {
+fn call_site() -> impl Strategy<Value = CallSite> {
+    let is_write = |call_site: &CallSite| {
         matches!(
-            place,
-            Place::Pending
-                | Place::Patch(_)
-                | Place::Record(_)
-                | Place::Forget
-                | Place::Finish
-                | Place::StrikeOut
+            call_site,
+            CallSite::Pending
+                | CallSite::Patch(_)
+                | CallSite::Record(_)
+                | CallSite::Forget
+                | CallSite::Finish
+                | CallSite::StrikeOut
         )
     };
     // A run of `corp` alone puts no event.
-    let of_a_run = PLACES
+    let of_a_run = CALL_SITES
         .into_iter()
-        .filter(|place| !matches!(place, Place::Requests | Place::Announcement));
-    let (writes, others): (Vec<Place>, Vec<Place>) = of_a_run.partition(is_write);
+        .filter(|call_site| !matches!(call_site, CallSite::Requests | CallSite::Announcement));
+    let (writes, others): (Vec<CallSite>, Vec<CallSite>) = of_a_run.partition(is_write);
     prop_oneof![prop::sample::select(writes), prop::sample::select(others)]
 }
 
