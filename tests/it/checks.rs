@@ -1,4 +1,4 @@
-//! Whether an integration can work: what is found, on which side, and what to do.
+//! `check`: the problems that keep an integration from working, each with its service and its remedy.
 
 use posture_simulators::{Account, Fault, GeneratorSpec, Matcher, Side, Tailnet};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ fn check() -> Value {
     json!({"command": "check", "integration": "corp"})
 }
 
-/// The result and the words of one check.
+/// The result and the message of one check.
 fn found<'a>(answer: &'a Value, check: &str) -> (&'a str, String) {
     let checks = answer["checks"].as_array().unwrap();
     let check = checks.iter().find(|c| c["check"] == check).unwrap();

@@ -1,5 +1,4 @@
-//! Several at once: runs that meet at one integration, events that come twice, neighbours that are slow, clocks that
-//! are wrong, and a DynamoDB that is busy.
+//! Concurrent runs of one integration, duplicate events, slow neighbours, wrong clocks, and a throttling DynamoDB.
 
 pub(crate) mod busy;
 mod clocks;
@@ -20,7 +19,7 @@ use crate::aws;
 use crate::second_integration::Integration;
 use crate::world::{TAILNET, TestEnvironment, chain, world};
 
-/// The same function on another machine, with a clock of its own.
+/// The same function on another machine, with its own clock.
 fn elsewhere(stage: &TestEnvironment, clock: Clock) -> App {
     let (dynamodb, others) = (stage.dynamodb.url(), stage.services.url());
     world(
@@ -31,7 +30,7 @@ fn elsewhere(stage: &TestEnvironment, clock: Clock) -> App {
     )
 }
 
-/// Asks it, under this request id and with a quarter of an hour by its own clock.
+/// Asks the function, with this request id and 15 minutes by its own clock.
 async fn ask_as(world: &App, id: &str, payload: Value) -> Result<Value, HandlerError> {
     let invocation = Invocation {
         id: id.to_owned(),
@@ -48,7 +47,7 @@ async fn ask_as(world: &App, id: &str, payload: Value) -> Result<Value, HandlerE
     handler::handle(world, payload, &invocation).await
 }
 
-/// The runs that changed something in the tailnet from the `since`th change on, by their comments.
+/// The comments of the changes in the tailnet from the `since`th change on: each names its run.
 fn writers(stage: &TestEnvironment, since: usize) -> BTreeSet<String> {
     let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
     let comments = changes.into_iter().skip(since);
@@ -62,7 +61,7 @@ fn changes(stage: &TestEnvironment) -> usize {
 /// Each run that works signs in once.
 const SIGN_IN: &str = "POST /oauth2/token";
 
-/// Changes some scores, sends a host away, and brings the one back that was away before.
+/// Changes some scores, removes a host, and puts back the host that was removed before.
 fn stir(stage: &TestEnvironment, round: usize, away: &mut Option<Host>) {
     let corp = Integration::corp();
     let falcon = stage.sims.falcon();
@@ -81,7 +80,7 @@ fn stir(stage: &TestEnvironment, round: usize, away: &mut Option<Host>) {
 async fn of_three_that_come_at_the_same_moment_one_works_at_a_time() {
     let stage = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
     assert_eq!(stage.sync().await["outcome"], "synced");
-    // So long that nobody can be done before the others have begun.
+    // Long enough that no run ends before the others have begun.
     for side in [Side::Falcon, Side::Tailscale] {
         stage.sims.set_latency(side, Duration::from_millis(5));
     }
@@ -109,7 +108,7 @@ async fn of_three_that_come_at_the_same_moment_one_works_at_a_time() {
     assert_eq!(stage.sync().await["outcome"], "unchanged");
 }
 
-/// Delivers an event twice, and sees that it does its work once.
+/// Delivers an event twice. Its work must be done once.
 async fn twice(stage: &TestEnvironment, ids: [&str; 2], at_once: bool) {
     let event = Integration::corp().requested();
     let before = stage.node_audit().await.len();

@@ -1,4 +1,4 @@
-//! What stands outside the code and must agree with it: the payload files, the templates, the role's policy.
+//! Files outside the code that must agree with it: the payload files, the templates, the role's policy.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Which way hosts and scores are fetched, and that no way loses a match.
+//! The strategies that fetch hosts and scores; none of them loses a match.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ const HOSTS: &str = "GET /devices/combined/devices/v1";
 const SCORES: &str = "GET /zero-trust-assessment/queries/assessments/v1";
 const ASSESSMENTS: &str = "GET /zero-trust-assessment/entities/assessments/v1";
 
-/// 60 devices of a company with 20,000 hosts, and a little of every trap.
+/// 60 devices and 20,000 hosts, with a small share of each special case.
 fn a_small_tailnet() -> GeneratorSpec {
     GeneratorSpec {
         hosts: 20_000,
@@ -155,7 +155,7 @@ async fn other_settings_may_mean_another_account_of_which_nothing_is_known() {
     assert_eq!((requests[HOSTS], requests[SCORES]), (1, 4));
 }
 
-/// A clone whose serial Falcon spells in a way that no filter finds, and whose score is the higher one at first.
+/// A host with a duplicate serial in a spelling that no filter finds. At first, its score is the higher one.
 #[tokio::test]
 async fn a_clone_that_did_not_decide_is_asked_for_by_id() {
     let stage = TestEnvironment::connected(&GeneratorSpec::plain(20_000, 40)).await;
@@ -236,7 +236,7 @@ async fn a_large_listing_of_scores_is_walked_in_ranges_side_by_side() {
     assert!(peak > 2, "{peak} at once");
 }
 
-/// During the walk, scores move up and down between the ranges, so that some are seen twice and some not at all.
+/// While the listing is read, scores move between the ranges, so that some are seen twice and some never.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_score_that_moves_between_ranges_is_neither_lost_nor_raised() {
     let stage = TestEnvironment::connected(&GeneratorSpec::plain(5_000, 300)).await;

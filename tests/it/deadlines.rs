@@ -1,5 +1,5 @@
-//! Functions whose time is too short for their work. Everything is a tenth of its size: six seconds stand for a minute,
-//! and answers that take their time for a large account.
+//! Functions with a timeout that is too short for their work. All times are scaled to a tenth: six seconds stand for a
+//! minute. Slow responses stand for a large account.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::second_integration::Integration;
 use crate::world::{TAILNET, TestEnvironment};
 
-/// The function's timeout. A quarter of so short a time is kept for recording.
+/// The function's timeout. It is so short that a quarter is reserved for recording.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
 async fn sync_within(stage: &TestEnvironment, time: Duration) -> Value {
@@ -18,7 +18,7 @@ async fn sync_within(stage: &TestEnvironment, time: Duration) -> Value {
     answer.await.unwrap()
 }
 
-/// After a run that was stopped by its deadline: what it says, and that it left nothing behind.
+/// Asserts that a run that was stopped by its deadline reports that, and left nothing behind.
 async fn assert_stopped(stage: &TestEnvironment, answer: &Value) -> Value {
     assert_eq!(answer["outcome"], "failed", "{answer:#}");
     let error = answer["error"].as_str().unwrap();
@@ -66,8 +66,8 @@ async fn a_crawl_that_takes_longer_than_the_function_has_says_how_far_it_came() 
     stage.assert_sound().await;
 }
 
-/// Runs until all is written. The number of runs, each of which came further than the one before, and says so.
-/// Where `moves` says so, Falcon then comes to other scores for some of what the run did unheard.
+/// Runs until all scores are written, each run further than the one before. Returns the number of runs. With `moves`,
+/// some scores that a run wrote without recording change before the next run.
 async fn runs_until_written(stage: &TestEnvironment, devices: usize, moves: bool) -> usize {
     let mut all = devices;
     for run in 1.. {
@@ -94,7 +94,7 @@ async fn runs_until_written(stage: &TestEnvironment, devices: usize, moves: bool
     unreachable!()
 }
 
-/// Other scores for some of the devices that hold one and have no record. How many.
+/// Changes some scores of devices that have an attribute and no record. Returns their number.
 async fn move_some_unheard(stage: &TestEnvironment) -> usize {
     let mut unheard = stage.scores();
     for record in stage.items("nodes").await {
@@ -114,7 +114,7 @@ async fn move_some_unheard(stage: &TestEnvironment) -> usize {
     devices.len()
 }
 
-/// All is as it should be, in the tailnet and in the books.
+/// Asserts that the attributes, the records and the audit trail are right.
 async fn assert_finished(stage: &TestEnvironment) {
     stage.sims.faults().clear();
     assert_eq!(stage.scores(), stage.expected());

@@ -1,4 +1,4 @@
-//! What is seen no more: identities, hosts, scores, devices.
+//! Identities, hosts, scores and devices that disappear.
 
 use falcon_posture_sync::domain::status::finding::Finding;
 use posture_simulators::{GeneratorSpec, Tailnet};
@@ -116,7 +116,7 @@ async fn collection_that_is_switched_off_in_the_tailnet_is_held_and_all_are_coun
     assert_eq!(kinds(&answer), Vec::<String>::new());
 }
 
-/// An account that shows nothing where there was something is not believed, whatever is to be done.
+/// An account that suddenly shows nothing is never trusted, whatever the settings are.
 #[tokio::test]
 async fn an_account_without_hosts_or_scores_is_a_held_run_with_a_finding() {
     for on_missing in ["delete", "keep"] {

@@ -1,7 +1,7 @@
-//! The table of faults: each call of a run, failing in each way for as long as the run lasts.
+//! The table of faults: each call of a run fails in each way, for as long as the run lasts.
 //!
-//! After the run into the fault everything is true: what the tailnet holds, the audit trail, the status. After the next
-//! run everything is right, and the one after that has nothing to do.
+//! After the run with the fault, the invariants hold: attributes, audit trail and status are consistent. The next run makes
+//! everything right, and the run after that changes nothing.
 
 pub(crate) mod call_sites;
 mod expected;
@@ -54,7 +54,7 @@ pub(crate) const CALL_SITES: [CallSite; 28] = [
     CallSite::Announcement,
 ];
 
-/// So many rows are worked out at once: more than there are processors, since each waits at its stalls.
+/// Rows that run in parallel: more than there are processors, since each waits for its timeouts.
 const THREADS: usize = 5;
 
 type Table = BTreeMap<CallSite, Vec<Cell>>;
@@ -74,17 +74,17 @@ fn each_call_fails_in_each_way_and_the_next_run_makes_it_good() {
         .lock()
         .write_all(markdown(&table).as_bytes());
     shown.unwrap();
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for (call_site, cells) in &table {
         for (kind, cell) in Kind::ALL.iter().zip(cells) {
-            let told = cell.complaints.iter();
-            complaints.extend(told.map(|complaint| format!("{call_site}, {kind}: {complaint}")));
+            let told = cell.violations.iter();
+            violations.extend(told.map(|violation| format!("{call_site}, {kind}: {violation}")));
         }
     }
-    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+    assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
-/// Takes one row after another, until none is left.
+/// Runs one row after another, until none is left.
 fn cases(left: &Mutex<Vec<CallSite>>) -> Vec<(CallSite, Vec<Cell>)> {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let next = || left.lock().unwrap().pop();
@@ -103,7 +103,7 @@ fn markdown(table: &Table) -> String {
     for call_site in CALL_SITES {
         let _ = write!(text, "\n| {call_site} |");
         for cell in &table[&call_site] {
-            let mark = if cell.complaints.is_empty() {
+            let mark = if cell.violations.is_empty() {
                 ""
             } else {
                 " (!)"

@@ -1,4 +1,4 @@
-//! The guard before removals, in companies of every small size: a pilot is where everybody begins.
+//! The guard before removals, in tailnets of each small size: most customers start with a small pilot.
 
 use posture_simulators::{GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::runs::finding;
 use crate::world::{TAILNET, TestEnvironment};
 
-/// A tailnet of devices with a score, in an account that has five more hosts.
+/// A tailnet of devices with a score, and an account with five more hosts.
 async fn environment(devices: usize) -> TestEnvironment {
     let stage = TestEnvironment::connected(&GeneratorSpec::plain(devices + 5, devices)).await;
     assert_eq!(stage.sync().await["written"], devices);
@@ -20,7 +20,7 @@ async fn aids(stage: &TestEnvironment) -> Vec<String> {
     items.iter().map(aid).collect()
 }
 
-/// Nothing goes, and the run says why; a person can let it pass all the same.
+/// Asserts that nothing is removed, that the run reports the reason, and that a person can allow it.
 async fn assert_held(stage: &TestEnvironment, why: &str) {
     let before = stage.scores();
     let answer = stage.sync().await;
@@ -151,7 +151,7 @@ async fn a_whole_number_is_a_score_in_whatever_form_it_comes() {
     stage.assert_sound().await;
 }
 
-/// Where scores are kept, devices may stay without a host for good: nothing waits for a person.
+/// With `onMissing: keep`, devices may stay without a host: no removal waits for a person.
 #[tokio::test]
 async fn kept_scores_without_a_host_wait_for_nobody() {
     let stage = environment(2).await;

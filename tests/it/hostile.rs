@@ -1,4 +1,4 @@
-//! Servers, hosts, devices and tables that mean us harm, or are beyond repair.
+//! Hostile or corrupt servers, hosts, devices and tables.
 
 mod bombs;
 mod names;
@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use crate::process::Process;
 
-/// The longest text that may come out: a serial of 255 characters, each of which is written as an escape of ten.
+/// Maximum length of a text: a serial of 255 characters, each written as an escape of ten characters.
 const TEXT_CHARS: usize = 3_000;
 
-/// That all texts in an answer, a record or a log line are of one line, bounded, and do nothing to what shows them.
+/// Asserts that all texts of an answer, a record or a log line are single lines of bounded length without control
+/// characters.
 #[track_caller]
 pub(crate) fn assert_fit(value: &Value) {
     match value {
@@ -36,7 +37,7 @@ fn assert_text_fit(text: &str) {
     assert!(text.chars().count() <= TEXT_CHARS, "{text:?}");
 }
 
-/// That each line of the log is one object, fit like everything else.
+/// Asserts that each log line is one JSON object whose texts are bounded and printable.
 #[track_caller]
 fn assert_log_fit(printed: &str) {
     assert!(printed.contains("corp"), "it prints");
@@ -48,7 +49,7 @@ fn assert_log_fit(printed: &str) {
     }
 }
 
-/// The most memory that a process ever had, in bytes, as the system counts it.
+/// Peak of a process's resident memory, in bytes.
 fn peak_memory(process: &Process) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let line = status

@@ -1,4 +1,4 @@
-//! The end of an integration.
+//! `remove`: removal of an integration.
 
 use std::sync::{Arc, mpsc};
 
@@ -25,7 +25,7 @@ async fn life(stage: &TestEnvironment) -> Vec<Value> {
         .collect()
 }
 
-/// Nothing is left but the audit trail, and that is complete.
+/// Asserts that only the audit trail is left, and that it is complete.
 async fn assert_gone(stage: &TestEnvironment) {
     assert!(stage.scores().is_empty());
     assert!(stage.items("nodes").await.is_empty());

@@ -1,4 +1,4 @@
-//! Runs that are killed, each at another of its writes: what the next runs make of it.
+//! Runs that are killed at each of their writes, and the runs after them, which repair everything.
 
 mod crash_at_write;
 
@@ -15,12 +15,12 @@ use crate::process::Process;
 use crate::world::{TAILNET, TestEnvironment};
 use crash_at_write::{CrashAtWrite, Moment};
 
-/// Enough devices for three chunks of changes, of which the third is small.
+/// Enough devices for three batches of changes, the third of which is small.
 fn spec() -> GeneratorSpec {
     GeneratorSpec::plain(106, 106)
 }
 
-/// The kinds of the writes of a run that no kill befell, and how many of each.
+/// The writes of a run that was not killed: operations and their counts.
 type Steps = BTreeMap<String, usize>;
 
 /// One kill of a series.
@@ -35,7 +35,7 @@ impl Kill {
         format!("killed-{}", self.at)
     }
 
-    /// Who runs next: in one half of the cases Lambda's own retry of the invocation, in the other one a later one.
+    /// The next invocation: in half of the cases Lambda's retry of the killed one, otherwise a later one.
     fn next(self) -> String {
         if self.is_retried() {
             self.invocation()
@@ -49,8 +49,8 @@ impl Kill {
     }
 }
 
-/// Asks a process that is killed at one of its writes. What it was killed at; nothing where it came to its end, with
-/// the writes that it took.
+/// Asks a process that is killed at one of its writes. Returns that write, or the counts of all writes if the run
+/// finished before.
 async fn killed(stage: &TestEnvironment, kill: Kill, payload: &Value) -> Result<String, Steps> {
     let crash = CrashAtWrite::new(stage, kill.at, kill.moment).await;
     let process = crash.process(stage).await;
@@ -71,7 +71,7 @@ async fn killed(stage: &TestEnvironment, kill: Kill, payload: &Value) -> Result<
     Err(steps)
 }
 
-/// Lets the lease of a run that is no more run out. Until then, nobody else gets it.
+/// Expires the lease of a dead run. Until then, no other run can take it.
 async fn outlive_lease(stage: &TestEnvironment, process: &Process) {
     if stage.corp().await["lease"].is_null() {
         return;
@@ -99,7 +99,7 @@ fn sync() -> Value {
     json!({"command": "sync"})
 }
 
-/// Lets scores move between a kill and the next run: some go on, some return to what they were before.
+/// Changes scores between a kill and the next run: some get a new score, some get their old score back.
 fn move_on(stage: &TestEnvironment, before: &BTreeMap<String, Value>) {
     for (n, (aid, score)) in before.iter().enumerate() {
         let score = match n % 3 {
@@ -111,8 +111,8 @@ fn move_on(stage: &TestEnvironment, before: &BTreeMap<String, Value>) {
     }
 }
 
-/// After a run that was killed: the next one makes everything right, and the one after that has nothing to do. What the
-/// first one wrote and did not record is told by the audit trail, though the scores have moved on.
+/// Asserts that the run after a killed run repairs everything, and that the run after that changes nothing. The audit
+/// trail must contain the writes that the killed run did not record, although the scores have changed since.
 async fn assert_healed_by_a_sync(stage: &TestEnvironment, kill: Kill, step: &str) {
     let process = Process::start(stage, &[]).await;
     if !kill.is_retried() {
@@ -167,7 +167,7 @@ async fn a_first_sync(moment: Moment) {
                 assert_healed_by_a_sync(&stage, kill, &step).await;
             }
             Err(steps) => {
-                // The lease, a note for each call, and the status; three chunks on each side.
+                // The lease, a journal entry for each batch, and the status; three batches on each side.
                 let expected = [("PATCH", 3), ("TransactWriteItems", 3), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
                 return assert_right(&stage, &kill.invocation(), "no kill").await;
@@ -186,14 +186,14 @@ async fn a_first_sync_that_is_killed_after_any_of_its_writes_is_made_good() {
     a_first_sync(Moment::After).await;
 }
 
-/// What is away in one round, and back in the next.
+/// Hosts and devices that are removed in one round and put back in the next.
 #[derive(Default)]
 struct Away {
     hosts: Vec<Host>,
     devices: Vec<Device>,
 }
 
-/// Changes nearly every score, sends some hosts and devices away, and brings those back that were away before.
+/// Changes nearly every score, removes some hosts and devices, and puts back those that were removed before.
 fn stir(stage: &TestEnvironment, round: usize, away: &mut Away) {
     let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
     for host in away.hosts.drain(..) {
@@ -243,7 +243,8 @@ async fn a_sync_of_changes(moment: Moment) {
                 assert_healed_by_a_sync(&stage, kill, &step).await;
             }
             Err(steps) => {
-                // The lease, a note for each call, the status. One transaction more, for the devices that have left.
+                // The lease, a journal entry for each batch, and the status. One more transaction removes the records of
+                // departed devices.
                 let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
                 let deleted = stage.sims.tailscale().changes(TAILNET).unwrap();
@@ -264,7 +265,7 @@ async fn a_sync_of_changes_that_is_killed_after_any_of_its_writes_is_made_good()
     a_sync_of_changes(Moment::After).await;
 }
 
-/// After a removal that was killed: the next removal, or the next scheduled run, brings it to its end.
+/// Asserts that the next removal, or the next scheduled run, completes a killed removal.
 async fn assert_finished(stage: &TestEnvironment, kill: Kill, step: &str) {
     let process = Process::start(stage, &[]).await;
     let begun = stage.items("integrations").await;
@@ -272,7 +273,7 @@ async fn assert_finished(stage: &TestEnvironment, kill: Kill, step: &str) {
     if !begun.is_empty() && !kill.is_retried() {
         outlive_lease(stage, &process).await;
     }
-    // A schedule goes on with a removal that is marked; before that it knows of none.
+    // A scheduled run continues a removal only once it is marked.
     let payload = if marked && kill.at.is_multiple_of(3) {
         sync()
     } else {
@@ -321,7 +322,7 @@ async fn a_removal(moment: Moment) {
         match killed(&stage, kill, &remove()).await {
             Ok(step) => assert_finished(&stage, kill, &step).await,
             Err(steps) => {
-                // The mark, the lease and what is about to be written; three chunks; the integration with its record.
+                // The mark, the lease and the journal; three batches; the integration with its audit record.
                 let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
                 return assert_gone(&stage, "no kill").await;

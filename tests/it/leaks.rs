@@ -1,4 +1,4 @@
-//! No secret ever comes out: not in an answer, an error, a log line, an item of a table, or an event.
+//! Secrets never leave the function: not in an answer, an error, a log line, an item of a table, or an event.
 
 mod canaries;
 mod echo;
@@ -12,7 +12,7 @@ use serde_json::json;
 use canaries::Evidence;
 use instance::{Instance, Level, connect};
 
-/// So many processes share the failures of one kind: most of their time is waiting.
+/// The number of processes that share the failures of one kind. They wait for most of their time.
 const SHARES: usize = 6;
 
 async fn everything(level: Level) -> Evidence {

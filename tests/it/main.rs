@@ -1,7 +1,8 @@
-//! The integration tests: one binary, one world builder, one oracle.
+//! Integration tests of the whole function: one binary, one test environment, one oracle.
 //!
-//! Falcon and Tailscale are stateful simulators that share no code with the function; DynamoDB is a server of the real
-//! protocol; Secrets Manager and EventBridge are small stand-ins. Each test has all of these for itself.
+//! Falcon and Tailscale are stateful simulators that share no code with the function. DynamoDB is an embedded server of
+//! the real protocol. Secrets Manager and EventBridge are simulators that hold secrets and events. Each test has its own
+//! instance of all of these.
 
 #![expect(clippy::unwrap_used, reason = "what a helper cannot do fails its test")]
 #![expect(

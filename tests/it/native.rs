@@ -1,4 +1,4 @@
-//! Tailscale's own integration beside ours: good to know, and no more.
+//! Tailscale's native Falcon integration in the same tailnet is reported, and changes nothing.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What each device should get and why, worked out the slow and obvious way from the simulators' data. It shares nothing
-//! with the function: not the normalisation, not the list of placeholders, not the order of the work.
+//! Computes the score of each device and its reason, slowly and simply, from the simulators' data. Shares no code with the
+//! function: neither the normalization of serials, nor the list of placeholders, nor the order of the steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,21 +7,21 @@ use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Device, Host, PLACEHOLDER_SERIALS, PostureIdentity};
 use serde_json::Value;
 
-/// Why a device has its score or none, by the names that `explain` has for it.
+/// The reason why a device has its score or none, with the names of `explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reason {
-    /// What came of it.
+    /// The verdict.
     pub(crate) verdict: &'static str,
     pub(crate) score: Option<i64>,
-    /// The host whose score it is.
+    /// The host that determines the score.
     pub(crate) decides: Option<String>,
-    /// What each host with one of its serials is among the hosts of that serial.
+    /// The status of each host that has one of its serials.
     pub(crate) hosts: BTreeMap<String, &'static str>,
-    /// Of each text that it reports, whether it is a serial.
+    /// The validity of each text that it reports as a serial.
     pub(crate) serials: Vec<bool>,
 }
 
-/// A host, with its serial and its time made comparable.
+/// A host, with its serial and its time normalized.
 struct Claimant<'a> {
     aid: &'a str,
     serial: String,
@@ -40,7 +40,7 @@ pub(crate) fn oracle(
         .collect()
 }
 
-/// The reason of every device. `limit` is the time since which a host must have been seen to count.
+/// The reason of every device. Hosts that were last seen before `limit` do not count.
 pub(crate) fn reasons(
     hosts: &[Host],
     scores: &BTreeMap<String, Value>,
@@ -141,7 +141,7 @@ fn score(host: &Claimant<'_>, scores: &BTreeMap<String, Value>) -> Option<i64> {
         .map(i64::from)
 }
 
-/// What a host is among those of its serial.
+/// The status of a host among those with its serial.
 fn place(
     host: &Claimant<'_>,
     group: &[&Claimant<'_>],
@@ -165,7 +165,7 @@ fn place(
     }
 }
 
-/// The same before the scores are compared.
+/// The status of a host before the scores are compared.
 fn standing(
     host: &Claimant<'_>,
     group: &[&Claimant<'_>],

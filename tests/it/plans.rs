@@ -1,4 +1,4 @@
-//! Plans and audit records as text to read.
+//! Snapshots of plans and audit records as text.
 
 use falcon_posture_sync::domain::audit;
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};

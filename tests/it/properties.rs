@@ -1,4 +1,4 @@
-//! Laws of the pure part, over random small worlds: few serials, so that everything collides.
+//! Properties of `domain`, over random small worlds with few serials, so that most of them collide.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use serde_json::Value;
 
 const NOW: Timestamp = Timestamp::constant(1_768_478_400, 0);
 
-/// Serials as reported: in odd case, padded, and none at all.
+/// Reported serials: in mixed case, padded, or invalid.
 fn serial_text() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => "[ ]?[abAB][12][ ]?",
@@ -143,7 +143,7 @@ fn planned(
     plan(joined, devices, records, &key("custom:a"), on_missing)
 }
 
-/// The records as they are once a plan is carried out.
+/// The records after a plan is applied.
 fn applied(plan: &Plan, records: &NodeRecords) -> NodeRecords {
     let mut records = records.clone();
     for change in &plan.changes {
@@ -178,7 +178,7 @@ fn values(records: &NodeRecords) -> BTreeMap<&NodeId, (&AttributeKey, Score)> {
         .collect()
 }
 
-/// What a device answers to the question for its attributes.
+/// Answers a lookup of a device's attributes.
 fn attributes(records: &NodeRecords, node: &NodeId) -> BTreeMap<String, Value> {
     let written = records.get(node).into_iter();
     written
@@ -187,7 +187,7 @@ fn attributes(records: &NodeRecords, node: &NodeId) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// Cases that once failed are kept beside this file, and tried first.
+/// Failed cases are stored next to this file, and tried first.
 fn config() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
@@ -237,7 +237,7 @@ proptest! {
         prop_assert_eq!(one.to_string(), two.to_string());
     }
 
-    /// Nobody gets more than any live claimant of any of its serials deserves.
+    /// The score of a device is at most that of each live host with one of its serials.
     #[test]
     fn nobody_gets_more_than_the_lowest_claimant(account in account(), devices in devices()) {
         let joined = join(&account, &devices, None);
@@ -271,7 +271,7 @@ proptest! {
         }
     }
 
-    /// After a plan is carried out there is nothing left to do.
+    /// After a plan is applied, the next plan is empty.
     #[test]
     fn a_plan_carried_out_leaves_nothing(
         account in account(), devices in devices(), records in records(), on_missing in on_missing(), limit in age_limit(),
@@ -282,7 +282,7 @@ proptest! {
         prop_assert!(second.is_empty(), "{second}");
     }
 
-    /// What is written in the end is what each device deserves, and nothing else.
+    /// After a plan is applied, each device has the score that it should have, and nothing else.
     #[test]
     fn what_is_written_is_what_is_deserved(account in account(), devices in devices(), records in records()) {
         let joined = join(&account, &devices, None);
@@ -300,8 +300,8 @@ proptest! {
         prop_assert_eq!(written, deserved);
     }
 
-    /// A run may die anywhere: whatever part of its plan was accepted, and whatever part of that recorded, what is asked of
-    /// the devices afterwards makes the records agree with them again.
+    /// A run can die at any point: whichever writes were accepted, and whichever of these were recorded, recovery makes the
+    /// records agree with the devices.
     #[test]
     fn what_was_left_open_is_settled(
         account in account(), devices in devices(), records in records(), on_missing in on_missing(),
@@ -321,8 +321,8 @@ proptest! {
         prop_assert_eq!(values(&settled), values(&tailnet));
     }
 
-    /// The guard takes nothing but removals from a plan, and all of them or none. It does so where more would go than the
-    /// greater of the two settings, or more than half (a single one excepted), and where the observation is implausible.
+    /// The guard holds all removals of a plan or none, and nothing else. It holds them if there are more than the greater of
+    /// the two settings, or more than half (a single one excepted), or if the observation is implausible.
     #[test]
     fn the_guard_holds_removals_only(
         account in account(), devices in devices(), records in records(), percent in 0..=100_u8, at_least in 0..4_u32,
@@ -354,7 +354,7 @@ proptest! {
         prop_assert_eq!(forgets, if implausible && !allowed { 0 } else { before.departed.len() });
     }
 
-    /// A removal for want of a host or a score is always doubted before it is believed.
+    /// A removal because of a missing host or score is always confirmed first.
     #[test]
     fn removals_for_want_of_something_are_doubted(account in account(), devices in devices(), records in records()) {
         let joined = join(&account, &devices, None);

@@ -1,4 +1,4 @@
-//! Politeness: Falcon's quota belongs to all of the customer's tools.
+//! The function leaves most of Falcon's quota to the customer's other tools.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use posture_simulators::{GeneratorSpec, Side};
 
 use crate::world::TestEnvironment;
 
-/// Whether each of these requests was answered before the next one began.
+/// True if each of these requests was answered before the next one began.
 fn one_by_one(requests: &[(u64, Option<u64>)]) -> bool {
     let pairs = requests.iter().zip(requests.iter().skip(1));
     pairs

@@ -1,4 +1,4 @@
-//! Recovery of what an earlier run wrote and could not record: one device's trouble is its own.
+//! Recovery of writes that an earlier run could not record. A failure for one device does not affect the others.
 
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ async fn audited(stage: &TestEnvironment, node: &str) -> usize {
     of_node.count()
 }
 
-/// In each way in which one device's question can fail for good, the others are recorded and synced.
+/// Asserts that the other devices are recorded and synced, whichever permanent error one device has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_that_cannot_be_asked_is_left_out_and_the_others_are_synced() {
     for fault in [
@@ -115,7 +115,7 @@ async fn a_device_that_cannot_be_asked_is_left_out_and_the_others_are_synced() {
     }
 }
 
-/// A refused credential and a rate limit are told as such, after the others were recorded.
+/// An unauthorized credential and a rate limit are reported as such, after the other devices were recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_single_devices_trouble_ends_the_run() {
     for (status, outcome, kind) in [
@@ -136,7 +136,7 @@ async fn what_is_no_single_devices_trouble_ends_the_run() {
     }
 }
 
-/// Where hardly anybody answers, asking ends, so that the run has time and retries left for its own work.
+/// If most requests fail, recovery stops early, so that the run has time and retries left for its own work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_many_without_an_answer_no_more_are_asked() {
     let (stage, nodes) = unrecorded(45, 40).await;
@@ -156,7 +156,7 @@ async fn after_many_without_an_answer_no_more_are_asked() {
     stage.assert_sound().await;
 }
 
-/// A removal does not end while a device may hold what no record knows of; a person can end it all the same.
+/// An integration is not deleted while a device may have an unrecorded attribute, unless a person forces it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_waits_for_a_device_that_cannot_be_asked() {
     let (stage, nodes) = unrecorded(12, 5).await;

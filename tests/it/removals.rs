@@ -1,4 +1,4 @@
-//! When attributes go, and when they must not.
+//! Attributes are removed if the score is gone, and kept if that is doubtful.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::runs::finding;
 use crate::world::{KEY, TAILNET, TestEnvironment};
 
-/// Some device with a score: its node, and the host that the score came from.
+/// A device with a score: its node, and the host that determined the score.
 async fn some_node(stage: &TestEnvironment) -> (String, String) {
     let node = stage.items("nodes").await.swap_remove(11);
     let text = |name: &str| node[name].as_str().unwrap().to_owned();
     (text("nodeId"), text("aid"))
 }
 
-/// A host that the listing lacks is there again when it is looked up, which is the second request to that route.
+/// Omits a host from the listing. It is there again when it is looked up, which is the second request to that route.
 fn back_before_the_look_up(stage: &TestEnvironment, host: Host) {
     let falcon = stage.sims.falcon().clone();
     let listing = Matcher::side(Side::Falcon).path("/devices/combined/devices/v1");

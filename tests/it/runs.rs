@@ -1,4 +1,4 @@
-//! Whole runs: from the payload to the posture attributes, the records and the answer.
+//! Complete runs: from the payload to the posture attributes, the records and the answer.
 
 use std::collections::BTreeMap;
 

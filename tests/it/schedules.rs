@@ -1,5 +1,5 @@
-//! Random worlds, random changes of them, and runs that meet random faults: what must hold after every run holds, and
-//! in the end a run that nothing disturbs makes everything right.
+//! Random worlds with random changes and faults. The invariants hold after each run, and a last run without faults makes
+//! everything right.
 
 mod runner;
 mod schedule;
@@ -13,10 +13,10 @@ use tokio::runtime::Builder;
 use runner::Runner;
 use schedule::schedule;
 
-/// Two tests share them, so that they run side by side.
+/// Cases of each of the two tests, which run in parallel.
 const CASES: u32 = 500;
 
-/// Cases that once failed are kept beside this file, and tried first.
+/// Failed cases are stored next to this file, and tried first.
 fn config(name: &'static str) -> Config {
     Config {
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
@@ -31,11 +31,11 @@ fn check(name: &'static str) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let check = RefCell::new(runtime.block_on(Runner::open(Duration::from_millis(600))));
     let result = TestRunner::new(config(name)).run(&schedule(), |schedule| {
-        let complaints = runtime.block_on(check.borrow_mut().perform(&schedule));
-        if complaints.is_empty() {
+        let violations = runtime.block_on(check.borrow_mut().perform(&schedule));
+        if violations.is_empty() {
             Ok(())
         } else {
-            Err(TestCaseError::fail(complaints.join("\n")))
+            Err(TestCaseError::fail(violations.join("\n")))
         }
     });
     if let Err(error) = result {

@@ -1,4 +1,4 @@
-//! Further companies in one world: a Falcon account, a tailnet, their secrets, and the integration between them.
+//! A second integration in an environment: a Falcon account, a tailnet, and their secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use crate::oracle::oracle;
 use crate::world::{KEY, TAILNET, TestEnvironment, falcon_secret, tailscale_secret};
 
-/// How often each change of a value happened: by node, from what, to what.
+/// Occurrences of each change of a value: node, old value, new value.
 pub(crate) type Tally = BTreeMap<(String, Option<i64>, Option<i64>), usize>;
 
-/// An integration and its two sides.
+/// An integration, with its Falcon account and its tailnet.
 #[derive(Clone, Debug)]
 pub(crate) struct Integration {
-    /// The integration's name, and the account's.
+    /// The name of the integration and of the account.
     pub(crate) name: String,
     pub(crate) tailnet: String,
 }
 
 impl Integration {
-    /// The one that every world has.
+    /// The integration that every environment has.
     pub(crate) fn corp() -> Self {
         Self {
             name: "corp".to_owned(),
@@ -28,7 +28,7 @@ impl Integration {
         }
     }
 
-    /// Another one, connected.
+    /// Connects another integration.
     pub(crate) async fn connect(
         stage: &TestEnvironment,
         account: Account,
@@ -54,7 +54,7 @@ impl Integration {
         Self { name, tailnet }
     }
 
-    /// What asks for a sync of it alone, as the schedule's run does where there are several.
+    /// The event that requests a sync of this integration alone, as a scheduled run sends it if there are several.
     pub(crate) fn requested(&self) -> Value {
         json!({
             "source": "falcon-posture-sync", "detail-type": "Posture Sync Requested",
@@ -71,7 +71,7 @@ impl Integration {
             .collect()
     }
 
-    /// The scores that it should hold.
+    /// The scores that the tailnet should hold.
     pub(crate) fn expected(&self, stage: &TestEnvironment) -> BTreeMap<String, i64> {
         oracle(
             &self.hosts(stage),
@@ -84,7 +84,7 @@ impl Integration {
         stage.sims.falcon().hosts(&self.name).unwrap()
     }
 
-    /// Lets Falcon come to another score for one of the hosts that a device is matched with.
+    /// Changes the score of one of the hosts that are matched with a device.
     pub(crate) fn move_a_score(&self, stage: &TestEnvironment, n: usize) {
         let devices = stage.sims.tailscale().devices(&self.tailnet).unwrap();
         let serials: BTreeSet<&String> = devices.iter().flat_map(Device::serials).collect();
@@ -124,14 +124,14 @@ impl Integration {
         tally(records.iter().map(audited))
     }
 
-    /// After a run: the lease is free, and each change that the tailnet logged has exactly one audit record.
+    /// Asserts that the lease is free, and that each change that the tailnet logged has exactly one audit record.
     pub(crate) async fn assert_sound(&self, stage: &TestEnvironment) {
         assert_eq!(self.item(stage).await["lease"], Value::Null);
         assert_eq!(self.audited(stage).await, self.logged(stage));
     }
 }
 
-/// The change of a value that an audit record is about.
+/// The change of a value in an audit record.
 pub(crate) fn audited(record: &Value) -> (String, Option<i64>, Option<i64>) {
     let score = |side: &str| record[side].get(KEY).map(|score| score.as_i64().unwrap());
     let node = record["target"]["id"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! Changes of an integration's settings.
+//! `update`: changes of an integration's settings.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
-//! A soak of half an hour, compressed: five functions at the same time, each with 500 ticks in a row, while the world
-//! moves and two of a hundred requests fail.
+//! Soak test: five functions at the same time, each with 500 scheduled runs, while hosts, scores and devices change and
+//! two percent of the requests fail.
 //!
-//! `SOAK_SEED` and `SOAK_TICKS` ask for another one.
+//! `SOAK_SEED` and `SOAK_TICKS` set another seed and another number of runs.
 
 mod fault_mix;
 mod health;

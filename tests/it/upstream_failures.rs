@@ -1,4 +1,4 @@
-//! What happens when one of the others fails.
+//! Failures of Falcon, Tailscale and the AWS services.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn tailscale(path: &str) -> Matcher {
     Matcher::side(Side::Tailscale).path(path)
 }
 
-/// Runs into a fault that stays, then without it.
+/// Runs with a persistent fault, then without it.
 async fn fails_and_recovers(fault: Fault, kind: &str) {
     let stage = TestEnvironment::synced().await;
     stage.lower_a_score().await;

@@ -1,4 +1,4 @@
-//! A whole world for one test: both APIs, AWS, and the function in between.
+//! The environment of one test: both APIs, AWS, and the function between them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -33,22 +33,22 @@ use crate::oracle::oracle;
 pub(crate) const KEY: &str = "custom:ztaScore";
 pub(crate) const TAILNET: &str = "example.com";
 
-/// The function and all that it talks to. Integration `corp` goes from account `corp` to tailnet `example.com`.
+/// The function and its servers. Integration `corp` carries scores from account `corp` to tailnet `example.com`.
 pub(crate) struct TestEnvironment {
     pub(crate) sims: Simulators,
     pub(crate) services: Services,
     pub(crate) world: App,
     pub(crate) tables: Client,
     pub(crate) dynamodb: DynamoDb,
-    /// Who invokes, as Lambda tells it.
+    /// The Cognito identity that invokes the function, if any.
     pub(crate) caller: Option<String>,
-    /// The alias that the function is asked by.
+    /// The alias that is invoked, if any.
     pub(crate) alias: Option<String>,
     runs: AtomicUsize,
 }
 
 impl TestEnvironment {
-    /// Both sides without hosts and devices; credentials that work; no integration.
+    /// An empty account and an empty tailnet, with valid credentials and no integration.
     pub(crate) async fn empty() -> Self {
         let sims = Simulators::builder()
             .regions(["us-1", "us-2"])
@@ -85,7 +85,7 @@ impl TestEnvironment {
         stage
     }
 
-    /// With generated hosts and devices, and `corp` connected.
+    /// Generated hosts and devices, and `corp` connected.
     pub(crate) async fn connected(spec: &GeneratorSpec) -> Self {
         let stage = Self::empty().await;
         stage.load(spec);
@@ -93,7 +93,7 @@ impl TestEnvironment {
         stage
     }
 
-    /// Likewise, by the system's clock, which a process goes by and so do the simulators.
+    /// Generated hosts and devices, and `corp` connected. Uses the system's clock, as processes and simulators do.
     pub(crate) async fn live(spec: GeneratorSpec) -> Self {
         let mut stage = Self::empty().await;
         stage.world.clock = Clock::system();
@@ -101,20 +101,20 @@ impl TestEnvironment {
         stage
     }
 
-    /// Nothing that was before ever was: as after [`TestEnvironment::live`], and much sooner.
+    /// Replaces the world and the tables: the state after [`TestEnvironment::live`], much faster.
     pub(crate) async fn begin_again(&self, spec: GeneratorSpec) {
         self.clear(spec);
         self.connect(json!({})).await;
     }
 
-    /// Likewise, and no integration is connected.
+    /// Replaces the world and the tables, without an integration.
     pub(crate) fn clear(&self, spec: GeneratorSpec) {
         self.dynamodb.clear().unwrap();
         let now = self.world.clock.now();
         self.load(&GeneratorSpec { now, ..spec });
     }
 
-    /// 60 hosts and 40 devices one to one, and `corp` connected and synced once.
+    /// 60 hosts and 40 devices, each with one host, and `corp` connected and synced once.
     pub(crate) async fn synced() -> Self {
         let stage = Self::connected(&GeneratorSpec::plain(60, 40)).await;
         assert_eq!(stage.sync().await["outcome"], "synced");
@@ -127,13 +127,13 @@ impl TestEnvironment {
         self.sims.tailscale().load(TAILNET, &world).unwrap();
     }
 
-    /// Connects `corp`, with other settings where they are given.
+    /// Connects `corp` with these settings in place of the defaults.
     pub(crate) async fn connect(&self, settings: Value) -> Value {
         self.ask(json!({"command": "connect", "integration": corp(settings), "actor": "amelie"}))
             .await
     }
 
-    /// Likewise, without trying whether it can work.
+    /// Connects `corp` with these settings, without a check.
     pub(crate) async fn connect_unchecked(&self, settings: Value) {
         self.ask(json!({"command": "connect", "integration": corp(settings), "check": false}))
             .await;
@@ -145,19 +145,19 @@ impl TestEnvironment {
             .await
     }
 
-    /// Asks the function, which must be able to answer. A minute passes before.
+    /// Advances the clock by a minute and asks the function, which must answer.
     pub(crate) async fn ask(&self, payload: Value) -> Value {
         self.try_ask(payload)
             .await
             .unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
-    /// Asks the function.
+    /// Advances the clock by a minute and asks the function.
     pub(crate) async fn try_ask(&self, payload: Value) -> Result<Value, HandlerError> {
         self.ask_within(Duration::from_mins(15), payload).await
     }
 
-    /// Asks a function that has so much time.
+    /// Asks the function with this timeout.
     pub(crate) async fn ask_within(
         &self,
         time: Duration,
@@ -178,28 +178,28 @@ impl TestEnvironment {
                 .saturating_add(SignedDuration::try_from(time).unwrap())
                 .unwrap(),
         };
-        // Boxed: it is too large for those that hold it.
+        // Boxed: the future is large.
         Box::pin(handler::handle(&self.world, payload, &invocation)).await
     }
 
-    /// The run that was asked for last.
+    /// The id of the latest run.
     pub(crate) fn last_run(&self) -> String {
         format!("run-{}", self.runs.load(Ordering::SeqCst))
     }
 
-    /// The function's environment in this world.
+    /// The function's environment variables.
     pub(crate) fn variables(&self) -> BTreeMap<&'static str, String> {
         variables(&self.sims)
     }
 
-    /// Lets Falcon come to another score, 4, for the host that decided the fourth record.
+    /// Sets the score of the host that determines the fourth record to 4.
     pub(crate) async fn lower_a_score(&self) {
         let record = &self.items("nodes").await[3];
         let aid = record["aid"].as_str().unwrap();
         self.sims.falcon().set_score("corp", aid, 4).unwrap();
     }
 
-    /// What the schedule sends.
+    /// A scheduled run.
     pub(crate) async fn sync(&self) -> Value {
         self.ask(json!({"command": "sync"})).await
     }
@@ -232,7 +232,7 @@ impl TestEnvironment {
         )
     }
 
-    /// How often a route was asked for since the last look; the request log starts anew.
+    /// Requests by route since the last call. Clears the request log.
     pub(crate) fn requests(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         for side in [Side::Falcon, Side::Tailscale] {
@@ -297,7 +297,7 @@ impl TestEnvironment {
             .unwrap();
     }
 
-    /// Makes a node record another run's.
+    /// Sets another run id in a node record.
     pub(crate) fn take_record(&self, node: &str) -> impl Future<Output = ()> + Send + 'static {
         let take = self
             .tables
@@ -312,13 +312,14 @@ impl TestEnvironment {
         }
     }
 
-    /// Does something once, before the first of these requests is answered. The one who asked waits for it, so the test
-    /// needs a runtime of several threads.
+    /// Runs `deed` once, before the first of these requests is answered. The client waits for it, so the test needs a
+    /// runtime with several threads.
     pub(crate) fn amid(&self, requests: Matcher, deed: impl Future<Output = ()> + Send + 'static) {
         self.amid_asking(requests, move |runtime| runtime.block_on(deed));
     }
 
-    /// Likewise something that asks the function, whose future stays in its thread.
+    /// Runs `deed` once, before the first of these requests is answered. For a deed that asks the function, whose future
+    /// cannot change threads.
     pub(crate) fn amid_asking(
         &self,
         requests: Matcher,
@@ -337,14 +338,14 @@ impl TestEnvironment {
         });
     }
 
-    /// The invariants that hold after every run, whatever went wrong in it: the lease is free, and each change of value
-    /// that the tailnet logged has exactly one audit record (an unrecorded one only where the run could not record).
+    /// Asserts the invariants after each run: the lease is free, and each change that the tailnet logged has exactly one
+    /// audit record.
     pub(crate) async fn assert_sound(&self) {
         assert_eq!(self.corp().await["lease"], Value::Null, "the lease is free");
         self.assert_audited().await;
     }
 
-    /// The second of them, which outlives the integration.
+    /// Asserts that each change that the tailnet logged has exactly one audit record.
     pub(crate) async fn assert_audited(&self) {
         let logged: BTreeMap<(String, String), usize> = count(
             self.sims
@@ -374,7 +375,7 @@ impl TestEnvironment {
     }
 }
 
-/// The function in this environment: by this clock, with short waits, and AWS as the two settings reach it.
+/// The function with these variables, this clock, short backoffs, and these settings of the SDK.
 pub(crate) fn world(
     variables: &BTreeMap<&'static str, String>,
     clock: Clock,
@@ -390,7 +391,7 @@ pub(crate) fn world(
             max_backoff: Duration::from_millis(20),
             ..RetryPolicy::default()
         },
-        // Small steps, so that small worlds take many.
+        // Small batches, so that small worlds need several.
         write_limits: WriteLimits {
             batch_size: 50,
             ..WriteLimits::default()
@@ -406,7 +407,7 @@ pub(crate) fn world(
     }
 }
 
-/// The settings of `corp`, with others where they are given.
+/// The settings of `corp`, with these in place of the defaults.
 pub(crate) fn corp(settings: Value) -> Value {
     let mut integration = json!({
         "id": "corp", "provider": "falcon", "cloudId": "us-1",

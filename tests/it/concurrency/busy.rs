@@ -1,4 +1,4 @@
-//! A DynamoDB that is busy: throttled calls, and transactions that get in each other's way.
+//! A busy DynamoDB: throttled calls and transaction conflicts.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::aws;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
 use crate::world::TestEnvironment;
 
-/// How DynamoDB refuses some calls.
+/// An error of DynamoDB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Refusal {
     /// An exception of this name.
@@ -50,7 +50,7 @@ impl Refusal {
     }
 }
 
-/// Refuses the first so many calls of an operation.
+/// Rejects the first calls of an operation.
 struct Busy {
     operation: &'static str,
     refusal: Refusal,
@@ -70,7 +70,7 @@ impl Watch for Busy {
     fn after(&self, _: &Asked, _: &Answered) {}
 }
 
-/// Runs against a DynamoDB that refuses the first so many of these calls: the run comes through, and so do its books.
+/// Runs against a DynamoDB that rejects the first calls of an operation: the run succeeds and records everything.
 async fn comes_through(operation: &'static str, refusal: Refusal, times: usize) {
     let mut stage = TestEnvironment::connected(&GeneratorSpec::plain(60, 60)).await;
     let busy = Arc::new(Busy {

@@ -1,4 +1,4 @@
-//! Machines whose clocks are minutes apart.
+//! Machines with clocks that differ by minutes.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::{ask_as, elsewhere};
 use crate::second_integration::Integration;
 use crate::world::{TAILNET, TestEnvironment, chain};
 
-/// A clock that is so far off that of the stage, and stands still like it.
+/// A stopped clock with this offset from the environment's clock.
 fn off_by(stage: &TestEnvironment, minutes: i64) -> Clock {
     let now = stage.world.clock.now();
     Clock::fixed_at(
@@ -30,10 +30,10 @@ fn writes() -> Matcher {
         .path("/api/v2/tailnet/-/device-attributes")
 }
 
-/// What came of the run that took over: it runs to its end while the other one waits for the answer of a write.
+/// The outcome of the run that took over. It finishes while the other run waits for the response to a write.
 type Successor = Arc<Mutex<Option<Result<Value, String>>>>;
 
-/// Lets another machine take over as soon as the first write of the run to come is on its way.
+/// Lets another machine take over when the next run sends its first write.
 fn overtake(stage: &TestEnvironment, machine: App, moves: bool) -> Successor {
     let answer = Successor::default();
     let (noted, runtime) = (Arc::clone(&answer), Handle::current());
@@ -56,8 +56,8 @@ fn overtake(stage: &TestEnvironment, machine: App, moves: bool) -> Successor {
     answer
 }
 
-/// A run whose lease seems to have ended to another machine, since their clocks are 20 minutes apart: the other one
-/// takes over in the middle of its writing.
+/// A run whose lease seems expired to another machine, because their clocks differ by 20 minutes: the other machine takes
+/// over while the run is writing.
 async fn is_overtaken(first: i64, second: i64, moves: bool) {
     let stage = TestEnvironment::connected(&GeneratorSpec::plain(290, 290)).await;
     let overtaken = elsewhere(&stage, off_by(&stage, first));

@@ -1,4 +1,4 @@
-//! A slow integration beside a quick one, in one process.
+//! A slow integration does not delay another one in the same process.
 
 use std::sync::Mutex;
 
@@ -15,7 +15,7 @@ use crate::aws;
 use crate::second_integration::Integration;
 use crate::world::{TAILNET, TestEnvironment};
 
-/// A server that answers nobody until it is opened, and then sends everybody elsewhere.
+/// A server that answers no request until it is opened, and then redirects each to another server.
 struct Gate {
     server: Server,
     open: watch::Sender<bool>,
@@ -42,7 +42,7 @@ async fn a_slow_falcon_account_delays_nobody_else() {
     let mut stage = TestEnvironment::synced().await;
     let account = Account::new("labs").region("us-2");
     let labs = Integration::connect(&stage, account, &GeneratorSpec::plain(8, 8)).await;
-    // The token call of `labs` hangs; that of `corp` goes another way.
+    // The token call of `labs` hangs; that of `corp` has another URL.
     let gate = Gate::before(&stage.sims.falcon_url("us-2")).await;
     let clouds = &mut stage.world.config.clouds;
     clouds.insert(
@@ -83,7 +83,7 @@ async fn a_slow_tailnet_delays_nobody_else() {
     let stage = TestEnvironment::synced().await;
     let labs =
         Integration::connect(&stage, Account::new("labs"), &GeneratorSpec::plain(8, 8)).await;
-    // A function of which the one integration's tailnet hangs: for the other one, the same tables and secrets.
+    // For this function, the tailnet API hangs. It shares tables and secrets with the other function.
     let gate = Gate::before("http://127.0.0.1:9").await;
     let mut hanging = elsewhere(&stage, stage.world.clock.clone());
     hanging.config.tailscale_api = gate.server.url().parse().unwrap();

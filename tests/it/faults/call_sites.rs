@@ -1,4 +1,4 @@
-//! Where a run can be met: each kind of call that it makes.
+//! The calls of a run, recognized from their requests.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,12 +17,12 @@ pub(crate) enum Server {
     Services,
 }
 
-/// A call of a run. Pages and chunks are counted from 1.
+/// A call of a run. Pages and batches are counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum CallSite {
     FalconSecret,
     TailscaleSecret,
-    /// A secret that is known already is only asked for its version.
+    /// The lookup of the version of a cached secret.
     SecretVersion,
     FalconToken,
     TailscaleToken,
@@ -32,19 +32,19 @@ pub(crate) enum CallSite {
     HostLookUp,
     ScoreLookUp,
     DeviceLookUp,
-    /// What a device has, read to find out what an earlier run came to.
+    /// The attributes of a device, read to recover the writes of an earlier run.
     Attributes,
     Patch(usize),
     Integrations,
     Lease,
     Records,
-    /// What is about to be written, noted.
+    /// The journal entry before a write.
     Pending,
-    /// What an earlier run had noted, and is recorded by now.
+    /// The deletion of journal entries of an earlier run.
     StrikeOut,
     Record(usize),
     Forget,
-    /// The status, with the lease given back.
+    /// The status, which also releases the lease.
     Finish,
     /// The requests of runs for several integrations.
     Requests,
@@ -97,13 +97,13 @@ impl fmt::Display for CallSite {
             Self::ScoreLookUp => f.write_str("look-up of scores"),
             Self::DeviceLookUp => f.write_str("look-up of a device"),
             Self::Attributes => f.write_str("attributes of a device"),
-            Self::Patch(chunk) => write!(f, "PATCH, chunk {chunk}"),
+            Self::Patch(batch) => write!(f, "PATCH, batch {batch}"),
             Self::Integrations => f.write_str("Scan of the integrations"),
             Self::Lease => f.write_str("UpdateItem, lease"),
             Self::Records => f.write_str("Query of the records"),
             Self::Pending => f.write_str("UpdateItem, pending"),
             Self::StrikeOut => f.write_str("UpdateItem, pending no more"),
-            Self::Record(chunk) => write!(f, "TransactWriteItems, chunk {chunk}"),
+            Self::Record(batch) => write!(f, "TransactWriteItems, batch {batch}"),
             Self::Forget => f.write_str("TransactWriteItems, departed"),
             Self::Finish => f.write_str("UpdateItem, status"),
             Self::Requests => f.write_str("PutEvents, fan-out"),
@@ -112,22 +112,22 @@ impl fmt::Display for CallSite {
     }
 }
 
-/// What tells one call from another of its kind.
+/// Recognizes calls, and tells pages and batches apart.
 #[derive(Debug, Default)]
 pub(super) struct Classifier {
-    /// The cursors of each listing, in the order in which they were first shown.
+    /// The cursors of the host listing, in the order of their first use.
     hosts: Vec<String>,
     scores: Vec<String>,
-    /// The devices of the first chunk of changes. Without any, all chunks are the first.
-    first_chunk: BTreeSet<String>,
+    /// The devices of the first batch of changes. If empty, all batches count as the first.
+    first_batch: BTreeSet<String>,
 }
 
 impl Classifier {
-    pub(super) fn expect_first_chunk(&mut self, nodes: impl IntoIterator<Item = String>) {
-        self.first_chunk = nodes.into_iter().collect();
+    pub(super) fn expect_first_batch(&mut self, nodes: impl IntoIterator<Item = String>) {
+        self.first_batch = nodes.into_iter().collect();
     }
 
-    /// What a request is; nothing for one that a run does not make.
+    /// Returns the call of a request, or `None` for a request that no run makes.
     pub(super) fn read(&mut self, asked: &Asked) -> Option<CallSite> {
         match asked.aws_operation() {
             Some(operation) => self.aws(operation, asked),
@@ -152,7 +152,7 @@ impl Classifier {
             }
             "/zero-trust-assessment/entities/assessments/v1" => CallSite::ScoreLookUp,
             "/api/v2/tailnet/-/devices" => CallSite::Devices,
-            "/api/v2/tailnet/-/device-attributes" => CallSite::Patch(self.chunk(asked)),
+            "/api/v2/tailnet/-/device-attributes" => CallSite::Patch(self.batch(asked)),
             _ if is_read
                 && path.starts_with("/api/v2/device/")
                 && path.ends_with("/attributes") =>
@@ -180,22 +180,22 @@ impl Classifier {
             "UpdateItem" if says("SET pending.") => CallSite::Pending,
             "UpdateItem" if says("REMOVE pending.") => CallSite::StrikeOut,
             "TransactWriteItems" if says("\"audit\"") && says("nodeId") => {
-                CallSite::Record(self.chunk(asked))
+                CallSite::Record(self.batch(asked))
             }
             "TransactWriteItems" if says("\"nodes\"") => CallSite::Forget,
             _ => return None,
         })
     }
 
-    fn chunk(&self, asked: &Asked) -> usize {
+    fn batch(&self, asked: &Asked) -> usize {
         let body = String::from_utf8_lossy(&asked.body);
         let is_first =
-            self.first_chunk.is_empty() || self.first_chunk.iter().any(|node| body.contains(node));
+            self.first_batch.is_empty() || self.first_batch.iter().any(|node| body.contains(node));
         if is_first { 1 } else { 2 }
     }
 }
 
-/// The page that a cursor leads to. A listing that is read again from its start has other cursors.
+/// The page of a cursor. A listing that is read again from its start has new cursors.
 fn page(cursors: &mut Vec<String>, target: &str, name: &str) -> usize {
     let Some((_, cursor)) = target.split_once(name) else {
         cursors.clear();

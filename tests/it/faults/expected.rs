@@ -1,37 +1,37 @@
-//! What each cell of the table should come to.
+//! The expected outcome of each cell of the table.
 
 use super::call_sites::{CallSite, Server};
 use super::invariants::Excuses;
 use super::kinds::Kind;
 
-/// What a run into a fault comes to.
+/// The outcome of a run with a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Came {
-    /// To an end, with this outcome.
-    Through(&'static str),
-    /// To this outcome, for an error of this class that names who failed.
-    Short(&'static str, &'static str, &'static str),
-    /// The invocation itself fails, with this `errorType`. The status tells of it where it could be written.
-    Fault(&'static str, Told),
+pub(super) enum Expected {
+    /// Completed, with this outcome.
+    Completed(&'static str),
+    /// This outcome, with an error of this kind that names the service.
+    Ended(&'static str, &'static str, &'static str),
+    /// The invocation fails with this `errorType`. The status reports it if it could be written.
+    InvocationFailed(&'static str, StatusAfter),
     /// Runs are requested of each integration.
     Requested,
-    /// The integration is connected; whether its event is on its way.
+    /// The integration is connected. True if its event was sent.
     Connected(bool),
 }
 
-/// Whose the status is after a fault.
+/// The status after a failed invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
-    /// The run's, which failed for want of storage.
-    Fault,
-    /// The run's, as if nothing had happened: only the answer was lost.
+pub(super) enum StatusAfter {
+    /// The failure of the storage.
+    Failure,
+    /// The success of the run: only the response was lost.
     Success,
-    /// The run's before.
-    Nothing,
+    /// The status of the run before.
+    Unchanged,
 }
 
-/// What should come of a fault that befalls every call of one call_site.
-pub(super) fn expected(call_site: CallSite, kind: Kind) -> Came {
+/// Returns the expected outcome if all calls of a call site fail.
+pub(super) fn expected(call_site: CallSite, kind: Kind) -> Expected {
     match call_site.server() {
         Server::Falcon | Server::Tailscale => upstream(call_site, kind),
         Server::DynamoDb => dynamodb(call_site, kind),
@@ -39,20 +39,20 @@ pub(super) fn expected(call_site: CallSite, kind: Kind) -> Came {
     }
 }
 
-fn upstream(call_site: CallSite, kind: Kind) -> Came {
+fn upstream(call_site: CallSite, kind: Kind) -> Expected {
     let side = match call_site.server() {
         Server::Falcon => "Falcon",
         _ => "Tailscale",
     };
-    let failed = |class| Came::Short("failed", class, side);
-    let paused = |class| Came::Short("paused", class, side);
+    let failed = |class| Expected::Ended("failed", class, side);
+    let paused = |class| Expected::Ended("paused", class, side);
     match (call_site, kind) {
-        // What does not exist any more is what was asked; the body of a write's answer is of no account.
+        // "Not found" is an answer to these calls; the body of the response to a write is not read.
         (CallSite::DeviceLookUp, Kind::NotFound)
         | (CallSite::Patch(_), Kind::NotFound | Kind::Truncated | Kind::WrongJson | Kind::Empty) => {
-            Came::Through("synced")
+            Expected::Completed("synced")
         }
-        // A device that cannot be asked is left out, and here nobody can be asked.
+        // Devices whose lookup fails are skipped, and here all of them fail.
         (
             CallSite::Attributes,
             Kind::Reset
@@ -63,44 +63,44 @@ fn upstream(call_site: CallSite, kind: Kind) -> Came {
             | Kind::Truncated
             | Kind::WrongJson
             | Kind::Empty,
-        ) => Came::Through("unchanged"),
+        ) => Expected::Completed("unchanged"),
         (_, Kind::Unauthorized)
         | (CallSite::FalconToken | CallSite::TailscaleToken, Kind::Forbidden) => {
             paused("authentication")
         }
         (_, Kind::Forbidden) => paused("missingScope"),
         (CallSite::Devices, Kind::NotFound) => failed("configuration"),
-        // An expired cursor is answered so.
+        // This is the response to an expired cursor.
         (CallSite::Hosts(2..) | CallSite::Scores(2..), Kind::NotFound) => failed("incomplete"),
         (_, Kind::TooMany) => failed("rateLimited"),
-        // What is spoilt where a device is looked up is a 404.
+        // The response to the lookup of the device is a 404, which these faults damage.
         (_, Kind::NotFound | Kind::WrongJson)
         | (CallSite::DeviceLookUp, Kind::Truncated | Kind::Empty) => failed("protocol"),
         (_, _) => failed("unavailable"),
     }
 }
 
-fn services(call_site: CallSite, kind: Kind) -> Came {
-    let failed = Came::Short("failed", "unavailable", "Secrets Manager");
+fn services(call_site: CallSite, kind: Kind) -> Expected {
+    let failed = Expected::Ended("failed", "unavailable", "Secrets Manager");
     match (call_site, kind) {
-        // A credential that is not there, or not for us, is for a person to mend.
+        // A person must repair a missing or forbidden secret.
         (CallSite::FalconSecret | CallSite::TailscaleSecret, Kind::Forbidden | Kind::NotFound) => {
-            Came::Short("paused", "authentication", "Secrets Manager")
+            Expected::Ended("paused", "authentication", "Secrets Manager")
         }
-        // A version that is not told is a reason to fetch the secret.
+        // Without the version, the secret is fetched again.
         (CallSite::SecretVersion, Kind::Forbidden | Kind::NotFound | Kind::Empty) => {
-            Came::Through("synced")
+            Expected::Completed("synced")
         }
-        (CallSite::Requests, Kind::Empty) => Came::Requested,
-        (CallSite::Requests, _) => Came::Fault("Events", Told::Nothing),
-        (CallSite::Announcement, kind) => Came::Connected(kind == Kind::Empty),
+        (CallSite::Requests, Kind::Empty) => Expected::Requested,
+        (CallSite::Requests, _) => Expected::InvocationFailed("Events", StatusAfter::Unchanged),
+        (CallSite::Announcement, kind) => Expected::Connected(kind == Kind::Empty),
         (_, _) => failed,
     }
 }
 
-fn dynamodb(call_site: CallSite, kind: Kind) -> Came {
+fn dynamodb(call_site: CallSite, kind: Kind) -> Expected {
     let told = match (call_site, kind) {
-        // The answer to these writes holds nothing that is needed.
+        // The body of the response to these writes is not needed.
         (
             CallSite::Pending
             | CallSite::StrikeOut
@@ -108,31 +108,31 @@ fn dynamodb(call_site: CallSite, kind: Kind) -> Came {
             | CallSite::Forget
             | CallSite::Finish,
             Kind::Empty,
-        ) => return Came::Through("synced"),
-        (CallSite::Finish, kind) if kind.spoils() => Told::Success,
+        ) => return Expected::Completed("synced"),
+        (CallSite::Finish, kind) if kind.spoils() => StatusAfter::Success,
         (CallSite::Integrations | CallSite::Lease | CallSite::Finish, _) | (_, Kind::Refused) => {
-            Told::Nothing
+            StatusAfter::Unchanged
         }
-        (_, _) => Told::Fault,
+        (_, _) => StatusAfter::Failure,
     };
-    Came::Fault("Storage", told)
+    Expected::InvocationFailed("Storage", told)
 }
 
-/// What may be amiss after it.
+/// Returns the deviations that such a fault excuses.
 pub(super) fn excuses(call_site: CallSite, kind: Kind) -> Excuses {
     let goes_down = kind == Kind::Refused;
     let lost = kind.spoils() && kind != Kind::Empty;
     let old_status = match expected(call_site, kind) {
-        Came::Fault(_, told) => told == Told::Nothing,
-        Came::Requested | Came::Connected(_) => true,
-        Came::Through(_) | Came::Short(..) => false,
+        Expected::InvocationFailed(_, told) => told == StatusAfter::Unchanged,
+        Expected::Requested | Expected::Connected(_) => true,
+        Expected::Completed(_) | Expected::Ended(..) => false,
     };
     Excuses {
         unrecorded: match call_site {
-            // Chunks are written side by side, so the other one's answer may be lost with the connection.
+            // Batches are written in parallel, so the response to the other one can be lost with the connection.
             CallSite::Patch(_) => matches!(kind, Kind::Reset | Kind::Stall | Kind::Refused),
             CallSite::Record(_) => kind != Kind::Empty,
-            // This is about a run before that could not record.
+            // An earlier run could not record.
             CallSite::Attributes | CallSite::StrikeOut => true,
             _ => false,
         },
@@ -147,7 +147,7 @@ pub(super) fn excuses(call_site: CallSite, kind: Kind) -> Excuses {
     }
 }
 
-/// Whether the lease must be left behind, not only may.
+/// True if the run cannot release its lease.
 pub(super) fn leaves_lease(call_site: CallSite, kind: Kind) -> bool {
     excuses(call_site, kind).lease
 }

@@ -1,4 +1,4 @@
-//! One case of the table: a call, failing in each way in turn.
+//! One row of the table: a call that fails in each way in turn.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,17 +7,17 @@ use posture_simulators::{Device, GeneratorSpec, Host};
 use serde_json::{Map, Value, json};
 
 use super::call_sites::CallSite;
-use super::expected::{Came, Told, excuses, expected, leaves_lease};
+use super::expected::{Expected, StatusAfter, excuses, expected, leaves_lease};
 use super::fault_proxy::Fault;
 use super::instance::{Instance, Outcome};
-use super::invariants::{Before, Complaints, books};
+use super::invariants::{Before, Violations, audit_diff};
 use super::kinds::Kind;
 use crate::world::{KEY, TAILNET, corp};
 
-/// So many changes are recorded at once.
-const CHUNK: usize = 50;
+/// Changes per batch.
+const BATCH_SIZE: usize = 50;
 
-/// Three pages of hosts and of scores, and where it is about chunks, changes for two.
+/// The world and the size of a page: three pages of hosts and scores, and changes for two batches where that matters.
 fn world_and_page(call_site: CallSite) -> (GeneratorSpec, usize) {
     match call_site {
         CallSite::Patch(_) | CallSite::Record(_) => (GeneratorSpec::plain(54, 53), 25),
@@ -25,13 +25,13 @@ fn world_and_page(call_site: CallSite) -> (GeneratorSpec, usize) {
     }
 }
 
-/// How long a call may take: long enough for a busy machine, and two of them to each stall.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// Timeout of a call: long enough for a busy machine. A stall takes two of them.
+const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// A cell: what the run came to, and what is wrong with that.
+/// A cell: the outcome of the run, and the violations.
 pub(super) struct Cell {
     pub(super) text: String,
-    pub(super) complaints: Vec<String>,
+    pub(super) violations: Vec<String>,
 }
 
 pub(super) struct FaultCase {
@@ -41,7 +41,7 @@ pub(super) struct FaultCase {
     round: usize,
 }
 
-/// What is away in one round, and back in the next.
+/// A host, a score and a device that are removed in one round and put back in the next.
 #[derive(Default)]
 struct Away {
     host: Option<Host>,
@@ -52,7 +52,7 @@ struct Away {
 impl FaultCase {
     pub(super) async fn cells(call_site: CallSite) -> Vec<Cell> {
         let mut case = Self {
-            instance: Instance::start(world_and_page(call_site).1, PATIENCE).await,
+            instance: Instance::start(world_and_page(call_site).1, CALL_TIMEOUT).await,
             call_site,
             away: Away::default(),
             round: 0,
@@ -62,7 +62,7 @@ impl FaultCase {
         for kind in Kind::ALL {
             case.round += 1;
             let cell = case.cell(kind).await;
-            if !cell.complaints.is_empty() {
+            if !cell.violations.is_empty() {
                 case.begin_again().await;
             }
             cells.push(cell);
@@ -82,7 +82,7 @@ impl FaultCase {
     }
 
     async fn cell(&mut self, kind: Kind) -> Cell {
-        let mut complaints = Complaints::default();
+        let mut violations = Violations::default();
         self.prepare().await;
         let before = match self.call_site {
             CallSite::Announcement => None,
@@ -94,25 +94,25 @@ impl FaultCase {
             .arm([Fault::always(self.call_site, kind)]);
         let outcome = self.run_into().await;
         let met = self.instance.proxy.disarm();
-        complaints.unless(!met.is_empty(), || "the fault was not met".to_owned());
+        violations.unless(!met.is_empty(), || "the fault was not met".to_owned());
         self.instance.relays.up().await;
 
         let corp = self.instance.stage.corp().await;
         let text = told(&outcome, &corp["status"]);
-        self.compare(kind, &outcome, &corp, &mut complaints);
-        let mut complaints = complaints.into_vec();
+        self.compare(kind, &outcome, &corp, &mut violations);
+        let mut violations = violations.into_vec();
         if let Some(before) = before {
             let stage = &self.instance.stage;
             let excuses = excuses(self.call_site, kind);
-            let judged = before.judge(stage, KEY, &deserved, false, &outcome, excuses);
-            complaints.extend(judged.await);
+            let checked = before.check(stage, KEY, &deserved, false, &outcome, excuses);
+            violations.extend(checked.await);
         }
         let healed = self.heal(kind).await;
-        complaints.extend(healed.into_iter().map(|text| format!("afterwards: {text}")));
-        Cell { text, complaints }
+        violations.extend(healed.into_iter().map(|text| format!("afterwards: {text}")));
+        Cell { text, violations }
     }
 
-    /// Something for each kind of call to do.
+    /// Prepares the world so that the run makes each call.
     async fn prepare(&mut self) {
         self.stir().await;
         let stage = &self.instance.stage;
@@ -121,8 +121,8 @@ impl FaultCase {
         nodes.sort();
         nodes.dedup();
         nodes.retain(|node| present.get(*node) != deserved.get(*node));
-        let chunk = nodes.into_iter().take(CHUNK).cloned();
-        self.instance.proxy.expect_first_chunk(chunk);
+        let batch = nodes.into_iter().take(BATCH_SIZE).cloned();
+        self.instance.proxy.expect_first_batch(batch);
         match self.call_site {
             CallSite::Attributes | CallSite::StrikeOut => self.leave_open().await,
             CallSite::FalconSecret | CallSite::TailscaleSecret => self.instance.forget_secrets(),
@@ -150,7 +150,7 @@ impl FaultCase {
         self.move_on().await;
     }
 
-    /// Changes every score, takes a host, a score and a device away, and brings back those that were away before.
+    /// Changes every score, removes a host, a score and a device, and puts back those that were removed before.
     async fn stir(&mut self) {
         let nodes = self.instance.stage.items("nodes").await;
         let text = |n: usize, name: &str| {
@@ -191,26 +191,26 @@ impl FaultCase {
         self.instance.invoke(payload).await
     }
 
-    fn compare(&self, kind: Kind, outcome: &Outcome, corp: &Value, complaints: &mut Complaints) {
+    fn compare(&self, kind: Kind, outcome: &Outcome, corp: &Value, violations: &mut Violations) {
         let expected = expected(self.call_site, kind);
         let status = &corp["status"];
         let error = status["error"].as_str().unwrap_or_default();
         let fits = match (expected, outcome) {
-            (Came::Through(came), Ok(answer)) => {
+            (Expected::Completed(came), Ok(answer)) => {
                 answer["outcome"] == came && answer["error"].is_null()
             }
-            (Came::Short(came, class, side), Ok(answer)) => {
+            (Expected::Ended(came, class, side), Ok(answer)) => {
                 answer["outcome"] == came && status["errorKind"] == class && error.contains(side)
             }
-            (Came::Fault(expected, told), Err((error_type, message))) => {
+            (Expected::InvocationFailed(expected, told), Err((error_type, message))) => {
                 let is_told = match told {
-                    Told::Fault => {
+                    StatusAfter::Failure => {
                         status["errorKind"] == "storage" && error.starts_with("DynamoDB")
                     }
-                    Told::Success => status["outcome"] == "synced",
-                    Told::Nothing => true,
+                    StatusAfter::Success => status["outcome"] == "synced",
+                    StatusAfter::Unchanged => true,
                 };
-                // An item that does not decode is told of by what was asked for.
+                // The error of an item that does not decode names the operation.
                 let names = match (expected, self.call_site) {
                     ("Events", _) => "event bus",
                     (_, CallSite::Lease) => "take the lease",
@@ -218,38 +218,38 @@ impl FaultCase {
                 };
                 error_type == expected && is_told && message.contains(names)
             }
-            (Came::Requested, Ok(answer)) => answer["requested"] == json!(["corp", "lab"]),
-            (Came::Connected(announced), Ok(answer)) => {
+            (Expected::Requested, Ok(answer)) => answer["requested"] == json!(["corp", "lab"]),
+            (Expected::Connected(announced), Ok(answer)) => {
                 let sync = answer["sync"].as_str().unwrap_or_default();
                 sync.starts_with("requested") == announced
             }
             _ => false,
         };
-        complaints.unless(fits, || {
+        violations.unless(fits, || {
             format!("{expected:?} is {outcome:?}, with {status}")
         });
         let lease = &corp["lease"];
-        complaints.unless(
+        violations.unless(
             lease.is_null() != leaves_lease(self.call_site, kind),
             || format!("the lease is {lease}"),
         );
     }
 
-    /// The next run makes everything right, and the one after that has nothing to do. Meanwhile the world moves on.
+    /// The next run makes everything right although a score has changed, and the run after that changes nothing.
     async fn heal(&mut self, kind: Kind) -> Vec<String> {
-        let mut complaints = Complaints::default();
+        let mut violations = Violations::default();
         let instance = &self.instance;
         if leaves_lease(self.call_site, kind) {
             let early = instance.force().await;
-            complaints.unless(outcome_of(&early) == "skipped", || format!("{early:?}"));
+            violations.unless(outcome_of(&early) == "skipped", || format!("{early:?}"));
             instance.stage.world.clock.advance(Duration::from_mins(15));
         }
         self.move_on().await;
         let outcome = instance.force().await;
         let good = ["synced", "unchanged"].contains(&outcome_of(&outcome));
-        complaints.unless(good, || format!("{outcome:?}"));
+        violations.unless(good, || format!("{outcome:?}"));
         let (present, deserved) = (instance.stage.scores(), instance.stage.expected());
-        complaints.unless(present == deserved, || {
+        violations.unless(present == deserved, || {
             "the attributes are not right".to_owned()
         });
         let nodes = instance.stage.items("nodes").await;
@@ -260,16 +260,16 @@ impl FaultCase {
                 (node.to_owned(), record["score"].as_i64().unwrap())
             })
             .collect();
-        complaints.unless(records == deserved, || {
+        violations.unless(records == deserved, || {
             "the records are not right".to_owned()
         });
-        let books = books(&instance.stage, &instance.stage.node_audit().await);
-        complaints.unless(
-            books.unrecorded.is_empty() && books.invented.is_empty(),
+        let audit_diff = audit_diff(&instance.stage, &instance.stage.node_audit().await);
+        violations.unless(
+            audit_diff.unrecorded.is_empty() && audit_diff.invented.is_empty(),
             || {
                 format!(
                     "not audited: {:?}; invented: {:?}",
-                    books.unrecorded, books.invented
+                    audit_diff.unrecorded, audit_diff.invented
                 )
             },
         );
@@ -277,21 +277,21 @@ impl FaultCase {
         let clean = corp["lease"].is_null()
             && corp["pause"].is_null()
             && corp["pending"].as_object().is_none_or(Map::is_empty);
-        complaints.unless(clean, || format!("left behind: {corp}"));
+        violations.unless(clean, || format!("left behind: {corp}"));
         let good = corp["status"]["consecutiveFailures"] == 0
             && corp["status"]["lastSuccess"] == corp["status"]["lastSync"]
             && corp["status"]["error"].is_null();
-        complaints.unless(good, || format!("{}", corp["status"]));
+        violations.unless(good, || format!("{}", corp["status"]));
 
         let written = instance.stage.sims.tailscale().writes(TAILNET).unwrap();
         let last = instance.force().await;
-        complaints.unless(outcome_of(&last) == "unchanged", || format!("{last:?}"));
+        violations.unless(outcome_of(&last) == "unchanged", || format!("{last:?}"));
         let after = instance.stage.sims.tailscale().writes(TAILNET).unwrap();
-        complaints.unless(after == written, || "the last run writes".to_owned());
-        complaints.into_vec()
+        violations.unless(after == written, || "the last run writes".to_owned());
+        violations.into_vec()
     }
 
-    /// Another score for one of the devices that the run may just have written.
+    /// Changes the score of a device that the run may have written.
     async fn move_on(&self) {
         let stage = &self.instance.stage;
         let nodes = stage.items("nodes").await;

@@ -1,4 +1,4 @@
-//! Meddles with the calls of a run, from between it and the four servers.
+//! A proxy between the function and the four servers that injects faults.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -9,21 +9,21 @@ use super::kinds::Kind;
 use crate::process::relay::{Answered, Asked, Delivery, Relay, Watch};
 use crate::world::TestEnvironment;
 
-/// A fault, and the calls that it befalls.
+/// A fault, and the calls that it affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) call_site: CallSite,
     pub(crate) kind: Kind,
-    /// So many calls are let through first.
+    /// The number of calls that pass first.
     pub(crate) after: usize,
-    /// How often it happens; for ever, without a number.
+    /// Maximum number of faulty calls; `None` for all.
     pub(crate) times: Option<usize>,
-    /// The call takes effect all the same. Always so for the kinds that spoil an answer, never for those that deny it.
+    /// The call takes effect in spite of the fault. Kinds that damage a response imply it, and "not found" excludes it.
     pub(crate) processed: bool,
 }
 
 impl Fault {
-    /// Befalls every such call.
+    /// Affects every such call.
     pub(crate) fn always(call_site: CallSite, kind: Kind) -> Self {
         Self {
             call_site,
@@ -39,16 +39,16 @@ impl Fault {
     }
 }
 
-/// A call that went wrong.
+/// A call with a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Met {
     pub(crate) call_site: CallSite,
     pub(crate) kind: Kind,
-    /// Whether it took effect.
+    /// True if the call took effect.
     pub(crate) processed: bool,
 }
 
-/// The faults to come, and those that came.
+/// The faults to inject, and the calls that had one.
 #[derive(Clone, Default)]
 pub(crate) struct FaultProxy(Arc<Mutex<State>>);
 
@@ -71,19 +71,19 @@ impl FaultProxy {
         state.met.clear();
     }
 
-    /// No more faults. Those that came.
+    /// Removes the faults. Returns the calls that had one.
     pub(crate) fn disarm(&self) -> Vec<Met> {
         let mut state = self.state();
         state.faults.clear();
         std::mem::take(&mut state.met)
     }
 
-    /// Which devices are in the first chunk of changes.
-    pub(crate) fn expect_first_chunk(&self, nodes: impl IntoIterator<Item = String>) {
-        self.state().classifier.expect_first_chunk(nodes);
+    /// Sets the devices of the first batch of changes.
+    pub(crate) fn expect_first_batch(&self, nodes: impl IntoIterator<Item = String>) {
+        self.state().classifier.expect_first_batch(nodes);
     }
 
-    /// Stands between a stage's function and its servers.
+    /// Starts the relays between the function and its servers.
     pub(crate) async fn between(&self, stage: &TestEnvironment) -> Relays {
         let mut relays = Vec::new();
         for (server, base) in [
@@ -112,7 +112,7 @@ impl Relays {
         relay.unwrap().1.url()
     }
 
-    /// All take connections again, and nothing is under way.
+    /// Waits until no request is in flight, and accepts connections again.
     pub(crate) async fn up(&self) {
         for (_, relay) in &self.relays {
             relay.quiet().await;
@@ -121,13 +121,13 @@ impl Relays {
     }
 }
 
-/// The proxy at one server.
+/// The proxy in front of one server.
 struct At {
     server: Server,
     proxy: FaultProxy,
 }
 
-/// Carries the fault that was chosen for a request to the end of its way.
+/// The request header that carries the chosen fault to the response.
 const CHOSEN: &str = "x-fault";
 
 impl At {
@@ -164,14 +164,14 @@ impl At {
             .unwrap()
             .parse()
             .unwrap();
-        // It is gone where the run ended without waiting for the answer, and the faults with it.
+        // The faults are gone if the run ended without waiting for the response.
         self.proxy.state().faults.get(index).copied()
     }
 }
 
 impl Watch for At {
     fn before(&self, asked: &mut Asked) -> Option<Answered> {
-        // What is to be spoilt must not come packed.
+        // Responses that will be damaged must not be compressed.
         asked.headers.remove(header::ACCEPT_ENCODING);
         let index = self.choose(asked)?;
         asked.headers.insert(CHOSEN, index.into());

@@ -1,4 +1,4 @@
-//! A world whose function meets all servers through a proxy.
+//! A function that reaches all servers through the fault proxy.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::fault_proxy::{FaultProxy, Relays};
 use crate::aws::impatient_sdk;
 use crate::world::{TestEnvironment, world};
 
-/// One run after another, in one world.
+/// A function, its environment, and the proxy.
 pub(crate) struct Instance {
     pub(crate) stage: TestEnvironment,
     pub(crate) proxy: FaultProxy,
@@ -23,13 +23,12 @@ pub(crate) struct Instance {
     services: SdkConfig,
 }
 
-/// What an invocation came to: its answer, or `errorType` and `errorMessage`.
+/// The result of an invocation: its answer, or `errorType` and `errorMessage`.
 pub(crate) type Outcome = Result<Value, (String, String)>;
 
 impl Instance {
-    /// No integration yet. Listings come in pages of so many records; a call that is not answered for so long, has
-    /// failed.
-    pub(crate) async fn start(longest_page: usize, patience: Duration) -> Self {
+    /// Starts without an integration. Listings have pages of at most this many records; calls have this timeout.
+    pub(crate) async fn start(longest_page: usize, timeout: Duration) -> Self {
         let mut stage = TestEnvironment::empty().await;
         stage.sims.falcon().configure(|settings| {
             settings.longest_page = Some(longest_page);
@@ -41,14 +40,14 @@ impl Instance {
         let falcon = format!("us-1={}", relays.url(Server::Falcon));
         variables.insert("FALCON_CLOUDS_EXTRA", falcon);
         variables.insert("TAILSCALE_API_URL", relays.url(Server::Tailscale));
-        let services = impatient_sdk(&relays.url(Server::Services), patience);
-        let dynamodb = impatient_sdk(&relays.url(Server::DynamoDb), patience);
+        let services = impatient_sdk(&relays.url(Server::Services), timeout);
+        let dynamodb = impatient_sdk(&relays.url(Server::DynamoDb), timeout);
         let clock = stage.world.clock.clone();
         stage.world = world(&variables, clock, &dynamodb, &services);
         stage.world.retries = RetryPolicy {
             max_attempts: 2,
             max_backoff: Duration::from_millis(2),
-            request_timeout: patience,
+            request_timeout: timeout,
             ..stage.world.retries
         };
         Self {
@@ -59,7 +58,7 @@ impl Instance {
         }
     }
 
-    /// Nothing that was before ever was. `corp` is connected.
+    /// Replaces the world and the tables, and connects `corp`.
     pub(crate) async fn reset(&mut self, spec: &GeneratorSpec) {
         self.proxy.disarm();
         self.relays.up().await;
@@ -67,13 +66,13 @@ impl Instance {
         self.stage.connect_unchecked(json!({})).await;
     }
 
-    /// Likewise, and synced once.
+    /// Replaces the world and the tables, connects `corp` and syncs it once.
     pub(crate) async fn begin_again(&mut self, spec: &GeneratorSpec) {
         self.reset(spec).await;
         assert_eq!(self.stage.sync().await["outcome"], "synced");
     }
 
-    /// As after a cold start.
+    /// Forgets the cached secrets, as a cold start does.
     pub(crate) fn forget_secrets(&mut self) {
         self.stage.world.secrets =
             Secrets::new(aws_sdk_secretsmanager::Client::new(&self.services));
@@ -88,7 +87,7 @@ impl Instance {
         })
     }
 
-    /// A run that nothing keeps from working.
+    /// A forced run, which no pause prevents.
     pub(crate) async fn force(&self) -> Outcome {
         self.invoke(json!({"command": "sync", "integration": "corp", "force": true}))
             .await

@@ -1,4 +1,4 @@
-//! What must hold after every run, whatever went wrong in it.
+//! Invariants that hold after every run, whichever faults it had.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,38 +13,38 @@ type Transition = (String, String, Option<i64>, Option<i64>);
 /// Attributes by node and key.
 pub(crate) type Attributes = BTreeMap<(String, String), i64>;
 
-/// What may be amiss after a run, since the fault leaves no other way.
+/// Deviations that the fault excuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a question of its own"
 )]
 pub(crate) struct Excuses {
-    /// Tailscale may have accepted what is not recorded.
+    /// Tailscale may have accepted an unrecorded write.
     pub(crate) unrecorded: bool,
-    /// More may be recorded than the run knows of.
+    /// The run may have recorded more than it counted.
     pub(crate) uncounted: bool,
     /// The status may be that of the run before.
     pub(crate) old_status: bool,
-    /// The lease may not have been given back.
+    /// The lease may not be released.
     pub(crate) lease: bool,
 }
 
-/// What there was before a run.
+/// The state before a run.
 pub(crate) struct Before {
     attributes: Attributes,
     status: Value,
     is_leased: bool,
 }
 
-/// What is wrong.
+/// The violations that were found.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints(Vec<String>);
+pub(crate) struct Violations(Vec<String>);
 
-impl Complaints {
-    pub(crate) fn unless(&mut self, holds: bool, complaint: impl FnOnce() -> String) {
+impl Violations {
+    pub(crate) fn unless(&mut self, holds: bool, violation: impl FnOnce() -> String) {
         if !holds {
-            self.0.push(complaint());
+            self.0.push(violation());
         }
     }
 
@@ -53,7 +53,7 @@ impl Complaints {
     }
 }
 
-/// What the world holds in each device's posture.
+/// The attributes in the tailnet.
 pub(crate) fn attributes(stage: &TestEnvironment) -> Attributes {
     let all = stage.sims.tailscale().attributes(TAILNET).unwrap();
     all.into_iter()
@@ -65,14 +65,14 @@ pub(crate) fn attributes(stage: &TestEnvironment) -> Attributes {
         .collect()
 }
 
-/// The changes that the tailnet logged and that are not audited, each as often as it is missing.
-pub(crate) struct Books {
+/// Differences between the log of the tailnet and the audit trail, each with its count.
+pub(crate) struct AuditDiff {
     pub(crate) unrecorded: BTreeMap<Transition, usize>,
     pub(crate) invented: BTreeMap<Transition, usize>,
 }
 
 /// Compares the audit trail with the tailnet's own log.
-pub(crate) fn books(stage: &TestEnvironment, audit: &[Value]) -> Books {
+pub(crate) fn audit_diff(stage: &TestEnvironment, audit: &[Value]) -> AuditDiff {
     let mut unrecorded: BTreeMap<Transition, usize> = BTreeMap::new();
     for change in stage.sims.tailscale().changes(TAILNET).unwrap() {
         let value = |value: Option<Value>| value.and_then(|value| value.as_i64());
@@ -92,13 +92,13 @@ pub(crate) fn books(stage: &TestEnvironment, audit: &[Value]) -> Books {
             None => *invented.entry(transition).or_default() += 1,
         }
     }
-    Books {
+    AuditDiff {
         unrecorded,
         invented,
     }
 }
 
-/// The transitions that an audit record tells of: one for each key in it.
+/// The changes in an audit record: one for each key.
 fn transitions(record: &Value) -> Vec<Transition> {
     let node = record["target"]["id"].as_str().unwrap();
     let mut keys: Vec<&String> = ["old", "new"]
@@ -131,14 +131,14 @@ impl Before {
         }
     }
 
-    /// Whether a run before has left its lease behind.
+    /// True if an earlier run did not release its lease.
     pub(crate) fn is_leased(&self) -> bool {
         self.is_leased
     }
 
-    /// Judges a run by what it has left behind. `deserved` is what each device should have under `key`; where the
-    /// integration `keeps`, others may have what they had.
-    pub(crate) async fn judge(
+    /// Checks the state after a run. `deserved` are the scores that the devices should have under `key`. If the integration
+    /// `keeps` attributes, other devices may have their old scores.
+    pub(crate) async fn check(
         &self,
         stage: &TestEnvironment,
         key: &str,
@@ -147,21 +147,22 @@ impl Before {
         outcome: &Outcome,
         excuses: Excuses,
     ) -> Vec<String> {
-        let mut complaints = Complaints::default();
-        self.judge_attributes(stage, key, deserved, keeps, &mut complaints);
+        let mut violations = Violations::default();
+        self.check_attributes(stage, key, deserved, keeps, &mut violations);
         let audit = stage.node_audit().await;
-        let books = books(stage, &audit);
-        complaints.unless(books.invented.is_empty(), || {
+        let audit_diff = audit_diff(stage, &audit);
+        violations.unless(audit_diff.invented.is_empty(), || {
             format!(
                 "audited, but not in the tailnet's log: {:?}",
-                books.invented
+                audit_diff.invented
             )
         });
-        complaints.unless(excuses.unrecorded || books.unrecorded.is_empty(), || {
-            format!("changed, but not audited: {:?}", books.unrecorded)
-        });
+        violations.unless(
+            excuses.unrecorded || audit_diff.unrecorded.is_empty(),
+            || format!("changed, but not audited: {:?}", audit_diff.unrecorded),
+        );
         let corp = stage.corp().await;
-        complaints.unless(excuses.lease || corp["lease"].is_null(), || {
+        violations.unless(excuses.lease || corp["lease"].is_null(), || {
             format!("the lease is not free: {}", corp["lease"])
         });
         let present = attributes(stage);
@@ -173,21 +174,21 @@ impl Before {
             .collect();
         let status = &corp["status"];
         if status["runId"] == stage.last_run() {
-            self.judge_status(stage, status, wrong.len(), &mut complaints);
-            judge_counts(status, &audit, outcome, excuses, &mut complaints);
+            self.check_status(stage, status, wrong.len(), &mut violations);
+            check_counts(status, &audit, outcome, excuses, &mut violations);
         } else {
-            self.judge_old_status(status, outcome, excuses, &mut complaints);
+            self.check_old_status(status, outcome, excuses, &mut violations);
         }
-        complaints.into_vec()
+        violations.into_vec()
     }
 
-    fn judge_attributes(
+    fn check_attributes(
         &self,
         stage: &TestEnvironment,
         key: &str,
         deserved: &BTreeMap<String, i64>,
         keeps: bool,
-        complaints: &mut Complaints,
+        violations: &mut Violations,
     ) {
         let after = attributes(stage);
         for (place, value) in &after {
@@ -196,7 +197,7 @@ impl Before {
             let was =
                 |((node, _), held): (&(String, String), &i64)| *node == place.0 && held == value;
             let moved = keeps && place.1 == key && self.attributes.iter().any(was);
-            complaints.unless(stayed || right || moved, || {
+            violations.unless(stayed || right || moved, || {
                 format!("{place:?} is {value}, which it neither was nor should be")
             });
         }
@@ -208,52 +209,52 @@ impl Before {
         {
             let is_there = devices.iter().any(|device| device.node_id == *node);
             let moved = after.contains_key(&(node.clone(), key.to_owned()));
-            complaints.unless(!is_there || moved || !deserved.contains_key(node), || {
+            violations.unless(!is_there || moved || !deserved.contains_key(node), || {
                 format!("{node} lost {lost}, and deserves a score")
             });
         }
     }
 
-    /// The status is another run's.
-    fn judge_old_status(
+    /// Checks a status that is not of this run.
+    fn check_old_status(
         &self,
         status: &Value,
         outcome: &Outcome,
         excuses: Excuses,
-        complaints: &mut Complaints,
+        violations: &mut Violations,
     ) {
         let nothing_done = outcome.as_ref().is_ok_and(|answer| {
             answer["outcome"] == "skipped" || is_at_rest(answer) || answer["outcome"].is_null()
         });
-        complaints.unless(*status == self.status, || {
+        violations.unless(*status == self.status, || {
             format!("the status is nobody's: {status}")
         });
-        complaints.unless(excuses.old_status || nothing_done, || {
+        violations.unless(excuses.old_status || nothing_done, || {
             format!("the status is still that of the run before: {status}")
         });
     }
 
-    fn judge_status(
+    fn check_status(
         &self,
         stage: &TestEnvironment,
         status: &Value,
         wrong: usize,
-        complaints: &mut Complaints,
+        violations: &mut Violations,
     ) {
         let came = status["outcome"].as_str().unwrap_or_default();
         let success = matches!(came, "synced" | "unchanged");
-        complaints.unless(!success || wrong <= named_devices(status), || {
+        violations.unless(!success || wrong <= named_devices(status), || {
             format!("it claims success, and the attributes of {wrong} devices are not right")
         });
-        complaints.unless(success != status["error"].is_string(), || {
+        violations.unless(success != status["error"].is_string(), || {
             format!("{came} with the error {}", status["error"])
         });
         let classed = matches!(came, "failed" | "paused");
-        complaints.unless(classed == status["errorKind"].is_string(), || {
+        violations.unless(classed == status["errorKind"].is_string(), || {
             format!("{came} of the class {}", status["errorKind"])
         });
         let now = falcon_posture_sync::clock::rfc3339(stage.world.clock.now());
-        complaints.unless(same_time(&status["lastSync"], &now.into()), || {
+        violations.unless(same_time(&status["lastSync"], &now.into()), || {
             format!("lastSync is {}", status["lastSync"])
         });
         let last_success = if success { status } else { &self.status };
@@ -262,24 +263,24 @@ impl Before {
         } else {
             &last_success["lastSuccess"]
         };
-        complaints.unless(same_time(&status["lastSuccess"], last_success), || {
+        violations.unless(same_time(&status["lastSuccess"], last_success), || {
             format!("{came} with lastSuccess {}", status["lastSuccess"])
         });
         let failures = self.status["consecutiveFailures"].as_u64().unwrap_or(0);
-        complaints.unless(
+        violations.unless(
             status["consecutiveFailures"] == if success { 0 } else { failures + 1 },
             || format!("{came} after {failures} failures: {status}"),
         );
     }
 }
 
-/// The counts are those of the run's own audit records, in the status and in the answer.
-fn judge_counts(
+/// Checks that the counts in the status and the answer are those of the run's audit records.
+fn check_counts(
     status: &Value,
     audit: &[Value],
     outcome: &Outcome,
     excuses: Excuses,
-    complaints: &mut Complaints,
+    violations: &mut Violations,
 ) {
     let own = audit
         .iter()
@@ -290,13 +291,13 @@ fn judge_counts(
         let claimed = status[name].as_u64().unwrap_or_default();
         let recorded = u64::try_from(recorded).unwrap();
         let fits = claimed == recorded || (excuses.uncounted && claimed < recorded);
-        complaints.unless(fits, || {
+        violations.unless(fits, || {
             format!("{name} is {claimed}, and {recorded} are recorded")
         });
     }
     let Ok(answer) = outcome else { return };
     for name in ["outcome", "error", "written", "removed"] {
-        complaints.unless(answer[name] == status[name], || {
+        violations.unless(answer[name] == status[name], || {
             format!(
                 "{name} is {} in the answer, {} in the status",
                 answer[name], status[name]
@@ -304,13 +305,13 @@ fn judge_counts(
         });
     }
 }
-/// An answer of a run that a pause kept from working.
+/// True for the answer of a run that a pause prevented.
 fn is_at_rest(answer: &Value) -> bool {
     let error = answer["error"].as_str().unwrap_or_default();
     answer["outcome"] == "paused" && error.starts_with("paused until")
 }
 
-/// How many devices a run tells of that it left out, or that Tailscale refused to write.
+/// The number of devices that a run skipped or that Tailscale rejected, by its findings.
 fn named_devices(status: &Value) -> usize {
     let kinds = ["refusedWrites", "skippedDevices"].map(Value::from);
     let findings = status["findings"].as_array().into_iter().flatten();
@@ -325,7 +326,7 @@ fn same_time(one: &Value, other: &Value) -> bool {
     time(one) == time(other)
 }
 
-/// What everybody deserves, as attributes.
+/// The expected scores as attributes.
 pub(crate) fn under(key: &str, deserved: &BTreeMap<String, i64>) -> Attributes {
     deserved
         .iter()

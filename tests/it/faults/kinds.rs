@@ -1,4 +1,4 @@
-//! How a call can fail.
+//! The ways in which a call can fail.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::call_sites::Server;
 use crate::process::relay::{Answered, Delivery};
 
-/// How a call fails.
+/// A way in which a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// The server goes down as it is asked, and refuses connections from then on.
+    /// The server goes down at the request, and refuses connections from then on.
     Refused,
-    /// The connection breaks in mid-body.
+    /// The connection breaks within the body.
     Reset,
     /// No answer.
     Stall,
@@ -47,7 +47,7 @@ impl Kind {
         Self::Empty,
     ];
 
-    /// Whether it spoils an answer: the server has done what it was asked for. The others take the answer's call_site.
+    /// True if the fault damages the response of a request that was carried out. Other faults replace the response.
     pub(crate) fn spoils(self) -> bool {
         matches!(
             self,
@@ -55,12 +55,12 @@ impl Kind {
         )
     }
 
-    /// Whether it says that there is nothing to do it to. A server that says so has not done it.
+    /// True if the response says "not found": then the request was not carried out.
     pub(crate) fn denies(self) -> bool {
         self == Self::NotFound
     }
 
-    /// What becomes of an answer.
+    /// Applies the fault to a response.
     pub(crate) fn deliver(self, server: Server, answered: Answered) -> Delivery {
         let body = |body: Bytes| {
             Delivery::Whole(Answered {
@@ -87,7 +87,7 @@ impl Kind {
         }
     }
 
-    /// In the server's own form and words.
+    /// An error response in the server's own format.
     fn error(self, server: Server, status: u16) -> Answered {
         let (code, aws, falcon, tailscale) = match self {
             Self::Unauthorized => (
@@ -155,7 +155,7 @@ fn answer(status: u16, kind: &'static str, body: String) -> Answered {
     }
 }
 
-/// Wrong for everybody: texts in call_site of numbers, lists and objects.
+/// A document with a text in place of each number, list and object.
 fn wrong() -> Value {
     json!({
         "access_token": ["none"],

@@ -1,4 +1,4 @@
-//! Counts the writes of a process, and kills it at one of them.
+//! Kills a process at one of its writes.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,16 +9,16 @@ use crate::process::Process;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
 use crate::world::TestEnvironment;
 
-/// When the process is killed.
+/// The moment of the kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
     /// The write is never carried out.
     Before,
-    /// The write is carried out, and the process never hears of it.
+    /// The write is carried out, and the process never gets the response.
     After,
 }
 
-/// The way of a process to the tables and to the tailnet, which is cut at one of its writes.
+/// Relays from a process to DynamoDB and Tailscale that kill it at one of its writes.
 pub(super) struct CrashAtWrite {
     counter: Arc<WriteCounter>,
     dynamodb: Relay,
@@ -39,7 +39,7 @@ struct State {
 }
 
 impl CrashAtWrite {
-    /// The `at`th write, from 1, is the fatal one.
+    /// The process is killed at the `at`th write, counted from 1.
     pub(super) async fn new(stage: &TestEnvironment, at: usize, moment: Moment) -> Self {
         let counter = Arc::new(WriteCounter {
             at,
@@ -53,7 +53,7 @@ impl CrashAtWrite {
         }
     }
 
-    /// Starts the process that it is meant for.
+    /// Starts the process that will be killed.
     pub(super) async fn process(&self, stage: &TestEnvironment) -> Process {
         let variables = [
             ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url()),
@@ -64,7 +64,7 @@ impl CrashAtWrite {
         process
     }
 
-    /// The write that it was killed at, if it was: what the process had sent before is carried out by then.
+    /// The write at which the process was killed, if it was. When this returns, all earlier requests are carried out.
     pub(super) async fn killed(&self) -> Option<String> {
         self.dynamodb.quiet().await;
         self.tailscale.quiet().await;
@@ -84,7 +84,7 @@ impl WriteCounter {
     }
 }
 
-/// Marks the fatal write on its way to the server, so that it is known when its answer comes back.
+/// The request header that marks the fatal write until its response comes back.
 const FATAL: &str = "x-fatal";
 
 impl Watch for WriteCounter {
@@ -113,7 +113,7 @@ impl Watch for WriteCounter {
     }
 }
 
-/// What a request writes, if it does.
+/// The operation of a request, if it writes.
 fn write(asked: &Asked) -> Option<String> {
     let reads = ["GetItem", "Query", "Scan"];
     match asked.aws_operation() {

@@ -1,4 +1,4 @@
-//! An upstream that answers with what it was sent: secrets, tokens, headers.
+//! A server that repeats the request in its response: secrets, tokens, headers.
 
 use std::sync::Mutex;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::process::relay::{Answered, Asked, Watch};
 
-/// How it answers.
+/// The form of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// An error in the form of either API, or of AWS, with this status and, for AWS, this code.
@@ -21,23 +21,23 @@ pub(super) enum Shape {
     WrongJson,
     /// A success whose JSON ends early.
     BrokenJson,
-    /// A token that cannot be one.
+    /// An invalid token.
     UnfitToken,
     /// Falcon's success that reports errors.
     PartialSuccess,
 }
 
-/// The requests that it so answers.
+/// Selects the requests to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     /// An AWS operation, or a method.
     pub(super) method: &'static str,
     pub(super) path: &'static str,
-    /// So many are let through first.
+    /// The number of requests that pass first.
     pub(super) after: usize,
 }
 
-/// Lets requests through until it is armed.
+/// Passes requests on until it is armed.
 #[derive(Default)]
 pub(super) struct Echo(Mutex<Option<Armed>>);
 
@@ -58,7 +58,7 @@ impl Echo {
         });
     }
 
-    /// How often it has answered since.
+    /// Returns the number of requests that it answered.
     pub(super) fn disarm(&self) -> usize {
         self.0.lock().unwrap().take().map_or(0, |armed| armed.met)
     }
@@ -91,7 +91,7 @@ impl Route {
     }
 }
 
-/// The secret itself first, since what is kept of a text is its beginning; then everything else.
+/// The secret first, since truncated texts keep their start; then the rest of the request.
 fn echo(asked: &Asked) -> String {
     let body = String::from_utf8_lossy(&asked.body);
     let secret = asked
@@ -135,7 +135,7 @@ fn error(status: u16, code: &str, text: &str) -> Value {
     })
 }
 
-/// Wrong for everybody: texts in place of numbers and lists.
+/// A document with a text in place of each number and list.
 fn wrong(text: &str) -> Value {
     json!({
         "access_token": {"token": text},

@@ -1,4 +1,4 @@
-//! A world whose secrets are marked, a process in it, and all that comes out.
+//! A process of the function whose secrets contain the canary, and the outputs of that process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::process::Process;
 use crate::process::relay::Relay;
 use crate::world::{TAILNET, TestEnvironment, corp};
 
-/// What the function says at: each line as JSON, as deployed, or everything there is.
+/// The log level: JSON lines as deployed, or everything as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     Info,
@@ -34,14 +34,14 @@ impl Level {
     }
 }
 
-/// Enough to get to each request of a run, and through the first of its repetitions.
+/// Enough time to reach each request of a run and its first retries.
 pub(super) const SHORT: Duration = Duration::from_secs(2);
 pub(super) const LONG: Duration = Duration::from_mins(1);
 
-/// One process after another payload.
+/// A process, its environment, and its outputs so far.
 pub(super) struct Instance {
     pub(super) stage: TestEnvironment,
-    /// In the way of all requests, where it was asked for.
+    /// Receives all requests, if it was requested.
     pub(super) echo: Arc<Echo>,
     process: Process,
     _relays: Vec<Relay>,
@@ -49,7 +49,7 @@ pub(super) struct Instance {
     evidence: Evidence,
 }
 
-/// What was taken out of the world to make a run look for it.
+/// Hosts, scores and devices that were removed to make a run look them up.
 pub(super) struct Stirred {
     host: Host,
     unscored: String,
@@ -95,7 +95,7 @@ impl Instance {
         instance
     }
 
-    /// Asks, and keeps what is said.
+    /// Asks the function, and keeps the answer as evidence.
     pub(super) async fn ask(&mut self, payload: Value) -> Result<Value, Value> {
         self.ask_within(LONG, payload).await
     }
@@ -119,21 +119,21 @@ impl Instance {
         said
     }
 
-    /// Keeps what the last run left behind, before the next one writes over it.
+    /// Keeps the status of the last run as evidence, before the next run overwrites it.
     pub(super) async fn note_status(&mut self) {
         for item in self.stage.items("integrations").await {
             self.evidence.add_json("the table integrations", &item);
         }
     }
 
-    /// A run that nothing keeps from working, so that the next one starts from an ordinary state.
+    /// A forced run, so that the next one starts from an ordinary state.
     pub(super) async fn calm(&mut self) {
         let answer = self.ask(force()).await.unwrap();
         let good = ["synced", "unchanged"].map(Value::from);
         assert!(good.contains(&answer["outcome"]), "{answer:#}");
     }
 
-    /// Changes a score, and takes away a host, a score and a device: the next run has to look for them, and to write.
+    /// Changes a score, and removes a host, a score and a device: the next run must look them up, and write.
     pub(super) async fn stir(&self) -> Stirred {
         let nodes = self.stage.items("nodes").await;
         let text = |n: usize, name: &str| nodes[n][name].as_str().unwrap().to_owned();
@@ -165,7 +165,7 @@ impl Instance {
         tailscale.put_device(TAILNET, device).unwrap();
     }
 
-    /// All that came out: what was said, printed, stored, and put on the bus.
+    /// Returns all outputs: answers, log lines, items and events.
     pub(super) async fn end(mut self) -> Evidence {
         self.note_status().await;
         for table in ["nodes", "audit"] {
@@ -225,7 +225,7 @@ pub(super) fn force() -> Value {
     json!({"command": "sync", "integration": "corp", "force": true})
 }
 
-/// A `connect` of `corp`, with other settings where they are given.
+/// A `connect` of `corp` with these settings in place of the defaults.
 pub(super) fn connect(settings: Value) -> Value {
     json!({"command": "connect", "integration": corp(settings), "actor": "amelie"})
 }

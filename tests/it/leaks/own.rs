@@ -1,4 +1,4 @@
-//! Failures of the AWS services, secrets that hold nothing of use, payloads that hold too much, and every command.
+//! Secrets must not leak from commands, invalid secrets, payloads that contain secrets, or failures of AWS services.
 
 use std::fs;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn connect_labs(settings: &Value) -> Value {
     labs
 }
 
-/// All payload files, what removes behind the rest.
+/// All payload files, those that remove last.
 fn payloads() -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("events");
     let mut payloads: Vec<Value> = fs::read_dir(folder)
@@ -67,7 +67,7 @@ fn payloads() -> Vec<Value> {
     payloads
 }
 
-/// Secrets that are missing or malformed; what is asked while they are.
+/// Commands while secrets are missing or malformed.
 pub(super) async fn secrets(level: Level) -> Evidence {
     let mut instance = Instance::start(level, false).await;
     instance.calm().await;
@@ -92,7 +92,7 @@ pub(super) async fn secrets(level: Level) -> Evidence {
                 error["errorType"], "CheckFailed",
                 "{name} {text:?}: {error:#}"
             );
-            // Whether they are taken or refused is not the question here.
+            // Accepted or rejected does not matter here.
             let _ = instance
                 .ask(update(&json!({"falconSecret": "corp/absent"})))
                 .await;
@@ -167,7 +167,7 @@ pub(super) async fn pasted(level: Level) -> Evidence {
     instance.end().await
 }
 
-/// Addresses of the deployment that hold a secret, which the function refuses as it starts.
+/// URLs of the deployment that contain a secret: the function rejects them at start.
 pub(super) async fn environment(level: Level) -> Evidence {
     let stage = TestEnvironment::empty().await;
     let mut evidence = Evidence::default();
@@ -199,7 +199,7 @@ pub(super) async fn environment(level: Level) -> Evidence {
     evidence
 }
 
-/// What the AWS services are asked, and when.
+/// Calls of AWS services, each with a payload that causes it.
 fn calls() -> Vec<(&'static str, Value)> {
     let corp = |command: &str| json!({"command": command, "integration": "corp"});
     vec![
@@ -229,7 +229,7 @@ const SHAPES: [Shape; 7] = [
     Shape::BrokenJson,
 ];
 
-/// Whether what was said tells of a failure where there is one.
+/// True if the answer reports the failure.
 fn is_noticed(operation: &str, shape: Shape, said: &Result<Value, Value>) -> bool {
     let Ok(answer) = said else {
         return true;
@@ -240,14 +240,14 @@ fn is_noticed(operation: &str, shape: Shape, said: &Result<Value, Value>) -> boo
             .as_str()
             .unwrap()
             .starts_with("not requested"),
-        // A secret whose version is not told is fetched again; and the answer to a transaction says nothing.
+        // A secret of unknown version is fetched again; and the response to a transaction contains nothing.
         "DescribeSecret" if refused => answer["outcome"] == "unchanged",
         "TransactWriteItems" if shape == Shape::WrongJson => answer["outcome"] == "synced",
         _ => answer["outcome"] == "failed" || answer["outcome"] == "paused",
     }
 }
 
-/// The AWS services refuse, and say what they were sent; those of one share.
+/// AWS services reject calls and repeat the request. Runs the cases of one share.
 pub(super) async fn refused(level: Level, share: usize, of: usize) -> Evidence {
     let mut instance = Instance::start(level, true).await;
     instance.calm().await;
@@ -261,12 +261,12 @@ pub(super) async fn refused(level: Level, share: usize, of: usize) -> Evidence {
                 instance.calm().await;
                 stirred = Some(instance.stir().await);
             }
-            // Another version than the one that is kept.
+            // A newer version than the cached one.
             "GetSecretValue" => instance
                 .stage
                 .services
                 .put_secret("corp/falcon", falcon_secret()),
-            // Another value than before: an update that changes nothing puts no event.
+            // A new value: an update that changes nothing sends no event.
             "PutEvents" => payload["changes"]["maxHostAgeDays"] = json!(n + 1),
             _ => {}
         }

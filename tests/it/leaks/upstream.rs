@@ -1,4 +1,4 @@
-//! Failures of Falcon and Tailscale.
+//! Secrets must not leak when Falcon or Tailscale fails.
 
 use posture_simulators::tailscale::BatchEndpoint;
 use posture_simulators::{Fault, FaultKind, Matcher, Side};
@@ -58,21 +58,21 @@ fn shapes() -> Vec<Shape> {
     shapes
 }
 
-/// Whether the function makes a failure of it.
+/// True if the function must report this response as a failure.
 fn fails(route: Route, shape: Shape) -> bool {
     let writes = [BATCH, SINGLE_SET, SINGLE_DELETE].contains(&route);
     match shape {
-        // Its answer is not read.
+        // The body of the response to a write is not read.
         Shape::WrongJson | Shape::BrokenJson | Shape::UnfitToken | Shape::PartialSuccess => !writes,
-        // Not there (any more), which is news and no failure.
+        // Not found is an answer here, not a failure.
         Shape::Error(404, _) => route != DEVICE_LOOK_UP && route != SINGLE_DELETE,
-        // There is no batch call, then.
+        // The batch call is missing, which has a fallback.
         Shape::Error(501, _) | Shape::Text(404) => route != BATCH,
         _ => true,
     }
 }
 
-/// Whether the run failed, for all devices or for one.
+/// True if the run failed for all devices or for one.
 fn is_bad(said: &Result<Value, Value>) -> bool {
     let bad = ["failed", "paused"].map(Value::from);
     said.as_ref().map_or(true, |answer| {
@@ -80,7 +80,7 @@ fn is_bad(said: &Result<Value, Value>) -> bool {
     })
 }
 
-/// Makes a run ask for this.
+/// Makes the next run send this request.
 async fn prepare(instance: &mut Instance, route: Route) -> Option<Stirred> {
     if [FALCON_TOKEN, HOSTS, SCORES, TAILSCALE_TOKEN, DEVICES].contains(&route) {
         return None;
@@ -90,7 +90,7 @@ async fn prepare(instance: &mut Instance, route: Route) -> Option<Stirred> {
     Some(instance.stir().await)
 }
 
-/// Every answer of a careless upstream to every request of a run; those of one share.
+/// Each echoing response to each request of a run. Runs the cases of one share.
 pub(super) async fn echoed(level: Level, share: usize, of: usize) -> Evidence {
     let mut instance = Instance::start(level, true).await;
     let all = ROUTES
@@ -98,7 +98,7 @@ pub(super) async fn echoed(level: Level, share: usize, of: usize) -> Evidence {
         .flat_map(|route| shapes().into_iter().map(move |shape| (route, shape)));
     for (route, shape) in all.skip(share).step_by(of) {
         let stirred = prepare(&mut instance, route).await;
-        // A slow machine may need more time to get there.
+        // A slow machine may need more time to reach the request.
         for time in [SHORT, LONG] {
             instance.echo.arm(route, shape);
             let said = instance.ask_within(time, force()).await;
@@ -120,7 +120,7 @@ pub(super) async fn echoed(level: Level, share: usize, of: usize) -> Evidence {
     instance.end().await
 }
 
-/// Whether the tailnet lacks the batch call.
+/// Removes or restores the batch call of the tailnet.
 fn singly(instance: &Instance, without_batch: bool) {
     instance
         .stage
@@ -149,7 +149,7 @@ fn kinds() -> [FaultKind; 8] {
     ]
 }
 
-/// Every kind of fault at every request of a run; those of one share.
+/// Each fault at each request of a run. Runs the cases of one share.
 pub(super) async fn broken(level: Level, share: usize, of: usize) -> Evidence {
     let mut instance = Instance::start(level, false).await;
     let all = ROUTES

@@ -1,4 +1,4 @@
-//! Performs a schedule, and judges each run.
+//! Runs a schedule and checks the invariants after each run.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use super::schedule::{Move, Schedule, Step};
 use crate::faults::call_sites::{CallSite, Server};
 use crate::faults::fault_proxy::Met;
 use crate::faults::instance::{Instance, Outcome};
-use crate::faults::invariants::{Before, Complaints, Excuses, attributes, books};
+use crate::faults::invariants::{Before, Excuses, Violations, attributes, audit_diff};
 use crate::faults::kinds::Kind;
 use crate::world::{KEY, TAILNET, TestEnvironment};
 
-/// Some hosts need three pages.
+/// Listings of more than ten hosts need three pages.
 const LONGEST_PAGE: usize = 5;
 const OTHER_KEY: &str = "custom:other";
 
-/// A stage for one case after another.
+/// Runs one case after another in one environment.
 pub(super) struct Runner {
     instance: Instance,
     hosts_away: Vec<Host>,
@@ -26,16 +26,16 @@ pub(super) struct Runner {
     returned: u64,
     key: &'static str,
     keeps: bool,
-    /// Whether something may be changed and not recorded, since the last run that came through.
+    /// True if a write may be unrecorded since the last successful run.
     open: bool,
-    /// Devices that left while that was so: what they had is nobody's to find out any more.
+    /// Devices that were removed while writes were unrecorded: their attributes cannot be recovered.
     lost_track: BTreeSet<String>,
 }
 
 impl Runner {
-    pub(super) async fn open(patience: Duration) -> Self {
+    pub(super) async fn open(timeout: Duration) -> Self {
         Self {
-            instance: Instance::start(LONGEST_PAGE, patience).await,
+            instance: Instance::start(LONGEST_PAGE, timeout).await,
             hosts_away: Vec::new(),
             devices_away: Vec::new(),
             returned: 0,
@@ -46,7 +46,7 @@ impl Runner {
         }
     }
 
-    /// What is wrong.
+    /// Returns the violations.
     pub(super) async fn perform(&mut self, schedule: &Schedule) -> Vec<String> {
         self.hosts_away.clear();
         self.devices_away.clear();
@@ -54,14 +54,14 @@ impl Runner {
         self.lost_track.clear();
         self.instance.reset(&schedule.world).await;
         for (n, step) in schedule.steps.iter().enumerate() {
-            let complaints = self.step(step).await;
-            if !complaints.is_empty() {
-                let told = complaints.into_iter();
+            let violations = self.step(step).await;
+            if !violations.is_empty() {
+                let told = violations.into_iter();
                 return told.map(|text| format!("step {n}: {text}")).collect();
             }
         }
-        let complaints = self.end().await;
-        let told = complaints.into_iter();
+        let violations = self.end().await;
+        let told = violations.into_iter();
         told.map(|text| format!("in the end: {text}")).collect()
     }
 
@@ -92,9 +92,9 @@ impl Runner {
         let mut excuses = excuses(&met);
         excuses.lease |= before.is_leased();
         self.open |= excuses.unrecorded;
-        // In the end, no other device may have a gap.
+        // `end` asserts that no other device has one.
         excuses.unrecorded = self.open || !self.lost_track.is_empty();
-        let judged = before.judge(
+        let checked = before.check(
             self.stage(),
             self.key,
             &deserved,
@@ -102,58 +102,58 @@ impl Runner {
             &outcome,
             excuses,
         );
-        let complaints = judged.await;
+        let violations = checked.await;
         if came_through(&outcome) && !met.iter().any(loses_track) {
             self.open = false;
         }
-        complaints
+        violations
             .into_iter()
             .map(|text| format!("{text}\n  after {met:?}\n  came {outcome:?}"))
             .collect()
     }
 
-    /// A run that nothing disturbs makes everything right, and the next one has nothing to do.
+    /// A run without faults makes everything right, and the next one changes nothing.
     async fn end(&mut self) -> Vec<String> {
-        let mut complaints = Complaints::default();
+        let mut violations = Violations::default();
         let stage = self.stage();
         stage.world.clock.advance(Duration::from_mins(15));
         let run = json!({
             "command": "sync", "integration": "corp", "force": true, "allowMassRemoval": true
         });
         let outcome = self.instance.invoke(run.clone()).await;
-        complaints.unless(came_through(&outcome), || format!("{outcome:?}"));
+        violations.unless(came_through(&outcome), || format!("{outcome:?}"));
         let (present, deserved) = (attributes(stage), stage.expected());
         for (node, score) in &deserved {
             let held = present.get(&(node.clone(), self.key.to_owned()));
-            complaints.unless(held == Some(score), || {
+            violations.unless(held == Some(score), || {
                 format!("{node} has {held:?}, and deserves {score}")
             });
         }
         for (node, key) in present.keys() {
             let belongs = key == self.key && (self.keeps || deserved.contains_key(node));
-            complaints.unless(belongs, || format!("{node} still has {key}"));
+            violations.unless(belongs, || format!("{node} still has {key}"));
         }
-        let books = books(stage, &stage.node_audit().await);
-        let mut gaps = books.unrecorded;
+        let audit_diff = audit_diff(stage, &stage.node_audit().await);
+        let mut gaps = audit_diff.unrecorded;
         gaps.retain(|(node, ..), _| !self.lost_track.contains(node));
-        complaints.unless(gaps.is_empty(), || format!("not audited: {gaps:?}"));
-        complaints.unless(books.invented.is_empty(), || {
-            format!("audited, and never so: {:?}", books.invented)
+        violations.unless(gaps.is_empty(), || format!("not audited: {gaps:?}"));
+        violations.unless(audit_diff.invented.is_empty(), || {
+            format!("audited, and never so: {:?}", audit_diff.invented)
         });
         let corp = stage.corp().await;
         let clean = corp["lease"].is_null()
             && corp["pause"].is_null()
             && corp["pending"].as_object().is_none_or(Map::is_empty);
-        complaints.unless(clean, || format!("left behind: {corp}"));
+        violations.unless(clean, || format!("left behind: {corp}"));
         let written = stage.sims.tailscale().writes(TAILNET).unwrap();
         let last = self.instance.invoke(run).await;
         let idle = last
             .as_ref()
             .is_ok_and(|answer| answer["outcome"] == "unchanged");
-        complaints.unless(idle, || format!("the run after it: {last:?}"));
+        violations.unless(idle, || format!("the run after it: {last:?}"));
         let after = stage.sims.tailscale().writes(TAILNET).unwrap();
-        complaints.unless(after == written, || "the run after it writes".to_owned());
-        complaints.into_vec()
+        violations.unless(after == written, || "the run after it writes".to_owned());
+        violations.into_vec()
     }
 
     async fn change(&mut self, change: Move) {
@@ -207,7 +207,7 @@ impl Runner {
             }
             Move::RestoreDevices => {
                 for device in self.devices_away.drain(..) {
-                    // A machine that comes back is another node: ids are never given twice.
+                    // A machine that is put back is a new node: ids are never reused.
                     self.returned += 1;
                     let node_id = format!("n{:06}AGAINCNTRL", self.returned);
                     let id = format!("{}", 20_000_000_000_000_u64 + self.returned);
@@ -248,7 +248,7 @@ fn came_through(outcome: &Outcome) -> bool {
         .is_ok_and(|answer| good.contains(&answer["outcome"]))
 }
 
-/// Whether Tailscale may have accepted what is not recorded.
+/// True if Tailscale may have accepted an unrecorded write.
 fn loses_track(met: &Met) -> bool {
     match met.call_site {
         CallSite::Patch(_) => met.processed,

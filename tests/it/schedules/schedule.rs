@@ -1,4 +1,4 @@
-//! What happens in a case: a world, and steps, each with changes of the world and a run that meets faults.
+//! Random cases: a world and some steps, each with changes of the world and a run with faults.
 
 use posture_simulators::GeneratorSpec;
 use proptest::collection::vec;
@@ -17,7 +17,7 @@ pub(super) struct Schedule {
     pub(super) steps: Vec<Step>,
 }
 
-/// Changes of the world, and a run.
+/// Some changes of the world, and a run.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) moves: Vec<Move>,
@@ -28,32 +28,32 @@ pub(super) struct Step {
     pub(super) cold: bool,
 }
 
-/// A change of the world. A number picks one of what is there.
+/// A change of the world. A number selects a host or device.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Move {
     Score(usize, u8),
     Unscore(usize),
     Hide(usize),
     RemoveHost(usize),
-    /// All hosts are back that were removed.
+    /// Puts all removed hosts back.
     RestoreHosts,
     RemoveDevice(usize),
-    /// The machines that were removed are back, as other nodes.
+    /// Puts the removed machines back, as new nodes.
     RestoreDevices,
     ForgetIdentity(usize),
-    /// `onMissing`: whether attributes are kept.
+    /// Sets `onMissing`: keep or delete.
     Keep(bool),
     /// Another `attributeKey`, or the first one.
     Key(bool),
 }
 
 pub(super) fn schedule() -> impl Strategy<Value = Schedule> {
-    // Mostly few: what many steps show, fewer show as a rule.
+    // Mostly few: bugs that many steps find, few steps usually find, too.
     let steps = prop_oneof![3 => vec(step(), 1..=2), 1 => vec(step(), 3..=4)];
     (world(), steps).prop_map(|(world, steps)| Schedule { world, steps })
 }
 
-/// A share of the hosts or devices that fall into a trap: mostly none.
+/// The share of hosts or devices with a special case: mostly none.
 fn share() -> impl Strategy<Value = f64> {
     prop_oneof![2 => Just(0.0), 1 => Just(0.2), 1 => Just(0.5)]
 }
@@ -127,13 +127,13 @@ fn fault() -> impl Strategy<Value = Fault> {
             call_site,
             kind,
             after,
-            // Each takes its time.
+            // Each stall takes the full timeout.
             times: if kind == Kind::Stall { Some(1) } else { times },
             processed,
         })
 }
 
-/// The writes more often than the rest.
+/// Chooses writes more often than reads.
 fn call_site() -> impl Strategy<Value = CallSite> {
     let is_write = |call_site: &CallSite| {
         matches!(

@@ -1,4 +1,4 @@
-//! What goes wrong on a function's relays to the four services.
+//! Random faults between a function and the four services.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,10 @@ use crate::concurrency::busy::Refusal;
 use crate::process::relay::{Answered, Asked, Delivery, Relay, Watch};
 use crate::world::TestEnvironment;
 
-/// Of a hundred requests, so many go wrong.
+/// Percentage of requests that fail.
 const FAULT_PERCENT: usize = 2;
 
-/// Notes on a request what becomes of its answer.
+/// The request header that carries the fault to the response.
 const FATE: &str = "x-fate";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,24 +34,24 @@ impl Service {
     }
 }
 
-/// How a request goes wrong.
+/// A fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
-    /// This status, and nothing done.
+    /// This status; the request is not carried out.
     Status(u16),
-    /// The connection is reset, and nothing done.
+    /// The connection is reset; the request is not carried out.
     Reset,
-    /// All is done, and the connection reset.
+    /// The request is carried out, then the connection is reset.
     ResetAfter,
-    /// All is done, and the answer breaks off.
+    /// The request is carried out, then the response breaks off.
     Half,
-    /// All is done, and the answer arrives without its end.
+    /// The request is carried out, and the response is truncated JSON.
     Truncated,
-    /// A complete answer that is none.
+    /// A complete response with wrong JSON.
     Garbled,
-    /// What AWS says when it is asked too much.
+    /// A throttling error of AWS.
     Throttled,
-    /// What DynamoDB says to those that get in each other's way.
+    /// A transaction conflict of DynamoDB.
     Conflict,
 }
 
@@ -66,7 +66,7 @@ const COMMON_FAULTS: [Fate; 8] = [
     Fate::Truncated,
 ];
 
-/// What a function has met so far.
+/// Requests and faults of a function so far.
 #[derive(Debug)]
 struct Met {
     rng: Rng,
@@ -74,20 +74,20 @@ struct Met {
     faults: BTreeMap<Fate, usize>,
 }
 
-/// The fault_mix of one function.
+/// Chooses the faults of one function.
 #[derive(Clone, Debug)]
 pub(super) struct FaultMix {
     met: Arc<Mutex<Met>>,
     is_stopped: Arc<AtomicBool>,
 }
 
-/// One of the services, in this fault_mix.
+/// Applies the faults to the requests to one service.
 struct ServiceWatch {
     service: Service,
     fault_mix: FaultMix,
 }
 
-/// The relays to all four.
+/// The relays to the four services.
 pub(super) struct Relays {
     falcon: Relay,
     tailscale: Relay,
@@ -121,7 +121,7 @@ impl FaultMix {
         }
     }
 
-    /// Nothing goes wrong any more.
+    /// Stops all faults.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
     }
@@ -165,7 +165,7 @@ impl FaultMix {
 }
 
 impl Relays {
-    /// The function's environment on these relays.
+    /// The function's variables that lead to these relays.
     pub(super) fn variables(&self) -> [(&'static str, String); 5] {
         let [dynamodb, secrets, events] = endpoints(&self.dynamodb.url(), &self.others.url());
         [
@@ -184,7 +184,7 @@ fn refusal(status: u16) -> Answered {
         ..Answered::nothing()
     };
     if status == 429 {
-        // Both sides' relays to say until when; soon, or the soak would be a long one.
+        // Both APIs' headers for the time of the next try. It is soon, so that the test stays short.
         let now = Clock::system().now().as_second();
         answered
             .headers

@@ -1,8 +1,8 @@
-//! What a process takes up. Known where there is a `/proc`; elsewhere nothing is said about it.
+//! Memory and open files of a process, from `/proc`. Without `/proc`, nothing is asserted.
 
 use std::fs;
 
-/// What it took up at one moment.
+/// Memory and open files at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     resident_kb: usize,

@@ -1,4 +1,4 @@
-//! One function with its integration, in its own fault_mix.
+//! One function with its integration and its own random faults.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::process::Process;
 use crate::second_integration::{Integration, Tally, audited};
 use crate::world::TestEnvironment;
 
-/// So often Lambda asks again where a function failed.
+/// Retries of Lambda after a failed invocation.
 const RETRIES: usize = 2;
-/// So many ticks lie between two looks at the process.
+/// Runs between two samples of the process.
 const LOOK: usize = 50;
 
 type Scores = BTreeMap<String, i64>;
@@ -30,10 +30,10 @@ pub(super) struct Instance {
     _relays: Relays,
     rng: Rng,
     away: Vec<Host>,
-    /// Devices that have come so far: each has an id that no other one had before.
+    /// Devices that were added so far. Each has a new id.
     devices: usize,
     outcomes: BTreeMap<String, usize>,
-    /// Why runs failed.
+    /// Errors of failed runs, each with its count.
     errors: BTreeMap<String, usize>,
     audited: Tally,
     /// The last audit record that was read.
@@ -75,7 +75,7 @@ impl Instance {
         }
     }
 
-    /// Changes the world a little.
+    /// Changes some scores, hosts and devices.
     fn stir(&mut self, stage: &TestEnvironment) {
         if self.rng.chance(50) {
             let n = self.rng.below(1000);
@@ -102,7 +102,7 @@ impl Instance {
         }
     }
 
-    /// A device leaves, and the same machine comes as another one.
+    /// Replaces a device by another one of the same machine.
     fn replace_a_device(&mut self, stage: &TestEnvironment) {
         let (tailscale, tailnet) = (stage.sims.tailscale(), &self.integration.tailnet);
         let devices = tailscale.devices(tailnet).unwrap();
@@ -114,7 +114,7 @@ impl Instance {
         tailscale.put_device(tailnet, comes).unwrap();
     }
 
-    /// One run, and what is to be said of the world after it.
+    /// Makes one run, and asserts the invariants after it.
     async fn tick(&mut self, stage: &TestEnvironment, n: usize) {
         let before = self.integration.scores(stage);
         let outcome = self.invoke(&format!("{}-{n}", self.integration.name)).await;
@@ -136,7 +136,7 @@ impl Instance {
         *self.outcomes.entry(outcome).or_default() += 1;
     }
 
-    /// Asks as Lambda does: what failed is asked again, under the same id.
+    /// Invokes the function as Lambda does: a failed invocation is retried under the same id.
     async fn invoke(&mut self, id: &str) -> String {
         for _ in 0..=RETRIES {
             let time = Duration::from_mins(15);
@@ -156,7 +156,7 @@ impl Instance {
         "error".to_owned()
     }
 
-    /// Keeps the first half sentence of an error.
+    /// Counts an error by its first words.
     fn note(&mut self, error: &Value) {
         if let Some(error) = error.as_str() {
             let what = error.split([':', '.', ';', '(']).next().unwrap();
@@ -164,7 +164,7 @@ impl Instance {
         }
     }
 
-    /// Reads the audit records that have come since the last time.
+    /// Reads the audit records that are new since the last call.
     async fn read_audit(&mut self, stage: &TestEnvironment) {
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let mut items = stage
@@ -189,7 +189,7 @@ impl Instance {
         }
     }
 
-    /// The fault_mix clears up: a run or two, and everything is as it should be.
+    /// Stops the faults and makes two runs. Asserts that everything is right afterwards.
     pub(super) async fn finish(&mut self, stage: &TestEnvironment) {
         self.fault_mix.stop();
         self.bring_hosts_back(stage);
@@ -244,7 +244,7 @@ impl Instance {
     }
 }
 
-/// Each attribute is either what it was or what it should be.
+/// Asserts that each attribute has its old value or its expected value.
 fn assert_nothing_wrong(before: &Scores, now: &Scores, right: &Scores) {
     for node in before.keys().chain(now.keys()).chain(right.keys()) {
         let (was, is, should) = (before.get(node), now.get(node), right.get(node));
