@@ -17,8 +17,8 @@ fn found<'a>(answer: &'a Value, check: &str) -> (&'a str, String) {
     (check["result"].as_str().unwrap(), words)
 }
 
-async fn expect(stage: &TestEnvironment, check_name: &str, result: &str, words: &[&str]) {
-    let answer = stage.ask(check()).await;
+async fn expect(env: &TestEnvironment, check_name: &str, result: &str, words: &[&str]) {
+    let answer = env.ask(check()).await;
     let (got, text) = found(&answer, check_name);
     assert_eq!(got, result, "{answer:#}");
     for word in words {
@@ -27,17 +27,17 @@ async fn expect(stage: &TestEnvironment, check_name: &str, result: &str, words: 
     assert_eq!(answer["ok"], result != "failed", "{answer:#}");
 }
 
-async fn stage() -> TestEnvironment {
+async fn environment() -> TestEnvironment {
     TestEnvironment::connected(&GeneratorSpec::plain(12, 8)).await
 }
 
 #[tokio::test]
 async fn a_good_integration_passes_and_nothing_is_written() {
-    let stage = stage().await;
-    stage.requests();
-    let before = (stage.corp().await, stage.items("audit").await);
-    let events = stage.services.state().events.len();
-    let answer = stage.ask(check()).await;
+    let env = environment().await;
+    env.requests();
+    let before = (env.corp().await, env.items("audit").await);
+    let events = env.services.state().events.len();
+    let answer = env.ask(check()).await;
     assert_eq!(answer["ok"], true, "{answer:#}");
     let checks = answer["checks"].as_array().unwrap();
     assert!(
@@ -50,9 +50,9 @@ async fn a_good_integration_passes_and_nothing_is_written() {
             .map(|c| json!({"check": c["check"], "side": c["side"], "found": c["found"]}))
             .collect::<Vec<_>>()
     );
-    assert_eq!((stage.corp().await, stage.items("audit").await), before);
-    assert_eq!(stage.services.state().events.len(), events);
-    let requests = stage.requests();
+    assert_eq!((env.corp().await, env.items("audit").await), before);
+    assert_eq!(env.services.state().events.len(), events);
+    let requests = env.requests();
     assert!(
         requests
             .keys()
@@ -68,10 +68,9 @@ async fn a_good_integration_passes_and_nothing_is_written() {
 
 #[tokio::test]
 async fn connect_tells_what_it_found_and_refuses_what_cannot_work() {
-    let stage = TestEnvironment::empty().await;
-    stage.load(&GeneratorSpec::plain(12, 8));
-    stage
-        .sims
+    let env = TestEnvironment::empty().await;
+    env.load(&GeneratorSpec::plain(12, 8));
+    env.sims
         .tailscale()
         .configure(TAILNET, |tailnet| {
             tailnet.oauth_clients[0].scopes = ["devices:core:read".to_owned()].into();
@@ -79,7 +78,7 @@ async fn connect_tells_what_it_found_and_refuses_what_cannot_work() {
         .unwrap();
     let payload =
         json!({"command": "connect", "integration": corp(json!({"falconSecret": "corp/absent"}))});
-    let error = chain(&stage.try_ask(payload).await.unwrap_err());
+    let error = chain(&env.try_ask(payload).await.unwrap_err());
     for words in [
         "the integration corp is not connected, since 2 of 12 checks failed: ",
         "Secrets Manager does not give the secret corp/absent (ResourceNotFoundException): create it with `make secret`",
@@ -87,43 +86,37 @@ async fn connect_tells_what_it_found_and_refuses_what_cannot_work() {
     ] {
         assert!(error.contains(words), "{error}");
     }
-    assert!(stage.items("integrations").await.is_empty());
-    assert!(stage.items("audit").await.is_empty());
-    assert!(stage.services.state().events.is_empty());
+    assert!(env.items("integrations").await.is_empty());
+    assert!(env.items("audit").await.is_empty());
+    assert!(env.services.state().events.is_empty());
 
-    stage.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
-    let answer = stage.connect(json!({})).await;
+    env.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
+    let answer = env.connect(json!({})).await;
     assert_eq!(answer["checks"].as_array().unwrap().len(), 12);
 }
 
 #[tokio::test]
 async fn falcons_side_is_told_apart() {
-    let stage = stage().await;
+    let env = environment().await;
     let account = |scopes: &[&str]| {
         let account = Account::new("corp").scopes(scopes.iter().copied());
-        stage.sims.falcon().put_account(account);
-        stage.load(&GeneratorSpec::plain(12, 8));
+        env.sims.falcon().put_account(account);
+        env.load(&GeneratorSpec::plain(12, 8));
     };
     account(&["hosts:read"]);
     expect(
-        &stage,
+        &env,
         "assessmentsScope",
         "failed",
         &["add the scope Zero Trust Assessment: Read"],
     )
     .await;
     account(&["zta:read"]);
-    expect(
-        &stage,
-        "hostsScope",
-        "failed",
-        &["add the scope Hosts: Read"],
-    )
-    .await;
+    expect(&env, "hostsScope", "failed", &["add the scope Hosts: Read"]).await;
     account(&["hosts:read", "zta:read"]);
-    stage.update(json!({"cloudId": "us-2"})).await;
+    env.update(json!({"cloudId": "us-2"})).await;
     expect(
-        &stage,
+        &env,
         "falconToken",
         "warning",
         &[
@@ -133,24 +126,24 @@ async fn falcons_side_is_told_apart() {
     )
     .await;
     let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
-    stage.services.put_secret("corp/falcon", wrong);
+    env.services.put_secret("corp/falcon", wrong);
     expect(
-        &stage,
+        &env,
         "falconToken",
         "failed",
         &["Falcon refused the credential", "check clientId"],
     )
     .await;
-    let answer = stage.ask(check()).await;
+    let answer = env.ask(check()).await;
     assert_eq!(found(&answer, "hostsScope").0, "skipped");
     assert_eq!(
         found(&answer, "attribute").0,
         "passed",
         "the other side is still tried"
     );
-    stage.services.put_secret("corp/falcon", json!("no JSON"));
+    env.services.put_secret("corp/falcon", json!("no JSON"));
     expect(
-        &stage,
+        &env,
         "falconSecret",
         "failed",
         &["it is not JSON", "clientSecret"],
@@ -160,12 +153,11 @@ async fn falcons_side_is_told_apart() {
 
 #[tokio::test]
 async fn tailscales_side_is_told_apart() {
-    let stage = stage().await;
+    let env = environment().await;
     let configure = |change: &dyn Fn(&mut Tailnet)| {
-        stage.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
-        stage.load(&GeneratorSpec::plain(12, 8));
-        stage
-            .sims
+        env.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
+        env.load(&GeneratorSpec::plain(12, 8));
+        env.sims
             .tailscale()
             .configure(TAILNET, |tailnet| change(tailnet))
             .unwrap();
@@ -178,7 +170,7 @@ async fn tailscales_side_is_told_apart() {
     };
     configure(&scopes(&["devices:posture_attributes"]));
     expect(
-        &stage,
+        &env,
         "deviceListing",
         "failed",
         &["add the scope devices:core:read"],
@@ -189,7 +181,7 @@ async fn tailscales_side_is_told_apart() {
         "devices:posture_attributes:read",
     ]));
     expect(
-        &stage,
+        &env,
         "attribute",
         "failed",
         &["add the scope devices:posture_attributes"],
@@ -200,14 +192,14 @@ async fn tailscales_side_is_told_apart() {
         "devices:posture_attributes",
     ]));
     expect(
-        &stage,
+        &env,
         "nativeIntegration",
         "skipped",
         &["optional", "feature_settings:read"],
     )
     .await;
     expect(
-        &stage,
+        &env,
         "identityCollection",
         "passed",
         &["8 of 8 devices report"],
@@ -215,7 +207,7 @@ async fn tailscales_side_is_told_apart() {
     .await;
     configure(&|tailnet| tailnet.identity_collection = false);
     expect(
-        &stage,
+        &env,
         "identityCollection",
         "warning",
         &[
@@ -228,7 +220,7 @@ async fn tailscales_side_is_told_apart() {
         tailnet.integrations = vec![json!({"id": "p1", "provider": "falcon", "cloudId": "us-1"})];
     });
     expect(
-        &stage,
+        &env,
         "nativeIntegration",
         "warning",
         &["writes falcon:ztaScore"],
@@ -236,7 +228,7 @@ async fn tailscales_side_is_told_apart() {
     .await;
     configure(&|tailnet| tailnet.oauth_clients.clear());
     expect(
-        &stage,
+        &env,
         "tailscaleToken",
         "failed",
         &["check that the OAuth client still exists"],
@@ -246,23 +238,21 @@ async fn tailscales_side_is_told_apart() {
 
 #[tokio::test]
 async fn an_api_key_is_tried_by_its_first_read() {
-    let stage = stage().await;
+    let env = environment().await;
     let key = Tailnet::new(TAILNET).api_keys.pop_first().unwrap();
-    stage
-        .services
+    env.services
         .put_secret("corp/tailscale", json!({"apiKey": key}));
     expect(
-        &stage,
+        &env,
         "attribute",
         "passed",
         &["Tailscale does not tell beforehand whether it may write"],
     )
     .await;
-    stage
-        .services
+    env.services
         .put_secret("corp/tailscale", json!({"apiKey": "tskey-api-ended"}));
     expect(
-        &stage,
+        &env,
         "tailscaleToken",
         "failed",
         &["API keys end after 90 days"],
@@ -280,17 +270,16 @@ async fn an_attribute_that_does_not_fit_is_found() {
             "which Tailscale takes for the same key",
         ),
     ] {
-        let stage = stage().await;
-        let node = stage.sims.tailscale().devices(TAILNET).unwrap()[2]
+        let env = environment().await;
+        let node = env.sims.tailscale().devices(TAILNET).unwrap()[2]
             .node_id
             .clone();
-        stage
-            .sims
+        env.sims
             .tailscale()
             .set_attribute(TAILNET, &node, key, value)
             .unwrap();
         expect(
-            &stage,
+            &env,
             "attribute",
             "failed",
             &[words, "choose another attributeKey"],
@@ -301,14 +290,11 @@ async fn an_attribute_that_does_not_fit_is_found() {
 
 #[tokio::test]
 async fn an_outage_is_no_verdict_on_the_credentials() {
-    let stage = stage().await;
+    let env = environment().await;
     let listing = Matcher::side(Side::Falcon).path("/devices/combined");
-    stage
-        .sims
-        .faults()
-        .add(Fault::status(listing, 503).always());
+    env.sims.faults().add(Fault::status(listing, 503).always());
     expect(
-        &stage,
+        &env,
         "hostsScope",
         "failed",
         &["Falcon is not reachable", "try again in a few minutes"],
@@ -318,10 +304,10 @@ async fn an_outage_is_no_verdict_on_the_credentials() {
 
 #[tokio::test]
 async fn settings_that_were_spoilt_by_hand_are_told() {
-    let stage = stage().await;
+    let env = environment().await;
     let none = aws_sdk_dynamodb::types::AttributeValue::S("us-9".to_owned());
-    stage.edit("cloudId", none).await;
-    let answer = stage.ask(check()).await;
+    env.edit("cloudId", none).await;
+    let answer = env.ask(check()).await;
     assert_eq!(answer["ok"], false);
     let (result, words) = found(&answer, "settings");
     assert_eq!(result, "failed");

@@ -20,10 +20,10 @@ use crate::second_integration::Integration;
 use crate::world::{TAILNET, TestEnvironment, chain, world};
 
 /// The same function on another machine, with its own clock.
-fn elsewhere(stage: &TestEnvironment, clock: Clock) -> App {
-    let (dynamodb, others) = (stage.dynamodb.url(), stage.services.url());
+fn elsewhere(env: &TestEnvironment, clock: Clock) -> App {
+    let (dynamodb, others) = (env.dynamodb.url(), env.services.url());
     world(
-        &stage.variables(),
+        &env.variables(),
         clock,
         &aws::sdk(dynamodb),
         &aws::sdk(&others),
@@ -48,49 +48,49 @@ async fn ask_as(world: &App, id: &str, payload: Value) -> Result<Value, HandlerE
 }
 
 /// The comments of the changes in the tailnet from the `since`th change on: each names its run.
-fn writers(stage: &TestEnvironment, since: usize) -> BTreeSet<String> {
-    let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
+fn writers(env: &TestEnvironment, since: usize) -> BTreeSet<String> {
+    let changes = env.sims.tailscale().changes(TAILNET).unwrap();
     let comments = changes.into_iter().skip(since);
     comments.filter_map(|change| change.comment).collect()
 }
 
-fn changes(stage: &TestEnvironment) -> usize {
-    stage.sims.tailscale().changes(TAILNET).unwrap().len()
+fn changes(env: &TestEnvironment) -> usize {
+    env.sims.tailscale().changes(TAILNET).unwrap().len()
 }
 
 /// Each run that works signs in once.
 const SIGN_IN: &str = "POST /oauth2/token";
 
 /// Changes some scores, removes a host, and puts back the host that was removed before.
-fn stir(stage: &TestEnvironment, round: usize, away: &mut Option<Host>) {
+fn stir(env: &TestEnvironment, round: usize, away: &mut Option<Host>) {
     let corp = Integration::corp();
-    let falcon = stage.sims.falcon();
+    let falcon = env.sims.falcon();
     if let Some(host) = away.take() {
         falcon.put_host("corp", host).unwrap();
     }
     for n in 0..3 {
-        corp.move_a_score(stage, round * 5 + n * 11);
+        corp.move_a_score(env, round * 5 + n * 11);
     }
-    let hosts = corp.hosts(stage);
+    let hosts = corp.hosts(env);
     let leaves = &hosts[(round * 7 + 3) % hosts.len()].device_id;
     *away = falcon.remove_host("corp", leaves).unwrap();
 }
 
 #[tokio::test]
 async fn of_three_that_come_at_the_same_moment_one_works_at_a_time() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
-    assert_eq!(stage.sync().await["outcome"], "synced");
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
+    assert_eq!(env.sync().await["outcome"], "synced");
     // Long enough that no run ends before the others have begun.
     for side in [Side::Falcon, Side::Tailscale] {
-        stage.sims.set_latency(side, Duration::from_millis(5));
+        env.sims.set_latency(side, Duration::from_millis(5));
     }
     let corp = Integration::corp();
     let (mut away, mut skipped) = (None, 0);
     for round in 0..50 {
-        stir(&stage, round, &mut away);
-        let before = changes(&stage);
-        stage.requests();
-        let (a, b, c) = tokio::join!(stage.sync(), stage.ask(corp.requested()), stage.force());
+        stir(&env, round, &mut away);
+        let before = changes(&env);
+        env.requests();
+        let (a, b, c) = tokio::join!(env.sync(), env.ask(corp.requested()), env.force());
         let answers = [a, b, c];
         let of = |outcome: &str| answers.iter().filter(|a| a["outcome"] == outcome).count();
         let (synced, unchanged) = (of("synced"), of("unchanged"));
@@ -98,23 +98,23 @@ async fn of_three_that_come_at_the_same_moment_one_works_at_a_time() {
         assert_eq!(synced + unchanged + of("skipped"), 3, "{answers:#?}");
         skipped += of("skipped");
         let workers = u64::try_from(synced + unchanged).unwrap();
-        assert_eq!(stage.requests()[SIGN_IN], workers, "{answers:#?}");
-        let writers = writers(&stage, before);
+        assert_eq!(env.requests()[SIGN_IN], workers, "{answers:#?}");
+        let writers = writers(&env, before);
         assert_eq!(writers.len(), 1, "one of them has written: {writers:?}");
-        assert_eq!(stage.scores(), stage.expected(), "round {round}");
-        stage.assert_sound().await;
+        assert_eq!(env.scores(), env.expected(), "round {round}");
+        env.assert_sound().await;
     }
     assert!(skipped >= 90, "{skipped} of 100 found somebody at work");
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    assert_eq!(env.sync().await["outcome"], "unchanged");
 }
 
 /// Delivers an event twice. Its work must be done once.
-async fn twice(stage: &TestEnvironment, ids: [&str; 2], at_once: bool) {
+async fn twice(env: &TestEnvironment, ids: [&str; 2], at_once: bool) {
     let event = Integration::corp().requested();
-    let before = stage.node_audit().await.len();
-    stir(stage, before, &mut None);
-    let meant = stage.expected().len();
-    let deliver = |id| ask_as(&stage.world, id, event.clone());
+    let before = env.node_audit().await.len();
+    stir(env, before, &mut None);
+    let meant = env.expected().len();
+    let deliver = |id| ask_as(&env.world, id, event.clone());
     let answers = if at_once {
         join_all(ids.map(deliver)).await
     } else {
@@ -135,15 +135,15 @@ async fn twice(stage: &TestEnvironment, ids: [&str; 2], at_once: bool) {
         }
     }
     assert!(answers.iter().any(Result::is_ok), "{ids:?}");
-    assert_eq!(stage.scores(), stage.expected(), "{ids:?}");
-    assert_eq!(stage.scores().len(), meant);
-    stage.assert_sound().await;
-    let audited = stage.node_audit().await.len();
+    assert_eq!(env.scores(), env.expected(), "{ids:?}");
+    assert_eq!(env.scores().len(), meant);
+    env.assert_sound().await;
+    let audited = env.node_audit().await.len();
     assert!(audited > before, "{ids:?}");
     let later = deliver("later").await.unwrap();
     assert_eq!(later["outcome"], "unchanged", "{ids:?}: {later:#}");
-    assert_eq!(stage.node_audit().await.len(), audited);
-    stage.assert_sound().await;
+    assert_eq!(env.node_audit().await.len(), audited);
+    env.assert_sound().await;
 }
 
 #[tokio::test]
@@ -154,28 +154,28 @@ async fn an_event_that_is_delivered_twice_changes_nothing_twice() {
         (["same", "same"], false),
         (["one", "other"], false),
     ] {
-        let stage = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
+        let env = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
         // The first of them creates all records, the second changes and removes some.
-        twice(&stage, ids, at_once).await;
+        twice(&env, ids, at_once).await;
         let ids = ids.map(|id| format!("{id} again"));
-        twice(&stage, [&ids[0], &ids[1]], at_once).await;
+        twice(&env, [&ids[0], &ids[1]], at_once).await;
     }
 }
 
 #[tokio::test]
 async fn the_change_of_settings_and_the_event_of_it_twice_make_one_change() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
-    let event = stage.services.state().events[0].clone();
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(24, 24)).await;
+    let event = env.services.state().events[0].clone();
     assert_eq!(event["detail-type"], "Posture Integration Changed");
-    let asked = [event.clone(), event.clone(), json!({"command": "sync"})].map(|p| stage.ask(p));
+    let asked = [event.clone(), event.clone(), json!({"command": "sync"})].map(|p| env.ask(p));
     let answers = join_all(asked).await;
     let outcomes: BTreeSet<&str> = answers
         .iter()
         .map(|answer| answer["outcome"].as_str().unwrap())
         .collect();
     assert!(outcomes.contains("synced"), "{outcomes:?}");
-    assert_eq!(stage.scores(), stage.expected());
-    assert_eq!(stage.node_audit().await.len(), 24);
-    assert_eq!(stage.ask(event).await["outcome"], "unchanged");
-    stage.assert_sound().await;
+    assert_eq!(env.scores(), env.expected());
+    assert_eq!(env.node_audit().await.len(), 24);
+    assert_eq!(env.ask(event).await["outcome"], "unchanged");
+    env.assert_sound().await;
 }

@@ -21,13 +21,13 @@ fn widget(parameters: Value) -> Value {
     payload
 }
 
-async fn shown(stage: &TestEnvironment, parameters: Value) -> String {
-    let answer = stage.ask(widget(parameters)).await;
+async fn shown(env: &TestEnvironment, parameters: Value) -> String {
+    let answer = env.ask(widget(parameters)).await;
     answer.as_str().unwrap().to_owned()
 }
 
-async fn view(stage: &TestEnvironment, view: &str) -> String {
-    shown(stage, json!({"view": view})).await
+async fn view(env: &TestEnvironment, view: &str) -> String {
+    shown(env, json!({"view": view})).await
 }
 
 fn assert_says(html: &str, parts: &[&str]) {
@@ -36,17 +36,17 @@ fn assert_says(html: &str, parts: &[&str]) {
     }
 }
 
-fn with_buttons(mut stage: TestEnvironment) -> TestEnvironment {
-    stage.world.config.console_buttons = true;
-    stage
+fn with_buttons(mut env: TestEnvironment) -> TestEnvironment {
+    env.world.config.console_buttons = true;
+    env
 }
 
 #[tokio::test]
 async fn a_healthy_integration_is_shown_from_all_sides() {
-    let stage = TestEnvironment::synced().await;
-    stage.requests();
+    let env = TestEnvironment::synced().await;
+    env.requests();
     assert_says(
-        &view(&stage, "overview").await,
+        &view(&env, "overview").await,
         &[
             "</svg>ok</span>",
             ">corp<",
@@ -56,31 +56,24 @@ async fn a_healthy_integration_is_shown_from_all_sides() {
         ],
     );
     assert_says(
-        &shown(&stage, json!({"view": "scores", "minScore": 70})).await,
+        &shown(&env, json!({"view": "scores", "minScore": 70})).await,
         &["pass at 70", "threshold 70", "<svg role=\"img\""],
     );
     assert_says(
-        &view(&stage, "history").await,
+        &view(&env, "history").await,
         &["40 written", "the last 24 hours"],
     );
-    assert_says(
-        &view(&stage, "audit").await,
-        &["falcon-posture-sync", "none"],
-    );
-    assert_says(&view(&stage, "findings").await, &["noticed nothing"]);
-    assert_says(&view(&stage, "explain").await, &["name=\"device\"", ARN]);
-    assert!(stage.requests().is_empty(), "nobody is asked for a view");
+    assert_says(&view(&env, "audit").await, &["falcon-posture-sync", "none"]);
+    assert_says(&view(&env, "findings").await, &["noticed nothing"]);
+    assert_says(&view(&env, "explain").await, &["name=\"device\"", ARN]);
+    assert!(env.requests().is_empty(), "nobody is asked for a view");
 }
 
 #[tokio::test]
 async fn scores_that_pass_are_counted() {
-    let stage = TestEnvironment::synced().await;
-    let html = shown(&stage, json!({"view": "scores", "minScore": "50"})).await;
-    let pass = stage
-        .scores()
-        .values()
-        .filter(|score| **score >= 50)
-        .count();
+    let env = TestEnvironment::synced().await;
+    let html = shown(&env, json!({"view": "scores", "minScore": "50"})).await;
+    let pass = env.scores().values().filter(|score| **score >= 50).count();
     assert_says(
         &html,
         &[
@@ -93,7 +86,7 @@ async fn scores_that_pass_are_counted() {
 
 #[tokio::test]
 async fn nothing_is_connected() {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     for (name, part) in [
         ("overview", "make connect"),
         ("scores", "No device has a score"),
@@ -102,31 +95,31 @@ async fn nothing_is_connected() {
         ("audit", "No change is recorded"),
         ("explain", "name=\"device\""),
     ] {
-        assert_says(&view(&stage, name).await, &[part]);
+        assert_says(&view(&env, name).await, &[part]);
     }
 }
 
 #[tokio::test]
 async fn a_pause_and_its_reason_are_shown() {
-    let stage = TestEnvironment::synced().await;
-    lock_out(&stage);
-    stage.sync().await;
+    let env = TestEnvironment::synced().await;
+    lock_out(&env);
+    env.sync().await;
     assert_says(
-        &view(&stage, "overview").await,
+        &view(&env, "overview").await,
         &["</svg>paused</span>", "Paused until", "Falcon", "1 refusal"],
     );
 }
 
 #[tokio::test]
 async fn one_integration_can_be_chosen() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let spec = GeneratorSpec::plain(10, 5);
-    Integration::connect(&stage, Account::new("labs"), &spec).await;
-    let all = view(&stage, "overview").await;
+    Integration::connect(&env, Account::new("labs"), &spec).await;
+    let all = view(&env, "overview").await;
     assert_says(&all, &["2 integrations", ">corp<", ">labs<", "1 new"]);
-    let labs = shown(&stage, json!({"view": "overview", "integration": "labs"})).await;
+    let labs = shown(&env, json!({"view": "overview", "integration": "labs"})).await;
     assert!(labs.contains("labs") && !labs.contains("corp"), "{labs}");
-    let audit = shown(&stage, json!({"view": "audit", "integration": "labs"})).await;
+    let audit = shown(&env, json!({"view": "audit", "integration": "labs"})).await;
     assert!(
         audit.contains("connected") && !audit.contains("corp"),
         "{audit}"
@@ -135,7 +128,7 @@ async fn one_integration_can_be_chosen() {
 
 #[tokio::test]
 async fn what_is_not_understood_is_told_where_the_widget_would_be() {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     for (parameters, part) in [
         (json!({"view": "<b>"}), "no view &quot;&lt;b&gt;&quot;"),
         (json!({"view": 7}), "no view 7"),
@@ -145,7 +138,7 @@ async fn what_is_not_understood_is_told_where_the_widget_would_be() {
         (json!({"action": "burn"}), "no such button"),
         (json!({"action": "sync"}), "names no integration"),
     ] {
-        let html = shown(&stage, parameters).await;
+        let html = shown(&env, parameters).await;
         assert_says(&html, &["fps-note", part]);
         assert!(!html.contains("<b>"), "{html}");
     }
@@ -153,9 +146,9 @@ async fn what_is_not_understood_is_told_where_the_widget_would_be() {
 
 #[tokio::test]
 async fn a_widget_describes_itself() {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     for payload in [json!({"describe": true}), widget(json!({"describe": true}))] {
-        let answer = stage.ask(payload).await;
+        let answer = env.ask(payload).await;
         assert_says(
             answer.as_str().unwrap(),
             &["## Falcon posture sync", "minScore"],
@@ -165,15 +158,15 @@ async fn a_widget_describes_itself() {
 
 #[tokio::test]
 async fn buttons_are_neither_shown_nor_served_unless_allowed() {
-    let stage = TestEnvironment::synced().await;
-    assert!(!view(&stage, "overview").await.contains("<button"));
-    stage.requests();
+    let env = TestEnvironment::synced().await;
+    assert!(!view(&env, "overview").await.contains("<button"));
+    env.requests();
     for action in ["sync", "check"] {
-        let html = shown(&stage, json!({"action": action, "integration": "corp"})).await;
+        let html = shown(&env, json!({"action": action, "integration": "corp"})).await;
         assert_says(&html, &["only shows"]);
     }
-    assert!(stage.requests().is_empty());
-    assert!(requested(&stage).is_empty());
+    assert!(env.requests().is_empty());
+    assert!(requested(&env).is_empty());
 }
 
 /// Returns the reasons of the syncs of `corp` that were requested.
@@ -193,45 +186,45 @@ fn requested(stage: &TestEnvironment) -> Vec<String> {
 
 #[tokio::test]
 async fn a_button_asks_for_a_sync() {
-    let stage = with_buttons(TestEnvironment::synced().await);
+    let env = with_buttons(TestEnvironment::synced().await);
     assert_says(
-        &view(&stage, "overview").await,
+        &view(&env, "overview").await,
         &[
             "confirmation=\"Sync corp now?\"",
             "{&quot;action&quot;:&quot;sync&quot;,&quot;integration&quot;:&quot;corp&quot;}</cwdb-action>",
             &format!("endpoint=\"{ARN}\""),
         ],
     );
-    stage.requests();
+    env.requests();
     let button = json!({"action": "sync", "integration": "corp"});
-    assert_says(&shown(&stage, button.clone()).await, &["was asked for"]);
-    assert_eq!(requested(&stage), ["console"]);
-    assert!(stage.requests().is_empty(), "the run is another invocation");
-    stage.update(json!({"enabled": false})).await;
-    assert_says(&shown(&stage, button).await, &["corp is disabled"]);
-    assert_eq!(requested(&stage), ["console"]);
+    assert_says(&shown(&env, button.clone()).await, &["was asked for"]);
+    assert_eq!(requested(&env), ["console"]);
+    assert!(env.requests().is_empty(), "the run is another invocation");
+    env.update(json!({"enabled": false})).await;
+    assert_says(&shown(&env, button).await, &["corp is disabled"]);
+    assert_eq!(requested(&env), ["console"]);
 }
 
 #[tokio::test]
 async fn a_button_checks() {
-    let stage = with_buttons(TestEnvironment::synced().await);
+    let env = with_buttons(TestEnvironment::synced().await);
     let button = json!({"action": "check", "integration": "corp"});
     assert_says(
-        &shown(&stage, button.clone()).await,
+        &shown(&env, button.clone()).await,
         &["corp can work", "passed"],
     );
-    lock_out(&stage);
+    lock_out(&env);
     assert_says(
-        &shown(&stage, button).await,
+        &shown(&env, button).await,
         &["corp cannot work", "Falcon token", "failed"],
     );
 }
 
 #[tokio::test]
 async fn the_consoles_alias_serves_widgets_only() {
-    let mut stage = TestEnvironment::synced().await;
-    stage.alias = Some("console".to_owned());
-    let before = stage.items("integrations").await;
+    let mut env = TestEnvironment::synced().await;
+    env.alias = Some("console".to_owned());
+    let before = env.items("integrations").await;
     for payload in [
         json!({"command": "sync"}),
         json!({"command": "remove", "integration": "corp"}),
@@ -242,7 +235,7 @@ async fn the_consoles_alias_serves_widgets_only() {
         json!({"x": 1}),
         json!(null),
     ] {
-        let error = stage.try_ask(payload.clone()).await.unwrap_err();
+        let error = env.try_ask(payload.clone()).await.unwrap_err();
         assert_eq!(
             Diagnostic::from(error).error_type,
             "NotAllowed",
@@ -252,28 +245,28 @@ async fn the_consoles_alias_serves_widgets_only() {
     // No other field of the payload turns the request of a widget into a command.
     let html = shown(&stage, json!({"command": "remove", "integration": "corp"})).await;
     assert_says(&html, &["</svg>ok</span>"]);
-    assert_eq!(stage.items("integrations").await, before);
+    assert_eq!(env.items("integrations").await, before);
 }
 
 /// Stores a new Falcon secret that Falcon rejects.
 fn lock_out(stage: &TestEnvironment) {
     let mut secret = falcon_secret("corp");
     secret["clientSecret"] = "not-it".into();
-    stage.services.put_secret("corp/falcon", secret);
+    env.services.put_secret("corp/falcon", secret);
 }
 
 /// Returns the payload that a dashboard sends for the form with these inputs.
 async fn explain(stage: &TestEnvironment, inputs: Value) -> String {
     let mut payload = widget(json!({"view": "explain", "action": "explain"}));
     payload["widgetContext"]["forms"]["all"] = inputs;
-    stage.ask(payload).await.as_str().unwrap().to_owned()
+    env.ask(payload).await.as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
 async fn a_device_is_explained() {
-    let stage = TestEnvironment::synced().await;
-    let (node, score) = stage.scores().pop_first().unwrap();
-    let html = explain(&stage, json!({"integration": "", "device": node})).await;
+    let env = TestEnvironment::synced().await;
+    let (node, score) = env.scores().pop_first().unwrap();
+    let html = explain(&env, json!({"integration": "", "device": node})).await;
     assert_says(
         &html,
         &[
@@ -293,9 +286,9 @@ async fn a_device_is_explained() {
         ),
         (json!({"device": "x".repeat(256)}), "255 characters"),
     ] {
-        assert_says(&explain(&stage, inputs).await, &[part]);
+        assert_says(&explain(&env, inputs).await, &[part]);
     }
-    stage.sims.requests().clear();
-    view(&stage, "explain").await;
-    assert_eq!(stage.sims.requests().of(Side::Falcon).len(), 0);
+    env.sims.requests().clear();
+    view(&env, "explain").await;
+    assert_eq!(env.sims.requests().of(Side::Falcon).len(), 0);
 }

@@ -35,66 +35,66 @@ fn falcon(requests: &BTreeMap<String, u64>) -> u64 {
         .sum()
 }
 
-async fn crawl(stage: &TestEnvironment) -> Value {
-    stage.corp().await["status"]["crawl"].clone()
+async fn crawl(env: &TestEnvironment) -> Value {
+    env.corp().await["status"]["crawl"].clone()
 }
 
 #[tokio::test]
 async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_once_a_day() {
-    let stage = TestEnvironment::connected(&a_small_tailnet()).await;
-    stage.requests();
-    let first = stage.sync().await;
+    let env = TestEnvironment::connected(&a_small_tailnet()).await;
+    env.requests();
+    let first = env.sync().await;
     assert_eq!(first["outcome"], "synced", "{first:#}");
     assert_eq!(first["providerHostCount"], 20_000);
-    assert_eq!(stage.scores(), stage.expected());
-    let requests = stage.requests();
+    assert_eq!(env.scores(), env.expected());
+    let requests = env.requests();
     assert!(falcon(&requests) <= 8, "{requests:?}");
-    assert_eq!(crawl(&stage).await["way"], "filtered");
+    assert_eq!(crawl(&env).await["way"], "filtered");
 
     // What a filter cannot see is looked for in the run after the first, and then once a day.
-    let second = stage.sync().await;
+    let second = env.sync().await;
     assert_eq!(second["outcome"], "unchanged", "{second:#}");
-    let told = crawl(&stage).await;
+    let told = crawl(&env).await;
     assert_eq!(told["way"], "hosts");
     assert!(
         told["why"].as_str().unwrap().contains("once a day"),
         "{told}"
     );
-    assert_eq!(told["lastFull"], stage.corp().await["status"]["lastSync"]);
-    stage.requests();
+    assert_eq!(told["lastFull"], env.corp().await["status"]["lastSync"]);
+    env.requests();
     for _ in 0..3 {
-        assert_eq!(stage.sync().await["outcome"], "unchanged");
-        let requests = stage.requests();
+        assert_eq!(env.sync().await["outcome"], "unchanged");
+        let requests = env.requests();
         assert!(falcon(&requests) <= 8, "{requests:?}");
-        assert_eq!(crawl(&stage).await["way"], "filtered");
+        assert_eq!(crawl(&env).await["way"], "filtered");
     }
-    stage.world.clock.advance(Duration::from_hours(24));
-    stage.requests();
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-    assert_eq!(crawl(&stage).await["way"], "hosts");
+    env.world.clock.advance(Duration::from_hours(24));
+    env.requests();
+    assert_eq!(env.sync().await["outcome"], "unchanged");
+    assert_eq!(crawl(&env).await["way"], "hosts");
     // Two pages of hosts, no listing of scores.
-    let requests = stage.requests();
+    let requests = env.requests();
     assert_eq!(
         (requests[HOSTS], requests.get(SCORES)),
         (2, None),
         "{requests:?}"
     );
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn a_tailnet_that_has_grown_is_not_looked_up_piece_by_piece() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(20_000, 40)).await;
-    stage.sync().await;
-    assert_eq!(crawl(&stage).await["way"], "filtered");
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(20_000, 40)).await;
+    env.sync().await;
+    assert_eq!(crawl(&env).await["way"], "filtered");
     // Due for the listing of hosts, with scores to be looked up, as far as the run before could know.
     let grown = generate(&GeneratorSpec::plain(20_000, 4_000));
-    stage.sims.tailscale().load(TAILNET, &grown).unwrap();
-    stage.requests();
-    assert_ne!(stage.sync().await["outcome"], "failed");
-    assert_eq!(crawl(&stage).await["way"], "full");
-    assert_eq!(stage.requests().get(ASSESSMENTS), None);
+    env.sims.tailscale().load(TAILNET, &grown).unwrap();
+    env.requests();
+    assert_ne!(env.sync().await["outcome"], "failed");
+    assert_eq!(crawl(&env).await["way"], "full");
+    assert_eq!(env.requests().get(ASSESSMENTS), None);
 }
 
 #[tokio::test]
@@ -103,54 +103,54 @@ async fn a_serial_that_falcon_spells_in_its_own_way_is_found_within_a_day_and_st
         odd_spelling: 1.0,
         ..a_small_tailnet()
     };
-    let stage = TestEnvironment::connected(&spec).await;
-    stage.sync().await;
+    let env = TestEnvironment::connected(&spec).await;
+    env.sync().await;
     assert_ne!(
-        stage.scores(),
-        stage.expected(),
+        env.scores(),
+        env.expected(),
         "the filter does not see them all, or this test shows nothing"
     );
-    assert_eq!(stage.sync().await["outcome"], "synced");
-    assert_eq!(crawl(&stage).await["way"], "hosts");
-    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(env.sync().await["outcome"], "synced");
+    assert_eq!(crawl(&env).await["way"], "hosts");
+    assert_eq!(env.scores(), env.expected());
     for _ in 0..3 {
-        let answer = stage.sync().await;
-        assert_eq!(crawl(&stage).await["way"], "filtered");
+        let answer = env.sync().await;
+        assert_eq!(crawl(&env).await["way"], "filtered");
         assert_eq!(answer["outcome"], "unchanged", "{answer:#}");
-        assert_eq!(stage.scores(), stage.expected());
+        assert_eq!(env.scores(), env.expected());
     }
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn both_ways_see_scores_and_hosts_come_and_go() {
-    let stage = TestEnvironment::connected(&a_small_tailnet()).await;
-    stage.sync().await;
-    stage.sync().await;
-    let falcon = stage.sims.falcon();
-    for (position, record) in stage.items("nodes").await.iter().enumerate().take(6) {
+    let env = TestEnvironment::connected(&a_small_tailnet()).await;
+    env.sync().await;
+    env.sync().await;
+    let falcon = env.sims.falcon();
+    for (position, record) in env.items("nodes").await.iter().enumerate().take(6) {
         let aid = record["aid"].as_str().unwrap();
         match position % 3 {
             0 => falcon.set_score("corp", aid, 4).unwrap(),
             1 => drop(falcon.remove_score("corp", aid).unwrap()),
             _ => drop(falcon.remove_host("corp", aid).unwrap()),
         }
-        assert_ne!(stage.sync().await["outcome"], "failed");
-        assert_eq!(crawl(&stage).await["way"], "filtered");
-        assert_eq!(stage.scores(), stage.expected(), "{position}");
+        assert_ne!(env.sync().await["outcome"], "failed");
+        assert_eq!(crawl(&env).await["way"], "filtered");
+        assert_eq!(env.scores(), env.expected(), "{position}");
     }
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn other_settings_may_mean_another_account_of_which_nothing_is_known() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(4_000, 20)).await;
-    stage.sync().await;
-    assert_eq!(crawl(&stage).await["hosts"], 4_000);
-    stage.update(json!({"maxHostAgeDays": 3000})).await;
-    stage.requests();
-    stage.sync().await;
-    let requests = stage.requests();
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(4_000, 20)).await;
+    env.sync().await;
+    assert_eq!(crawl(&env).await["hosts"], 4_000);
+    env.update(json!({"maxHostAgeDays": 3000})).await;
+    env.requests();
+    env.sync().await;
+    let requests = env.requests();
     // As at first: the bounds of another account would only cost requests.
     assert_eq!((requests[HOSTS], requests[SCORES]), (1, 4));
 }
@@ -158,14 +158,14 @@ async fn other_settings_may_mean_another_account_of_which_nothing_is_known() {
 /// A host with a duplicate serial in a spelling that no filter finds. At first, its score is the higher one.
 #[tokio::test]
 async fn a_clone_that_did_not_decide_is_asked_for_by_id() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(20_000, 40)).await;
-    stage.sync().await;
-    let record = stage.items("nodes").await.swap_remove(0);
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(20_000, 40)).await;
+    env.sync().await;
+    let record = env.items("nodes").await.swap_remove(0);
     let (aid, score) = (
         record["aid"].as_str().unwrap(),
         record["score"].as_u64().unwrap(),
     );
-    let falcon = stage.sims.falcon();
+    let falcon = env.sims.falcon();
     let hosts = falcon.hosts("corp").unwrap();
     let mut clone = hosts
         .into_iter()
@@ -179,58 +179,57 @@ async fn a_clone_that_did_not_decide_is_asked_for_by_id() {
     falcon
         .set_score("corp", &"c".repeat(32), score + 1)
         .unwrap();
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-    let told = crawl(&stage).await;
+    assert_eq!(env.sync().await["outcome"], "unchanged");
+    let told = crawl(&env).await;
     assert_eq!(
         (&told["way"], &told["beside"]),
         (&json!("hosts"), &json!(["c".repeat(32)]))
     );
     falcon.set_score("corp", &"c".repeat(32), 0_u64).unwrap();
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(
         (&answer["outcome"], &answer["written"]),
         (&json!("synced"), &json!(1))
     );
-    assert_eq!(crawl(&stage).await["way"], "filtered");
-    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(crawl(&env).await["way"], "filtered");
+    assert_eq!(env.scores(), env.expected());
     // The one that decided before is not forgotten, either.
-    let told = crawl(&stage).await;
+    let told = crawl(&env).await;
     assert!(
         told["beside"].as_array().unwrap().contains(&json!(aid)),
         "{told}"
     );
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn a_first_listing_of_scores_is_walked_from_both_ends() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(10_000, 500)).await;
-    stage.requests();
-    assert_eq!(stage.sync().await["outcome"], "synced");
-    let requests = stage.requests();
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(10_000, 500)).await;
+    env.requests();
+    assert_eq!(env.sync().await["outcome"], "synced");
+    let requests = env.requests();
     assert!((10..=11).contains(&requests[SCORES]), "{requests:?}");
-    assert_eq!(crawl(&stage).await["scores"], 10_000);
-    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(crawl(&env).await["scores"], 10_000);
+    assert_eq!(env.scores(), env.expected());
 }
 
 #[tokio::test]
 async fn a_large_listing_of_scores_is_walked_in_ranges_side_by_side() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(10_000, 500)).await;
-    stage.sync().await;
-    let told = crawl(&stage).await;
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(10_000, 500)).await;
+    env.sync().await;
+    let told = crawl(&env).await;
     assert_eq!(
         (&told["way"], &told["scores"]),
         (&json!("full"), &json!(10_000))
     );
     let ranges = told["scoreBounds"].as_array().unwrap().len() + 1;
     assert!((3..=10).contains(&ranges), "{told}");
-    stage
-        .sims
+    env.sims
         .set_latency(Side::Falcon, Duration::from_millis(20));
-    stage.requests();
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-    let peak = stage.sims.requests().peak(Side::Falcon);
-    let requests = stage.requests();
+    env.requests();
+    assert_eq!(env.sync().await["outcome"], "unchanged");
+    let peak = env.sims.requests().peak(Side::Falcon);
+    let requests = env.requests();
     assert_eq!(requests[HOSTS], 1);
     assert!((10..=11).contains(&requests[SCORES]), "{requests:?}");
     assert!(peak > 2, "{peak} at once");
@@ -239,19 +238,19 @@ async fn a_large_listing_of_scores_is_walked_in_ranges_side_by_side() {
 /// While the listing is read, scores move between the ranges, so that some are seen twice and some never.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_score_that_moves_between_ranges_is_neither_lost_nor_raised() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(5_000, 300)).await;
-    stage.sync().await;
-    assert!(crawl(&stage).await["scoreBounds"].is_array());
-    let aids: Vec<String> = stage
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(5_000, 300)).await;
+    env.sync().await;
+    assert!(crawl(&env).await["scoreBounds"].is_array());
+    let aids: Vec<String> = env
         .items("nodes")
         .await
         .iter()
         .map(|record| record["aid"].as_str().unwrap().to_owned())
         .collect();
-    let falcon = stage.sims.falcon().clone();
+    let falcon = env.sims.falcon().clone();
     let moved = AtomicUsize::new(0);
     let pages = Matcher::side(Side::Falcon).path("/zero-trust-assessment/queries");
-    stage.sims.on_request(pages, move |_| {
+    env.sims.on_request(pages, move |_| {
         let turn = moved.fetch_add(1, Ordering::SeqCst);
         if turn > 4 {
             return;
@@ -265,12 +264,12 @@ async fn a_score_that_moves_between_ranges_is_neither_lost_nor_raised() {
             falcon.set_score("corp", aid, score).unwrap();
         }
     });
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_ne!(answer["outcome"], "failed", "{answer:#}");
     assert_eq!(answer["removed"], 0, "{answer:#}");
-    assert_eq!(stage.scores().len(), 300);
+    assert_eq!(env.scores().len(), 300);
     // The last word is the next run's, when nothing moves any more.
-    stage.sync().await;
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
+    env.sync().await;
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
 }

@@ -13,17 +13,17 @@ use crate::world::{TAILNET, TestEnvironment};
 /// The function's timeout. It is so short that a quarter is reserved for recording.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
-async fn sync_within(stage: &TestEnvironment, time: Duration) -> Value {
-    let answer = stage.ask_within(time, json!({"command": "sync"}));
+async fn sync_within(env: &TestEnvironment, time: Duration) -> Value {
+    let answer = env.ask_within(time, json!({"command": "sync"}));
     answer.await.unwrap()
 }
 
 /// Asserts that a run that was stopped by its deadline reports that, and left nothing behind.
-async fn assert_stopped(stage: &TestEnvironment, answer: &Value) -> Value {
+async fn assert_stopped(env: &TestEnvironment, answer: &Value) -> Value {
     assert_eq!(answer["outcome"], "failed", "{answer:#}");
     let error = answer["error"].as_str().unwrap();
     assert!(error.contains("a longer timeout"), "{error}");
-    let corp = stage.corp().await;
+    let corp = env.corp().await;
     assert_eq!(corp["lease"], Value::Null);
     assert_eq!(corp["status"]["errorKind"], "deadline", "{error}");
     assert_eq!(corp["status"]["error"], error);
@@ -33,22 +33,22 @@ async fn assert_stopped(stage: &TestEnvironment, answer: &Value) -> Value {
 
 #[tokio::test]
 async fn a_crawl_that_takes_longer_than_the_function_has_says_how_far_it_came() {
-    let stage = TestEnvironment::live(GeneratorSpec::plain(12_000, 60)).await;
-    assert_eq!(stage.sync().await["outcome"], "synced");
-    let before = (stage.scores(), stage.node_audit().await);
-    Integration::corp().move_a_score(&stage, 0);
+    let env = TestEnvironment::live(GeneratorSpec::plain(12_000, 60)).await;
+    assert_eq!(env.sync().await["outcome"], "synced");
+    let before = (env.scores(), env.node_audit().await);
+    Integration::corp().move_a_score(&env, 0);
     // A token and twelve pages of scores, one after another, in the time for four of them.
-    stage.sims.set_latency(Side::Falcon, Duration::from_secs(1));
+    env.sims.set_latency(Side::Falcon, Duration::from_secs(1));
     for failures in 1..=3 {
-        stage.requests();
-        let answer = sync_within(&stage, TIMEOUT).await;
-        let status = assert_stopped(&stage, &answer).await;
+        env.requests();
+        let answer = sync_within(&env, TIMEOUT).await;
+        let status = assert_stopped(&env, &answer).await;
         assert_eq!(status["consecutiveFailures"], failures);
         assert_eq!(status["matchedCount"], 60, "the last counts are kept");
         let error = status["error"].as_str().unwrap();
         let how_far = error.contains("listing") && error.contains("of 12000 records");
         assert!(how_far, "{error}");
-        let pages: u64 = stage
+        let pages: u64 = env
             .requests()
             .into_iter()
             .filter(|(route, _)| route.starts_with("GET /zero-trust-assessment/queries"))
@@ -56,53 +56,53 @@ async fn a_crawl_that_takes_longer_than_the_function_has_says_how_far_it_came() 
             .sum();
         assert!((1..12).contains(&pages), "{pages} pages");
     }
-    assert_eq!((stage.scores(), stage.node_audit().await), before);
+    assert_eq!((env.scores(), env.node_audit().await), before);
 
-    stage.sims.set_latency(Side::Falcon, Duration::ZERO);
-    let answer = stage.sync().await;
+    env.sims.set_latency(Side::Falcon, Duration::ZERO);
+    let answer = env.sync().await;
     assert_ne!(answer["outcome"], "failed", "{answer:#}");
-    assert_eq!(stage.scores(), stage.expected());
-    assert_eq!(stage.corp().await["status"]["consecutiveFailures"], 0);
-    stage.assert_sound().await;
+    assert_eq!(env.scores(), env.expected());
+    assert_eq!(env.corp().await["status"]["consecutiveFailures"], 0);
+    env.assert_sound().await;
 }
 
 /// Runs until all scores are written, each run further than the one before. Returns the number of runs. With `moves`,
 /// some scores that a run wrote without recording change before the next run.
-async fn runs_until_written(stage: &TestEnvironment, devices: usize, moves: bool) -> usize {
+async fn runs_until_written(env: &TestEnvironment, devices: usize, moves: bool) -> usize {
     let mut all = devices;
     for run in 1.. {
-        let before = stage.node_audit().await.len();
-        let answer = sync_within(stage, TIMEOUT).await;
+        let before = env.node_audit().await.len();
+        let answer = sync_within(env, TIMEOUT).await;
         let written = usize::try_from(answer["written"].as_u64().unwrap()).unwrap();
-        let after = stage.node_audit().await.len();
+        let after = env.node_audit().await.len();
         // What an earlier run did unheard is recorded, too, and is not this run's.
         assert!(after >= before + written, "{answer:#}");
-        assert_eq!(stage.corp().await["status"]["written"], written);
+        assert_eq!(env.corp().await["status"]["written"], written);
         if answer["outcome"] == "synced" {
             assert_eq!(after, all);
             return run;
         }
         assert!(after > before, "each run comes further: {answer:#}");
-        let status = assert_stopped(stage, &answer).await;
+        let status = assert_stopped(env, &answer).await;
         let error = status["error"].as_str().unwrap();
         let progress = format!("{written} of {} changes", all - (after - written));
         assert!(error.contains(&progress), "{progress}? {error}");
         if moves {
-            all += move_some_unheard(stage).await;
+            all += move_some_unheard(env).await;
         }
     }
     unreachable!()
 }
 
 /// Changes some scores of devices that have an attribute and no record. Returns their number.
-async fn move_some_unheard(stage: &TestEnvironment) -> usize {
-    let mut unheard = stage.scores();
-    for record in stage.items("nodes").await {
+async fn move_some_unheard(env: &TestEnvironment) -> usize {
+    let mut unheard = env.scores();
+    for record in env.items("nodes").await {
         unheard.remove(record["nodeId"].as_str().unwrap());
     }
-    let falcon = stage.sims.falcon();
+    let falcon = env.sims.falcon();
     let hosts = falcon.hosts("corp").unwrap();
-    let mut devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+    let mut devices = env.sims.tailscale().devices(TAILNET).unwrap();
     devices.retain(|device| unheard.contains_key(&device.node_id));
     devices.truncate(5);
     for device in &devices {
@@ -115,13 +115,13 @@ async fn move_some_unheard(stage: &TestEnvironment) -> usize {
 }
 
 /// Asserts that the attributes, the records and the audit trail are right.
-async fn assert_finished(stage: &TestEnvironment) {
-    stage.sims.faults().clear();
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
-    let written = stage.sims.tailscale().writes(TAILNET).unwrap();
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-    assert_eq!(stage.sims.tailscale().writes(TAILNET).unwrap(), written);
+async fn assert_finished(env: &TestEnvironment) {
+    env.sims.faults().clear();
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
+    let written = env.sims.tailscale().writes(TAILNET).unwrap();
+    assert_eq!(env.sync().await["outcome"], "unchanged");
+    assert_eq!(env.sims.tailscale().writes(TAILNET).unwrap(), written);
 }
 
 fn writes() -> Matcher {
@@ -132,26 +132,26 @@ fn writes() -> Matcher {
 
 #[tokio::test]
 async fn writing_that_takes_longer_than_the_function_has_goes_on_in_the_next_run() {
-    let stage = TestEnvironment::live(GeneratorSpec::plain(1_000, 1_000)).await;
+    let env = TestEnvironment::live(GeneratorSpec::plain(1_000, 1_000)).await;
     // Twenty chunks, four at a time. Every other write hangs for two seconds, and comes to nothing.
-    let (faults, count) = (stage.sims.faults().clone(), AtomicUsize::new(0));
-    stage.sims.on_request(writes(), move |_| {
+    let (faults, count) = (env.sims.faults().clone(), AtomicUsize::new(0));
+    env.sims.on_request(writes(), move |_| {
         if count.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) {
             faults.add(Fault::new(writes(), FaultKind::Stall { ms: Some(2_000) }));
         }
     });
-    let runs = runs_until_written(&stage, 1_000, false).await;
+    let runs = runs_until_written(&env, 1_000, false).await;
     assert!(runs > 1, "the time was to be too short");
-    assert_finished(&stage).await;
+    assert_finished(&env).await;
 }
 
 #[tokio::test]
 async fn what_tailscale_did_after_the_run_had_stopped_listening_is_recorded_by_the_next_one() {
-    let stage = TestEnvironment::live(GeneratorSpec::plain(1_000, 1_000)).await;
+    let env = TestEnvironment::live(GeneratorSpec::plain(1_000, 1_000)).await;
     // Tailscale writes at once, and its answer trickles in for two seconds: the run gives up on some that are done.
     let slow = Fault::new(writes(), FaultKind::SlowBody { ms: 5_000 });
-    stage.sims.faults().add(slow.always());
-    let runs = runs_until_written(&stage, 1_000, true).await;
+    env.sims.faults().add(slow.always());
+    let runs = runs_until_written(&env, 1_000, true).await;
     assert!(runs > 1, "the time was to be too short");
-    assert_finished(&stage).await;
+    assert_finished(&env).await;
 }

@@ -8,14 +8,14 @@ use crate::runs::finding;
 use crate::world::{TAILNET, TestEnvironment, tailscale_secret};
 
 /// The node ids with a score, in order.
-async fn scored(stage: &TestEnvironment) -> Vec<String> {
-    let items = stage.items("nodes").await;
+async fn scored(env: &TestEnvironment) -> Vec<String> {
+    let items = env.items("nodes").await;
     let id = |item: &Value| item["nodeId"].as_str().unwrap().to_owned();
     items.iter().map(id).collect()
 }
 
-fn identity(stage: &TestEnvironment, node: &str, identity: Value) -> Value {
-    let tailscale = stage.sims.tailscale();
+fn identity(env: &TestEnvironment, node: &str, identity: Value) -> Value {
+    let tailscale = env.sims.tailscale();
     let mut device = tailscale
         .devices(TAILNET)
         .unwrap()
@@ -36,21 +36,21 @@ fn kinds(answer: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn a_device_that_lost_its_identity_is_named_until_it_reports_again() {
-    let stage = TestEnvironment::synced().await;
-    let nodes = scored(&stage).await;
+    let env = TestEnvironment::synced().await;
+    let nodes = scored(&env).await;
     // Switched off on one device, not reported by another, and a third that only has what is no serial.
-    let first = identity(&stage, &nodes[0], json!({"disabled": true}));
-    let second = identity(&stage, &nodes[1], Value::Null);
+    let first = identity(&env, &nodes[0], json!({"disabled": true}));
+    let second = identity(&env, &nodes[1], Value::Null);
     identity(
-        &stage,
+        &env,
         &nodes[2],
         json!({"serialNumbers": ["To Be Filled By O.E.M."]}),
     );
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(answer["removed"], 3, "{answer:#}");
     let lost = finding(&answer, "lostIdentity").clone();
     assert_eq!(lost["count"], 3);
-    let since = stage.corp().await["status"]["lostIdentity"][0]["since"].clone();
+    let since = env.corp().await["status"]["lostIdentity"][0]["since"].clone();
     for (node, example) in nodes.iter().zip(lost["examples"].as_array().unwrap()) {
         let example = example.as_str().unwrap();
         assert!(example.contains(node), "{example}");
@@ -59,48 +59,48 @@ async fn a_device_that_lost_its_identity_is_named_until_it_reports_again() {
     assert_eq!(finding(&answer, "noIdentity")["count"], 2);
 
     // The records are gone, and they are still known.
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged");
     assert_eq!(finding(&answer, "lostIdentity"), &lost);
-    identity(&stage, &nodes[0], first);
-    let answer = stage.sync().await;
+    identity(&env, &nodes[0], first);
+    let answer = env.sync().await;
     assert_eq!(answer["written"], 1);
     assert_eq!(finding(&answer, "lostIdentity")["count"], 2);
-    let known = stage.corp().await["status"]["lostIdentity"].clone();
+    let known = env.corp().await["status"]["lostIdentity"].clone();
     assert_eq!(known[0]["nodeId"], nodes[1].as_str());
     assert_eq!(known[0]["since"], since, "since it was lost");
 
-    identity(&stage, &nodes[1], second);
-    let tailscale = stage.sims.tailscale();
+    identity(&env, &nodes[1], second);
+    let tailscale = env.sims.tailscale();
     tailscale.remove_device(TAILNET, &nodes[2]).unwrap();
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(kinds(&answer), Vec::<String>::new(), "{answer:#}");
-    assert_eq!(stage.corp().await["status"]["lostIdentity"], Value::Null);
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
+    assert_eq!(env.corp().await["status"]["lostIdentity"], Value::Null);
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn a_lost_identity_is_told_though_the_score_is_kept() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
-    stage.update(json!({"onMissing": "keep"})).await;
-    stage.sync().await;
-    let nodes = scored(&stage).await;
-    identity(&stage, &nodes[4], Value::Null);
-    let answer = stage.sync().await;
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
+    env.update(json!({"onMissing": "keep"})).await;
+    env.sync().await;
+    let nodes = scored(&env).await;
+    identity(&env, &nodes[4], Value::Null);
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged");
     assert_eq!(finding(&answer, "lostIdentity")["count"], 1);
-    assert_eq!(stage.scores().len(), 10);
+    assert_eq!(env.scores().len(), 10);
 }
 
 #[tokio::test]
 async fn collection_that_is_switched_off_in_the_tailnet_is_held_and_all_are_counted() {
-    let stage = TestEnvironment::synced().await;
-    let before = stage.scores();
+    let env = TestEnvironment::synced().await;
+    let before = env.scores();
     let off = |tailnet: &mut Tailnet| tailnet.identity_collection = false;
-    stage.sims.tailscale().configure(TAILNET, off).unwrap();
+    env.sims.tailscale().configure(TAILNET, off).unwrap();
     for _ in 0..2 {
-        let answer = stage.sync().await;
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], "held", "{answer:#}");
         let lost = finding(&answer, "lostIdentity");
         assert_eq!(lost["count"], 40);
@@ -108,10 +108,10 @@ async fn collection_that_is_switched_off_in_the_tailnet_is_held_and_all_are_coun
         assert_eq!(examples.len(), Finding::EXAMPLES);
         assert_eq!(finding(&answer, "heldRemovals")["count"], 40);
     }
-    assert_eq!(stage.scores(), before);
+    assert_eq!(env.scores(), before);
     let on = |tailnet: &mut Tailnet| tailnet.identity_collection = true;
-    stage.sims.tailscale().configure(TAILNET, on).unwrap();
-    let answer = stage.sync().await;
+    env.sims.tailscale().configure(TAILNET, on).unwrap();
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged");
     assert_eq!(kinds(&answer), Vec::<String>::new());
 }
@@ -120,15 +120,15 @@ async fn collection_that_is_switched_off_in_the_tailnet_is_held_and_all_are_coun
 #[tokio::test]
 async fn an_account_without_hosts_or_scores_is_a_held_run_with_a_finding() {
     for on_missing in ["delete", "keep"] {
-        let stage = TestEnvironment::connected(&GeneratorSpec::plain(5, 5)).await;
-        stage.update(json!({"onMissing": on_missing})).await;
-        assert_eq!(stage.sync().await["outcome"], "synced");
-        let (hosts, before) = (stage.sims.falcon().hosts("corp").unwrap(), stage.scores());
+        let env = TestEnvironment::connected(&GeneratorSpec::plain(5, 5)).await;
+        env.update(json!({"onMissing": on_missing})).await;
+        assert_eq!(env.sync().await["outcome"], "synced");
+        let (hosts, before) = (env.sims.falcon().hosts("corp").unwrap(), env.scores());
         for host in &hosts {
-            let falcon = stage.sims.falcon();
+            let falcon = env.sims.falcon();
             falcon.remove_score("corp", &host.device_id).unwrap();
         }
-        let answer = stage.sync().await;
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], "held", "{answer:#}");
         let examples = &finding(&answer, "suspiciousObservation")["examples"];
         assert_eq!(
@@ -136,23 +136,23 @@ async fn an_account_without_hosts_or_scores_is_a_held_run_with_a_finding() {
             "Falcon shows no score at all, although 5 devices have one"
         );
         for host in &hosts {
-            let falcon = stage.sims.falcon();
+            let falcon = env.sims.falcon();
             falcon.remove_host("corp", &host.device_id).unwrap();
         }
-        let answer = stage.sync().await;
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], "held", "{answer:#}");
         assert!(
             answer["error"].as_str().unwrap().contains("no host at all"),
             "{answer:#}"
         );
-        assert_eq!(stage.scores(), before);
-        assert_eq!(stage.corp().await["status"]["consecutiveFailures"], 2);
+        assert_eq!(env.scores(), before);
+        assert_eq!(env.corp().await["status"]["consecutiveFailures"], 2);
 
         let allowed = json!({"command": "sync", "integration": "corp", "allowMassRemoval": true});
-        let answer = stage.ask(allowed).await;
+        let answer = env.ask(allowed).await;
         let left = if on_missing == "keep" { 5 } else { 0 };
-        assert_eq!(stage.scores().len(), left, "{answer:#}");
-        stage.assert_sound().await;
+        assert_eq!(env.scores().len(), left, "{answer:#}");
+        env.assert_sound().await;
     }
 }
 
@@ -160,9 +160,9 @@ async fn an_account_without_hosts_or_scores_is_a_held_run_with_a_finding() {
 /// again.
 #[tokio::test]
 async fn a_tailnet_without_any_of_the_devices_is_held_and_forgets_nothing() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let other = "other.example.com";
-    let tailscale = stage.sims.tailscale();
+    let tailscale = env.sims.tailscale();
     tailscale.put_tailnet(Tailnet::new(other));
     let world = posture_simulators::generate(&GeneratorSpec {
         seed: 7,
@@ -170,42 +170,41 @@ async fn a_tailnet_without_any_of_the_devices_is_held_and_forgets_nothing() {
     });
     tailscale.load(other, &world).unwrap();
     let secret = |tailnet| {
-        stage
-            .services
+        env.services
             .put_secret("corp/tailscale", tailscale_secret(tailnet));
     };
     secret(other);
     for _ in 0..2 {
-        let answer = stage.sync().await;
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], "held", "{answer:#}");
         let error = answer["error"].as_str().unwrap();
         assert!(error.contains("none of the 40 devices"), "{error}");
-        assert_eq!(stage.items("nodes").await.len(), 40);
+        assert_eq!(env.items("nodes").await.len(), 40);
     }
     secret(TAILNET);
-    stage.lower_a_score().await;
-    assert_eq!(stage.sync().await["outcome"], "synced");
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
+    env.lower_a_score().await;
+    assert_eq!(env.sync().await["outcome"], "synced");
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn the_status_tells_what_since_when_and_what_to_do() {
     use posture_simulators::{Fault, Matcher, Side};
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let listing = Matcher::side(Side::Falcon).path("/devices/combined");
-    let faults = stage.sims.faults();
+    let faults = env.sims.faults();
     faults.add(Fault::status(listing, 503).always());
-    stage.sync().await;
-    let first = stage.corp().await["status"].clone();
+    env.sync().await;
+    let first = env.corp().await["status"].clone();
     assert_eq!(
         first["error"],
         "Falcon is not reachable for the host listing (HTTP 503). Since 2026-01-15T12:03:00Z. Try again in a few minutes, \
          as the next run does; if it stays, see Falcon's status page, and whether the function can reach it."
     );
-    stage.sync().await;
-    let answer = stage.sync().await;
-    let status = stage.corp().await["status"].clone();
+    env.sync().await;
+    let answer = env.sync().await;
+    let status = env.corp().await["status"].clone();
     assert_eq!(status["error"], answer["error"]);
     assert_eq!(status["failingSince"], first["lastSync"]);
     assert!(
@@ -216,8 +215,8 @@ async fn the_status_tells_what_since_when_and_what_to_do() {
         "{answer:#}"
     );
     faults.clear();
-    stage.sync().await;
-    let status = stage.corp().await["status"].clone();
+    env.sync().await;
+    let status = env.corp().await["status"].clone();
     for field in ["error", "errorKind", "failingSince"] {
         assert_eq!(status[field], Value::Null, "{field}");
     }

@@ -15,15 +15,15 @@ const EVENT: &str = "2026-01-15T11:00:00Z";
 /// Asks `corp` for the explanation of a device.
 async fn explain(stage: &TestEnvironment, device: &str) -> Value {
     let payload = json!({"command": "explain", "integration": "corp", "device": device});
-    let answer = stage.ask(payload).await;
+    let answer = env.ask(payload).await;
     assert_eq!(answer["integration"], "corp");
     answer
 }
 
-async fn text(stage: &TestEnvironment, device: &str) -> String {
+async fn text(env: &TestEnvironment, device: &str) -> String {
     let payload =
         json!({"command": "explain", "integration": "corp", "device": device, "format": "text"});
-    let answer = stage.ask(payload).await;
+    let answer = env.ask(payload).await;
     answer.as_str().unwrap().to_owned()
 }
 
@@ -42,18 +42,18 @@ fn note(answer: &Value) -> &str {
 /// Adds a host, a device with its serial, and a score of the host.
 fn pair(stage: &TestEnvironment, node: &str, name: &str, serial: &str, score: impl Into<Value>) {
     let device = Device::new(node, name, [serial]);
-    stage.sims.tailscale().put_device(TAILNET, device).unwrap();
-    host(stage, node, serial, score);
+    env.sims.tailscale().put_device(TAILNET, device).unwrap();
+    host(env, node, serial, score);
 }
 
 /// Adds a host with a serial, and its score unless that is null. The aid is made from a word.
 fn host(stage: &TestEnvironment, word: &str, serial: &str, score: impl Into<Value>) {
     let aid = aid(word);
     let host = Host::new(&aid, serial, &format!("{word}-host"), EVENT);
-    stage.sims.falcon().put_host("corp", host).unwrap();
+    env.sims.falcon().put_host("corp", host).unwrap();
     let score = score.into();
     if !score.is_null() {
-        stage.sims.falcon().set_score("corp", &aid, score).unwrap();
+        env.sims.falcon().set_score("corp", &aid, score).unwrap();
     }
 }
 
@@ -66,40 +66,40 @@ fn aid(word: &str) -> String {
 
 /// Starts with three devices that have a score.
 async fn small() -> TestEnvironment {
-    let stage = TestEnvironment::empty().await;
-    stage.connect(json!({})).await;
-    pair(&stage, "nAlice", "alice-mac", "C02ALICE", 81);
-    pair(&stage, "nBob", "bob-pc", "C02BOB", 64);
-    pair(&stage, "nCarol", "carol-mac", "C02CAROL", 33);
-    assert_eq!(stage.sync().await["written"], 3);
-    stage
+    let env = TestEnvironment::empty().await;
+    env.connect(json!({})).await;
+    pair(&env, "nAlice", "alice-mac", "C02ALICE", 81);
+    pair(&env, "nBob", "bob-pc", "C02BOB", 64);
+    pair(&env, "nCarol", "carol-mac", "C02CAROL", 33);
+    assert_eq!(env.sync().await["written"], 3);
+    env
 }
 
 #[tokio::test]
 async fn the_function_answers_what_the_pure_part_says() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::default()).await;
-    stage.sync().await;
-    let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+    let env = TestEnvironment::connected(&GeneratorSpec::default()).await;
+    env.sync().await;
+    let devices = env.sims.tailscale().devices(TAILNET).unwrap();
     for device in devices.iter().step_by(9) {
-        let (inspection, snapshot) = random::snapshot(&stage).await;
+        let (inspection, snapshot) = random::snapshot(&env).await;
         let scene = snapshot.explain_context(&inspection.integration.pending);
         let id =
             falcon_posture_sync::domain::inventory::device::NodeId(device.node_id.as_str().into());
-        let answer = explain(&stage, &device.node_id).await;
+        let answer = explain(&env, &device.node_id).await;
         let explanation = &answer["explanations"][0];
         let history = serde_json::from_value(explanation["history"].clone()).unwrap();
         let expect = serde_json::to_value(scene.explain(&id, history)).unwrap();
         assert_eq!(*explanation, expect);
         assert_eq!(
             explanation["score"].as_i64(),
-            stage.scores().get(&device.node_id).copied()
+            env.scores().get(&device.node_id).copied()
         );
     }
 }
 
 #[tokio::test]
 async fn a_device_is_found_by_its_id_its_name_or_a_serial() {
-    let stage = small().await;
+    let env = small().await;
     for device in [
         "nAlice",
         "alice-mac.tail0sim.ts.net",
@@ -107,7 +107,7 @@ async fn a_device_is_found_by_its_id_its_name_or_a_serial() {
         " alice-mac ",
         "c02alice",
     ] {
-        let answer = explain(&stage, device).await;
+        let answer = explain(&env, device).await;
         assert_eq!(nodes(&answer), ["nAlice"], "{device}");
         assert_eq!(answer["device"], device);
         assert_eq!(answer["note"], Value::Null);
@@ -123,20 +123,20 @@ async fn a_device_is_found_by_its_id_its_name_or_a_serial() {
             time(&explanation["written"]["writtenAt"])
         );
     }
-    let answer = explain(&stage, "nalice").await;
+    let answer = explain(&env, "nalice").await;
     assert!(nodes(&answer).is_empty(), "an id is told as it is");
 }
 
 #[tokio::test]
 async fn all_that_are_meant_are_explained_up_to_ten() {
-    let stage = small().await;
+    let env = small().await;
     for number in 0..12 {
         let mut device = Device::new(&format!("nTwin{number:02}"), "twin", ["C02TWIN"]);
         device.name = format!("twin-{number}.tail0sim.ts.net");
-        stage.sims.tailscale().put_device(TAILNET, device).unwrap();
+        env.sims.tailscale().put_device(TAILNET, device).unwrap();
     }
     for device in ["twin", "C02TWIN"] {
-        let answer = explain(&stage, device).await;
+        let answer = explain(&env, device).await;
         assert_eq!(nodes(&answer).len(), 10, "{device}");
         assert_eq!(answer["omitted"], 2);
         assert!(
@@ -144,10 +144,10 @@ async fn all_that_are_meant_are_explained_up_to_ten() {
             "{answer:#}"
         );
     }
-    let answer = explain(&stage, "twin-7").await;
+    let answer = explain(&env, "twin-7").await;
     assert_eq!(nodes(&answer), ["nTwin07"]);
     assert!(
-        text(&stage, "twin")
+        text(&env, "twin")
             .await
             .ends_with("\n2 more are not told.\n")
     );
@@ -155,10 +155,10 @@ async fn all_that_are_meant_are_explained_up_to_ten() {
 
 #[tokio::test]
 async fn a_host_without_a_device_is_told() {
-    let stage = small().await;
-    host(&stage, "lost", "C02LOST", 50);
-    host(&stage, "lost2", "c02lost ", Value::Null);
-    let answer = explain(&stage, "c02lost").await;
+    let env = small().await;
+    host(&env, "lost", "C02LOST", 50);
+    host(&env, "lost2", "c02lost ", Value::Null);
+    let answer = explain(&env, "c02lost").await;
     assert!(nodes(&answer).is_empty());
     assert!(
         note(&answer).starts_with(
@@ -173,7 +173,7 @@ async fn a_host_without_a_device_is_told() {
         (&json!(50), &json!(false))
     );
     assert_eq!(hosts[1]["standing"], "unassessed");
-    let text = text(&stage, "c02lost").await;
+    let text = text(&env, "c02lost").await;
     assert!(
         text.contains("lost-host, score 50, seen 2026-01-15T11:00:00Z"),
         "{text}"
@@ -182,7 +182,7 @@ async fn a_host_without_a_device_is_told() {
 
 #[tokio::test]
 async fn what_nobody_knows_is_no_error() {
-    let stage = small().await;
+    let env = small().await;
     for (device, words) in [
         ("nowhere", "none of the tailnet's 3 devices"),
         ("nowhere", "none of the 3 Falcon hosts"),
@@ -196,12 +196,12 @@ async fn what_nobody_knows_is_no_error() {
             "Nothing is known by that",
         ),
     ] {
-        let answer = explain(&stage, device).await;
+        let answer = explain(&env, device).await;
         assert!(note(&answer).contains(words), "{answer:#}");
         assert_eq!(answer["explanations"], json!([]));
         assert_eq!(answer["traces"], Value::Null);
         assert!(
-            text(&stage, device)
+            text(&env, device)
                 .await
                 .starts_with("Nothing is known by that")
         );
@@ -220,21 +220,20 @@ async fn what_nobody_knows_is_no_error() {
             "no integration \"labs\"",
         ),
     ] {
-        let error = chain(&stage.try_ask(payload).await.unwrap_err());
+        let error = chain(&env.try_ask(payload).await.unwrap_err());
         assert!(error.contains(words), "{error}");
     }
 }
 
 #[tokio::test]
 async fn scores_that_are_none_are_told() {
-    let stage = small().await;
+    let env = small().await;
     for score in [json!(101), json!("70"), json!(-1), json!({"overall": 70})] {
-        stage
-            .sims
+        env.sims
             .falcon()
             .set_score("corp", &aid("nBob"), score.clone())
             .unwrap();
-        let answer = explain(&stage, "nBob").await;
+        let answer = explain(&env, "nBob").await;
         let explanation = &answer["explanations"][0];
         assert_eq!(explanation["verdict"], "unassessed", "{score}");
         assert_eq!(explanation["hosts"][0]["standing"], "invalid");
@@ -256,25 +255,21 @@ async fn scores_that_are_none_are_told() {
 
 #[tokio::test]
 async fn what_waits_is_told_with_what_it_waits_for() {
-    let stage = small().await;
-    let falcon = stage.sims.falcon();
+    let env = small().await;
+    let falcon = env.sims.falcon();
     falcon.remove_score("corp", &aid("nBob")).unwrap();
     let look_up = Matcher::side(Side::Falcon).path("/zero-trust-assessment/entities");
-    stage
-        .sims
-        .faults()
-        .add(Fault::status(look_up, 503).always());
-    let answer = explain(&stage, "nBob").await;
+    env.sims.faults().add(Fault::status(look_up, 503).always());
+    let answer = explain(&env, "nBob").await;
     assert_eq!(
         answer["explanations"][0]["nextAction"], "waits",
         "{answer:#}"
     );
-    stage.sims.faults().clear();
+    env.sims.faults().clear();
 
-    stage
-        .update(json!({"maxRemovals": {"percent": 0, "atLeast": 0}}))
+    env.update(json!({"maxRemovals": {"percent": 0, "atLeast": 0}}))
         .await;
-    let answer = explain(&stage, "nBob").await;
+    let answer = explain(&env, "nBob").await;
     let explanation = &answer["explanations"][0];
     assert_eq!(explanation["nextAction"], "held");
     let next = explanation["next"].as_str().unwrap();
@@ -283,10 +278,9 @@ async fn what_waits_is_told_with_what_it_waits_for() {
         "{next}"
     );
 
-    stage
-        .update(json!({"maxRemovals": null, "enabled": false}))
+    env.update(json!({"maxRemovals": null, "enabled": false}))
         .await;
-    let answer = explain(&stage, "nBob").await;
+    let answer = explain(&env, "nBob").await;
     assert_eq!(
         answer["explanations"][0]["next"],
         "removes custom:ztaScore, which is 64, once the integration is enabled again"
@@ -295,23 +289,21 @@ async fn what_waits_is_told_with_what_it_waits_for() {
 
 #[tokio::test]
 async fn what_a_dead_run_left_open_is_told() {
-    let stage = small().await;
-    stage
-        .sims
+    let env = small().await;
+    env.sims
         .falcon()
         .set_score("corp", &aid("nBob"), 12)
         .unwrap();
     // Tailscale accepts the write, and its response is lost.
     let write = Matcher::side(Side::Tailscale).method("PATCH");
-    stage
-        .sims
+    env.sims
         .faults()
         .add(Fault::status(write, 503).processed().always());
-    assert_eq!(stage.sync().await["outcome"], "failed");
-    stage.sims.faults().clear();
-    let answer = explain(&stage, "nBob").await;
+    assert_eq!(env.sync().await["outcome"], "failed");
+    env.sims.faults().clear();
+    let answer = explain(&env, "nBob").await;
     let next = answer["explanations"][0]["next"].as_str().unwrap();
-    let run = stage.last_run();
+    let run = env.last_run();
     assert!(
         run != "run-1" && next.starts_with("first asks the device what it holds, since run "),
         "{next}"
@@ -324,29 +316,25 @@ async fn what_a_dead_run_left_open_is_told() {
 
 #[tokio::test]
 async fn explaining_only_reads() {
-    let stage = small().await;
-    stage
-        .sims
-        .falcon()
-        .remove_host("corp", &aid("nBob"))
-        .unwrap();
-    pair(&stage, "nDave", "dave", "C02DAVE", 5);
+    let env = small().await;
+    env.sims.falcon().remove_host("corp", &aid("nBob")).unwrap();
+    pair(&env, "nDave", "dave", "C02DAVE", 5);
     let tables = async || {
         let mut tables = Vec::new();
         for table in ["integrations", "nodes", "audit"] {
-            tables.push(stage.items(table).await);
+            tables.push(env.items(table).await);
         }
         tables
     };
-    let (before, events) = (tables().await, stage.services.state().events.len());
-    stage.requests();
+    let (before, events) = (tables().await, env.services.state().events.len());
+    env.requests();
     for device in ["nAlice", "bob-pc", "dave", "C02CAROL", "nowhere"] {
-        explain(&stage, device).await;
-        text(&stage, device).await;
+        explain(&env, device).await;
+        text(&env, device).await;
     }
     assert_eq!(tables().await, before);
-    assert_eq!(stage.services.state().events.len(), events);
-    for route in stage.requests().keys() {
+    assert_eq!(env.services.state().events.len(), events);
+    for route in env.requests().keys() {
         let is_token = ["POST /oauth2/token", "POST /api/v2/oauth/token"].contains(&route.as_str());
         assert!(is_token || route.starts_with("GET "), "{route}");
     }

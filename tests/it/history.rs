@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use crate::world::{KEY, TAILNET, TestEnvironment};
 
-async fn audit(stage: &TestEnvironment, fields: Value) -> Vec<Value> {
-    page(stage, fields).await.0
+async fn audit(env: &TestEnvironment, fields: Value) -> Vec<Value> {
+    page(env, fields).await.0
 }
 
-async fn page(stage: &TestEnvironment, fields: Value) -> (Vec<Value>, Value) {
+async fn page(env: &TestEnvironment, fields: Value) -> (Vec<Value>, Value) {
     let mut payload = json!({"command": "audit"});
     payload
         .as_object_mut()
         .unwrap()
         .extend(fields.as_object().unwrap().clone());
-    let mut answer = stage.ask(payload).await;
+    let mut answer = env.ask(payload).await;
     let Value::Array(records) = answer["records"].take() else {
         panic!("records are a list");
     };
@@ -34,45 +34,37 @@ async fn stage() -> TestEnvironment {
 
 #[tokio::test]
 async fn records_are_found_by_integration_newest_first() {
-    let stage = stage().await;
-    let records = audit(&stage, json!({"integration": "corp"})).await;
-    let mut stored = stage.items("audit").await;
+    let env = environment().await;
+    let records = audit(&env, json!({"integration": "corp"})).await;
+    let mut stored = env.items("audit").await;
     stored.reverse();
     assert_eq!(records, stored);
     assert_eq!(records[0]["action"], "Update posture integration");
     assert_eq!(records[42]["action"], "Create posture integration");
-    assert!(
-        audit(&stage, json!({"integration": "labs"}))
-            .await
-            .is_empty()
-    );
+    assert!(audit(&env, json!({"integration": "labs"})).await.is_empty());
 }
 
 #[tokio::test]
 async fn records_are_found_by_device() {
-    let stage = stage().await;
-    let node = stage.items("nodes").await[3].clone();
+    let env = environment().await;
+    let node = env.items("nodes").await[3].clone();
     let (id, name) = (
         node["nodeId"].as_str().unwrap(),
         node["name"].as_str().unwrap(),
     );
-    let records = audit(&stage, json!({"integration": "corp", "device": id})).await;
+    let records = audit(&env, json!({"integration": "corp", "device": id})).await;
     assert_eq!(records.len(), 2);
     assert_eq!(records[0]["new"], json!({KEY: 4}));
     assert_eq!(records[0]["old"], records[1]["new"]);
     let host = name.split('.').next().unwrap();
     let serial = node["serial"].as_str().unwrap().to_lowercase();
     for device in [name, host, &name.to_uppercase(), &serial] {
-        let found = audit(&stage, json!({"integration": "corp", "device": device})).await;
+        let found = audit(&env, json!({"integration": "corp", "device": device})).await;
         assert_eq!(found, records, "{device}");
     }
-    assert_eq!(audit(&stage, json!({"device": id})).await, records);
+    assert_eq!(audit(&env, json!({"device": id})).await, records);
     for (integration, device) in [("labs", id), ("corp", "nowhere")] {
-        let found = audit(
-            &stage,
-            json!({"integration": integration, "device": device}),
-        )
-        .await;
+        let found = audit(&env, json!({"integration": integration, "device": device})).await;
         assert!(found.is_empty());
     }
     // The records outlive the device and the integration.
@@ -80,21 +72,21 @@ async fn records_are_found_by_device() {
     stage
         .ask(json!({"command": "remove", "integration": "corp"}))
         .await;
-    assert_eq!(audit(&stage, json!({"device": id})).await, records);
+    assert_eq!(audit(&env, json!({"device": id})).await, records);
 }
 
 #[tokio::test]
 async fn records_are_found_by_time() {
-    let stage = stage().await;
-    let all = audit(&stage, json!({"integration": "corp"})).await;
+    let env = environment().await;
+    let all = audit(&env, json!({"integration": "corp"})).await;
     let time = |record: usize| all[record]["eventTime"].clone();
     let of =
         |since: Value, until: Value| json!({"integration": "corp", "since": since, "until": until});
-    assert_eq!(audit(&stage, of(time(1), Value::Null)).await, all[..2]);
-    assert_eq!(audit(&stage, of(time(1), time(0))).await, all[1..2]);
-    assert_eq!(audit(&stage, of(Value::Null, time(1))).await, all[2..]);
+    assert_eq!(audit(&env, of(time(1), Value::Null)).await, all[..2]);
+    assert_eq!(audit(&env, of(time(1), time(0))).await, all[1..2]);
+    assert_eq!(audit(&env, of(Value::Null, time(1))).await, all[2..]);
     assert!(
-        audit(&stage, of(json!("2999-01-01"), Value::Null))
+        audit(&env, of(json!("2999-01-01"), Value::Null))
             .await
             .is_empty()
     );
@@ -102,8 +94,8 @@ async fn records_are_found_by_time() {
 
 #[tokio::test]
 async fn pages_are_whole_together() {
-    let stage = stage().await;
-    let id = stage.items("nodes").await[3]["nodeId"].clone();
+    let env = environment().await;
+    let id = env.items("nodes").await[3]["nodeId"].clone();
     for (filter, limits) in [
         (json!({"integration": "corp"}), [1, 7, 42, 43, 44]),
         (
@@ -111,13 +103,13 @@ async fn pages_are_whole_together() {
             [1, 1, 2, 3, 1000],
         ),
     ] {
-        let all = audit(&stage, filter.clone()).await;
+        let all = audit(&env, filter.clone()).await;
         for limit in limits {
             let mut fields = filter.clone();
             fields["limit"] = json!(limit);
             let mut together = Vec::new();
             loop {
-                let (records, next) = page(&stage, fields.clone()).await;
+                let (records, next) = page(&env, fields.clone()).await;
                 assert!(records.len() <= limit);
                 together.extend(records);
                 if next.is_null() {
@@ -132,21 +124,19 @@ async fn pages_are_whole_together() {
 
 #[tokio::test]
 async fn the_export_has_the_names_and_words_of_tailscales_log() {
-    let stage = stage().await;
-    let gone = stage.items("nodes").await[5]["aid"]
+    let env = environment().await;
+    let gone = env.items("nodes").await[5]["aid"]
         .as_str()
         .unwrap()
         .to_owned();
-    stage.sims.falcon().remove_host("corp", &gone).unwrap();
-    stage.sync().await;
-    stage.ask(json!({"command": "remove", "integration": "corp", "attributes": "keep", "actor": "bob"}))
-        .await;
-    let events = audit(
-        &stage,
-        json!({"integration": "corp", "format": "tailscale"}),
+    env.sims.falcon().remove_host("corp", &gone).unwrap();
+    env.sync().await;
+    env.ask(
+        json!({"command": "remove", "integration": "corp", "attributes": "keep", "actor": "bob"}),
     )
     .await;
-    let records = audit(&stage, json!({"integration": "corp"})).await;
+    let events = audit(&env, json!({"integration": "corp", "format": "tailscale"})).await;
+    let records = audit(&env, json!({"integration": "corp"})).await;
     assert_eq!(events.len(), records.len());
     let names = [
         "eventTime",

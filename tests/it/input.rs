@@ -16,12 +16,12 @@ async fn refused(stage: &TestEnvironment, payload: Value, words: &[&str]) {
     }
     for table in ["integrations", "nodes", "audit"] {
         assert!(
-            stage.items(table).await.is_empty(),
+            env.items(table).await.is_empty(),
             "{payload} wrote to {table}"
         );
     }
     assert!(
-        stage.services.state().events.is_empty(),
+        env.services.state().events.is_empty(),
         "{payload} put an event"
     );
 }
@@ -40,55 +40,55 @@ fn connect(changes: Value) -> Value {
 
 #[tokio::test]
 async fn payloads() {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     for payload in [json!([1]), json!("sync"), json!(null), json!({})] {
-        refused(&stage, payload, &["accepted is a JSON object", "\"sync\""]).await;
+        refused(&env, payload, &["accepted is a JSON object", "\"sync\""]).await;
     }
     refused(
-        &stage,
+        &env,
         json!({"command": "resync"}),
         &["no command \"resync\"", "\"connect\""],
     )
     .await;
     refused(
-        &stage,
+        &env,
         json!({"command": "sync", "integration": "corp"}),
         &["no integration \"corp\""],
     )
     .await;
     refused(
-        &stage,
+        &env,
         json!({"command": "status", "integration": "corp"}),
         &["no integration \"corp\""],
     )
     .await;
     refused(
-        &stage,
+        &env,
         json!({"command": "preview", "integration": "corp", "minScore": 70}),
         &["no integration \"corp\""],
     )
     .await;
     refused(
-        &stage,
+        &env,
         json!({"command": "explain", "integration": "corp", "device": "laptop"}),
         &["no integration \"corp\""],
     )
     .await;
     refused(
-        &stage,
+        &env,
         json!({"command": "sync", "integration": "../corp"}),
         &["integration", "lower-case letters"],
     )
     .await;
     assert!(
-        stage.requests().is_empty(),
+        env.requests().is_empty(),
         "nobody is asked about a bad payload"
     );
 }
 
 #[tokio::test]
 async fn settings() {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     let long_key = format!("custom:{}", "k".repeat(122));
     for (changes, words) in [
         (json!({"id": "Corp"}), ["integration.id", "lower-case"]),
@@ -129,22 +129,21 @@ async fn settings() {
             ["falconUrl", "unknown field"],
         ),
     ] {
-        refused(&stage, connect(changes), &words).await;
+        refused(&env, connect(changes), &words).await;
     }
     assert!(
-        stage.requests().is_empty(),
+        env.requests().is_empty(),
         "nobody is asked about bad settings"
     );
 }
 
 #[tokio::test]
 async fn secrets() {
-    let stage = TestEnvironment::empty().await;
-    stage.services.put_secret("corp/text", json!("hush-hush"));
-    stage
-        .services
+    let env = TestEnvironment::empty().await;
+    env.services.put_secret("corp/text", json!("hush-hush"));
+    env.services
         .put_secret("corp/lacking", json!({"clientId": "hush-hush"}));
-    stage.services.put_secret(
+    env.services.put_secret(
         "corp/wrong",
         json!({"clientId": "0".repeat(32), "clientSecret": "hush-hush"}),
     );
@@ -167,12 +166,12 @@ async fn secrets() {
         ),
     ] {
         let payload = connect(json!({"falconSecret": secret}));
-        refused(&stage, payload.clone(), &words).await;
-        let error = chain(&stage.try_ask(payload).await.unwrap_err());
+        refused(&env, payload.clone(), &words).await;
+        let error = chain(&env.try_ask(payload).await.unwrap_err());
         assert!(!error.contains("hush-hush"), "{error}");
     }
     refused(
-        &stage,
+        &env,
         connect(json!({"tailscaleSecret": "corp/lacking"})),
         &["lacks the field clientSecret", "apiKey"],
     )
@@ -181,15 +180,15 @@ async fn secrets() {
 
 #[tokio::test]
 async fn a_second_integration_of_the_same_name_is_refused() {
-    let stage = TestEnvironment::empty().await;
-    stage.ask(connect(json!({}))).await;
-    let error = stage
+    let env = TestEnvironment::empty().await;
+    env.ask(connect(json!({}))).await;
+    let error = env
         .try_ask(connect(
             json!({"tailnet": "other.example.com", "check": null}),
         ))
         .await;
     assert!(error.is_err());
-    let error = stage
+    let error = env
         .try_ask(connect(json!({"attributeKey": "custom:other"})))
         .await
         .unwrap_err();
@@ -198,6 +197,6 @@ async fn a_second_integration_of_the_same_name_is_refused() {
         "{}",
         chain(&error)
     );
-    assert_eq!(stage.items("audit").await.len(), 1);
-    assert_eq!(stage.corp().await["attributeKey"], "custom:ztaScore");
+    assert_eq!(env.items("audit").await.len(), 1);
+    assert_eq!(env.corp().await["attributeKey"], "custom:ztaScore");
 }

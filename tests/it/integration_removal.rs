@@ -16,8 +16,8 @@ fn keep() -> Value {
 }
 
 /// The actions on the integration itself, in order.
-async fn life(stage: &TestEnvironment) -> Vec<Value> {
-    let mut records = stage.items("audit").await;
+async fn life(env: &TestEnvironment) -> Vec<Value> {
+    let mut records = env.items("audit").await;
     records.retain(|record| record["target"]["type"] == "Integration");
     records
         .into_iter()
@@ -26,11 +26,11 @@ async fn life(stage: &TestEnvironment) -> Vec<Value> {
 }
 
 /// Asserts that only the audit trail is left, and that it is complete.
-async fn assert_gone(stage: &TestEnvironment) {
-    assert!(stage.scores().is_empty());
-    assert!(stage.items("nodes").await.is_empty());
-    assert!(stage.items("integrations").await.is_empty());
-    stage.assert_audited().await;
+async fn assert_gone(env: &TestEnvironment) {
+    assert!(env.scores().is_empty());
+    assert!(env.items("nodes").await.is_empty());
+    assert!(env.items("integrations").await.is_empty());
+    env.assert_audited().await;
 }
 
 fn patches() -> Matcher {
@@ -41,24 +41,24 @@ fn patches() -> Matcher {
 
 #[tokio::test]
 async fn a_removal_takes_everything_away_and_is_recorded() {
-    let stage = TestEnvironment::synced().await;
-    stage.update(json!({"maxHostAgeDays": 30})).await;
-    stage.services.state().events.clear();
-    let answer = stage.ask(remove()).await;
+    let env = TestEnvironment::synced().await;
+    env.update(json!({"maxHostAgeDays": 30})).await;
+    env.services.state().events.clear();
+    let answer = env.ask(remove()).await;
     assert_eq!(
         answer,
         json!({"integration": "corp", "removed": true, "attributes": "delete", "deletedAttributes": 40})
     );
-    assert_gone(&stage).await;
+    assert_gone(&env).await;
     assert_eq!(
-        life(&stage).await,
+        life(&env).await,
         [
             "Create posture integration",
             "Update posture integration",
             "Removed posture integration"
         ]
     );
-    let records = stage.items("audit").await;
+    let records = env.items("audit").await;
     let removed = records
         .iter()
         .find(|record| record["action"] == "Removed posture integration")
@@ -69,106 +69,100 @@ async fn a_removal_takes_everything_away_and_is_recorded() {
         (&json!(30), &Value::Null)
     );
     assert_eq!(removed["details"]["attributes"], "delete");
-    let event = stage.services.state().events[0].clone();
+    let event = env.services.state().events[0].clone();
     assert_eq!(
         event["detail"],
         json!({"integration": "corp", "change": "removed", "configVersion": 3})
     );
-    assert_eq!(stage.ask(event).await["outcome"], "skipped");
-    let again = stage.try_ask(remove()).await.unwrap_err();
+    assert_eq!(env.ask(event).await["outcome"], "skipped");
+    let again = env.try_ask(remove()).await.unwrap_err();
     assert!(chain(&again).contains("there is no integration \"corp\""));
 
-    stage.connect(json!({})).await;
-    assert_eq!(
-        stage.sync().await["written"],
-        40,
-        "a name can be used again"
-    );
+    env.connect(json!({})).await;
+    assert_eq!(env.sync().await["written"], 40, "a name can be used again");
 }
 
 #[tokio::test]
 async fn attributes_can_be_kept() {
-    let stage = TestEnvironment::synced().await;
-    let scores = stage.scores();
-    stage.requests();
-    let answer = stage.ask(keep()).await;
+    let env = TestEnvironment::synced().await;
+    let scores = env.scores();
+    env.requests();
+    let answer = env.ask(keep()).await;
     assert_eq!(
         (&answer["removed"], &answer["deletedAttributes"]),
         (&json!(true), &json!(0))
     );
-    assert_eq!(stage.scores(), scores);
-    assert!(stage.items("nodes").await.is_empty());
-    assert!(stage.items("integrations").await.is_empty());
-    assert!(stage.requests().is_empty(), "nobody is asked");
-    assert_eq!(stage.node_audit().await.len(), 40, "no attribute changed");
-    assert_eq!(life(&stage).await.len(), 2);
+    assert_eq!(env.scores(), scores);
+    assert!(env.items("nodes").await.is_empty());
+    assert!(env.items("integrations").await.is_empty());
+    assert!(env.requests().is_empty(), "nobody is asked");
+    assert_eq!(env.node_audit().await.len(), 40, "no attribute changed");
+    assert_eq!(life(&env).await.len(), 2);
 }
 
 #[tokio::test]
 async fn what_is_cut_short_is_finished_by_the_next_tick() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(150, 120)).await;
-    stage.sync().await;
-    stage
-        .sims
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(150, 120)).await;
+    env.sync().await;
+    env.sims
         .faults()
         .add(Fault::status(patches(), 503).after(1).always());
-    let answer = stage.ask(remove()).await;
+    let answer = env.ask(remove()).await;
     assert_eq!(answer["removed"], false, "{answer:#}");
     let error = answer["error"].as_str().unwrap();
     assert!(
         error.starts_with("The integration is to be removed, but: Tailscale is not reachable"),
         "{error}"
     );
-    let corp = stage.corp().await;
+    let corp = env.corp().await;
     assert_eq!(corp["removal"]["actor"], "amelie");
     assert_eq!(corp["status"]["errorKind"], "unavailable");
-    assert!(!stage.scores().is_empty());
-    let shown = stage
+    assert!(!env.scores().is_empty());
+    let shown = env
         .ask(json!({"command": "status", "integration": "corp"}))
         .await;
     assert_eq!(shown["removal"]["attributes"], "delete");
     let update = json!({"command": "update", "integration": "corp", "changes": {"enabled": false}});
-    let conflict = chain(&stage.try_ask(update).await.unwrap_err());
+    let conflict = chain(&env.try_ask(update).await.unwrap_err());
     assert!(conflict.contains("it is being removed"), "{conflict}");
     let dry = json!({"command": "sync", "integration": "corp", "dryRun": true});
-    assert_eq!(stage.ask(dry).await["error"], "it is being removed");
+    assert_eq!(env.ask(dry).await["error"], "it is being removed");
 
-    stage.sims.faults().clear();
-    let tick = stage.sync().await;
+    env.sims.faults().clear();
+    let tick = env.sync().await;
     assert_eq!(
         (&tick["outcome"], &tick["integrationRemoved"]),
         (&json!("synced"), &json!(true))
     );
-    assert_gone(&stage).await;
-    assert_eq!(life(&stage).await.len(), 2);
-    assert_eq!(stage.sync().await, json!({"requested": []}));
+    assert_gone(&env).await;
+    assert_eq!(life(&env).await.len(), 2);
+    assert_eq!(env.sync().await, json!({"requested": []}));
 }
 
 #[tokio::test]
 async fn a_disabled_or_paused_integration_can_be_removed() {
-    let stage = TestEnvironment::synced().await;
-    stage.update(json!({"enabled": false})).await;
-    assert_eq!(stage.ask(remove()).await["removed"], true);
-    assert_gone(&stage).await;
+    let env = TestEnvironment::synced().await;
+    env.update(json!({"enabled": false})).await;
+    assert_eq!(env.ask(remove()).await["removed"], true);
+    assert_gone(&env).await;
 
     // Falcon's refusal does not matter: a removal needs Tailscale only.
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
-    stage.services.put_secret("corp/falcon", wrong);
-    assert_eq!(stage.sync().await["outcome"], "paused");
-    assert_eq!(stage.ask(remove()).await["removed"], true);
-    assert_gone(&stage).await;
+    env.services.put_secret("corp/falcon", wrong);
+    assert_eq!(env.sync().await["outcome"], "paused");
+    assert_eq!(env.ask(remove()).await["removed"], true);
+    assert_gone(&env).await;
 }
 
 #[tokio::test]
 async fn where_tailscale_refuses_the_attributes_can_be_left_behind() {
-    let stage = TestEnvironment::synced().await;
-    stage
-        .sims
+    let env = TestEnvironment::synced().await;
+    env.sims
         .tailscale()
         .configure(TAILNET, |tailnet| tailnet.oauth_clients.clear())
         .unwrap();
-    let answer = stage.ask(remove()).await;
+    let answer = env.ask(remove()).await;
     assert_eq!(answer["removed"], false);
     assert!(
         answer["error"]
@@ -176,17 +170,17 @@ async fn where_tailscale_refuses_the_attributes_can_be_left_behind() {
             .unwrap()
             .contains("Tailscale refused the credentials")
     );
-    stage.requests();
-    assert_eq!(stage.sync().await["outcome"], "paused");
+    env.requests();
+    assert_eq!(env.sync().await["outcome"], "paused");
     assert!(
-        stage.requests().is_empty(),
+        env.requests().is_empty(),
         "a pause holds for a removal, too"
     );
 
-    assert_eq!(stage.ask(keep()).await["removed"], true);
-    assert_eq!(stage.scores().len(), 40);
-    assert!(stage.items("integrations").await.is_empty());
-    let records = stage.items("audit").await;
+    assert_eq!(env.ask(keep()).await["removed"], true);
+    assert_eq!(env.scores().len(), 40);
+    assert!(env.items("integrations").await.is_empty());
+    let records = env.items("audit").await;
     let removed = records
         .iter()
         .find(|record| record["action"] == "Removed posture integration");
@@ -195,42 +189,38 @@ async fn where_tailscale_refuses_the_attributes_can_be_left_behind() {
 
 #[tokio::test]
 async fn a_device_that_left_does_not_stand_in_the_way() {
-    let stage = TestEnvironment::synced().await;
-    let node = stage.scores().into_keys().next().unwrap();
-    stage
-        .sims
-        .tailscale()
-        .remove_device(TAILNET, &node)
-        .unwrap();
-    let answer = stage.ask(remove()).await;
+    let env = TestEnvironment::synced().await;
+    let node = env.scores().into_keys().next().unwrap();
+    env.sims.tailscale().remove_device(TAILNET, &node).unwrap();
+    let answer = env.ask(remove()).await;
     assert_eq!(answer["deletedAttributes"], 39, "{answer:#}");
-    assert_gone(&stage).await;
+    assert_gone(&env).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_in_mid_run_is_carried_out_by_that_run() {
-    let stage = Arc::new(TestEnvironment::synced().await);
-    let other = Arc::clone(&stage);
+    let env = Arc::new(TestEnvironment::synced().await);
+    let other = Arc::clone(&env);
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
     let (tell, told) = mpsc::channel();
-    stage.amid_asking(listing, move |runtime| {
+    env.amid_asking(listing, move |runtime| {
         tell.send(runtime.block_on(other.ask(remove()))).unwrap();
     });
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     let refused = told.recv().unwrap();
     assert_eq!(
         (&refused["removed"], &refused["error"]),
         (&json!(false), &json!("another run of it is under way"))
     );
     assert_eq!(answer["integrationRemoved"], true, "{answer:#}");
-    assert_gone(&stage).await;
+    assert_gone(&env).await;
 }
 
 #[tokio::test]
 async fn attributes_under_a_key_of_the_past_go_too() {
-    let stage = TestEnvironment::synced().await;
-    stage.update(json!({"attributeKey": "custom:moved"})).await;
-    assert_eq!(stage.ask(remove()).await["deletedAttributes"], 40);
-    assert!(stage.scores_at(KEY).is_empty());
-    assert_gone(&stage).await;
+    let env = TestEnvironment::synced().await;
+    env.update(json!({"attributeKey": "custom:moved"})).await;
+    assert_eq!(env.ask(remove()).await["deletedAttributes"], 40);
+    assert!(env.scores_at(KEY).is_empty());
+    assert_gone(&env).await;
 }

@@ -51,9 +51,9 @@ impl Kill {
 
 /// Asks a process that is killed at one of its writes. Returns that write, or the counts of all writes if the run
 /// finished before.
-async fn killed(stage: &TestEnvironment, kill: Kill, payload: &Value) -> Result<String, Steps> {
-    let crash = CrashAtWrite::new(stage, kill.at, kill.moment).await;
-    let process = crash.process(stage).await;
+async fn killed(env: &TestEnvironment, kill: Kill, payload: &Value) -> Result<String, Steps> {
+    let crash = CrashAtWrite::new(env, kill.at, kill.moment).await;
+    let process = crash.process(env).await;
     let outcome = process
         .invoke(&kill.invocation(), payload, Duration::from_mins(15))
         .await;
@@ -72,14 +72,13 @@ async fn killed(stage: &TestEnvironment, kill: Kill, payload: &Value) -> Result<
 }
 
 /// Expires the lease of a dead run. Until then, no other run can take it.
-async fn outlive_lease(stage: &TestEnvironment, process: &Process) {
-    if stage.corp().await["lease"].is_null() {
+async fn outlive_lease(env: &TestEnvironment, process: &Process) {
+    if env.corp().await["lease"].is_null() {
         return;
     }
     let answer = process.ask("too-early", &sync()).await;
     assert_eq!(answer["outcome"], "skipped", "{answer:#}");
-    stage
-        .tables
+    env.tables
         .update_item()
         .table_name("integrations")
         .key("id", AttributeValue::S("corp".to_owned()))
@@ -100,48 +99,48 @@ fn sync() -> Value {
 }
 
 /// Changes scores between a kill and the next run: some get a new score, some get their old score back.
-fn move_on(stage: &TestEnvironment, before: &BTreeMap<String, Value>) {
+fn move_on(env: &TestEnvironment, before: &BTreeMap<String, Value>) {
     for (n, (aid, score)) in before.iter().enumerate() {
         let score = match n % 3 {
             0 => continue,
             1 => score.clone(),
             _ => json!((n * 31 + 5) % 101),
         };
-        stage.sims.falcon().set_score("corp", aid, score).unwrap();
+        env.sims.falcon().set_score("corp", aid, score).unwrap();
     }
 }
 
 /// Asserts that the run after a killed run repairs everything, and that the run after that changes nothing. The audit
 /// trail must contain the writes that the killed run did not record, although the scores have changed since.
-async fn assert_healed_by_a_sync(stage: &TestEnvironment, kill: Kill, step: &str) {
-    let process = Process::start(stage, &[]).await;
+async fn assert_healed_by_a_sync(env: &TestEnvironment, kill: Kill, step: &str) {
+    let process = Process::start(env, &[]).await;
     if !kill.is_retried() {
-        outlive_lease(stage, &process).await;
+        outlive_lease(env, &process).await;
     }
     let answer = process.ask(&kill.next(), &sync()).await;
     let good = ["synced", "unchanged"].map(Value::from);
     assert!(good.contains(&answer["outcome"]), "{step}: {answer:#}");
-    assert_right(stage, &kill.next(), step).await;
+    assert_right(env, &kill.next(), step).await;
 
-    let written = stage.sims.tailscale().writes(TAILNET).unwrap();
-    let audited = audit_count(stage).await;
+    let written = env.sims.tailscale().writes(TAILNET).unwrap();
+    let audited = audit_count(env).await;
     let answer = process.ask("last", &sync()).await;
     assert_eq!(answer["outcome"], "unchanged", "{step}: {answer:#}");
-    assert_eq!(stage.sims.tailscale().writes(TAILNET).unwrap(), written);
-    assert_eq!(audit_count(stage).await, audited, "{step}");
-    assert_eq!(stage.corp().await["lease"], Value::Null, "{step}");
+    assert_eq!(env.sims.tailscale().writes(TAILNET).unwrap(), written);
+    assert_eq!(audit_count(env).await, audited, "{step}");
+    assert_eq!(env.corp().await["lease"], Value::Null, "{step}");
 }
 
-async fn audit_count(stage: &TestEnvironment) -> i32 {
-    let scan = stage.tables.scan().table_name("audit");
+async fn audit_count(env: &TestEnvironment) -> i32 {
+    let scan = env.tables.scan().table_name("audit");
     let pages = scan.select(Select::Count).into_paginator().send();
     let pages: Vec<_> = pages.try_collect().await.unwrap();
     pages.iter().map(ScanOutput::count).sum()
 }
 
-async fn assert_right(stage: &TestEnvironment, run: &str, step: &str) {
-    assert_eq!(stage.scores(), stage.expected(), "{step}");
-    let records: BTreeMap<String, i64> = stage
+async fn assert_right(env: &TestEnvironment, run: &str, step: &str) {
+    assert_eq!(env.scores(), env.expected(), "{step}");
+    let records: BTreeMap<String, i64> = env
         .items("nodes")
         .await
         .iter()
@@ -150,27 +149,27 @@ async fn assert_right(stage: &TestEnvironment, run: &str, step: &str) {
             (node.to_owned(), record["score"].as_i64().unwrap())
         })
         .collect();
-    assert_eq!(records, stage.scores(), "{step}");
-    assert_eq!(stage.corp().await["status"]["runId"], run, "{step}");
-    stage.assert_sound().await;
+    assert_eq!(records, env.scores(), "{step}");
+    assert_eq!(env.corp().await["status"]["runId"], run, "{step}");
+    env.assert_sound().await;
 }
 
 async fn a_first_sync(moment: Moment) {
-    let stage = TestEnvironment::live(spec()).await;
+    let env = TestEnvironment::live(spec()).await;
     for at in 1.. {
-        stage.begin_again(spec()).await;
+        env.begin_again(spec()).await;
         let kill = Kill { at, moment };
-        match killed(&stage, kill, &sync()).await {
+        match killed(&env, kill, &sync()).await {
             Ok(step) => {
-                let scores = stage.sims.falcon().scores("corp").unwrap();
-                move_on(&stage, &scores);
-                assert_healed_by_a_sync(&stage, kill, &step).await;
+                let scores = env.sims.falcon().scores("corp").unwrap();
+                move_on(&env, &scores);
+                assert_healed_by_a_sync(&env, kill, &step).await;
             }
             Err(steps) => {
                 // The lease, a journal entry for each batch, and the status; three batches on each side.
                 let expected = [("PATCH", 3), ("TransactWriteItems", 3), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
-                return assert_right(&stage, &kill.invocation(), "no kill").await;
+                return assert_right(&env, &kill.invocation(), "no kill").await;
             }
         }
     }
@@ -194,8 +193,8 @@ struct Away {
 }
 
 /// Changes nearly every score, removes some hosts and devices, and puts back those that were removed before.
-fn stir(stage: &TestEnvironment, round: usize, away: &mut Away) {
-    let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
+fn stir(env: &TestEnvironment, round: usize, away: &mut Away) {
+    let (falcon, tailscale) = (env.sims.falcon(), env.sims.tailscale());
     for host in away.hosts.drain(..) {
         falcon.put_host("corp", host).unwrap();
     }
@@ -230,26 +229,26 @@ fn stir(stage: &TestEnvironment, round: usize, away: &mut Away) {
 }
 
 async fn a_sync_of_changes(moment: Moment) {
-    let stage = TestEnvironment::live(spec()).await;
-    assert_eq!(stage.sync().await["outcome"], "synced");
+    let env = TestEnvironment::live(spec()).await;
+    assert_eq!(env.sync().await["outcome"], "synced");
     let mut away = Away::default();
     for at in 1.. {
-        let before = stage.sims.falcon().scores("corp").unwrap();
-        stir(&stage, at, &mut away);
+        let before = env.sims.falcon().scores("corp").unwrap();
+        stir(&env, at, &mut away);
         let kill = Kill { at, moment };
-        match killed(&stage, kill, &sync()).await {
+        match killed(&env, kill, &sync()).await {
             Ok(step) => {
-                move_on(&stage, &before);
-                assert_healed_by_a_sync(&stage, kill, &step).await;
+                move_on(&env, &before);
+                assert_healed_by_a_sync(&env, kill, &step).await;
             }
             Err(steps) => {
                 // The lease, a journal entry for each batch, and the status. One more transaction removes the records of
                 // departed devices.
                 let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
-                let deleted = stage.sims.tailscale().changes(TAILNET).unwrap();
+                let deleted = env.sims.tailscale().changes(TAILNET).unwrap();
                 assert!(deleted.iter().any(|change| change.new.is_none()));
-                return assert_right(&stage, &kill.invocation(), "no kill").await;
+                return assert_right(&env, &kill.invocation(), "no kill").await;
             }
         }
     }
@@ -266,12 +265,12 @@ async fn a_sync_of_changes_that_is_killed_after_any_of_its_writes_is_made_good()
 }
 
 /// Asserts that the next removal, or the next scheduled run, completes a killed removal.
-async fn assert_finished(stage: &TestEnvironment, kill: Kill, step: &str) {
-    let process = Process::start(stage, &[]).await;
-    let begun = stage.items("integrations").await;
+async fn assert_finished(env: &TestEnvironment, kill: Kill, step: &str) {
+    let process = Process::start(env, &[]).await;
+    let begun = env.items("integrations").await;
     let marked = begun.first().is_some_and(|corp| !corp["removal"].is_null());
     if !begun.is_empty() && !kill.is_retried() {
-        outlive_lease(stage, &process).await;
+        outlive_lease(env, &process).await;
     }
     // A scheduled run continues a removal only once it is marked.
     let payload = if marked && kill.at.is_multiple_of(3) {
@@ -290,42 +289,42 @@ async fn assert_finished(stage: &TestEnvironment, kill: Kill, step: &str) {
         }
         Err(NoAnswer::Died) => panic!("{step}: {}", process.output()),
     }
-    assert_gone(stage, step).await;
+    assert_gone(env, step).await;
     let answer = process.ask("last", &sync()).await;
     assert_eq!(answer, json!({"requested": []}), "{step}");
-    assert_gone(stage, step).await;
+    assert_gone(env, step).await;
 }
 
 fn remove() -> Value {
     json!({"command": "remove", "integration": "corp", "actor": "amelie"})
 }
 
-async fn assert_gone(stage: &TestEnvironment, step: &str) {
-    assert_eq!(stage.scores(), BTreeMap::new(), "{step}");
+async fn assert_gone(env: &TestEnvironment, step: &str) {
+    assert_eq!(env.scores(), BTreeMap::new(), "{step}");
     for table in ["nodes", "integrations"] {
-        assert_eq!(stage.items(table).await, Vec::<Value>::new(), "{step}");
+        assert_eq!(env.items(table).await, Vec::<Value>::new(), "{step}");
     }
-    let audit = stage.items("audit").await;
+    let audit = env.items("audit").await;
     let removed = audit
         .iter()
         .filter(|record| record["action"] == "Removed posture integration");
     assert_eq!(removed.count(), 1, "{step}");
-    stage.assert_audited().await;
+    env.assert_audited().await;
 }
 
 async fn a_removal(moment: Moment) {
-    let stage = TestEnvironment::live(spec()).await;
+    let env = TestEnvironment::live(spec()).await;
     for at in 1.. {
-        stage.begin_again(spec()).await;
-        assert_eq!(stage.sync().await["outcome"], "synced");
+        env.begin_again(spec()).await;
+        assert_eq!(env.sync().await["outcome"], "synced");
         let kill = Kill { at, moment };
-        match killed(&stage, kill, &remove()).await {
-            Ok(step) => assert_finished(&stage, kill, &step).await,
+        match killed(&env, kill, &remove()).await {
+            Ok(step) => assert_finished(&env, kill, &step).await,
             Err(steps) => {
                 // The mark, the lease and the journal; three batches; the integration with its audit record.
                 let expected = [("PATCH", 3), ("TransactWriteItems", 4), ("UpdateItem", 5)];
                 assert_eq!(steps, expected.map(|(step, n)| (step.to_owned(), n)).into());
-                return assert_gone(&stage, "no kill").await;
+                return assert_gone(&env, "no kill").await;
             }
         }
     }

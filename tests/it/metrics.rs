@@ -95,8 +95,8 @@ fn assert_emf(line: &Value) {
 }
 
 /// Returns the lines since the last call, after checking each.
-fn lines(stage: &TestEnvironment) -> Vec<Value> {
-    let lines = stage.world.metrics.drain();
+fn lines(env: &TestEnvironment) -> Vec<Value> {
+    let lines = env.world.metrics.drain();
     lines.iter().for_each(assert_emf);
     lines
 }
@@ -136,18 +136,18 @@ proptest! {
 
 #[tokio::test]
 async fn a_run_is_one_line_and_a_tick_is_one() {
-    let stage = TestEnvironment::connected(&GeneratorSpec {
+    let env = TestEnvironment::connected(&GeneratorSpec {
         hosts: 200,
         devices: 60,
         ..GeneratorSpec::default()
     })
     .await;
-    lines(&stage);
-    stage.requests();
-    let answer = stage.sync().await;
-    let asked = |side| stage.sims.requests().of(side).len();
+    lines(&env);
+    env.requests();
+    let answer = env.sync().await;
+    let asked = |side| env.sims.requests().of(side).len();
     let (falcon, tailscale) = (asked(Side::Falcon), asked(Side::Tailscale));
-    let (runs, ticks) = sorted(lines(&stage));
+    let (runs, ticks) = sorted(lines(&env));
     assert_eq!((runs.len(), ticks.len()), (1, 1));
     let run = &runs[0];
     assert_eq!(
@@ -165,7 +165,7 @@ async fn a_run_is_one_line_and_a_tick_is_one() {
             ]
         ),
         json!({
-            "integration": "corp", "function": "falcon-posture-sync", "runId": stage.last_run(), "outcome": "synced",
+            "integration": "corp", "function": "falcon-posture-sync", "runId": env.last_run(), "outcome": "synced",
             "Success": 1, "Failed": 0, "Paused": 0, "Held": 0
         })
     );
@@ -196,21 +196,19 @@ async fn a_run_is_one_line_and_a_tick_is_one() {
         json!([["function", "integration"], ["function"]])
     );
     // A dry run, or a run with nothing to do, writes no line.
-    stage
-        .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
+    env.ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
         .await;
-    stage.update(json!({"enabled": false})).await;
-    stage
-        .ask(json!({"command": "sync", "integration": "corp"}))
+    env.update(json!({"enabled": false})).await;
+    env.ask(json!({"command": "sync", "integration": "corp"}))
         .await;
-    assert_eq!(lines(&stage), Vec::<Value>::new());
+    assert_eq!(lines(&env), Vec::<Value>::new());
 }
 
 #[tokio::test]
 async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
-    let stage = TestEnvironment::empty().await;
-    stage.sync().await;
-    let (runs, ticks) = sorted(lines(&stage));
+    let env = TestEnvironment::empty().await;
+    env.sync().await;
+    let (runs, ticks) = sorted(lines(&env));
     assert_eq!(runs.len(), 0);
     let told = ["Integrations", "SecondsSinceSuccess", "Paused", "Held"];
     assert_eq!(
@@ -218,15 +216,15 @@ async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
         json!({"Integrations": 0, "SecondsSinceSuccess": 0, "Paused": 0, "Held": 0})
     );
     let spec = GeneratorSpec::plain(10, 5);
-    stage.load(&spec);
-    stage.connect(json!({})).await;
-    let labs = Integration::connect(&stage, Account::new("labs"), &spec).await;
-    stage.ask(labs.requested()).await;
-    stage.world.clock.advance(Duration::from_mins(90));
-    stage.ask(labs.requested()).await;
-    lines(&stage);
-    stage.sync().await;
-    let (_, ticks) = sorted(lines(&stage));
+    env.load(&spec);
+    env.connect(json!({})).await;
+    let labs = Integration::connect(&env, Account::new("labs"), &spec).await;
+    env.ask(labs.requested()).await;
+    env.world.clock.advance(Duration::from_mins(90));
+    env.ask(labs.requested()).await;
+    lines(&env);
+    env.sync().await;
+    let (_, ticks) = sorted(lines(&env));
     // `corp` has never run, so the time counts since it was connected.
     assert_eq!(ticks[0]["Integrations"], 2);
     assert!(
@@ -238,13 +236,12 @@ async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
 
 #[tokio::test]
 async fn a_pause_is_told_by_the_run_that_meets_it_and_by_each_that_finds_it() {
-    let stage = TestEnvironment::synced().await;
-    stage
-        .services
+    let env = TestEnvironment::synced().await;
+    env.services
         .put_secret("corp/falcon", json!({"clientId": "x", "clientSecret": "y"}));
-    lines(&stage);
-    stage.sync().await;
-    let (runs, _) = sorted(lines(&stage));
+    lines(&env);
+    env.sync().await;
+    let (runs, _) = sorted(lines(&env));
     assert_eq!(
         pick(
             &runs[0],
@@ -259,9 +256,9 @@ async fn a_pause_is_told_by_the_run_that_meets_it_and_by_each_that_finds_it() {
         ),
         json!({"outcome": "paused", "errorKind": "authentication", "Paused": 1, "Success": 0, "Failed": 0, "FalconHosts": null})
     );
-    stage.world.clock.advance(Duration::from_mins(10));
-    stage.sync().await;
-    let (runs, ticks) = sorted(lines(&stage));
+    env.world.clock.advance(Duration::from_mins(10));
+    env.sync().await;
+    let (runs, ticks) = sorted(lines(&env));
     assert_eq!(
         pick(
             &runs[0],
@@ -275,12 +272,12 @@ async fn a_pause_is_told_by_the_run_that_meets_it_and_by_each_that_finds_it() {
 
 #[tokio::test]
 async fn what_is_repeated_is_counted() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let hosts = Matcher::side(Side::Falcon).path("/devices");
-    stage.sims.faults().add(Fault::status(hosts, 503));
-    lines(&stage);
-    stage.sync().await;
-    let (runs, _) = sorted(lines(&stage));
+    env.sims.faults().add(Fault::status(hosts, 503));
+    lines(&env);
+    env.sync().await;
+    let (runs, _) = sorted(lines(&env));
     assert_eq!(
         pick(
             &runs[0],
@@ -293,11 +290,11 @@ async fn what_is_repeated_is_counted() {
 /// Each log line of the built function is JSON. Each line of a run has the run's id.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_lines_of_json_that_carry_the_run() {
-    let stage = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
+    let env = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
     // One call is retried, and one device is rejected.
     let hosts = Matcher::side(Side::Falcon).path("/devices");
-    stage.sims.faults().add(Fault::status(hosts, 503));
-    let function = Process::start(&stage, &[]).await;
+    env.sims.faults().add(Fault::status(hosts, 503));
+    let function = Process::start(&env, &[]).await;
     function.ask("run-a", &json!({"command": "sync"})).await;
     function.ask("run-b", &json!({"command": "sync"})).await;
     let printed = function.end();

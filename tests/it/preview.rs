@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::world::{TAILNET, TestEnvironment};
 
-async fn preview(stage: &TestEnvironment, fields: Value) -> Value {
+async fn preview(env: &TestEnvironment, fields: Value) -> Value {
     let mut payload = json!({"command": "preview", "integration": "corp"});
     payload
         .as_object_mut()
         .unwrap()
         .extend(fields.as_object().unwrap().clone());
-    stage.ask(payload).await
+    env.ask(payload).await
 }
 
 fn spec(seed: u64) -> GeneratorSpec {
@@ -31,9 +31,9 @@ fn spec(seed: u64) -> GeneratorSpec {
     }
 }
 
-pub(crate) fn set_policy(stage: &TestEnvironment, policy: &str) {
+pub(crate) fn set_policy(env: &TestEnvironment, policy: &str) {
     let change = |tailnet: &mut Tailnet| policy.clone_into(&mut tailnet.policy);
-    stage.sims.tailscale().configure(TAILNET, change).unwrap();
+    env.sims.tailscale().configure(TAILNET, change).unwrap();
 }
 
 /// Limits the credential to reading devices and the policy.
@@ -43,7 +43,7 @@ fn read_only(stage: &TestEnvironment) {
             .map(str::to_owned)
             .into();
     };
-    stage.sims.tailscale().configure(TAILNET, change).unwrap();
+    env.sims.tailscale().configure(TAILNET, change).unwrap();
 }
 
 /// Returns each own device with the score that it deserves.
@@ -80,7 +80,7 @@ fn assert_right(stage: &TestEnvironment, preview: &Value, passes: impl Fn(&Devic
     assert_eq!(because, none as u64);
     let others = counts["below"].as_u64().unwrap() + counts["otherOs"].as_u64().unwrap();
     assert_eq!(others, (own.len() - pass - none) as u64);
-    let all = stage.sims.tailscale().devices(TAILNET).unwrap().len();
+    let all = env.sims.tailscale().devices(TAILNET).unwrap().len();
     assert_eq!(counts["external"], count(all - own.len()));
 
     let losing: BTreeMap<String, Option<i64>> = own
@@ -136,11 +136,11 @@ fn assert_right(stage: &TestEnvironment, preview: &Value, passes: impl Fn(&Devic
 #[tokio::test]
 async fn a_threshold_is_judged_as_a_person_would_with_pencil_and_paper() {
     for (seed, min_score) in [(1, 0), (2, 1), (3, 50), (4, 70), (5, 71), (6, 100)] {
-        let stage = TestEnvironment::connected(&spec(seed)).await;
+        let env = TestEnvironment::connected(&spec(seed)).await;
         if seed % 2 == 0 {
-            stage.sync().await;
+            env.sync().await;
         }
-        let answer = preview(&stage, json!({"minScore": min_score})).await;
+        let answer = preview(&env, json!({"minScore": min_score})).await;
         assert_eq!(answer["error"], Value::Null, "{answer:#}");
         let told = &answer["previews"][0];
         assert_right(&stage, told, |_, score| score >= min_score);
@@ -149,7 +149,7 @@ async fn a_threshold_is_judged_as_a_person_would_with_pencil_and_paper() {
         assert!(thresholds.len() >= 11);
         for threshold in thresholds {
             let line = threshold["minScore"].as_i64().unwrap();
-            let own = own(&stage);
+            let own = own(&env);
             let pass = own
                 .iter()
                 .filter(|(_, score)| score.is_some_and(|score| score >= line));
@@ -184,21 +184,21 @@ const POLICY: &str = r#"{
 #[tokio::test]
 async fn the_postures_of_the_policy_are_judged_with_a_credential_that_only_reads() {
     for seed in [11, 12, 13] {
-        let stage = TestEnvironment::connected(&spec(seed)).await;
-        stage.sync().await;
-        set_policy(&stage, POLICY);
-        read_only(&stage);
+        let env = TestEnvironment::connected(&spec(seed)).await;
+        env.sync().await;
+        set_policy(&env, POLICY);
+        read_only(&env);
         let tables = async || {
             let mut tables = Vec::new();
             for table in ["integrations", "nodes", "audit"] {
-                tables.push(stage.items(table).await);
+                tables.push(env.items(table).await);
             }
             tables
         };
         let before = tables().await;
-        stage.requests();
-        let answer = preview(&stage, json!({"policy": true})).await;
-        let requests = stage.requests();
+        env.requests();
+        let answer = preview(&env, json!({"policy": true})).await;
+        let requests = env.requests();
         assert!(
             requests.keys().all(|route| route.starts_with("GET ")
                 || route.ends_with("/oauth2/token")
@@ -213,60 +213,59 @@ async fn the_postures_of_the_policy_are_judged_with_a_credential_that_only_reads
         assert_eq!(macs["posture"], "posture:macs");
         assert_eq!(macs["usedIn"], json!(["defaultSrcPosture", "grants[1]"]));
         assert_eq!(macs["notEvaluated"], json!(["node:tsVersion >= '1.40'"]));
-        assert_right(&stage, macs, |device, score| {
+        assert_right(&env, macs, |device, score| {
             score > 40 && device.os == "macOS"
         });
         assert_eq!(trusted["usedIn"], json!(["grants[1]"]));
-        assert_right(&stage, trusted, |_, score| score >= 70);
+        assert_right(&env, trusted, |_, score| score >= 70);
     }
 }
 
 #[tokio::test]
 async fn what_is_kept_and_what_waits_counts_as_long_as_it_stays() {
-    let stage = TestEnvironment::synced().await;
-    let scores = stage.scores();
+    let env = TestEnvironment::synced().await;
+    let scores = env.scores();
     let good = scores.values().filter(|score| **score >= 30).count();
-    for record in stage.items("nodes").await {
+    for record in env.items("nodes").await {
         let aid = record["aid"].as_str().unwrap();
-        stage.sims.falcon().remove_score("corp", aid).unwrap();
+        env.sims.falcon().remove_score("corp", aid).unwrap();
     }
-    let answer = preview(&stage, json!({"minScore": 30})).await;
+    let answer = preview(&env, json!({"minScore": 30})).await;
     assert!(
         answer["held"].as_str().unwrap().contains("wait"),
         "{answer:#}"
     );
     assert_eq!(answer["previews"][0]["counts"]["pass"], good);
-    stage.update(json!({"onMissing": "keep"})).await;
-    let answer = preview(&stage, json!({"minScore": 30})).await;
+    env.update(json!({"onMissing": "keep"})).await;
+    let answer = preview(&env, json!({"minScore": 30})).await;
     assert_eq!(answer["previews"][0]["counts"]["pass"], good);
 }
 
 #[tokio::test]
 async fn what_cannot_be_looked_at_is_told_and_nobody_who_refused_is_asked() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let change = |tailnet: &mut Tailnet| {
         tailnet.oauth_clients[0].scopes.remove("policy_file:read");
     };
-    stage.sims.tailscale().configure(TAILNET, change).unwrap();
-    let answer = preview(&stage, json!({"policy": true})).await;
+    env.sims.tailscale().configure(TAILNET, change).unwrap();
+    let answer = preview(&env, json!({"policy": true})).await;
     let error = answer["error"].as_str().unwrap();
     assert!(
         error.contains("add the scope policy_file:read")
             || error.contains("Add the scope policy_file:read"),
         "{error}"
     );
-    stage.sync().await;
+    env.sync().await;
     assert_eq!(
-        stage.corp().await["pause"],
+        env.corp().await["pause"],
         Value::Null,
         "what a preview lacks pauses nothing"
     );
-    stage
-        .services
+    env.services
         .put_secret("corp/falcon", json!({"clientId": "x", "clientSecret": "y"}));
-    stage.sync().await;
-    stage.requests();
-    let answer = preview(&stage, json!({"minScore": 70})).await;
+    env.sync().await;
+    env.requests();
+    let answer = preview(&env, json!({"minScore": 70})).await;
     assert!(
         answer["error"]
             .as_str()
@@ -274,14 +273,14 @@ async fn what_cannot_be_looked_at_is_told_and_nobody_who_refused_is_asked() {
             .contains("is paused until"),
         "{answer:#}"
     );
-    assert_eq!(stage.requests(), BTreeMap::new());
+    assert_eq!(env.requests(), BTreeMap::new());
     let missing = json!({"command": "preview", "integration": "labs", "minScore": 1});
-    assert!(stage.try_ask(missing).await.is_err());
+    assert!(env.try_ask(missing).await.is_err());
 }
 
 #[tokio::test]
 async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(10, 8)).await;
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(10, 8)).await;
     for (text, previews) in [
         (
             r#"{"postures": {"posture:a": "custom:ztaScore >= 1", "posture:b": [1, null, "custom:ztaScore >= 1"]}}"#,
@@ -297,15 +296,15 @@ async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
         ),
         ("{}", 0),
     ] {
-        set_policy(&stage, text);
-        let answer = preview(&stage, json!({"policy": true})).await;
+        set_policy(&env, text);
+        let answer = preview(&env, json!({"policy": true})).await;
         assert_eq!(answer["error"], Value::Null, "{text}: {answer:#}");
         assert_eq!(
             answer["previews"].as_array().unwrap().len(),
             previews,
             "{text}"
         );
-        let readable = preview(&stage, json!({"policy": true, "format": "text"})).await;
+        let readable = preview(&env, json!({"policy": true, "format": "text"})).await;
         let readable = readable.as_str().unwrap();
         assert!(
             !readable.contains(|c: char| c.is_control() && c != '\n'),
@@ -313,16 +312,16 @@ async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
         );
     }
     set_policy(
-        &stage,
+        &env,
         r#"{"postures": {"posture:a": ["custom:ztaScore => 70"]}}"#,
     );
-    let answer = preview(&stage, json!({"policy": true})).await;
+    let answer = preview(&env, json!({"policy": true})).await;
     assert_eq!(
         answer["previews"][0]["problems"][0]["condition"],
         "custom:ztaScore => 70"
     );
-    set_policy(&stage, r#"["no", "policy"]"#);
-    let answer = preview(&stage, json!({"policy": true})).await;
+    set_policy(&env, r#"["no", "policy"]"#);
+    let answer = preview(&env, json!({"policy": true})).await;
     assert!(
         answer["error"]
             .as_str()
@@ -334,7 +333,7 @@ async fn a_hostile_policy_is_read_as_far_as_it_makes_sense() {
 
 #[tokio::test]
 async fn a_rule_is_a_score_or_the_policy() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     for fields in [
         json!({}),
         json!({"minScore": 70, "policy": true}),
@@ -347,7 +346,7 @@ async fn a_rule_is_a_score_or_the_policy() {
             .as_object_mut()
             .unwrap()
             .extend(fields.as_object().unwrap().clone());
-        let error = stage.try_ask(payload).await.unwrap_err().to_string();
+        let error = env.try_ask(payload).await.unwrap_err().to_string();
         assert!(error.starts_with("minScore: "), "{error}");
     }
 }
@@ -359,9 +358,9 @@ async fn a_person_reads_how_many_then_who_and_why() {
         devices: 60,
         ..GeneratorSpec::default()
     };
-    let stage = TestEnvironment::connected(&spec).await;
-    set_policy(&stage, POLICY);
-    let told = async |fields: Value| preview(&stage, fields).await.as_str().unwrap().to_owned();
+    let env = TestEnvironment::connected(&spec).await;
+    set_policy(&env, POLICY);
+    let told = async |fields: Value| preview(&env, fields).await.as_str().unwrap().to_owned();
     insta::assert_snapshot!(
         "preview_of_a_threshold",
         told(json!({"minScore": 70, "format": "text"})).await
@@ -370,7 +369,7 @@ async fn a_person_reads_how_many_then_who_and_why() {
         "preview_of_the_policy",
         told(json!({"policy": true, "format": "text"})).await
     );
-    set_policy(&stage, "{}");
+    set_policy(&env, "{}");
     assert_eq!(
         told(json!({"policy": true, "format": "text"})).await,
         "No posture of the policy file mentions custom:ztaScore. To try a threshold: MIN_SCORE=70.\n"

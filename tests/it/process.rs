@@ -17,19 +17,16 @@ use crate::world::TestEnvironment;
 pub(crate) struct Process(lambda::Process);
 
 impl Process {
-    /// Starts the function for `stage`. These variables are added to its environment or replace others.
-    pub(crate) async fn start(
-        stage: &TestEnvironment,
-        variables: &[(&'static str, String)],
-    ) -> Self {
-        let mut environment = stage.variables();
-        environment.extend(endpoints(stage.dynamodb.url(), &stage.services.url()));
+    /// Starts the function for a test. These variables are added to its environment or replace others.
+    pub(crate) async fn start(env: &TestEnvironment, variables: &[(&'static str, String)]) -> Self {
+        let mut environment = env.variables();
+        environment.extend(endpoints(env.dynamodb.url(), &env.services.url()));
         environment.extend(variables.iter().cloned());
         let binary = Path::new(env!("CARGO_BIN_EXE_falcon-posture-sync"));
         let mut process = lambda::Process::start(binary, 256, environment)
             .await
             .unwrap();
-        process.set_caller(stage.caller.clone());
+        process.set_caller(env.caller.clone());
         Self(process)
     }
 

@@ -9,12 +9,12 @@ use crate::world::{TAILNET, TestEnvironment};
 /// Synced devices, of which a further run changed the first few in Tailscale and could record none of them. Returns their
 /// nodes.
 async fn unrecorded(devices: usize, changes: usize) -> (TestEnvironment, Vec<String>) {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(devices + 5, devices)).await;
-    assert_eq!(stage.sync().await["written"], devices);
-    let records = stage.items("nodes").await;
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(devices + 5, devices)).await;
+    assert_eq!(env.sync().await["written"], devices);
+    let records = env.items("nodes").await;
     let text = |record: &Value, name: &str| record[name].as_str().unwrap().to_owned();
     for (n, record) in records[..changes].iter().enumerate() {
-        let falcon = stage.sims.falcon();
+        let falcon = env.sims.falcon();
         let other = (record["score"].as_u64().unwrap() + 7 + n as u64) % 101;
         falcon
             .set_score("corp", &text(record, "aid"), other)
@@ -22,19 +22,15 @@ async fn unrecorded(devices: usize, changes: usize) -> (TestEnvironment, Vec<Str
     }
     // Another run's record in each transaction: it is refused as a whole, after Tailscale has accepted the write.
     for record in records[..changes].chunks(50) {
-        let taken = stage.take_record(&text(&record[0], "nodeId"));
+        let taken = env.take_record(&text(&record[0], "nodeId"));
         let patch = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/device-attributes");
-        stage.amid(patch, taken);
+        env.amid(patch, taken);
     }
-    stage.try_ask(json!({"command": "sync"})).await.unwrap_err();
-    assert_eq!(
-        stage.node_audit().await.len(),
-        devices,
-        "nothing is recorded"
-    );
+    env.try_ask(json!({"command": "sync"})).await.unwrap_err();
+    assert_eq!(env.node_audit().await.len(), devices, "nothing is recorded");
     let nodes = records[..changes].iter();
     let nodes = nodes.map(|record| text(record, "nodeId")).collect();
-    (stage, nodes)
+    (env, nodes)
 }
 
 fn attributes_of(node: &str) -> Matcher {
@@ -42,15 +38,15 @@ fn attributes_of(node: &str) -> Matcher {
 }
 
 /// The nodes that the journal names.
-async fn journal(stage: &TestEnvironment) -> Vec<String> {
-    let pending = stage.corp().await["pending"].clone();
+async fn journal(env: &TestEnvironment) -> Vec<String> {
+    let pending = env.corp().await["pending"].clone();
     let entries = pending.as_object().unwrap().values();
     let nodes = entries.flat_map(|note| note.as_object().unwrap().keys().cloned());
     nodes.collect()
 }
 
-async fn audited(stage: &TestEnvironment, node: &str) -> usize {
-    let audit = stage.node_audit().await;
+async fn audited(env: &TestEnvironment, node: &str) -> usize {
+    let audit = env.node_audit().await;
     let of_node = audit.iter().filter(|record| record["target"]["id"] == node);
     of_node.count()
 }
@@ -72,21 +68,21 @@ async fn a_device_that_cannot_be_asked_is_left_out_and_the_others_are_synced() {
             )
         },
     ] {
-        let (stage, nodes) = unrecorded(12, 5).await;
+        let (env, nodes) = unrecorded(12, 5).await;
         let odd = &nodes[2];
-        let held = stage.scores()[odd];
-        stage.sims.faults().add(fault(attributes_of(odd)).always());
+        let held = env.scores()[odd];
+        env.sims.faults().add(fault(attributes_of(odd)).always());
         // Falcon has moved on, for the odd device and for one that nothing was open for.
-        let records = stage.items("nodes").await;
+        let records = env.items("nodes").await;
         for n in [2, 11] {
             let aid = records[n]["aid"].as_str().unwrap();
-            stage.sims.falcon().set_score("corp", aid, n).unwrap();
+            env.sims.falcon().set_score("corp", aid, n).unwrap();
         }
-        let mut expected = stage.expected();
+        let mut expected = env.expected();
         assert_eq!(expected.insert(odd.clone(), held), Some(2));
 
         for written in [1, 0] {
-            let answer = stage.sync().await;
+            let answer = env.sync().await;
             let outcome = if written > 0 { "synced" } else { "unchanged" };
             assert_eq!(answer["outcome"], outcome, "{answer:#}");
             assert_eq!(answer["written"], written, "{answer:#}");
@@ -94,24 +90,24 @@ async fn a_device_that_cannot_be_asked_is_left_out_and_the_others_are_synced() {
             assert_eq!(skipped["count"], 1);
             let example = skipped["examples"][0].as_str().unwrap();
             assert!(example.contains(odd.as_str()), "{example}");
-            assert_eq!(stage.scores(), expected);
-            assert_eq!(&journal(&stage).await, std::slice::from_ref(odd));
-            assert_eq!(audited(&stage, odd).await, 1, "nothing is made up");
-            assert_eq!(audited(&stage, &nodes[0]).await, 2);
-            assert_eq!(stage.corp().await["lease"], Value::Null);
+            assert_eq!(env.scores(), expected);
+            assert_eq!(&journal(&env).await, std::slice::from_ref(odd));
+            assert_eq!(audited(&env, odd).await, 1, "nothing is made up");
+            assert_eq!(audited(&env, &nodes[0]).await, 2);
+            assert_eq!(env.corp().await["lease"], Value::Null);
         }
 
-        stage.sims.faults().clear();
-        let answer = stage.sync().await;
+        env.sims.faults().clear();
+        let answer = env.sync().await;
         assert_eq!(answer["written"], 1, "{answer:#}");
-        assert_eq!(stage.scores(), stage.expected());
-        assert_eq!(stage.corp().await["pending"], json!({}));
+        assert_eq!(env.scores(), env.expected());
+        assert_eq!(env.corp().await["pending"], json!({}));
         assert_eq!(
-            audited(&stage, odd).await,
+            audited(&env, odd).await,
             3,
             "what was open, and the move since"
         );
-        stage.assert_sound().await;
+        env.assert_sound().await;
     }
 }
 
@@ -122,62 +118,61 @@ async fn what_is_no_single_devices_trouble_ends_the_run() {
         (401, "paused", "authentication"),
         (429, "failed", "rateLimited"),
     ] {
-        let (stage, nodes) = unrecorded(12, 5).await;
+        let (env, nodes) = unrecorded(12, 5).await;
         let refused = Fault::status(attributes_of(&nodes[2]), status).always();
-        stage.sims.faults().add(refused);
-        let answer = stage.sync().await;
+        env.sims.faults().add(refused);
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], outcome, "{answer:#}");
-        assert_eq!(stage.corp().await["status"]["errorKind"], kind);
-        assert_eq!(journal(&stage).await, [nodes[2].clone()]);
-        assert_eq!(audited(&stage, &nodes[4]).await, 2);
-        stage.sims.faults().clear();
-        assert_eq!(stage.force().await["outcome"], "unchanged");
-        stage.assert_sound().await;
+        assert_eq!(env.corp().await["status"]["errorKind"], kind);
+        assert_eq!(journal(&env).await, [nodes[2].clone()]);
+        assert_eq!(audited(&env, &nodes[4]).await, 2);
+        env.sims.faults().clear();
+        assert_eq!(env.force().await["outcome"], "unchanged");
+        env.assert_sound().await;
     }
 }
 
 /// If most requests fail, recovery stops early, so that the run has time and retries left for its own work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_many_without_an_answer_no_more_are_asked() {
-    let (stage, nodes) = unrecorded(45, 40).await;
+    let (env, nodes) = unrecorded(45, 40).await;
     let all = Matcher::side(Side::Tailscale).path("/api/v2/device/");
-    stage.sims.faults().add(Fault::status(all, 500).always());
-    stage.requests();
-    let answer = stage.sync().await;
+    env.sims.faults().add(Fault::status(all, 500).always());
+    env.requests();
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged", "{answer:#}");
     assert_eq!(finding(&answer, "skippedDevices")["count"], 40);
-    let requests = stage.requests();
+    let requests = env.requests();
     let asked = nodes
         .iter()
         .filter(|node| requests.contains_key(&format!("GET /api/v2/device/{node}/attributes")));
     assert_eq!(asked.count(), 16);
-    stage.sims.faults().clear();
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-    stage.assert_sound().await;
+    env.sims.faults().clear();
+    assert_eq!(env.sync().await["outcome"], "unchanged");
+    env.assert_sound().await;
 }
 
 /// An integration is not deleted while a device may have an unrecorded attribute, unless a person forces it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_waits_for_a_device_that_cannot_be_asked() {
-    let (stage, nodes) = unrecorded(12, 5).await;
+    let (env, nodes) = unrecorded(12, 5).await;
     let odd = &nodes[2];
-    stage
-        .sims
+    env.sims
         .faults()
         .add(Fault::status(attributes_of(odd), 500).always());
     let remove = json!({"command": "remove", "integration": "corp", "actor": "amelie"});
-    let answer = stage.ask(remove.clone()).await;
+    let answer = env.ask(remove.clone()).await;
     assert_eq!(answer["removed"], false, "{answer:#}");
     let error = answer["error"].as_str().unwrap();
     assert!(error.contains(odd.as_str()), "{error}");
-    let left: Vec<String> = stage.scores().into_keys().collect();
+    let left: Vec<String> = env.scores().into_keys().collect();
     assert_eq!(&left, std::slice::from_ref(odd), "the others are gone");
-    let status = stage.corp().await["status"].clone();
+    let status = env.corp().await["status"].clone();
     assert_eq!(finding(&status, "skippedDevices")["count"], 1);
 
-    stage.sims.faults().clear();
-    assert_eq!(stage.ask(remove).await["removed"], true);
-    assert!(stage.scores().is_empty());
-    assert!(stage.sims.tailscale().devices(TAILNET).unwrap().len() >= 12);
-    stage.assert_audited().await;
+    env.sims.faults().clear();
+    assert_eq!(env.ask(remove).await["removed"], true);
+    assert!(env.scores().is_empty());
+    assert!(env.sims.tailscale().devices(TAILNET).unwrap().len() >= 12);
+    env.assert_audited().await;
 }

@@ -10,18 +10,18 @@ use crate::runs::finding;
 use crate::world::{KEY, TAILNET, TestEnvironment};
 
 /// A device with a score: its node, and the host that determined the score.
-async fn some_node(stage: &TestEnvironment) -> (String, String) {
-    let node = stage.items("nodes").await.swap_remove(11);
+async fn some_node(env: &TestEnvironment) -> (String, String) {
+    let node = env.items("nodes").await.swap_remove(11);
     let text = |name: &str| node[name].as_str().unwrap().to_owned();
     (text("nodeId"), text("aid"))
 }
 
 /// Omits a host from the listing. It is there again when it is looked up, which is the second request to that route.
-fn back_before_the_look_up(stage: &TestEnvironment, host: Host) {
-    let falcon = stage.sims.falcon().clone();
+fn back_before_the_look_up(env: &TestEnvironment, host: Host) {
+    let falcon = env.sims.falcon().clone();
     let listing = Matcher::side(Side::Falcon).path("/devices/combined/devices/v1");
     let first = AtomicBool::new(true);
-    stage.sims.on_request(listing, move |_| {
+    env.sims.on_request(listing, move |_| {
         if !first.swap(false, Ordering::SeqCst) {
             falcon.put_host("corp", host.clone()).unwrap();
         }
@@ -30,17 +30,17 @@ fn back_before_the_look_up(stage: &TestEnvironment, host: Host) {
 
 #[tokio::test]
 async fn a_host_that_is_gone_takes_the_attribute_with_it_in_the_same_run() {
-    let stage = TestEnvironment::synced().await;
-    let (node, aid) = some_node(&stage).await;
-    stage.sims.falcon().remove_host("corp", &aid).unwrap();
-    let answer = stage.sync().await;
+    let env = TestEnvironment::synced().await;
+    let (node, aid) = some_node(&env).await;
+    env.sims.falcon().remove_host("corp", &aid).unwrap();
+    let answer = env.sync().await;
     assert_eq!(
         (&answer["outcome"], &answer["removed"]),
         (&json!("synced"), &json!(1))
     );
-    assert!(!stage.scores().contains_key(&node));
-    assert_eq!(stage.scores(), stage.expected());
-    let audit = stage.node_audit().await;
+    assert!(!env.scores().contains_key(&node));
+    assert_eq!(env.scores(), env.expected());
+    let audit = env.node_audit().await;
     let record = audit
         .iter()
         .find(|record| record["runId"] == answer["runId"])
@@ -51,146 +51,143 @@ async fn a_host_that_is_gone_takes_the_attribute_with_it_in_the_same_run() {
         record["details"]["reason"],
         "no Falcon host has its serial number"
     );
-    stage.assert_sound().await;
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    env.assert_sound().await;
+    assert_eq!(env.sync().await["outcome"], "unchanged");
 }
 
 #[tokio::test]
 async fn an_assessment_that_is_gone_takes_the_attribute_with_it_in_the_same_run() {
-    let stage = TestEnvironment::synced().await;
-    let (node, aid) = some_node(&stage).await;
-    stage.sims.falcon().remove_score("corp", &aid).unwrap();
-    assert_eq!(stage.sync().await["removed"], 1);
-    assert!(!stage.scores().contains_key(&node));
-    stage.assert_sound().await;
+    let env = TestEnvironment::synced().await;
+    let (node, aid) = some_node(&env).await;
+    env.sims.falcon().remove_score("corp", &aid).unwrap();
+    assert_eq!(env.sync().await["removed"], 1);
+    assert!(!env.scores().contains_key(&node));
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn a_score_that_moved_while_pages_were_read_keeps_its_attribute() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(3_000, 3_000)).await;
-    stage.sync().await;
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(3_000, 3_000)).await;
+    env.sync().await;
     // The highest score becomes the lowest after the first page: the pages that follow miss it.
-    let scores = stage.sims.falcon().scores("corp").unwrap();
+    let scores = env.sims.falcon().scores("corp").unwrap();
     let highest = scores
         .iter()
         .max_by_key(|(aid, score)| (score.as_i64(), (*aid).clone()))
         .unwrap();
     let aid = highest.0.clone();
-    let falcon = stage.sims.falcon().clone();
+    let falcon = env.sims.falcon().clone();
     let pages = Matcher::side(Side::Falcon).path("/zero-trust-assessment/queries");
     let first = AtomicBool::new(true);
     let moved = aid.clone();
-    stage.sims.on_request(pages, move |_| {
+    env.sims.on_request(pages, move |_| {
         if !first.swap(false, Ordering::SeqCst) {
             falcon.set_score("corp", &moved, 0).unwrap();
         }
     });
-    stage.requests();
-    let answer = stage.sync().await;
+    env.requests();
+    let answer = env.sync().await;
     assert_eq!(answer["removed"], 0, "{answer:#}");
-    let requests = stage.requests();
+    let requests = env.requests();
     assert!(
         requests.contains_key("GET /zero-trust-assessment/entities/assessments/v1"),
         "it was looked up: {requests:?}"
     );
-    assert_eq!(stage.scores().len(), 3_000);
-    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(env.scores().len(), 3_000);
+    assert_eq!(env.scores(), env.expected());
 }
 
 #[tokio::test]
 async fn a_host_that_the_listing_missed_keeps_its_attribute() {
-    let stage = TestEnvironment::synced().await;
-    let (_, aid) = some_node(&stage).await;
-    let host = stage
+    let env = TestEnvironment::synced().await;
+    let (_, aid) = some_node(&env).await;
+    let host = env
         .sims
         .falcon()
         .remove_host("corp", &aid)
         .unwrap()
         .unwrap();
-    back_before_the_look_up(&stage, host);
-    let answer = stage.sync().await;
+    back_before_the_look_up(&env, host);
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged", "{answer:#}");
-    assert_eq!(stage.scores().len(), 40);
-    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(env.scores().len(), 40);
+    assert_eq!(env.scores(), env.expected());
 }
 
 #[tokio::test]
 async fn a_clone_that_the_listing_missed_still_holds_the_score_down() {
-    let stage = TestEnvironment::synced().await;
-    let (node, aid) = some_node(&stage).await;
-    let low = stage
+    let env = TestEnvironment::synced().await;
+    let (node, aid) = some_node(&env).await;
+    let low = env
         .sims
         .falcon()
         .remove_host("corp", &aid)
         .unwrap()
         .unwrap();
-    stage.sims.falcon().set_score("corp", &aid, 5).unwrap();
-    stage.sims.falcon().put_host("corp", low.clone()).unwrap();
-    stage.sync().await;
-    assert_eq!(stage.scores()[&node], 5);
+    env.sims.falcon().set_score("corp", &aid, 5).unwrap();
+    env.sims.falcon().put_host("corp", low.clone()).unwrap();
+    env.sync().await;
+    assert_eq!(env.scores()[&node], 5);
     // Another live host claims the serial with a better score, and the first one drops out of the listing.
     let mut high = low.clone();
     high.device_id = "e".repeat(32);
-    stage.sims.falcon().put_host("corp", high.clone()).unwrap();
-    stage
-        .sims
+    env.sims.falcon().put_host("corp", high.clone()).unwrap();
+    env.sims
         .falcon()
         .set_score("corp", &high.device_id, 95)
         .unwrap();
-    stage.sims.falcon().remove_host("corp", &aid).unwrap();
-    back_before_the_look_up(&stage, low);
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-    assert_eq!(stage.scores()[&node], 5);
-    stage.sims.falcon().remove_score("corp", &aid).unwrap();
+    env.sims.falcon().remove_host("corp", &aid).unwrap();
+    back_before_the_look_up(&env, low);
+    assert_eq!(env.sync().await["outcome"], "unchanged");
+    assert_eq!(env.scores()[&node], 5);
+    env.sims.falcon().remove_score("corp", &aid).unwrap();
     assert_eq!(
-        stage.sync().await["written"],
+        env.sync().await["written"],
         1,
         "once it is really gone, the other decides"
     );
-    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(env.scores(), env.expected());
 }
 
 #[tokio::test]
 async fn a_device_that_lost_its_identity_loses_its_attribute() {
-    let stage = TestEnvironment::synced().await;
-    let mut devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+    let env = TestEnvironment::synced().await;
+    let mut devices = env.sims.tailscale().devices(TAILNET).unwrap();
     let mut lost = devices.swap_remove(0);
     lost.posture_identity = Some(PostureIdentity::disabled());
     let mut nameless = devices.swap_remove(0);
     nameless.posture_identity = Some(PostureIdentity::serials(["To Be Filled By O.E.M."]));
     for device in [&lost, &nameless] {
-        stage
-            .sims
+        env.sims
             .tailscale()
             .put_device(TAILNET, device.clone())
             .unwrap();
     }
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(answer["removed"], 2);
-    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(env.scores(), env.expected());
     assert_eq!(
         finding(&answer, "noIdentity")["examples"],
         json!([lost.name])
     );
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn a_device_that_belongs_to_others_by_now_is_asked_for_and_its_refusal_is_named() {
-    let stage = TestEnvironment::synced().await;
-    let mut abroad = stage
+    let env = TestEnvironment::synced().await;
+    let mut abroad = env
         .sims
         .tailscale()
         .devices(TAILNET)
         .unwrap()
         .swap_remove(0);
     abroad.is_external = true;
-    stage
-        .sims
+    env.sims
         .tailscale()
         .put_device(TAILNET, abroad.clone())
         .unwrap();
-    let dry = stage
+    let dry = env
         .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
         .await;
     assert_eq!(
@@ -199,7 +196,7 @@ async fn a_device_that_belongs_to_others_by_now_is_asked_for_and_its_refusal_is_
     );
     assert_eq!(dry["plan"][0]["new"], Value::Null);
     // Tailscale lets nobody write to a shared-in device.
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(
         (&answer["outcome"], &answer["failed"]),
         (&json!("failed"), &json!(1))
@@ -212,70 +209,65 @@ async fn a_device_that_belongs_to_others_by_now_is_asked_for_and_its_refusal_is_
             .contains(&abroad.name),
         "{refused}"
     );
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn a_device_that_left_the_tailnet_is_forgotten_without_an_audit_record() {
-    let stage = TestEnvironment::synced().await;
-    let (node, _) = some_node(&stage).await;
-    let audit = stage.node_audit().await.len();
-    stage
-        .sims
-        .tailscale()
-        .remove_device(TAILNET, &node)
-        .unwrap();
-    stage.requests();
-    let answer = stage.sync().await;
+    let env = TestEnvironment::synced().await;
+    let (node, _) = some_node(&env).await;
+    let audit = env.node_audit().await.len();
+    env.sims.tailscale().remove_device(TAILNET, &node).unwrap();
+    env.requests();
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged");
     assert_eq!(
-        stage.requests()[&format!("GET /api/v2/device/{node}")],
+        env.requests()[&format!("GET /api/v2/device/{node}")],
         1,
         "it was looked up"
     );
-    assert_eq!(stage.items("nodes").await.len(), 39);
-    assert_eq!(stage.node_audit().await.len(), audit);
+    assert_eq!(env.items("nodes").await.len(), 39);
+    assert_eq!(env.node_audit().await.len(), audit);
 }
 
 #[tokio::test]
 async fn what_is_kept_stays_until_there_is_a_score_again() {
-    let stage = TestEnvironment::synced().await;
-    stage
-        .edit("onMissing", AttributeValue::S("keep".to_owned()))
+    let env = TestEnvironment::synced().await;
+    env.edit("onMissing", AttributeValue::S("keep".to_owned()))
         .await;
-    let (node, aid) = some_node(&stage).await;
-    let before = stage.scores()[&node];
-    stage.sims.falcon().remove_score("corp", &aid).unwrap();
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
-    assert_eq!(stage.scores()[&node], before);
-    stage.sims.falcon().set_score("corp", &aid, 5).unwrap();
-    assert_eq!(stage.sync().await["written"], 1);
-    assert_eq!(stage.scores()[&node], 5);
-    stage.assert_sound().await;
+    let (node, aid) = some_node(&env).await;
+    let before = env.scores()[&node];
+    env.sims.falcon().remove_score("corp", &aid).unwrap();
+    assert_eq!(env.sync().await["outcome"], "unchanged");
+    assert_eq!(env.scores()[&node], before);
+    env.sims.falcon().set_score("corp", &aid, 5).unwrap();
+    assert_eq!(env.sync().await["written"], 1);
+    assert_eq!(env.scores()[&node], 5);
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn a_mass_removal_is_held_while_scores_are_written() {
-    let stage = TestEnvironment::synced().await;
-    let nodes = stage.items("nodes").await;
+    let env = TestEnvironment::synced().await;
+    let nodes = env.items("nodes").await;
     let aid = |n: usize| nodes[n]["aid"].as_str().unwrap();
     for n in 0..20 {
-        stage.sims.falcon().remove_score("corp", aid(n)).unwrap();
+        env.sims.falcon().remove_score("corp", aid(n)).unwrap();
     }
-    stage.sims.falcon().set_score("corp", aid(30), 2).unwrap();
+    env.sims.falcon().set_score("corp", aid(30), 2).unwrap();
     for _ in 0..2 {
-        let answer = stage.sync().await;
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], "held", "{answer:#}");
         assert_eq!(answer["removed"], 0);
         assert_eq!(finding(&answer, "heldRemovals")["count"], 20);
-        assert_eq!(stage.scores().len(), 40);
+        assert_eq!(env.scores().len(), 40);
         assert_eq!(
-            stage.scores()[nodes[30]["nodeId"].as_str().unwrap()],
+            env.scores()[nodes[30]["nodeId"].as_str().unwrap()],
             2,
             "a score that fell arrives"
         );
     }
-    let dry = stage
+    let dry = env
         .ask(json!({"command": "sync", "integration": "corp", "dryRun": true}))
         .await;
     assert_eq!(
@@ -283,7 +275,7 @@ async fn a_mass_removal_is_held_while_scores_are_written() {
         20,
         "so says a dry run"
     );
-    let status = stage.corp().await["status"].clone();
+    let status = env.corp().await["status"].clone();
     assert!(
         status["error"]
             .as_str()
@@ -291,37 +283,36 @@ async fn a_mass_removal_is_held_while_scores_are_written() {
             .contains("20 of 40 attributes"),
         "{status}"
     );
-    let allowed = stage
+    let allowed = env
         .ask(json!({"command": "sync", "integration": "corp", "allowMassRemoval": true}))
         .await;
     assert_eq!(
         (&allowed["outcome"], &allowed["removed"]),
         (&json!("synced"), &json!(20))
     );
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn an_account_that_shows_nothing_takes_nothing_away() {
-    let stage = TestEnvironment::synced().await;
-    let hosts = stage.sims.falcon().hosts("corp").unwrap();
+    let env = TestEnvironment::synced().await;
+    let hosts = env.sims.falcon().hosts("corp").unwrap();
     for host in &hosts {
-        stage
-            .sims
+        env.sims
             .falcon()
             .remove_host("corp", &host.device_id)
             .unwrap();
     }
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "held");
     assert!(
         answer["error"].as_str().unwrap().contains("no host at all"),
         "{answer}"
     );
-    assert_eq!(stage.scores().len(), 40);
+    assert_eq!(env.scores().len(), 40);
     for host in hosts {
-        stage.sims.falcon().put_host("corp", host).unwrap();
+        env.sims.falcon().put_host("corp", host).unwrap();
     }
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    assert_eq!(env.sync().await["outcome"], "unchanged");
 }

@@ -20,31 +20,31 @@ fn spec() -> GeneratorSpec {
 
 #[tokio::test]
 async fn each_device_gets_what_the_oracle_says_and_each_change_is_audited_once() {
-    let stage = TestEnvironment::connected(&spec()).await;
-    let answer = stage.sync().await;
+    let env = TestEnvironment::connected(&spec()).await;
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
-    assert_eq!(stage.scores(), stage.expected());
-    assert!(stage.scores().len() > 150, "the world is not an empty one");
-    assert_eq!(answer["written"], stage.scores().len());
-    assert_eq!(stage.node_audit().await.len(), stage.scores().len());
-    assert_eq!(stage.items("nodes").await.len(), stage.scores().len());
-    stage.assert_sound().await;
-    stage.requests();
-    let changes = stage.sims.tailscale().changes(TAILNET).unwrap().len();
+    assert_eq!(env.scores(), env.expected());
+    assert!(env.scores().len() > 150, "the world is not an empty one");
+    assert_eq!(answer["written"], env.scores().len());
+    assert_eq!(env.node_audit().await.len(), env.scores().len());
+    assert_eq!(env.items("nodes").await.len(), env.scores().len());
+    env.assert_sound().await;
+    env.requests();
+    let changes = env.sims.tailscale().changes(TAILNET).unwrap().len();
 
-    let again = stage.sync().await;
+    let again = env.sync().await;
     assert_eq!(again["outcome"], "unchanged", "{again:#}");
-    assert_eq!(again["unchanged"], stage.scores().len());
-    let requests = stage.requests();
+    assert_eq!(again["unchanged"], env.scores().len());
+    let requests = env.requests();
     assert!(
         requests.keys().all(|route| !route.starts_with("PATCH")),
         "{requests:?}"
     );
     assert_eq!(
-        stage.sims.tailscale().changes(TAILNET).unwrap().len(),
+        env.sims.tailscale().changes(TAILNET).unwrap().len(),
         changes
     );
-    assert_eq!(stage.node_audit().await.len(), stage.scores().len());
+    assert_eq!(env.node_audit().await.len(), env.scores().len());
 }
 
 #[tokio::test]
@@ -61,23 +61,23 @@ async fn random_worlds_equal_the_oracle() {
             odd_spelling: 0.5,
             ..GeneratorSpec::default()
         };
-        let stage = TestEnvironment::connected(&spec).await;
-        stage.sync().await;
-        assert_eq!(stage.scores(), stage.expected(), "seed {seed}");
-        stage.assert_sound().await;
-        assert_eq!(stage.sync().await["outcome"], "unchanged", "seed {seed}");
+        let env = TestEnvironment::connected(&spec).await;
+        env.sync().await;
+        assert_eq!(env.scores(), env.expected(), "seed {seed}");
+        env.assert_sound().await;
+        assert_eq!(env.sync().await["outcome"], "unchanged", "seed {seed}");
     }
 }
 
 #[tokio::test]
 async fn a_large_account_is_read_page_by_page_and_written_chunk_by_chunk() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(25_000, 5_000)).await;
-    stage.requests();
-    let answer = stage.sync().await;
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(25_000, 5_000)).await;
+    env.requests();
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
     assert_eq!(answer["providerHostCount"], 25_000);
     assert_eq!(answer["matchedCount"], 5_000);
-    let requests = stage.requests();
+    let requests = env.requests();
     assert_eq!(
         requests,
         BTreeMap::from([
@@ -94,47 +94,47 @@ async fn a_large_account_is_read_page_by_page_and_written_chunk_by_chunk() {
             ("PATCH /api/v2/tailnet/-/device-attributes".to_owned(), 100),
         ])
     );
-    assert_eq!(stage.scores().len(), 5_000);
-    assert_eq!(stage.node_audit().await.len(), 5_000);
+    assert_eq!(env.scores().len(), 5_000);
+    assert_eq!(env.node_audit().await.len(), 5_000);
 }
 
 #[tokio::test]
 async fn many_changes_take_few_calls_and_few_ones_are_spread_over_those_at_once() {
     for (devices, calls) in [(40, 1), (150, 3), (500, 5), (1_000, 5), (2_600, 7)] {
-        let mut stage = TestEnvironment::connected(&GeneratorSpec::plain(devices, devices)).await;
-        stage.world.write_limits = WriteLimits::default();
-        stage.requests();
-        assert_eq!(stage.sync().await["written"], devices);
-        let patches = stage.requests()["PATCH /api/v2/tailnet/-/device-attributes"];
+        let mut env = TestEnvironment::connected(&GeneratorSpec::plain(devices, devices)).await;
+        env.world.write_limits = WriteLimits::default();
+        env.requests();
+        assert_eq!(env.sync().await["written"], devices);
+        let patches = env.requests()["PATCH /api/v2/tailnet/-/device-attributes"];
         assert!(patches <= calls, "{devices} devices: {patches}");
-        assert_eq!(stage.scores(), stage.expected());
-        assert_eq!(stage.corp().await["pending"], json!({}));
-        stage.assert_sound().await;
+        assert_eq!(env.scores(), env.expected());
+        assert_eq!(env.corp().await["pending"], json!({}));
+        env.assert_sound().await;
     }
 }
 
 #[tokio::test]
 async fn a_score_that_falls_is_the_only_thing_written() {
-    let stage = TestEnvironment::synced().await;
-    let node = stage.items("nodes").await.swap_remove(7);
+    let env = TestEnvironment::synced().await;
+    let node = env.items("nodes").await.swap_remove(7);
     let (aid, id) = (
         node["aid"].as_str().unwrap(),
         node["nodeId"].as_str().unwrap(),
     );
-    stage.sims.falcon().set_score("corp", aid, 3).unwrap();
-    stage.requests();
+    env.sims.falcon().set_score("corp", aid, 3).unwrap();
+    env.requests();
 
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(
         (&answer["written"], &answer["unchanged"]),
         (&json!(1), &json!(39))
     );
     assert_eq!(
-        stage.requests()["PATCH /api/v2/tailnet/-/device-attributes"],
+        env.requests()["PATCH /api/v2/tailnet/-/device-attributes"],
         1
     );
-    assert_eq!(stage.scores(), stage.expected());
-    let audit = stage.node_audit().await;
+    assert_eq!(env.scores(), env.expected());
+    let audit = env.node_audit().await;
     let record = audit
         .iter()
         .find(|record| record["runId"] == answer["runId"])
@@ -147,14 +147,14 @@ async fn a_score_that_falls_is_the_only_thing_written() {
     assert_eq!(record["details"]["aid"], aid);
     assert_eq!(record["actor"], "falcon-posture-sync");
     assert!(record["expiresAt"].as_i64().unwrap() > 1_768_478_400 + 364 * 86_400);
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn the_write_names_its_run_in_the_tailnets_own_log() {
-    let stage = TestEnvironment::synced().await;
-    let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
-    let run = stage.corp().await["status"]["runId"]
+    let env = TestEnvironment::synced().await;
+    let changes = env.sims.tailscale().changes(TAILNET).unwrap();
+    let run = env.corp().await["status"]["runId"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -167,8 +167,8 @@ async fn the_write_names_its_run_in_the_tailnets_own_log() {
 
 #[tokio::test]
 async fn the_status_tells_the_latest_run() {
-    let stage = TestEnvironment::synced().await;
-    let status = stage.corp().await["status"].clone();
+    let env = TestEnvironment::synced().await;
+    let status = env.corp().await["status"].clone();
     assert_eq!(status["outcome"], "synced");
     assert_eq!(status["lastSync"], status["lastSuccess"]);
     assert_eq!(status["written"], 40);
@@ -176,21 +176,18 @@ async fn the_status_tells_the_latest_run() {
     assert_eq!(status["consecutiveFailures"], 0);
     assert_eq!(status["error"], Value::Null);
 
-    let shown = stage.ask(json!({"command": "status"})).await;
+    let shown = env.ask(json!({"command": "status"})).await;
     let corp = &shown["integrations"][0];
     assert_eq!(corp["id"], "corp");
     assert_eq!(corp["attributeKey"], KEY);
     assert_eq!(corp["status"]["matchedCount"], 40);
     assert_eq!(corp["overdue"], false);
-    let one = stage
+    let one = env
         .ask(json!({"command": "status", "integration": "corp"}))
         .await;
     assert_eq!(one["configUpdatedBy"], "amelie");
-    stage
-        .world
-        .clock
-        .advance(std::time::Duration::from_hours(1));
-    let later = stage
+    env.world.clock.advance(std::time::Duration::from_hours(1));
+    let later = env
         .ask(json!({"command": "status", "integration": "corp"}))
         .await;
     assert_eq!(later["overdue"], true);
@@ -198,10 +195,10 @@ async fn the_status_tells_the_latest_run() {
 
 #[tokio::test]
 async fn a_dry_run_answers_the_plan_and_writes_nothing() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
-    let before = stage.corp().await;
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
+    let before = env.corp().await;
     let dry = json!({"command": "sync", "integration": "corp", "dryRun": true});
-    let answer = stage.ask(dry).await;
+    let answer = env.ask(dry).await;
     assert_eq!(answer["outcome"], "planned");
     assert_eq!(answer["written"], 10);
     let planned: BTreeMap<String, i64> = answer["plan"]
@@ -216,13 +213,12 @@ async fn a_dry_run_answers_the_plan_and_writes_nothing() {
             )
         })
         .collect();
-    assert_eq!(planned, stage.expected());
-    assert!(stage.scores().is_empty());
-    assert!(stage.items("nodes").await.is_empty());
-    assert_eq!(stage.corp().await, before);
+    assert_eq!(planned, env.expected());
+    assert!(env.scores().is_empty());
+    assert!(env.items("nodes").await.is_empty());
+    assert_eq!(env.corp().await, before);
     assert!(
-        stage
-            .requests()
+        env.requests()
             .keys()
             .all(|route| !route.starts_with("PATCH"))
     );
@@ -231,54 +227,48 @@ async fn a_dry_run_answers_the_plan_and_writes_nothing() {
 #[tokio::test]
 async fn a_tailnet_without_the_batch_call_is_written_node_by_node() {
     for missing in [BatchEndpoint::NotFound, BatchEndpoint::MethodNotAllowed] {
-        let stage = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
-        stage
-            .sims
+        let env = TestEnvironment::connected(&GeneratorSpec::plain(20, 10)).await;
+        env.sims
             .tailscale()
             .configure(TAILNET, |tailnet| tailnet.switches.batch = missing)
             .unwrap();
-        let answer = stage.sync().await;
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], "synced", "{answer:#}");
-        assert_eq!(stage.scores(), stage.expected());
-        assert_eq!(
-            stage.sims.tailscale().writes(TAILNET).unwrap().post_calls,
-            10
-        );
-        stage.assert_sound().await;
+        assert_eq!(env.scores(), env.expected());
+        assert_eq!(env.sims.tailscale().writes(TAILNET).unwrap().post_calls, 10);
+        env.assert_sound().await;
     }
 }
 
 #[tokio::test]
 async fn an_account_in_another_cloud_is_found_by_the_clouds_own_word() {
-    let stage = TestEnvironment::empty().await;
-    stage
-        .sims
+    let env = TestEnvironment::empty().await;
+    env.sims
         .falcon()
         .put_account(Account::new("corp").region("us-2"));
-    stage.load(&GeneratorSpec::plain(5, 5));
-    stage.connect(json!({})).await;
-    assert_eq!(stage.sync().await["outcome"], "synced");
-    assert_eq!(stage.scores(), stage.expected());
+    env.load(&GeneratorSpec::plain(5, 5));
+    env.connect(json!({})).await;
+    assert_eq!(env.sync().await["outcome"], "synced");
+    assert_eq!(env.scores(), env.expected());
 }
 
 #[tokio::test]
 async fn an_api_key_and_another_attribute_serve_as_well() {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     let key = Tailnet::new(TAILNET).api_keys.pop_first().unwrap();
-    stage
-        .services
-        .put_secret("corp/key", json!({"apiKey": key}));
-    stage.load(&GeneratorSpec::plain(5, 5));
-    stage
-        .connect(json!({"tailnet": TAILNET, "tailscaleSecret": "corp/key", "attributeKey": "custom:zta:v2"}))
-        .await;
-    stage.sync().await;
-    assert_eq!(stage.scores_at("custom:zta:v2"), stage.expected());
+    env.services.put_secret("corp/key", json!({"apiKey": key}));
+    env.load(&GeneratorSpec::plain(5, 5));
+    env.connect(
+        json!({"tailnet": TAILNET, "tailscaleSecret": "corp/key", "attributeKey": "custom:zta:v2"}),
+    )
+    .await;
+    env.sync().await;
+    assert_eq!(env.scores_at("custom:zta:v2"), env.expected());
 }
 
 #[tokio::test]
 async fn hostile_data_harms_only_itself() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let seen = "2026-01-15T12:00:00Z";
     for (n, score) in [
         json!(-1),
@@ -296,14 +286,12 @@ async fn hostile_data_harms_only_itself() {
             format!("HOSTILE{n}"),
             format!("nHostile{n}"),
         );
-        stage
-            .sims
+        env.sims
             .falcon()
             .put_host("corp", Host::new(&aid, &serial, "h\u{1b}[31m\n", seen))
             .unwrap();
-        stage.sims.falcon().set_score("corp", &aid, score).unwrap();
-        stage
-            .sims
+        env.sims.falcon().set_score("corp", &aid, score).unwrap();
+        env.sims
             .tailscale()
             .put_device(TAILNET, Device::new(&node, "hostile", [serial]))
             .unwrap();
@@ -314,19 +302,18 @@ async fn hostile_data_harms_only_itself() {
         &"x".repeat(100_000),
         seen,
     );
-    stage.sims.falcon().put_host("corp", fql).unwrap();
-    stage
-        .sims
+    env.sims.falcon().put_host("corp", fql).unwrap();
+    env.sims
         .falcon()
         .set_score("corp", &"f".repeat(32), 66)
         .unwrap();
     let device = Device::new("nFql", "fql", ["a'],device_id:['*", "\u{0}\u{1}", "\"}]"]);
-    stage.sims.tailscale().put_device(TAILNET, device).unwrap();
+    env.sims.tailscale().put_device(TAILNET, device).unwrap();
 
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
     assert_eq!(answer["written"], 1, "only the last of them has a score");
-    assert_eq!(stage.scores(), stage.expected());
+    assert_eq!(env.scores(), env.expected());
     let invalid = finding(&answer, "invalidScores");
     assert_eq!(invalid["count"], 6);
     assert!(
@@ -334,21 +321,21 @@ async fn hostile_data_harms_only_itself() {
         "control characters stay outside"
     );
     assert!(
-        stage.corp().await.to_string().len() < 20_000,
+        env.corp().await.to_string().len() < 20_000,
         "a name of 100,000 characters is not stored"
     );
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn the_findings_name_what_a_person_should_know() {
-    let stage = TestEnvironment::connected(&GeneratorSpec {
+    let env = TestEnvironment::connected(&GeneratorSpec {
         duplicate_serial: 0.2,
         unassessed: 0.2,
         ..GeneratorSpec::default()
     })
     .await;
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     for kind in [
         "noIdentity",
         "unmatched",
@@ -361,32 +348,30 @@ async fn the_findings_name_what_a_person_should_know() {
         assert!(finding["examples"].as_array().unwrap().len() <= 5);
         assert!(!finding["remedy"].as_str().unwrap().is_empty());
     }
-    assert_eq!(stage.corp().await["status"]["findings"], answer["findings"]);
+    assert_eq!(env.corp().await["status"]["findings"], answer["findings"]);
 }
 
 #[tokio::test]
 async fn hosts_beyond_the_age_limit_do_not_count() {
-    let stage = TestEnvironment::empty().await;
-    stage.load(&GeneratorSpec::plain(5, 5));
+    let env = TestEnvironment::empty().await;
+    env.load(&GeneratorSpec::plain(5, 5));
     let aid = "a".repeat(32);
-    stage
-        .sims
+    env.sims
         .falcon()
         .put_host(
             "corp",
             Host::new(&aid, "OLDTIMER1", "old", "2025-11-01T00:00:00Z"),
         )
         .unwrap();
-    stage.sims.falcon().set_score("corp", &aid, 90).unwrap();
-    stage
-        .sims
+    env.sims.falcon().set_score("corp", &aid, 90).unwrap();
+    env.sims
         .tailscale()
         .put_device(TAILNET, Device::new("nOld", "old", ["OLDTIMER1"]))
         .unwrap();
-    stage.connect(json!({"maxHostAgeDays": 30})).await;
-    let answer = stage.sync().await;
+    env.connect(json!({"maxHostAgeDays": 30})).await;
+    let answer = env.sync().await;
     assert_eq!(answer["written"], 5);
-    assert!(!stage.scores().contains_key("nOld"));
+    assert!(!env.scores().contains_key("nOld"));
     assert_eq!(
         finding(&answer, "staleHosts")["examples"],
         json!(["old.tail0sim.ts.net"])
@@ -395,16 +380,16 @@ async fn hosts_beyond_the_age_limit_do_not_count() {
 
 #[tokio::test]
 async fn of_two_runs_at_once_one_works() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(60, 40)).await;
-    let both = tokio::join!(stage.sync(), stage.sync());
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(60, 40)).await;
+    let both = tokio::join!(env.sync(), env.sync());
     let mut outcomes = [
         both.0["outcome"].as_str().unwrap(),
         both.1["outcome"].as_str().unwrap(),
     ];
     outcomes.sort_unstable();
     assert_eq!(outcomes, ["skipped", "synced"]);
-    assert_eq!(stage.node_audit().await.len(), 40);
-    stage.assert_sound().await;
+    assert_eq!(env.node_audit().await.len(), 40);
+    env.assert_sound().await;
 }
 
 pub(crate) fn finding<'a>(answer: &'a Value, kind: &str) -> &'a Value {

@@ -30,27 +30,25 @@ impl Integration {
 
     /// Connects another integration.
     pub(crate) async fn connect(
-        stage: &TestEnvironment,
+        env: &TestEnvironment,
         account: Account,
         spec: &GeneratorSpec,
     ) -> Self {
         let (name, cloud) = (account.name.clone(), account.region.clone());
         let tailnet = format!("{name}.example.com");
         let world = generate(spec);
-        stage.sims.falcon().put_account(account);
-        stage.sims.falcon().load(&name, &world).unwrap();
-        stage.sims.tailscale().put_tailnet(Tailnet::new(&tailnet));
-        stage.sims.tailscale().load(&tailnet, &world).unwrap();
+        env.sims.falcon().put_account(account);
+        env.sims.falcon().load(&name, &world).unwrap();
+        env.sims.tailscale().put_tailnet(Tailnet::new(&tailnet));
+        env.sims.tailscale().load(&tailnet, &world).unwrap();
         let (falcon, tailscale) = (format!("{name}/falcon"), format!("{name}/tailscale"));
-        stage.services.put_secret(&falcon, falcon_secret(&name));
-        stage
-            .services
+        env.services.put_secret(&falcon, falcon_secret(&name));
+        env.services
             .put_secret(&tailscale, tailscale_secret(&tailnet));
-        stage
-            .connect(json!({
-                "id": name, "cloudId": cloud, "falconSecret": falcon, "tailscaleSecret": tailscale
-            }))
-            .await;
+        env.connect(json!({
+            "id": name, "cloudId": cloud, "falconSecret": falcon, "tailscaleSecret": tailscale
+        }))
+        .await;
         Self { name, tailnet }
     }
 
@@ -63,8 +61,8 @@ impl Integration {
     }
 
     /// The scores that the tailnet holds.
-    pub(crate) fn scores(&self, stage: &TestEnvironment) -> BTreeMap<String, i64> {
-        let attributes = stage.sims.tailscale().attributes(&self.tailnet).unwrap();
+    pub(crate) fn scores(&self, env: &TestEnvironment) -> BTreeMap<String, i64> {
+        let attributes = env.sims.tailscale().attributes(&self.tailnet).unwrap();
         attributes
             .into_iter()
             .filter_map(|(node, values)| Some((node, values.get(KEY)?.as_i64().unwrap())))
@@ -72,34 +70,34 @@ impl Integration {
     }
 
     /// The scores that the tailnet should hold.
-    pub(crate) fn expected(&self, stage: &TestEnvironment) -> BTreeMap<String, i64> {
+    pub(crate) fn expected(&self, env: &TestEnvironment) -> BTreeMap<String, i64> {
         oracle(
-            &self.hosts(stage),
-            &stage.sims.falcon().scores(&self.name).unwrap(),
-            &stage.sims.tailscale().devices(&self.tailnet).unwrap(),
+            &self.hosts(env),
+            &env.sims.falcon().scores(&self.name).unwrap(),
+            &env.sims.tailscale().devices(&self.tailnet).unwrap(),
         )
     }
 
-    pub(crate) fn hosts(&self, stage: &TestEnvironment) -> Vec<Host> {
-        stage.sims.falcon().hosts(&self.name).unwrap()
+    pub(crate) fn hosts(&self, env: &TestEnvironment) -> Vec<Host> {
+        env.sims.falcon().hosts(&self.name).unwrap()
     }
 
     /// Changes the score of one of the hosts that are matched with a device.
-    pub(crate) fn move_a_score(&self, stage: &TestEnvironment, n: usize) {
-        let devices = stage.sims.tailscale().devices(&self.tailnet).unwrap();
+    pub(crate) fn move_a_score(&self, env: &TestEnvironment, n: usize) {
+        let devices = env.sims.tailscale().devices(&self.tailnet).unwrap();
         let serials: BTreeSet<&String> = devices.iter().flat_map(Device::serials).collect();
-        let mut hosts = self.hosts(stage);
+        let mut hosts = self.hosts(env);
         hosts.retain(|host| serials.contains(host.serial_number.as_ref().unwrap()));
         let aid = &hosts[n % hosts.len()].device_id;
-        let falcon = stage.sims.falcon();
+        let falcon = env.sims.falcon();
         let score = falcon.scores(&self.name).unwrap()[aid].as_u64().unwrap();
         let moved = (score + 17) % 101;
         falcon.set_score(&self.name, aid, moved).unwrap();
     }
 
     /// The item of the integration.
-    pub(crate) async fn item(&self, stage: &TestEnvironment) -> Value {
-        let items = stage.items("integrations").await;
+    pub(crate) async fn item(&self, env: &TestEnvironment) -> Value {
+        let items = env.items("integrations").await;
         items
             .into_iter()
             .find(|item| item["id"] == self.name.as_str())
@@ -107,9 +105,9 @@ impl Integration {
     }
 
     /// The changes that the tailnet logged.
-    pub(crate) fn logged(&self, stage: &TestEnvironment) -> Tally {
+    pub(crate) fn logged(&self, env: &TestEnvironment) -> Tally {
         let score = |value: Option<Value>| value.map(|value| value.as_i64().unwrap());
-        let changes = stage.sims.tailscale().changes(&self.tailnet).unwrap();
+        let changes = env.sims.tailscale().changes(&self.tailnet).unwrap();
         tally(
             changes
                 .into_iter()
@@ -118,16 +116,16 @@ impl Integration {
     }
 
     /// The changes that were audited.
-    pub(crate) async fn audited(&self, stage: &TestEnvironment) -> Tally {
-        let mut records = stage.node_audit().await;
+    pub(crate) async fn audited(&self, env: &TestEnvironment) -> Tally {
+        let mut records = env.node_audit().await;
         records.retain(|record| record["integrationId"] == self.name.as_str());
         tally(records.iter().map(audited))
     }
 
     /// Asserts that the lease is free, and that each change that the tailnet logged has exactly one audit record.
-    pub(crate) async fn assert_sound(&self, stage: &TestEnvironment) {
-        assert_eq!(self.item(stage).await["lease"], Value::Null);
-        assert_eq!(self.audited(stage).await, self.logged(stage));
+    pub(crate) async fn assert_sound(&self, env: &TestEnvironment) {
+        assert_eq!(self.item(env).await["lease"], Value::Null);
+        assert_eq!(self.audited(env).await, self.logged(env));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::world::TestEnvironment;
 
 /// A small company with one of every trap, synced twice; between the syncs one score fell.
 async fn environment() -> TestEnvironment {
-    let stage = TestEnvironment::connected(&GeneratorSpec {
+    let env = TestEnvironment::connected(&GeneratorSpec {
         seed: 3,
         hosts: 40,
         devices: 24,
@@ -25,10 +25,10 @@ async fn environment() -> TestEnvironment {
         ..GeneratorSpec::default()
     })
     .await;
-    stage.sync().await;
-    stage.lower_a_score().await;
-    stage.sync().await;
-    stage
+    env.sync().await;
+    env.lower_a_score().await;
+    env.sync().await;
+    env
 }
 
 /// Replaces measured times, and sentences, which `messages.rs` lists: their wording is not part of the contract.
@@ -73,7 +73,7 @@ fn command(name: &str, fields: Value) -> Value {
 }
 
 /// Returns one device of each finding that names devices, and one with a score.
-async fn devices(stage: &TestEnvironment, answer: &Value) -> BTreeSet<String> {
+async fn devices(env: &TestEnvironment, answer: &Value) -> BTreeSet<String> {
     let mut devices = BTreeSet::new();
     for finding in answer["findings"].as_array().unwrap() {
         let example = finding["examples"][0].as_str().unwrap();
@@ -81,23 +81,19 @@ async fn devices(stage: &TestEnvironment, answer: &Value) -> BTreeSet<String> {
             devices.insert(example.to_owned());
         }
     }
-    let records = stage.items("nodes").await;
+    let records = env.items("nodes").await;
     devices.insert(records[3]["nodeId"].as_str().unwrap().to_owned());
     devices
 }
 
 #[tokio::test]
 async fn answers() {
-    let stage = environment().await;
-    let synced = stage.force().await;
+    let env = environment().await;
+    let synced = env.force().await;
     let mut answers = Map::new();
     let mut explained = Vec::new();
-    for device in devices(&stage, &synced).await {
-        explained.push(
-            stage
-                .ask(command("explain", json!({"device": device})))
-                .await,
-        );
+    for device in devices(&env, &synced).await {
+        explained.push(env.ask(command("explain", json!({"device": device}))).await);
     }
     answers.insert("explain".to_owned(), json!(explained));
     answers.insert("sync".to_owned(), synced);
@@ -112,50 +108,48 @@ async fn answers() {
             command("audit", json!({"limit": 2, "format": "tailscale"})),
         ),
     ] {
-        answers.insert(name.to_owned(), stage.ask(payload).await);
+        answers.insert(name.to_owned(), env.ask(payload).await);
     }
     // Nothing but the new score is to be written: as a plan, and then as what became of it.
-    stage.lower_a_score().await;
-    stage.world.clock.advance(Duration::from_mins(15));
+    env.lower_a_score().await;
+    env.world.clock.advance(Duration::from_mins(15));
     let dry = command("sync", json!({"dryRun": true}));
-    answers.insert("sync, dry".to_owned(), stage.ask(dry).await);
+    answers.insert("sync, dry".to_owned(), env.ask(dry).await);
     let changes = json!({"maxHostAgeDays": 30});
-    answers.insert("update".to_owned(), stage.update(changes).await);
+    answers.insert("update".to_owned(), env.update(changes).await);
     answers.insert(
         "remove".to_owned(),
-        stage
-            .ask(command("remove", json!({"actor": "amelie"})))
-            .await,
+        env.ask(command("remove", json!({"actor": "amelie"}))).await,
     );
     answers.insert(
         "connect".to_owned(),
-        stage.connect(json!({"maxHostAgeDays": 30})).await,
+        env.connect(json!({"maxHostAgeDays": 30})).await,
     );
     insta::assert_json_snapshot!(pinned(answers.into()));
 }
 
 #[tokio::test]
 async fn a_policy_that_is_previewed() {
-    let stage = environment().await;
+    let env = environment().await;
     let policy = json!({"postures": {
         "posture:trusted": ["custom:ztaScore >= 70"], "posture:other": ["node:os IN ['macos']", "custom:ztaScore > 20"]
     }});
-    set_policy(&stage, &policy.to_string());
-    let answer = stage.ask(command("preview", json!({"policy": true}))).await;
+    set_policy(&env, &policy.to_string());
+    let answer = env.ask(command("preview", json!({"policy": true}))).await;
     insta::assert_json_snapshot!(pinned(answer));
 }
 
 /// Covers the item of an integration in each state, the record of a node, and audit records of each kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn items() {
-    let stage = environment().await;
+    let env = environment().await;
     let mut items = Map::new();
     let mut keep = |name: &str, item: Value| items.insert(name.to_owned(), pinned(item));
-    keep("integration, synced", stage.corp().await);
-    let records = stage.items("nodes").await;
+    keep("integration, synced", env.corp().await);
+    let records = env.items("nodes").await;
     keep("node record", records[3].clone());
     let changed = &records[3]["nodeId"];
-    let audit = stage.node_audit().await;
+    let audit = env.node_audit().await;
     let of_node = audit
         .into_iter()
         .filter(|record| record["target"]["id"] == *changed);
@@ -164,38 +158,36 @@ async fn items() {
     // More than half of the devices would lose their scores.
     for record in &records[..records.len() * 2 / 3] {
         let aid = record["aid"].as_str().unwrap();
-        stage.sims.falcon().remove_score("corp", aid).unwrap();
+        env.sims.falcon().remove_score("corp", aid).unwrap();
     }
-    assert_eq!(stage.sync().await["outcome"], "held");
-    keep("integration, held", stage.corp().await);
+    assert_eq!(env.sync().await["outcome"], "held");
+    keep("integration, held", env.corp().await);
 
     // Tailscale accepts a score, and the transaction that records it is refused.
     let aid = records.last().unwrap()["aid"].as_str().unwrap();
-    stage.sims.falcon().set_score("corp", aid, 5).unwrap();
-    let taken = stage.take_record(records.last().unwrap()["nodeId"].as_str().unwrap());
+    env.sims.falcon().set_score("corp", aid, 5).unwrap();
+    let taken = env.take_record(records.last().unwrap()["nodeId"].as_str().unwrap());
     let patch = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/device-attributes");
-    stage.amid(patch, taken);
-    stage.try_ask(json!({"command": "sync"})).await.unwrap_err();
-    keep("integration, with a journal", stage.corp().await);
+    env.amid(patch, taken);
+    env.try_ask(json!({"command": "sync"})).await.unwrap_err();
+    keep("integration, with a journal", env.corp().await);
 
     // The credential is refused: a pause.
-    stage.services.put_secret(
+    env.services.put_secret(
         "corp/falcon",
         json!({"clientId": "x", "clientSecret": "wrong"}),
     );
-    stage.force().await;
-    keep("integration, paused", stage.corp().await);
+    env.force().await;
+    keep("integration, paused", env.corp().await);
 
     // It is removed, and its attributes cannot be deleted yet.
     let down = Fault::new(Matcher::side(Side::Tailscale), FaultKind::Reset).always();
-    stage.sims.faults().add(down);
-    stage.update(json!({"maxHostAgeDays": 30})).await;
-    let answer = stage
-        .ask(command("remove", json!({"actor": "amelie"})))
-        .await;
+    env.sims.faults().add(down);
+    env.update(json!({"maxHostAgeDays": 30})).await;
+    let answer = env.ask(command("remove", json!({"actor": "amelie"}))).await;
     assert_eq!(answer["removed"], false, "{answer:#}");
-    keep("integration, being removed", stage.corp().await);
-    let mut audit = stage.items("audit").await;
+    keep("integration, being removed", env.corp().await);
+    let mut audit = env.items("audit").await;
     audit.retain(|record| record["target"]["type"] != "Node");
     keep("audit records of the integration", json!(audit));
     insta::assert_json_snapshot!(items);
@@ -203,36 +195,35 @@ async fn items() {
 
 #[tokio::test]
 async fn events_and_metric_lines() {
-    let stage = environment().await;
-    stage.update(json!({"maxHostAgeDays": 30})).await;
-    stage.services.state().events.clear();
-    stage.world.metrics.drain();
-    stage.update(json!({"maxHostAgeDays": 60})).await;
+    let env = environment().await;
+    env.update(json!({"maxHostAgeDays": 30})).await;
+    env.services.state().events.clear();
+    env.world.metrics.drain();
+    env.update(json!({"maxHostAgeDays": 60})).await;
     let labs = json!({"id": "labs", "attributeKey": "custom:labs"});
-    stage.connect(labs).await;
-    stage.sync().await;
-    stage
-        .ask(command("sync", json!({"integration": "corp"})))
+    env.connect(labs).await;
+    env.sync().await;
+    env.ask(command("sync", json!({"integration": "corp"})))
         .await;
-    stage.services.put_secret(
+    env.services.put_secret(
         "corp/falcon",
         json!({"clientId": "x", "clientSecret": "wrong"}),
     );
-    stage.force().await;
-    let events = pinned(json!(stage.services.state().events));
-    let metrics = pinned(json!(stage.world.metrics.drain()));
+    env.force().await;
+    let events = pinned(json!(env.services.state().events));
+    let metrics = pinned(json!(env.world.metrics.drain()));
     insta::assert_json_snapshot!(json!({"events": events, "metrics": metrics}));
 }
 
 /// Covers the log lines of a run that retries a call, and of a run that fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines() {
-    let stage = TestEnvironment::live(GeneratorSpec::plain(20, 10)).await;
+    let env = TestEnvironment::live(GeneratorSpec::plain(20, 10)).await;
     let hosts = || Matcher::side(Side::Falcon).path("/devices");
-    stage.sims.faults().add(Fault::status(hosts(), 503));
-    let function = Process::start(&stage, &[]).await;
+    env.sims.faults().add(Fault::status(hosts(), 503));
+    let function = Process::start(&env, &[]).await;
     function.ask("run-a", &json!({"command": "sync"})).await;
-    stage.services.put_secret(
+    env.services.put_secret(
         "corp/falcon",
         json!({"clientId": "x", "clientSecret": "wrong"}),
     );

@@ -30,42 +30,42 @@ fn wish(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-async fn instance(stage: &TestEnvironment, name: &str, seed: u64) -> Instance {
+async fn instance(env: &TestEnvironment, name: &str, seed: u64) -> Instance {
     // Some hosts more than devices, and nothing that would be a finding.
     let spec = GeneratorSpec {
         seed,
-        now: stage.world.clock.now(),
+        now: env.world.clock.now(),
         ..GeneratorSpec::plain(18, 14)
     };
-    let integration = Integration::connect(stage, Account::new(name), &spec).await;
-    Instance::start(stage, integration, seed).await
+    let integration = Integration::connect(env, Account::new(name), &spec).await;
+    Instance::start(env, integration, seed).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_functions_go_through_500_ticks_of_random_faults() {
     let seed = wish("SOAK_SEED").unwrap_or(20_251_122);
     let ticks = usize::try_from(wish("SOAK_TICKS").unwrap_or(500)).unwrap();
-    let mut stage = TestEnvironment::empty().await;
-    stage.world.clock = Clock::system();
-    let started = stage.world.clock.now();
+    let mut env = TestEnvironment::empty().await;
+    env.world.clock = Clock::system();
+    let started = env.world.clock.now();
     // All five share the address that these count for; in life, so much comes in weeks.
-    stage.sims.falcon().configure(|settings| {
+    env.sims.falcon().configure(|settings| {
         settings.tokens_per_minute = u32::MAX;
         settings.requests_per_minute = u32::MAX;
     });
     let mut instances = Vec::new();
     for (n, name) in (1..).zip(INSTANCES) {
-        instances.push(instance(&stage, name, seed.wrapping_mul(n)).await);
+        instances.push(instance(&env, name, seed.wrapping_mul(n)).await);
     }
     join_all(
         instances
             .iter_mut()
-            .map(|instance| instance.run(&stage, ticks)),
+            .map(|instance| instance.run(&env, ticks)),
     )
     .await;
     let mut report = format!("soak, seed {seed}, {ticks} ticks:\n");
     for instance in &mut instances {
-        instance.finish(&stage).await;
+        instance.finish(&env).await;
         report.push_str(&instance.summary());
     }
     let (requests, faults) = instances
@@ -74,7 +74,7 @@ async fn five_functions_go_through_500_ticks_of_random_faults() {
             let fault_mix = instance.fault_mix();
             (requests + fault_mix.requests(), faults + fault_mix.faults())
         });
-    let time = stage.world.clock.now().duration_since(started);
+    let time = env.world.clock.now().duration_since(started);
     writeln!(
         report,
         "{requests} requests, {faults} of them spoilt, in {} s",

@@ -6,14 +6,13 @@ use serde_json::{Value, json};
 use crate::second_integration::Integration;
 use crate::world::TestEnvironment;
 
-async fn status(stage: &TestEnvironment) -> Value {
-    stage
-        .ask(json!({"command": "status", "integration": "corp"}))
+async fn status(env: &TestEnvironment) -> Value {
+    env.ask(json!({"command": "status", "integration": "corp"}))
         .await
 }
 
-async fn text(stage: &TestEnvironment, integration: Value) -> String {
-    let answer = stage
+async fn text(env: &TestEnvironment, integration: Value) -> String {
+    let answer = env
         .ask(json!({"command": "status", "integration": integration, "format": "text"}))
         .await;
     answer.as_str().unwrap().to_owned()
@@ -21,11 +20,11 @@ async fn text(stage: &TestEnvironment, integration: Value) -> String {
 
 #[tokio::test]
 async fn what_changed_last_stays_known_while_nothing_changes() {
-    let stage = TestEnvironment::synced().await;
-    let first = stage.last_run();
-    stage.sync().await;
-    stage.sync().await;
-    let shown = status(&stage).await["status"].clone();
+    let env = TestEnvironment::synced().await;
+    let first = env.last_run();
+    env.sync().await;
+    env.sync().await;
+    let shown = status(&env).await["status"].clone();
     let change = &shown["lastChange"];
     assert_eq!(
         (&change["runId"], &change["written"], &change["removed"]),
@@ -48,12 +47,12 @@ async fn what_changed_last_stays_known_while_nothing_changes() {
 
 #[tokio::test]
 async fn the_scores_of_the_devices_are_counted() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let counts = |status: &Value| -> usize {
         let counts = status["status"]["scoreCounts"].as_object().unwrap();
         let of_tailnet = |score: &String| {
             let score: i64 = score.parse().unwrap();
-            stage.scores().values().filter(|s| **s == score).count()
+            env.scores().values().filter(|s| **s == score).count()
         };
         for (score, count) in counts {
             assert_eq!(count, of_tailnet(score), "{score}");
@@ -63,36 +62,36 @@ async fn the_scores_of_the_devices_are_counted() {
             .map(|count| usize::try_from(count.as_u64().unwrap()).unwrap())
             .sum()
     };
-    assert_eq!(counts(&status(&stage).await), 40);
-    stage.lower_a_score().await;
-    stage.sync().await;
-    let shown = status(&stage).await;
+    assert_eq!(counts(&status(&env).await), 40);
+    env.lower_a_score().await;
+    env.sync().await;
+    let shown = status(&env).await;
     assert_eq!(counts(&shown), 40);
     assert_eq!(shown["status"]["scoreCounts"]["4"], 1);
 }
 
 #[tokio::test]
 async fn each_integration_has_a_state_and_all_have_numbers() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let spec = GeneratorSpec::plain(10, 5);
-    let labs = Integration::connect(&stage, posture_simulators::Account::new("labs"), &spec).await;
+    let labs = Integration::connect(&env, posture_simulators::Account::new("labs"), &spec).await;
     let overall = |answer: &Value| answer["overall"].clone();
-    let answer = stage.ask(json!({"command": "status"})).await;
+    let answer = env.ask(json!({"command": "status"})).await;
     assert_eq!(answer["integrations"][1]["state"], "new");
     assert_eq!(
         overall(&answer),
         json!({"integrations": 2, "ok": 1, "failing": 0, "paused": 0, "held": 0, "new": 1, "disabled": 0, "removing": 0,
                "overdue": 0})
     );
-    stage.sims.tailscale().remove_tailnet(&labs.tailnet);
-    stage.ask(labs.requested()).await;
-    stage.update(json!({"enabled": false})).await;
-    let answer = stage.ask(json!({"command": "status"})).await;
+    env.sims.tailscale().remove_tailnet(&labs.tailnet);
+    env.ask(labs.requested()).await;
+    env.update(json!({"enabled": false})).await;
+    let answer = env.ask(json!({"command": "status"})).await;
     assert_eq!(answer["integrations"][0]["state"], "disabled");
     assert_eq!(answer["integrations"][1]["state"], "paused", "{answer:#}");
     assert_eq!(overall(&answer)["paused"], 1);
     assert!(
-        text(&stage, json!(null))
+        text(&env, json!(null))
             .await
             .starts_with("2 integrations: 1 paused, 1 disabled\n\ncorp: disabled\n")
     );
@@ -100,9 +99,9 @@ async fn each_integration_has_a_state_and_all_have_numbers() {
 
 #[tokio::test]
 async fn a_person_reads_lines() {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     assert_eq!(
-        text(&stage, json!(null)).await,
+        text(&env, json!(null)).await,
         "No integration is connected. `make connect` connects one.\n"
     );
     let spec = GeneratorSpec {
@@ -110,22 +109,18 @@ async fn a_person_reads_lines() {
         devices: 60,
         ..GeneratorSpec::default()
     };
-    let stage = TestEnvironment::connected(&spec).await;
+    let env = TestEnvironment::connected(&spec).await;
     insta::assert_snapshot!(
         "status_before_the_first_sync",
-        text(&stage, json!("corp")).await
+        text(&env, json!("corp")).await
     );
-    stage.sync().await;
-    stage
-        .world
-        .clock
-        .advance(std::time::Duration::from_mins(40));
-    let told = text(&stage, json!("corp")).await;
+    env.sync().await;
+    env.world.clock.advance(std::time::Duration::from_mins(40));
+    let told = text(&env, json!("corp")).await;
     // The duration does not depend on the fixed clock.
     insta::assert_snapshot!("status_overdue_with_findings", told);
-    stage
-        .services
+    env.services
         .put_secret("corp/falcon", json!({"clientId": "x", "clientSecret": "y"}));
-    stage.sync().await;
-    insta::assert_snapshot!("status_paused", text(&stage, json!("corp")).await);
+    env.sync().await;
+    insta::assert_snapshot!("status_paused", text(&env, json!("corp")).await);
 }

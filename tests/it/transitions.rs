@@ -15,8 +15,8 @@ fn told(stage: &TestEnvironment) -> Vec<(Value, Value)> {
         .collect()
 }
 
-fn details(stage: &TestEnvironment) -> Vec<Value> {
-    let held = stage.services.state();
+fn details(env: &TestEnvironment) -> Vec<Value> {
+    let held = env.services.state();
     let changes = held
         .events
         .iter()
@@ -29,27 +29,27 @@ fn details(stage: &TestEnvironment) -> Vec<Value> {
         .collect()
 }
 
-fn falcon_is_down(stage: &TestEnvironment) {
+fn falcon_is_down(env: &TestEnvironment) {
     let hosts = Matcher::side(Side::Falcon).path("/devices");
-    stage.sims.faults().add(Fault::status(hosts, 400).always());
+    env.sims.faults().add(Fault::status(hosts, 400).always());
 }
 
 #[tokio::test]
 async fn a_first_success_is_what_everybody_expects() {
-    let stage = TestEnvironment::synced().await;
-    stage.sync().await;
-    assert_eq!(told(&stage), []);
-    assert_eq!(stage.corp().await["status"]["announced"], "ok");
+    let env = TestEnvironment::synced().await;
+    env.sync().await;
+    assert_eq!(told(&env), []);
+    assert_eq!(env.corp().await["status"]["announced"], "ok");
 }
 
 #[tokio::test]
 async fn failures_are_told_once_with_their_reason_and_so_is_their_end() {
-    let stage = TestEnvironment::synced().await;
-    falcon_is_down(&stage);
+    let env = TestEnvironment::synced().await;
+    falcon_is_down(&env);
     for _ in 0..3 {
-        assert_eq!(stage.sync().await["outcome"], "failed");
+        assert_eq!(env.sync().await["outcome"], "failed");
     }
-    let first = details(&stage);
+    let first = details(&env);
     assert_eq!(first.len(), 1);
     let error = first[0]["error"].as_str().unwrap();
     assert!(error.contains("Falcon refused the host listing"), "{error}");
@@ -57,56 +57,49 @@ async fn failures_are_told_once_with_their_reason_and_so_is_their_end() {
         first[0],
         json!({"integration": "corp", "from": "ok", "to": "failing", "error": error})
     );
-    stage.sims.faults().clear();
-    stage.sync().await;
-    stage.sync().await;
+    env.sims.faults().clear();
+    env.sync().await;
+    env.sync().await;
     assert_eq!(
-        details(&stage)[1..],
+        details(&env)[1..],
         [json!({"integration": "corp", "from": "failing", "to": "ok", "error": null})]
     );
 }
 
 #[tokio::test]
 async fn a_pause_is_told_and_so_is_its_end() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let good = crate::world::falcon_secret("corp");
-    stage
-        .services
+    env.services
         .put_secret("corp/falcon", json!({"clientId": "x", "clientSecret": "y"}));
     for _ in 0..3 {
-        assert_eq!(stage.sync().await["outcome"], "paused");
+        assert_eq!(env.sync().await["outcome"], "paused");
     }
-    stage.services.put_secret("corp/falcon", good);
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    env.services.put_secret("corp/falcon", good);
+    assert_eq!(env.sync().await["outcome"], "unchanged");
     let (ok, paused) = (json!("ok"), json!("paused"));
-    assert_eq!(told(&stage), [(ok.clone(), paused.clone()), (paused, ok)]);
+    assert_eq!(told(&env), [(ok.clone(), paused.clone()), (paused, ok)]);
 }
 
 #[tokio::test]
 async fn held_removals_are_told_and_so_is_their_end() {
-    let stage = TestEnvironment::synced().await;
-    let devices = stage
-        .sims
-        .tailscale()
-        .devices(crate::world::TAILNET)
-        .unwrap();
+    let env = TestEnvironment::synced().await;
+    let devices = env.sims.tailscale().devices(crate::world::TAILNET).unwrap();
     for device in devices.iter().take(20) {
         let mut device = device.clone();
         device.posture_identity = None;
-        stage
-            .sims
+        env.sims
             .tailscale()
             .put_device(crate::world::TAILNET, device)
             .unwrap();
     }
-    assert_eq!(stage.sync().await["outcome"], "held");
-    assert_eq!(stage.sync().await["outcome"], "held");
-    stage
-        .ask(json!({"command": "sync", "integration": "corp", "allowMassRemoval": true}))
+    assert_eq!(env.sync().await["outcome"], "held");
+    assert_eq!(env.sync().await["outcome"], "held");
+    env.ask(json!({"command": "sync", "integration": "corp", "allowMassRemoval": true}))
         .await;
     let (ok, held) = (json!("ok"), json!("held"));
-    assert_eq!(told(&stage), [(ok.clone(), held.clone()), (held, ok)]);
-    let why = details(&stage)[0]["error"].as_str().unwrap().to_owned();
+    assert_eq!(told(&env), [(ok.clone(), held.clone()), (held, ok)]);
+    let why = details(&env)[0]["error"].as_str().unwrap().to_owned();
     assert!(
         why.contains("20 of 40 attributes would be removed"),
         "{why}"
@@ -115,37 +108,37 @@ async fn held_removals_are_told_and_so_is_their_end() {
 
 #[tokio::test]
 async fn an_integration_that_never_worked_is_told_of_without_a_state_before() {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(10, 5)).await;
-    falcon_is_down(&stage);
-    stage.sync().await;
-    stage.sync().await;
-    assert_eq!(told(&stage), [(Value::Null, json!("failing"))]);
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(10, 5)).await;
+    falcon_is_down(&env);
+    env.sync().await;
+    env.sync().await;
+    assert_eq!(told(&env), [(Value::Null, json!("failing"))]);
 }
 
 #[tokio::test]
 async fn what_the_bus_did_not_take_is_told_by_a_later_run() {
-    let stage = TestEnvironment::synced().await;
-    falcon_is_down(&stage);
-    stage.services.state().bus_is_down = true;
-    assert_eq!(stage.sync().await["outcome"], "failed");
-    assert_eq!(stage.corp().await["status"]["announced"], "ok");
-    stage.assert_sound().await;
-    stage.services.state().bus_is_down = false;
-    stage.sync().await;
-    stage.sync().await;
-    assert_eq!(told(&stage), [(json!("ok"), json!("failing"))]);
+    let env = TestEnvironment::synced().await;
+    falcon_is_down(&env);
+    env.services.state().bus_is_down = true;
+    assert_eq!(env.sync().await["outcome"], "failed");
+    assert_eq!(env.corp().await["status"]["announced"], "ok");
+    env.assert_sound().await;
+    env.services.state().bus_is_down = false;
+    env.sync().await;
+    env.sync().await;
+    assert_eq!(told(&env), [(json!("ok"), json!("failing"))]);
 }
 
 #[tokio::test]
 async fn what_came_and_went_while_the_bus_was_down_is_nobodys_news() {
-    let stage = TestEnvironment::synced().await;
-    stage.services.state().bus_is_down = true;
-    falcon_is_down(&stage);
-    stage.sync().await;
-    stage.sims.faults().clear();
-    stage.sync().await;
-    stage.services.state().bus_is_down = false;
-    stage.world.clock.advance(Duration::from_mins(15));
-    stage.sync().await;
-    assert_eq!(told(&stage), []);
+    let env = TestEnvironment::synced().await;
+    env.services.state().bus_is_down = true;
+    falcon_is_down(&env);
+    env.sync().await;
+    env.sims.faults().clear();
+    env.sync().await;
+    env.services.state().bus_is_down = false;
+    env.world.clock.advance(Duration::from_mins(15));
+    env.sync().await;
+    assert_eq!(told(&env), []);
 }

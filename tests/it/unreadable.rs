@@ -19,9 +19,9 @@ fn unknown_word() -> AttributeValue {
 }
 
 /// Replaces the value at a path in the item of `corp`.
-async fn overwrite(stage: &TestEnvironment, path: &[&str], value: AttributeValue) {
+async fn overwrite(env: &TestEnvironment, path: &[&str], value: AttributeValue) {
     let names: Vec<String> = (0..path.len()).map(|n| format!("#p{n}")).collect();
-    let update = stage
+    let update = env
         .tables
         .update_item()
         .table_name("integrations")
@@ -35,9 +35,8 @@ async fn overwrite(stage: &TestEnvironment, path: &[&str], value: AttributeValue
     update.send().await.unwrap();
 }
 
-async fn status(stage: &TestEnvironment) -> Value {
-    stage
-        .ask(json!({"command": "status", "integration": "corp"}))
+async fn status(env: &TestEnvironment) -> Value {
+    env.ask(json!({"command": "status", "integration": "corp"}))
         .await
 }
 
@@ -49,45 +48,45 @@ fn has_finding(answer: &Value) -> bool {
 }
 
 /// Returns the metrics of the latest tick.
-fn tick(stage: &TestEnvironment) -> Value {
-    let mut lines = stage.world.metrics.drain();
+fn tick(env: &TestEnvironment) -> Value {
+    let mut lines = env.world.metrics.drain();
     lines.retain(|line| line.get("integration").is_none());
     lines.pop().unwrap()
 }
 
 /// Lowers a score and checks that a sync writes it.
-async fn assert_synced(stage: &TestEnvironment, what: &str) -> Value {
-    let aid = stage.items("nodes").await[3]["aid"].clone();
+async fn assert_synced(env: &TestEnvironment, what: &str) -> Value {
+    let aid = env.items("nodes").await[3]["aid"].clone();
     let aid = aid.as_str().unwrap();
-    let score = stage.sims.falcon().scores("corp").unwrap()[aid]
+    let score = env.sims.falcon().scores("corp").unwrap()[aid]
         .as_u64()
         .unwrap();
-    let falcon = stage.sims.falcon();
+    let falcon = env.sims.falcon();
     falcon.set_score("corp", aid, (score + 50) % 101).unwrap();
-    let answer = stage.sync().await;
+    let answer = env.sync().await;
     assert_eq!(
         (&answer["outcome"], &answer["written"]),
         (&json!("synced"), &json!(1)),
         "{what}: {answer:#}"
     );
-    assert_eq!(stage.scores(), stage.expected(), "{what}");
-    stage.assert_sound().await;
+    assert_eq!(env.scores(), env.expected(), "{what}");
+    env.assert_sound().await;
     answer
 }
 
 /// A status field that cannot be read is dropped. The rest of the status stays, and the run continues.
 #[tokio::test]
 async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
-    let stage = TestEnvironment::synced().await;
-    stage.sync().await;
-    let fields = stage.corp().await["status"].clone();
+    let env = TestEnvironment::synced().await;
+    env.sync().await;
+    let fields = env.corp().await["status"].clone();
     let mut told = 0;
     for field in fields.as_object().unwrap().keys() {
-        let success = stage.corp().await["status"]["lastSuccess"].clone();
-        overwrite(&stage, &["status", field], unknown_word()).await;
-        let shown = status(&stage).await;
+        let success = env.corp().await["status"]["lastSuccess"].clone();
+        overwrite(&env, &["status", field], unknown_word()).await;
+        let shown = status(&env).await;
         let kept = shown["status"]["lastSuccess"] == success;
-        let answer = assert_synced(&stage, field).await;
+        let answer = assert_synced(&env, field).await;
         // These fields accept any text.
         if ["runId", "error"].contains(&field.as_str()) {
             assert!(!has_finding(&answer), "{field}");
@@ -109,17 +108,17 @@ async fn a_status_that_cannot_be_read_stops_nothing_and_is_told() {
         );
         let example = finding(&answer, "unreadableState")["examples"][0].clone();
         assert!(example.as_str().unwrap().starts_with(&path), "{example}");
-        assert!(!has_finding(&stage.sync().await), "{field}: once");
-        assert!(status(&stage).await.get("unreadable").is_none());
+        assert!(!has_finding(&env.sync().await), "{field}: once");
+        assert!(status(&env).await.get("unreadable").is_none());
     }
     assert!(told > 15, "{told}");
 }
 
 #[tokio::test]
 async fn words_of_another_version_cost_no_more_than_their_field() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let finding = json!({"kind": UNKNOWN_WORD, "count": 1, "examples": [], "remedy": ""});
-    let last = stage.corp().await["status"]["history"][0].clone();
+    let last = env.corp().await["status"]["history"][0].clone();
     let mut run = last.clone();
     run["outcome"] = UNKNOWN_WORD.into();
     for (path, value) in [
@@ -128,20 +127,20 @@ async fn words_of_another_version_cost_no_more_than_their_field() {
         ("announced", json!(UNKNOWN_WORD)),
         ("crawl", json!({"way": UNKNOWN_WORD})),
     ] {
-        let success = stage.corp().await["status"]["lastSuccess"].clone();
+        let success = env.corp().await["status"]["lastSuccess"].clone();
         let value = serde_dynamo::to_attribute_value(value).unwrap();
-        overwrite(&stage, &["status", path], value).await;
-        let shown = status(&stage).await;
+        overwrite(&env, &["status", path], value).await;
+        let shown = status(&env).await;
         assert_eq!(
             (&shown["state"], &shown["status"]["lastSuccess"]),
             (&json!("ok"), &success)
         );
-        let text = stage
+        let text = env
             .ask(json!({"command": "status", "integration": "corp", "format": "text"}))
             .await;
         let line = format!("  unreadable    status.{path}");
         assert!(text.as_str().unwrap().contains(&line), "{text}");
-        assert!(has_finding(&assert_synced(&stage, path).await));
+        assert!(has_finding(&assert_synced(&env, path).await));
     }
 }
 
@@ -158,9 +157,9 @@ async fn a_whole_status_or_pause_that_cannot_be_read_is_none() {
         ("configUpdated", unknown_word()),
         ("configUpdatedBy", AttributeValue::Bool(true)),
     ] {
-        let stage = TestEnvironment::synced().await;
-        overwrite(&stage, &[attribute], value).await;
-        let answer = assert_synced(&stage, attribute).await;
+        let env = TestEnvironment::synced().await;
+        overwrite(&env, &[attribute], value).await;
+        let answer = assert_synced(&env, attribute).await;
         let example = finding(&answer, "unreadableState")["examples"][0].clone();
         assert!(
             example.as_str().unwrap().starts_with(attribute),
@@ -187,34 +186,34 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
         ("configVersion", unknown_word(), "configVersion"),
         ("tailnet", AttributeValue::B(Blob::new(b"odd")), ""),
     ] {
-        let stage = TestEnvironment::synced().await;
+        let env = TestEnvironment::synced().await;
         let lab = json!({"id": "lab", "attributeKey": "custom:lab"});
-        stage.connect(lab).await;
-        let success = stage.world.clock.now();
-        overwrite(&stage, &[attribute], value).await;
-        stage.world.clock.advance(Duration::from_hours(24));
-        stage.world.metrics.drain();
+        env.connect(lab).await;
+        let success = env.world.clock.now();
+        overwrite(&env, &[attribute], value).await;
+        env.world.clock.advance(Duration::from_hours(24));
+        env.world.metrics.drain();
 
-        let answer = stage.sync().await;
+        let answer = env.sync().await;
         assert_eq!(answer["integration"], "lab", "{answer:#}");
         assert_eq!(answer["outcome"], "synced");
         assert_eq!(answer["unreadable"], json!(["corp"]));
-        let tick = tick(&stage);
+        let tick = tick(&env);
         assert_eq!(
             (&tick["Integrations"], &tick["Failed"]),
             (&json!(2), &json!(1))
         );
         let seconds = tick["SecondsSinceSuccess"].as_i64().unwrap();
-        let since = stage.world.clock.now().duration_since(success).as_secs();
+        let since = env.world.clock.now().duration_since(success).as_secs();
         assert!(
             seconds >= since,
             "{attribute}: {seconds} s, and not {since}"
         );
 
-        let shown = stage.ask(json!({"command": "status"})).await;
+        let shown = env.ask(json!({"command": "status"})).await;
         assert_eq!(shown["overall"]["failing"], 1, "{shown:#}");
         assert_eq!(shown["overall"]["integrations"], 2);
-        let corp = status(&stage).await;
+        let corp = status(&env).await;
         assert_eq!(corp, shown["integrations"][0]);
         assert_eq!(
             (&corp["id"], &corp["state"]),
@@ -223,7 +222,7 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
         assert_eq!(corp["nextSync"], Value::Null);
         let unreadable = corp["unreadable"][0].as_str().unwrap();
         assert!(unreadable.contains(path), "{unreadable}");
-        let text = stage
+        let text = env
             .ask(json!({"command": "status", "format": "text"}))
             .await;
         let text = text.as_str().unwrap();
@@ -233,12 +232,12 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
         );
         assert!(text.contains("corp: failing\n  unreadable    "), "{text}");
         let widget = json!({"widgetContext": {}, "view": "overview"});
-        let page = stage.ask(widget).await;
+        let page = env.ask(widget).await;
         assert!(page.as_str().unwrap().contains("cannot be read"), "{page}");
 
         // A sync of it by name fails, and writes nothing to Tailscale.
         let one = json!({"command": "sync", "integration": "corp", "force": true});
-        let error = stage.try_ask(one).await.unwrap_err();
+        let error = env.try_ask(one).await.unwrap_err();
         assert!(
             matches!(error, HandlerError::Store(StoreError::Unreadable(_))),
             "{error:?}"
@@ -250,9 +249,9 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
 /// An item without a plausible time counts as failing since 1970.
 #[tokio::test]
 async fn an_item_that_tells_nothing_raises_the_alarm_at_once() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     for id in ["Not An Id\u{1b}[31m", "wreck"] {
-        let put = stage.tables.put_item().table_name("integrations");
+        let put = env.tables.put_item().table_name("integrations");
         let put = put.item("id", AttributeValue::S(id.to_owned()));
         let put = put.item("configVersion", unknown_word());
         // A time in the future counts as absent.
@@ -260,12 +259,12 @@ async fn an_item_that_tells_nothing_raises_the_alarm_at_once() {
         let put = put.item("configUpdated", future);
         put.send().await.unwrap();
     }
-    stage.world.metrics.drain();
-    let answer = stage.sync().await;
+    env.world.metrics.drain();
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged");
     assert_eq!(answer["unreadable"].as_array().unwrap().len(), 2);
     assert!(!answer.to_string().contains("\\u001b"), "{answer}");
-    let tick = tick(&stage);
+    let tick = tick(&env);
     assert_eq!(
         (&tick["Integrations"], &tick["Failed"]),
         (&json!(3), &json!(2))

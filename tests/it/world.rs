@@ -59,7 +59,7 @@ impl TestEnvironment {
         let dynamodb = DynamoDb::start().await.unwrap();
         let dynamodb_sdk = aws::sdk(dynamodb.url());
         let clock = Clock::fixed_at(GeneratorSpec::default().now);
-        let stage = Self {
+        let env = Self {
             world: world(
                 &variables(&sims),
                 clock,
@@ -74,31 +74,29 @@ impl TestEnvironment {
             alias: None,
             runs: AtomicUsize::new(0),
         };
-        stage.sims.falcon().put_account(Account::new("corp"));
-        stage.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
-        stage
-            .services
+        env.sims.falcon().put_account(Account::new("corp"));
+        env.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
+        env.services
             .put_secret("corp/falcon", falcon_secret("corp"));
-        stage
-            .services
+        env.services
             .put_secret("corp/tailscale", tailscale_secret(TAILNET));
-        stage
+        env
     }
 
     /// Generated hosts and devices, and `corp` connected.
     pub(crate) async fn connected(spec: &GeneratorSpec) -> Self {
-        let stage = Self::empty().await;
-        stage.load(spec);
-        stage.connect(json!({})).await;
-        stage
+        let env = Self::empty().await;
+        env.load(spec);
+        env.connect(json!({})).await;
+        env
     }
 
     /// Generated hosts and devices, and `corp` connected. Uses the system's clock, as processes and simulators do.
     pub(crate) async fn live(spec: GeneratorSpec) -> Self {
-        let mut stage = Self::empty().await;
-        stage.world.clock = Clock::system();
-        stage.begin_again(spec).await;
-        stage
+        let mut env = Self::empty().await;
+        env.world.clock = Clock::system();
+        env.begin_again(spec).await;
+        env
     }
 
     /// Replaces the world and the tables: the state after [`TestEnvironment::live`], much faster.
@@ -116,9 +114,9 @@ impl TestEnvironment {
 
     /// 60 hosts and 40 devices, each with one host, and `corp` connected and synced once.
     pub(crate) async fn synced() -> Self {
-        let stage = Self::connected(&GeneratorSpec::plain(60, 40)).await;
-        assert_eq!(stage.sync().await["outcome"], "synced");
-        stage
+        let env = Self::connected(&GeneratorSpec::plain(60, 40)).await;
+        assert_eq!(env.sync().await["outcome"], "synced");
+        env
     }
 
     pub(crate) fn load(&self, spec: &GeneratorSpec) {

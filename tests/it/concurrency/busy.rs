@@ -72,25 +72,25 @@ impl Watch for Busy {
 
 /// Runs against a DynamoDB that rejects the first calls of an operation: the run succeeds and records everything.
 async fn comes_through(operation: &'static str, refusal: Refusal, times: usize) {
-    let mut stage = TestEnvironment::connected(&GeneratorSpec::plain(60, 60)).await;
+    let mut env = TestEnvironment::connected(&GeneratorSpec::plain(60, 60)).await;
     let busy = Arc::new(Busy {
         operation,
         refusal,
         left: Mutex::new(times),
     });
-    let relay = Relay::to(stage.dynamodb.url(), busy.clone()).await;
+    let relay = Relay::to(env.dynamodb.url(), busy.clone()).await;
     let client = Client::new(&aws::sdk(&relay.url()));
-    stage.world.store = Store::new(client, &stage.world.config);
-    let answer = stage.sync().await;
+    env.world.store = Store::new(client, &env.world.config);
+    let answer = env.sync().await;
     let what = format!("{times} times {refusal:?} at {operation}");
     assert_eq!(answer["outcome"], "synced", "{what}: {answer:#}");
     assert_eq!(*busy.left.lock().unwrap(), 0, "{what}: all were met");
-    assert_eq!(stage.scores(), stage.expected(), "{what}");
-    assert_eq!(stage.items("nodes").await.len(), 60, "{what}");
-    assert_eq!(stage.corp().await["status"]["outcome"], "synced", "{what}");
-    stage.assert_sound().await;
-    assert_eq!(stage.sync().await["outcome"], "unchanged", "{what}");
-    stage.assert_sound().await;
+    assert_eq!(env.scores(), env.expected(), "{what}");
+    assert_eq!(env.items("nodes").await.len(), 60, "{what}");
+    assert_eq!(env.corp().await["status"]["outcome"], "synced", "{what}");
+    env.assert_sound().await;
+    assert_eq!(env.sync().await["outcome"], "unchanged", "{what}");
+    env.assert_sound().await;
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ use crate::second_integration::Integration;
 use crate::world::{TAILNET, TestEnvironment, chain};
 
 /// A stopped clock with this offset from the environment's clock.
-fn off_by(stage: &TestEnvironment, minutes: i64) -> Clock {
-    let now = stage.world.clock.now();
+fn off_by(env: &TestEnvironment, minutes: i64) -> Clock {
+    let now = env.world.clock.now();
     Clock::fixed_at(
         now.saturating_add(SignedDuration::from_mins(minutes))
             .unwrap(),
@@ -34,15 +34,12 @@ fn writes() -> Matcher {
 type Successor = Arc<Mutex<Option<Result<Value, String>>>>;
 
 /// Lets another machine take over when the next run sends its first write.
-fn overtake(stage: &TestEnvironment, machine: App, moves: bool) -> Successor {
+fn overtake(env: &TestEnvironment, machine: App, moves: bool) -> Successor {
     let answer = Successor::default();
     let (noted, runtime) = (Arc::clone(&answer), Handle::current());
-    let (falcon, hosts) = (
-        stage.sims.falcon().clone(),
-        Integration::corp().hosts(stage),
-    );
+    let (falcon, hosts) = (env.sims.falcon().clone(), Integration::corp().hosts(env));
     let machine = Mutex::new(Some(machine));
-    stage.sims.on_request(writes(), move |_| {
+    env.sims.on_request(writes(), move |_| {
         // It writes, too, and must not find this locked.
         let taken = machine.lock().unwrap().take();
         let Some(machine) = taken else { return };
@@ -59,17 +56,17 @@ fn overtake(stage: &TestEnvironment, machine: App, moves: bool) -> Successor {
 /// A run whose lease seems expired to another machine, because their clocks differ by 20 minutes: the other machine takes
 /// over while the run is writing.
 async fn is_overtaken(first: i64, second: i64, moves: bool) {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(290, 290)).await;
-    let overtaken = elsewhere(&stage, off_by(&stage, first));
-    let successor = elsewhere(&stage, off_by(&stage, second));
-    let successors = overtake(&stage, successor, moves);
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(290, 290)).await;
+    let overtaken = elsewhere(&env, off_by(&env, first));
+    let successor = elsewhere(&env, off_by(&env, second));
+    let successors = overtake(&env, successor, moves);
     let answer = ask_as(&overtaken, "overtaken", json!({"command": "sync"})).await;
     let said = match answer {
         Ok(answer) => answer["error"].as_str().unwrap_or_default().to_owned(),
         Err(error) => chain(&error),
     };
     assert!(said.contains("another run"), "it says so: {said:?}");
-    let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
+    let changes = env.sims.tailscale().changes(TAILNET).unwrap();
     let comment = Some("falcon-posture-sync run overtaken".to_owned());
     let own = changes.iter().filter(|change| change.comment == comment);
     // Five calls were on their way; it made no others.
@@ -79,20 +76,20 @@ async fn is_overtaken(first: i64, second: i64, moves: bool) {
         Ok(answer) => assert_eq!(answer["outcome"], "synced", "{answer:#}"),
         Err(error) => assert!(error.contains("another run"), "{error}"),
     }
-    let status = stage.corp().await["status"].clone();
+    let status = env.corp().await["status"].clone();
     assert_eq!(status["runId"], "successor", "the last word: {status:#}");
-    assert_eq!(stage.corp().await["lease"], Value::Null);
+    assert_eq!(env.corp().await["lease"], Value::Null);
 
     // A write that was on its way when the lease was lost may have come last: the next run sees to that.
-    stage.world.clock.advance(Duration::from_mins(30));
-    let answer = stage.sync().await;
+    env.world.clock.advance(Duration::from_mins(30));
+    let answer = env.sync().await;
     let good = ["synced", "unchanged"].map(Value::from);
     assert!(good.contains(&answer["outcome"]), "{answer:#}");
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
-    let answer = stage.sync().await;
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged", "{answer:#}");
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,19 +114,19 @@ async fn a_clock_behind_loses_its_lease_while_scores_move_and_nothing_is_wrong_i
 
 #[tokio::test]
 async fn machines_by_turns_with_clocks_apart_lose_nothing() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let corp = Integration::corp();
-    let clocks = [-20, 0, 20].map(|minutes| off_by(&stage, minutes));
-    let machines = clocks.clone().map(|clock| elsewhere(&stage, clock));
+    let clocks = [-20, 0, 20].map(|minutes| off_by(&env, minutes));
+    let machines = clocks.clone().map(|clock| elsewhere(&env, clock));
     for n in 0..12 {
         let machine = &machines[n * 5 % 3];
-        corp.move_a_score(&stage, n * 7);
+        corp.move_a_score(&env, n * 7);
         let id = format!("turn-{n}");
         let answer = ask_as(machine, &id, json!({"command": "sync"})).await;
         assert_eq!(answer.unwrap()["outcome"], "synced");
-        assert_eq!(stage.scores(), stage.expected());
-        assert_eq!(stage.corp().await["status"]["runId"], id.as_str());
-        stage.assert_sound().await;
+        assert_eq!(env.scores(), env.expected());
+        assert_eq!(env.corp().await["status"]["runId"], id.as_str());
+        env.assert_sound().await;
         for clock in &clocks {
             clock.advance(Duration::from_mins(1));
         }
@@ -138,12 +135,12 @@ async fn machines_by_turns_with_clocks_apart_lose_nothing() {
 
 #[tokio::test]
 async fn leases_and_pauses_end_for_a_clock_that_is_behind() {
-    let stage = TestEnvironment::synced().await;
-    let late = elsewhere(&stage, off_by(&stage, -20));
-    let now = stage.world.clock.now();
+    let env = TestEnvironment::synced().await;
+    let late = elsewhere(&env, off_by(&env, -20));
+    let now = env.world.clock.now();
     let until = now.saturating_add(SignedDuration::from_mins(15)).unwrap();
     let id = "corp".to_owned().try_into().unwrap();
-    let left = stage.world.store.acquire(&id, "killed", now, until).await;
+    let left = env.world.store.acquire(&id, "killed", now, until).await;
     assert!(left.unwrap().is_some());
     let outcome = async |name: &str| {
         let answer = ask_as(&late, name, json!({"command": "sync"})).await;
@@ -156,21 +153,20 @@ async fn leases_and_pauses_end_for_a_clock_that_is_behind() {
     assert_eq!(outcome("c").await, "unchanged", "35 minutes later at most");
 
     // A pause for an hour, by the clock that was right; the other one is 20 minutes behind again.
-    stage.world.clock.advance(Duration::from_mins(56));
+    env.world.clock.advance(Duration::from_mins(56));
     let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
-    stage.services.put_secret("corp/falcon", wrong);
-    assert_eq!(stage.sync().await["outcome"], "paused");
-    stage.requests();
+    env.services.put_secret("corp/falcon", wrong);
+    assert_eq!(env.sync().await["outcome"], "paused");
+    env.requests();
     late.clock.advance(Duration::from_mins(79));
     assert_eq!(outcome("d").await, "paused");
-    assert!(stage.requests().is_empty(), "nobody is asked");
+    assert!(env.requests().is_empty(), "nobody is asked");
     late.clock.advance(Duration::from_mins(22));
     assert_eq!(outcome("e").await, "paused");
-    assert_eq!(stage.requests()["POST /oauth2/token"], 1, "it has ended");
-    assert_eq!(stage.corp().await["pause"]["attempts"], 2);
-    stage
-        .services
+    assert_eq!(env.requests()["POST /oauth2/token"], 1, "it has ended");
+    assert_eq!(env.corp().await["pause"]["attempts"], 2);
+    env.services
         .put_secret("corp/falcon", crate::world::falcon_secret("corp"));
     assert_eq!(outcome("f").await, "unchanged");
-    stage.assert_sound().await;
+    env.assert_sound().await;
 }

@@ -39,12 +39,12 @@ impl Gate {
 
 #[tokio::test]
 async fn a_slow_falcon_account_delays_nobody_else() {
-    let mut stage = TestEnvironment::synced().await;
+    let mut env = TestEnvironment::synced().await;
     let account = Account::new("labs").region("us-2");
-    let labs = Integration::connect(&stage, account, &GeneratorSpec::plain(8, 8)).await;
+    let labs = Integration::connect(&env, account, &GeneratorSpec::plain(8, 8)).await;
     // The token call of `labs` hangs; that of `corp` has another URL.
-    let gate = Gate::before(&stage.sims.falcon_url("us-2")).await;
-    let clouds = &mut stage.world.config.clouds;
+    let gate = Gate::before(&env.sims.falcon_url("us-2")).await;
+    let clouds = &mut env.world.config.clouds;
     clouds.insert(
         "us-3".to_owned().try_into().unwrap(),
         clouds[&"us-2".to_owned().try_into().unwrap()].clone(),
@@ -56,16 +56,16 @@ async fn a_slow_falcon_account_delays_nobody_else() {
     let corp = Integration::corp();
     let finished = Mutex::new(Vec::new());
     let run = async |integration: &Integration| {
-        let answer = stage.ask(integration.requested()).await;
+        let answer = env.ask(integration.requested()).await;
         assert_eq!(answer["outcome"], "synced", "{answer:#}");
         finished.lock().unwrap().push(integration.name.clone());
     };
     let slow = run(&labs);
     let quick = async {
         for n in 0..5 {
-            corp.move_a_score(&stage, n);
+            corp.move_a_score(&env, n);
             run(&corp).await;
-            assert!(!labs.item(&stage).await["lease"].is_null(), "at work");
+            assert!(!labs.item(&env).await["lease"].is_null(), "at work");
         }
         gate.open.send_replace(true);
     };
@@ -73,19 +73,18 @@ async fn a_slow_falcon_account_delays_nobody_else() {
     let order = finished.into_inner().unwrap();
     assert_eq!(order, ["corp", "corp", "corp", "corp", "corp", "labs"]);
     for integration in [corp, labs] {
-        assert_eq!(integration.scores(&stage), integration.expected(&stage));
-        integration.assert_sound(&stage).await;
+        assert_eq!(integration.scores(&env), integration.expected(&env));
+        integration.assert_sound(&env).await;
     }
 }
 
 #[tokio::test]
 async fn a_slow_tailnet_delays_nobody_else() {
-    let stage = TestEnvironment::synced().await;
-    let labs =
-        Integration::connect(&stage, Account::new("labs"), &GeneratorSpec::plain(8, 8)).await;
+    let env = TestEnvironment::synced().await;
+    let labs = Integration::connect(&env, Account::new("labs"), &GeneratorSpec::plain(8, 8)).await;
     // For this function, the tailnet API hangs. It shares tables and secrets with the other function.
     let gate = Gate::before("http://127.0.0.1:9").await;
-    let mut hanging = elsewhere(&stage, stage.world.clock.clone());
+    let mut hanging = elsewhere(&env, env.world.clock.clone());
     hanging.config.tailscale_api = gate.server.url().parse().unwrap();
     let corp = Integration::corp();
     let finished = Mutex::new(Vec::new());
@@ -96,10 +95,10 @@ async fn a_slow_tailnet_delays_nobody_else() {
     };
     let quick = async {
         for n in 0..5 {
-            corp.move_a_score(&stage, n);
-            assert_eq!(stage.ask(corp.requested()).await["outcome"], "synced");
+            corp.move_a_score(&env, n);
+            assert_eq!(env.ask(corp.requested()).await["outcome"], "synced");
             finished.lock().unwrap().push("corp");
-            let other = stage.ask(labs.requested()).await;
+            let other = env.ask(labs.requested()).await;
             assert_eq!(other["outcome"], "skipped", "{other:#}");
         }
         gate.open.send_replace(true);
@@ -107,10 +106,10 @@ async fn a_slow_tailnet_delays_nobody_else() {
     join(slow.boxed_local(), quick.boxed_local()).await;
     let order = finished.into_inner().unwrap();
     assert_eq!(order, ["corp", "corp", "corp", "corp", "corp", "labs"]);
-    assert_eq!(stage.ask(labs.requested()).await["outcome"], "synced");
-    assert_eq!(stage.sims.tailscale().changes(TAILNET).unwrap().len(), 45);
+    assert_eq!(env.ask(labs.requested()).await["outcome"], "synced");
+    assert_eq!(env.sims.tailscale().changes(TAILNET).unwrap().len(), 45);
     for integration in [corp, labs] {
-        assert_eq!(integration.scores(&stage), integration.expected(&stage));
-        integration.assert_sound(&stage).await;
+        assert_eq!(integration.scores(&env), integration.expected(&env));
+        integration.assert_sound(&env).await;
     }
 }

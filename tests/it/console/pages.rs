@@ -19,8 +19,8 @@ const EVENT: &str = "2026-01-15T11:00:00Z";
 /// Runs the schedule this many times.
 async fn ticks(stage: &TestEnvironment, ticks: usize) {
     for _ in 0..ticks {
-        stage.world.clock.advance(Duration::from_mins(14));
-        stage.sync().await;
+        env.world.clock.advance(Duration::from_mins(14));
+        env.sync().await;
     }
 }
 
@@ -35,31 +35,29 @@ async fn lived_in() -> TestEnvironment {
     // Most devices have a good score, and the APIs are slow.
     for (aid, score) in stage.sims.falcon().scores("corp").unwrap() {
         let score = score.as_i64().unwrap_or(0);
-        let falcon = stage.sims.falcon();
+        let falcon = env.sims.falcon();
         falcon
             .set_score("corp", &aid, 100 - score * score / 140)
             .unwrap();
     }
-    let clock = stage.world.clock.clone();
-    stage
-        .sims
-        .on_request(Matcher::side(Side::Falcon), move |_| {
-            clock.advance(Duration::from_millis(137));
-        });
-    ticks(&stage, 6).await;
+    let clock = env.world.clock.clone();
+    env.sims.on_request(Matcher::side(Side::Falcon), move |_| {
+        clock.advance(Duration::from_millis(137));
+    });
+    ticks(&env, 6).await;
     let aids: Vec<String> = {
-        let records = stage.items("nodes").await;
+        let records = env.items("nodes").await;
         let aid = |record: &Value| record["aid"].as_str().unwrap().to_owned();
         records.iter().map(aid).collect()
     };
     for (n, quiet) in [(3, 8), (11, 2), (29, 12)] {
-        let falcon = stage.sims.falcon();
+        let falcon = env.sims.falcon();
         falcon.set_score("corp", &aids[n], 40 + n).unwrap();
-        ticks(&stage, quiet).await;
+        ticks(&env, quiet).await;
     }
-    stage.update(json!({"maxHostAgeDays": 30})).await;
-    ticks(&stage, 1).await;
-    stage
+    env.update(json!({"maxHostAgeDays": 30})).await;
+    ticks(&env, 1).await;
+    env
 }
 
 /// Writes the responses to these requests, in both themes.
@@ -73,7 +71,7 @@ async fn write(stage: &TestEnvironment, situation: &str, calls: &[(&str, Value)]
                 "theme": theme, "forms": {"all": forms},
                 "timezone": {"label": "Local", "offsetISO": "+01:00", "offsetInMinutes": 60}
             });
-            let page = stage.ask(payload).await;
+            let page = env.ask(payload).await;
             let file = format!("{situation}.{name}.{theme}.html");
             fs::write(Path::new(FOLDER).join(file), page.as_str().unwrap()).unwrap();
         }
@@ -101,44 +99,44 @@ fn checked() -> (&'static str, Value) {
 
 #[tokio::test]
 async fn healthy() {
-    let stage = lived_in().await;
-    let (node, _) = stage.scores().pop_first().unwrap();
+    let env = lived_in().await;
+    let (node, _) = env.scores().pop_first().unwrap();
     let mut calls = views();
     calls.extend([explained(&node), checked()]);
     calls.push(("trouble", json!({"view": "nothing"})));
-    write(&stage, "healthy", &calls).await;
+    write(&env, "healthy", &calls).await;
 }
 
 #[tokio::test]
 async fn paused() {
-    let stage = lived_in().await;
-    lock_out(&stage);
-    ticks(&stage, 3).await;
+    let env = lived_in().await;
+    lock_out(&env);
+    ticks(&env, 3).await;
     let mut calls = views();
     calls.extend([explained("nobody"), checked()]);
-    write(&stage, "paused", &calls).await;
+    write(&env, "paused", &calls).await;
 }
 
 #[tokio::test]
 async fn held() {
-    let stage = lived_in().await;
-    let hosts = stage.sims.falcon().hosts("corp").unwrap();
+    let env = lived_in().await;
+    let hosts = env.sims.falcon().hosts("corp").unwrap();
     for host in hosts.iter().take(200) {
-        let falcon = stage.sims.falcon();
+        let falcon = env.sims.falcon();
         falcon.remove_host("corp", &host.device_id).unwrap();
     }
-    ticks(&stage, 2).await;
-    assert_eq!(stage.corp().await["status"]["outcome"], "held");
-    write(&stage, "held", &views()).await;
+    ticks(&env, 2).await;
+    assert_eq!(env.corp().await["status"]["outcome"], "held");
+    write(&env, "held", &views()).await;
 }
 
 #[tokio::test]
 async fn failing() {
-    let stage = lived_in().await;
+    let env = lived_in().await;
     let all = Matcher::side(Side::Tailscale);
-    stage.sims.faults().add(Fault::status(all, 400).always());
-    ticks(&stage, 2).await;
-    write(&stage, "failing", &views()).await;
+    env.sims.faults().add(Fault::status(all, 400).always());
+    ticks(&env, 2).await;
+    write(&env, "failing", &views()).await;
 }
 
 #[tokio::test]
@@ -163,29 +161,28 @@ async fn forty() {
             seed: n,
             ..GeneratorSpec::plain(12, 8)
         };
-        let plant = Integration::connect(&stage, account, &spec).await;
+        let plant = Integration::connect(&env, account, &spec).await;
         if n % 13 == 0 {
             continue;
         }
         if n % 9 == 4 {
             let secret = json!({"clientId": "0".repeat(32), "clientSecret": "not-it"});
-            stage
-                .services
+            env.services
                 .put_secret(&format!("{}/falcon", plant.name), secret);
         }
-        stage.ask(plant.requested()).await;
+        env.ask(plant.requested()).await;
     }
-    write(&stage, "forty", &views()).await;
+    write(&env, "forty", &views()).await;
 }
 
 #[tokio::test]
 async fn hostile() {
-    let stage = with_buttons(TestEnvironment::empty().await);
+    let env = with_buttons(TestEnvironment::empty().await);
     let payload = json!({
         "command": "connect", "integration": crate::world::corp(json!({})), "check": false,
         "actor": "<script>alert(1)</script>\"><img src=x onerror=alert(1)>"
     });
-    stage.ask(payload).await;
+    env.ask(payload).await;
     let long = "W".repeat(200);
     let names = [
         "<script>alert(1)</script>",
@@ -206,12 +203,12 @@ async fn hostile() {
         // Every third device has no host, so that a finding names it.
         if n % 3 > 0 {
             let host = Host::new(&aid, &serial, name, EVENT);
-            stage.sims.falcon().put_host("corp", host).unwrap();
-            stage.sims.falcon().set_score("corp", &aid, 60 + n).unwrap();
+            env.sims.falcon().put_host("corp", host).unwrap();
+            env.sims.falcon().set_score("corp", &aid, 60 + n).unwrap();
         }
     }
-    ticks(&stage, 2).await;
+    ticks(&env, 2).await;
     let mut calls = views();
     calls.push(explained("n1"));
-    write(&stage, "hostile", &calls).await;
+    write(&env, "hostile", &calls).await;
 }

@@ -93,7 +93,7 @@ fn go_on(stage: &TestEnvironment, seed: u64) {
             }
             36..44 => {
                 let days = SignedDuration::from_hours(24 * i64::try_from(roll()).unwrap() / 10);
-                let last_seen = Some((stage.world.clock.now() - days).to_string());
+                let last_seen = Some((env.world.clock.now() - days).to_string());
                 let host = Host {
                     last_seen,
                     ..host.clone()
@@ -128,8 +128,8 @@ fn go_on(stage: &TestEnvironment, seed: u64) {
     }
 }
 
-pub(super) async fn snapshot(stage: &TestEnvironment) -> (Inspection, Box<Snapshot>) {
-    let now = stage.world.clock.now();
+pub(super) async fn snapshot(env: &TestEnvironment) -> (Inspection, Box<Snapshot>) {
+    let now = env.world.clock.now();
     let invocation = Invocation {
         id: "look".to_owned(),
         deadline: now + SignedDuration::from_mins(15),
@@ -139,7 +139,7 @@ pub(super) async fn snapshot(stage: &TestEnvironment) -> (Inspection, Box<Snapsh
             .to_owned(),
     };
     let corp = "corp".to_owned().try_into().unwrap();
-    let mut inspection = inspect(&stage.world, &corp, false, &invocation)
+    let mut inspection = inspect(&env.world, &corp, false, &invocation)
         .await
         .unwrap();
     let taken = Err(falcon_posture_sync::sync::Unavailable::Removing);
@@ -215,28 +215,28 @@ fn told(explanation: &Value) -> Value {
 
 #[tokio::test]
 async fn what_is_explained_is_what_the_oracle_says() {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     let mut seen = BTreeSet::new();
     for seed in 1..=105 {
         let rules = Rules::of(seed);
-        stage.clear(spec(seed));
-        stage.connect_unchecked(rules.settings()).await;
-        let answer = stage.sync().await;
+        env.clear(spec(seed));
+        env.connect_unchecked(rules.settings()).await;
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], "synced", "{answer:#}");
-        let written = stage.scores();
-        go_on(&stage, seed);
+        let written = env.scores();
+        go_on(&env, seed);
         if rules.key != KEY {
-            stage.update(json!({"attributeKey": rules.key})).await;
+            env.update(json!({"attributeKey": rules.key})).await;
         }
-        stage.world.clock.advance(Duration::from_mins(14));
+        env.world.clock.advance(Duration::from_mins(14));
 
         let limit = rules
             .max_host_age_days
-            .map(|days| stage.world.clock.now() - SignedDuration::from_hours(24 * days));
-        let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
-        let reasons = in_world(&stage, &devices, limit);
+            .map(|days| env.world.clock.now() - SignedDuration::from_hours(24 * days));
+        let devices = env.sims.tailscale().devices(TAILNET).unwrap();
+        let reasons = in_world(&env, &devices, limit);
         let holds = holds(&rules, &reasons, &written);
-        let (inspection, snapshot) = snapshot(&stage).await;
+        let (inspection, snapshot) = snapshot(&env).await;
         let scene = snapshot.explain_context(&inspection.integration.pending);
         for device in &devices {
             let node = &device.node_id;
@@ -307,11 +307,11 @@ async fn what_is_explained_is_what_the_oracle_says() {
 }
 
 fn in_world(
-    stage: &TestEnvironment,
+    env: &TestEnvironment,
     devices: &[Device],
     limit: Option<Timestamp>,
 ) -> BTreeMap<String, Reason> {
-    let falcon = stage.sims.falcon();
+    let falcon = env.sims.falcon();
     reasons(
         &falcon.hosts("corp").unwrap(),
         &falcon.scores("corp").unwrap(),

@@ -8,15 +8,11 @@ use crate::world::{KEY, TAILNET, chain};
 
 #[tokio::test]
 async fn a_device_that_left_is_known_from_the_records() {
-    let stage = small().await;
-    stage
-        .sims
-        .tailscale()
-        .remove_device(TAILNET, "nBob")
-        .unwrap();
+    let env = small().await;
+    env.sims.tailscale().remove_device(TAILNET, "nBob").unwrap();
     let ways = ["nBob", "bob-pc", "BOB-PC.tail0sim.ts.net", "c02bob"];
     for device in ways {
-        let answer = explain(&stage, device).await;
+        let answer = explain(&env, device).await;
         assert!(nodes(&answer).is_empty());
         assert!(
             note(&answer).contains("not in the tailnet any more"),
@@ -33,10 +29,10 @@ async fn a_device_that_left_is_known_from_the_records() {
     assert_eq!(answer["hosts"][0]["aid"], aid("nBob"));
 
     // The next sync drops the record; the audit trail stays.
-    stage.sync().await;
-    assert_eq!(stage.items("nodes").await.len(), 2);
+    env.sync().await;
+    assert_eq!(env.items("nodes").await.len(), 2);
     for device in ways {
-        let answer = explain(&stage, device).await;
+        let answer = explain(&env, device).await;
         assert!(
             note(&answer).contains("not in the tailnet any more"),
             "{answer:#}"
@@ -48,7 +44,7 @@ async fn a_device_that_left_is_known_from_the_records() {
         );
         assert_eq!(trace["history"].as_array().unwrap().len(), 1);
         assert!(
-            text(&stage, device)
+            text(&env, device)
                 .await
                 .contains("bob-pc.tail0sim.ts.net, node nBob\n")
         );
@@ -57,13 +53,13 @@ async fn a_device_that_left_is_known_from_the_records() {
 
 #[tokio::test]
 async fn a_device_that_was_renamed_or_fell_silent_is_still_found() {
-    let stage = small().await;
+    let env = small().await;
     let mut device = Device::new("nBob", "robert-pc", ["C02BOB"]);
     device.posture_identity = None;
-    stage.sims.tailscale().put_device(TAILNET, device).unwrap();
+    env.sims.tailscale().put_device(TAILNET, device).unwrap();
     for removed in [false, true] {
         for device in ["bob-pc", "C02BOB"] {
-            let answer = explain(&stage, device).await;
+            let answer = explain(&env, device).await;
             assert_eq!(nodes(&answer), ["nBob"], "{answer:#}");
             assert!(
                 note(&answer).starts_with("No device goes by that now"),
@@ -79,17 +75,17 @@ async fn a_device_that_was_renamed_or_fell_silent_is_still_found() {
             let remedy = explanation["remedy"].as_str().unwrap();
             assert!(remedy.contains("have lost access"), "{remedy}");
         }
-        assert_eq!(stage.sync().await["removed"], usize::from(!removed));
+        assert_eq!(env.sync().await["removed"], usize::from(!removed));
     }
 }
 
 #[tokio::test]
 async fn while_nothing_can_be_seen_the_records_speak() {
-    let stage = small().await;
+    let env = small().await;
     let ways = ["nBob", "bob-pc", "c02bob"];
     let told = async |words: &str| {
         for device in ways {
-            let answer = explain(&stage, device).await;
+            let answer = explain(&env, device).await;
             let error = answer["error"].as_str().unwrap();
             assert!(error.contains(words), "{error}");
             assert!(nodes(&answer).is_empty());
@@ -99,33 +95,33 @@ async fn while_nothing_can_be_seen_the_records_speak() {
                 (&json!("nBob"), &json!(64))
             );
             assert_eq!(trace["history"][0]["target"]["id"], "nBob");
-            let text = text(&stage, device).await;
+            let text = text(&env, device).await;
             assert!(
                 text.starts_with("Nothing ") && text.contains("custom:ztaScore 64 since"),
                 "{text}"
             );
         }
-        let answer = explain(&stage, "nowhere").await;
+        let answer = explain(&env, "nowhere").await;
         assert!(
             note(&answer).starts_with("There are no records of a device"),
             "{answer:#}"
         );
     };
     let falcon = Matcher::side(Side::Falcon).path("/devices/combined");
-    stage.sims.faults().add(Fault::status(falcon, 503).always());
+    env.sims.faults().add(Fault::status(falcon, 503).always());
     told("Falcon is not reachable").await;
-    stage.sims.faults().clear();
+    env.sims.faults().clear();
 
-    stage.services.put_secret(
+    env.services.put_secret(
         "corp/falcon",
         json!({"clientId": "0".repeat(32), "clientSecret": "hush-hush"}),
     );
-    assert_eq!(stage.sync().await["outcome"], "paused");
-    stage.requests();
+    assert_eq!(env.sync().await["outcome"], "paused");
+    env.requests();
     told("corp is paused until 2026-01-15T13:").await;
-    assert!(stage.requests().is_empty(), "nobody is called");
+    assert!(env.requests().is_empty(), "nobody is called");
     assert!(
-        !explain(&stage, "nBob")
+        !explain(&env, "nBob")
             .await
             .to_string()
             .contains("hush-hush")
@@ -135,24 +131,22 @@ async fn while_nothing_can_be_seen_the_records_speak() {
     stage
         .services
         .put_secret("corp/tailscale", json!({"apiKey": "hush-hush"}));
-    stage
-        .ask(json!({"command": "remove", "integration": "corp"}))
+    env.ask(json!({"command": "remove", "integration": "corp"}))
         .await;
     told("corp is being removed").await;
 }
 
 #[tokio::test]
 async fn a_fault_of_our_own_is_an_error() {
-    let stage = small().await;
-    stage
-        .tables
+    let env = small().await;
+    env.tables
         .delete_table()
         .table_name("nodes")
         .send()
         .await
         .unwrap();
     let payload = json!({"command": "explain", "integration": "corp", "device": "nBob"});
-    let error = chain(&stage.try_ask(payload).await.unwrap_err());
+    let error = chain(&env.try_ask(payload).await.unwrap_err());
     assert!(
         error.contains("DynamoDB did not read the node records"),
         "{error}"

@@ -11,15 +11,15 @@ use crate::world::TAILNET;
 
 #[tokio::test]
 async fn long_lists_are_cut() {
-    let stage = small().await;
+    let env = small().await;
     for number in 0..30 {
-        host(&stage, &format!("clone{number:02}"), "C02BOB", 70 + number);
+        host(&env, &format!("clone{number:02}"), "C02BOB", 70 + number);
     }
     let serials = (0..50).map(|number| format!("C02MANY{number:02}"));
     let mut device = Device::new("nMany", "many", [""]);
     device.posture_identity = Some(PostureIdentity::serials(serials));
-    stage.sims.tailscale().put_device(TAILNET, device).unwrap();
-    let answer = explain(&stage, "nBob").await;
+    env.sims.tailscale().put_device(TAILNET, device).unwrap();
+    let answer = explain(&env, "nBob").await;
     let explanation = &answer["explanations"][0];
     assert_eq!(explanation["hosts"].as_array().unwrap().len(), 20);
     assert_eq!(explanation["hostsOmitted"], 11);
@@ -28,7 +28,7 @@ async fn long_lists_are_cut() {
         explanation["because"],
         "64 is the lowest score of 31 live Falcon hosts with its serial numbers"
     );
-    let answer = explain(&stage, "nMany").await;
+    let answer = explain(&env, "nMany").await;
     let explanation = &answer["explanations"][0];
     let told = explanation["serials"].as_array().unwrap().len() as u64;
     assert_eq!(told, 20);
@@ -38,13 +38,13 @@ async fn long_lists_are_cut() {
             .unwrap()
             .ends_with("C02MANY00, C02MANY01, C02MANY02, …")
     );
-    assert!(text(&stage, "nMany").await.contains("\n             and "));
+    assert!(text(&env, "nMany").await.contains("\n             and "));
 }
 
 #[tokio::test]
 async fn hostile_names_stay_in_their_lines() {
     const NAME: &str = "two\r\nlines\u{202e}\u{1b}[31m {\"a\":1} \u{85}";
-    let stage = small().await;
+    let env = small().await;
     let mut device = Device::new(
         "nEve",
         "eve",
@@ -58,20 +58,19 @@ async fn hostile_names_stay_in_their_lines() {
     ] {
         NAME.clone_into(field);
     }
-    stage.sims.tailscale().put_device(TAILNET, device).unwrap();
+    env.sims.tailscale().put_device(TAILNET, device).unwrap();
     let host = Host::new(&aid("eve"), "C02EVE", NAME, EVENT);
-    stage.sims.falcon().put_host("corp", host).unwrap();
+    env.sims.falcon().put_host("corp", host).unwrap();
     let score = json!("\r\n\u{202e}9".repeat(99));
-    stage
-        .sims
+    env.sims
         .falcon()
         .set_score("corp", &aid("eve"), score)
         .unwrap();
     for device in ["nEve", NAME, "C02EVE"] {
-        let answer = explain(&stage, device).await;
+        let answer = explain(&env, device).await;
         assert_eq!(nodes(&answer), ["nEve"], "{device:?}");
         assert_fit(&answer);
-        let text = text(&stage, device).await;
+        let text = text(&env, device).await;
         assert!(text.lines().count() < 40, "{text}");
         for line in text.lines() {
             assert_fit(&line.into());
@@ -108,12 +107,8 @@ async fn the_text_says_what_came_of_it_then_why_then_what_was_changed() {
         last_seen: Some("2025-09-30T08:00:00Z".to_owned()),
         ..Host::new(&aid("old"), "C02BOB", "nBob-host", EVENT)
     };
-    stage.sims.falcon().put_host("corp", old).unwrap();
-    stage
-        .sims
-        .falcon()
-        .set_score("corp", &aid("old"), 7)
-        .unwrap();
+    env.sims.falcon().put_host("corp", old).unwrap();
+    env.sims.falcon().set_score("corp", &aid("old"), 7).unwrap();
     let bob = Device::new("nBob", "bob-pc", ["c02bob", "To be filled by O.E.M."]);
     stage.sims.tailscale().put_device(TAILNET, bob).unwrap();
     // A device that no longer reports its identity.
@@ -122,12 +117,12 @@ async fn the_text_says_what_came_of_it_then_why_then_what_was_changed() {
     stage.sims.tailscale().put_device(TAILNET, carol).unwrap();
     // A device without a sensor.
     let dave = Device::new("nDave", "dave-linux", ["VMware-56 4d d1 1f 26 c9 31 7d"]);
-    stage.sims.tailscale().put_device(TAILNET, dave).unwrap();
-    stage.world.clock.advance(Duration::from_mins(13));
+    env.sims.tailscale().put_device(TAILNET, dave).unwrap();
+    env.world.clock.advance(Duration::from_mins(13));
 
-    insta::assert_snapshot!("scored", text(&stage, "bob-pc").await);
-    insta::assert_snapshot!("silent", text(&stage, "carol-mac").await);
-    insta::assert_snapshot!("unmatched", text(&stage, "dave-linux").await);
-    stage.sync().await;
-    insta::assert_snapshot!("scored_then", text(&stage, "bob-pc").await);
+    insta::assert_snapshot!("scored", text(&env, "bob-pc").await);
+    insta::assert_snapshot!("silent", text(&env, "carol-mac").await);
+    insta::assert_snapshot!("unmatched", text(&env, "dave-linux").await);
+    env.sync().await;
+    insta::assert_snapshot!("scored_then", text(&env, "bob-pc").await);
 }

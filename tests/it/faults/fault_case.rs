@@ -77,7 +77,7 @@ impl FaultCase {
             .await;
         if self.call_site == CallSite::Requests {
             let other = json!({"id": "lab", "attributeKey": "custom:lab"});
-            self.instance.stage.connect(other).await;
+            self.instance.env.connect(other).await;
         }
     }
 
@@ -86,9 +86,9 @@ impl FaultCase {
         self.prepare().await;
         let before = match self.call_site {
             CallSite::Announcement => None,
-            _ => Some(Before::of(&self.instance.stage).await),
+            _ => Some(Before::of(&self.instance.env).await),
         };
-        let deserved = self.instance.stage.expected();
+        let deserved = self.instance.env.expected();
         self.instance
             .proxy
             .arm([Fault::always(self.call_site, kind)]);
@@ -97,14 +97,14 @@ impl FaultCase {
         violations.unless(!met.is_empty(), || "the fault was not met".to_owned());
         self.instance.relays.up().await;
 
-        let corp = self.instance.stage.corp().await;
+        let corp = self.instance.env.corp().await;
         let text = told(&outcome, &corp["status"]);
         self.compare(kind, &outcome, &corp, &mut violations);
         let mut violations = violations.into_vec();
         if let Some(before) = before {
-            let stage = &self.instance.stage;
+            let env = &self.instance.env;
             let excuses = excuses(self.call_site, kind);
-            let checked = before.check(stage, KEY, &deserved, false, &outcome, excuses);
+            let checked = before.check(env, KEY, &deserved, false, &outcome, excuses);
             violations.extend(checked.await);
         }
         let healed = self.heal(kind).await;
@@ -115,8 +115,8 @@ impl FaultCase {
     /// Prepares the world so that the run makes each call.
     async fn prepare(&mut self) {
         self.stir().await;
-        let stage = &self.instance.stage;
-        let (present, deserved) = (stage.scores(), stage.expected());
+        let env = &self.instance.env;
+        let (present, deserved) = (env.scores(), env.expected());
         let mut nodes: Vec<&String> = present.keys().chain(deserved.keys()).collect();
         nodes.sort();
         nodes.dedup();
@@ -129,7 +129,7 @@ impl FaultCase {
             CallSite::Announcement => {
                 let removed = self
                     .instance
-                    .stage
+                    .env
                     .ask(json!({"command": "remove", "integration": "corp"}))
                     .await;
                 assert_eq!(removed["removed"], true, "{removed:#}");
@@ -152,14 +152,14 @@ impl FaultCase {
 
     /// Changes every score, removes a host, a score and a device, and puts back those that were removed before.
     async fn stir(&mut self) {
-        let nodes = self.instance.stage.items("nodes").await;
+        let nodes = self.instance.env.items("nodes").await;
         let text = |n: usize, name: &str| {
             let node = &nodes[(5 * self.round + n) % nodes.len()];
             node[name].as_str().unwrap().to_owned()
         };
         let (falcon, tailscale) = (
-            self.instance.stage.sims.falcon(),
-            self.instance.stage.sims.tailscale(),
+            self.instance.env.sims.falcon(),
+            self.instance.env.sims.tailscale(),
         );
         if let Some(host) = self.away.host.take() {
             falcon.put_host("corp", host).unwrap();
@@ -242,17 +242,17 @@ impl FaultCase {
         if leaves_lease(self.call_site, kind) {
             let early = instance.force().await;
             violations.unless(outcome_of(&early) == "skipped", || format!("{early:?}"));
-            instance.stage.world.clock.advance(Duration::from_mins(15));
+            instance.env.world.clock.advance(Duration::from_mins(15));
         }
         self.move_on().await;
         let outcome = instance.force().await;
         let good = ["synced", "unchanged"].contains(&outcome_of(&outcome));
         violations.unless(good, || format!("{outcome:?}"));
-        let (present, deserved) = (instance.stage.scores(), instance.stage.expected());
+        let (present, deserved) = (instance.env.scores(), instance.env.expected());
         violations.unless(present == deserved, || {
             "the attributes are not right".to_owned()
         });
-        let nodes = instance.stage.items("nodes").await;
+        let nodes = instance.env.items("nodes").await;
         let records: BTreeMap<String, i64> = nodes
             .iter()
             .map(|record| {
@@ -263,7 +263,7 @@ impl FaultCase {
         violations.unless(records == deserved, || {
             "the records are not right".to_owned()
         });
-        let audit_diff = audit_diff(&instance.stage, &instance.stage.node_audit().await);
+        let audit_diff = audit_diff(&instance.env, &instance.env.node_audit().await);
         violations.unless(
             audit_diff.unrecorded.is_empty() && audit_diff.invented.is_empty(),
             || {
@@ -273,7 +273,7 @@ impl FaultCase {
                 )
             },
         );
-        let corp = instance.stage.corp().await;
+        let corp = instance.env.corp().await;
         let clean = corp["lease"].is_null()
             && corp["pause"].is_null()
             && corp["pending"].as_object().is_none_or(Map::is_empty);
@@ -283,23 +283,23 @@ impl FaultCase {
             && corp["status"]["error"].is_null();
         violations.unless(good, || format!("{}", corp["status"]));
 
-        let written = instance.stage.sims.tailscale().writes(TAILNET).unwrap();
+        let written = instance.env.sims.tailscale().writes(TAILNET).unwrap();
         let last = instance.force().await;
         violations.unless(outcome_of(&last) == "unchanged", || format!("{last:?}"));
-        let after = instance.stage.sims.tailscale().writes(TAILNET).unwrap();
+        let after = instance.env.sims.tailscale().writes(TAILNET).unwrap();
         violations.unless(after == written, || "the last run writes".to_owned());
         violations.into_vec()
     }
 
     /// Changes the score of a device that the run may have written.
     async fn move_on(&self) {
-        let stage = &self.instance.stage;
-        let nodes = stage.items("nodes").await;
+        let env = &self.instance.env;
+        let nodes = env.items("nodes").await;
         let Some(aid) = nodes.get(7).and_then(|node| node["aid"].as_str()) else {
             return;
         };
         let score = (31 * self.round) % 101;
-        stage.sims.falcon().set_score("corp", aid, score).unwrap();
+        env.sims.falcon().set_score("corp", aid, score).unwrap();
     }
 }
 

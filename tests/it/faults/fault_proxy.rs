@@ -84,13 +84,13 @@ impl FaultProxy {
     }
 
     /// Starts the relays between the function and its servers.
-    pub(crate) async fn between(&self, stage: &TestEnvironment) -> Relays {
+    pub(crate) async fn between(&self, env: &TestEnvironment) -> Relays {
         let mut relays = Vec::new();
         for (server, base) in [
-            (Server::Falcon, stage.sims.falcon_url("us-1")),
-            (Server::Tailscale, stage.sims.tailscale_url()),
-            (Server::DynamoDb, stage.dynamodb.url().to_owned()),
-            (Server::Services, stage.services.url()),
+            (Server::Falcon, env.sims.falcon_url("us-1")),
+            (Server::Tailscale, env.sims.tailscale_url()),
+            (Server::DynamoDb, env.dynamodb.url().to_owned()),
+            (Server::Services, env.services.url()),
         ] {
             let watch = At {
                 server,

@@ -17,7 +17,7 @@ use crate::world::{TestEnvironment, world};
 
 /// A function, its environment, and the proxy.
 pub(crate) struct Instance {
-    pub(crate) stage: TestEnvironment,
+    pub(crate) env: TestEnvironment,
     pub(crate) proxy: FaultProxy,
     pub(crate) relays: Relays,
     services: SdkConfig,
@@ -29,29 +29,29 @@ pub(crate) type Outcome = Result<Value, (String, String)>;
 impl Instance {
     /// Starts without an integration. Listings have pages of at most this many records; calls have this timeout.
     pub(crate) async fn start(longest_page: usize, timeout: Duration) -> Self {
-        let mut stage = TestEnvironment::empty().await;
-        stage.sims.falcon().configure(|settings| {
+        let mut env = TestEnvironment::empty().await;
+        env.sims.falcon().configure(|settings| {
             settings.longest_page = Some(longest_page);
             settings.tokens_per_minute = 1_000_000;
         });
         let proxy = FaultProxy::default();
-        let relays = proxy.between(&stage).await;
-        let mut variables = stage.variables();
+        let relays = proxy.between(&env).await;
+        let mut variables = env.variables();
         let falcon = format!("us-1={}", relays.url(Server::Falcon));
         variables.insert("FALCON_CLOUDS_EXTRA", falcon);
         variables.insert("TAILSCALE_API_URL", relays.url(Server::Tailscale));
         let services = impatient_sdk(&relays.url(Server::Services), timeout);
         let dynamodb = impatient_sdk(&relays.url(Server::DynamoDb), timeout);
-        let clock = stage.world.clock.clone();
-        stage.world = world(&variables, clock, &dynamodb, &services);
-        stage.world.retries = RetryPolicy {
+        let clock = env.world.clock.clone();
+        env.world = world(&variables, clock, &dynamodb, &services);
+        env.world.retries = RetryPolicy {
             max_attempts: 2,
             max_backoff: Duration::from_millis(2),
             request_timeout: timeout,
-            ..stage.world.retries
+            ..env.world.retries
         };
         Self {
-            stage,
+            env,
             proxy,
             relays,
             services,
@@ -62,25 +62,24 @@ impl Instance {
     pub(crate) async fn reset(&mut self, spec: &GeneratorSpec) {
         self.proxy.disarm();
         self.relays.up().await;
-        self.stage.clear(spec.clone());
-        self.stage.connect_unchecked(json!({})).await;
+        self.env.clear(spec.clone());
+        self.env.connect_unchecked(json!({})).await;
     }
 
     /// Replaces the world and the tables, connects `corp` and syncs it once.
     pub(crate) async fn begin_again(&mut self, spec: &GeneratorSpec) {
         self.reset(spec).await;
-        assert_eq!(self.stage.sync().await["outcome"], "synced");
+        assert_eq!(self.env.sync().await["outcome"], "synced");
     }
 
     /// Forgets the cached secrets, as a cold start does.
     pub(crate) fn forget_secrets(&mut self) {
-        self.stage.world.secrets =
-            Secrets::new(aws_sdk_secretsmanager::Client::new(&self.services));
+        self.env.world.secrets = Secrets::new(aws_sdk_secretsmanager::Client::new(&self.services));
     }
 
     /// Invokes the function.
     pub(crate) async fn invoke(&self, payload: Value) -> Outcome {
-        let outcome = self.stage.try_ask(payload).await;
+        let outcome = self.env.try_ask(payload).await;
         outcome.map_err(|error: HandlerError| {
             let diagnostic = Diagnostic::from(error);
             (diagnostic.error_type, diagnostic.error_message)

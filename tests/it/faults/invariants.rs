@@ -54,8 +54,8 @@ impl Violations {
 }
 
 /// The attributes in the tailnet.
-pub(crate) fn attributes(stage: &TestEnvironment) -> Attributes {
-    let all = stage.sims.tailscale().attributes(TAILNET).unwrap();
+pub(crate) fn attributes(env: &TestEnvironment) -> Attributes {
+    let all = env.sims.tailscale().attributes(TAILNET).unwrap();
     all.into_iter()
         .flat_map(|(node, values)| {
             values
@@ -72,9 +72,9 @@ pub(crate) struct AuditDiff {
 }
 
 /// Compares the audit trail with the tailnet's own log.
-pub(crate) fn audit_diff(stage: &TestEnvironment, audit: &[Value]) -> AuditDiff {
+pub(crate) fn audit_diff(env: &TestEnvironment, audit: &[Value]) -> AuditDiff {
     let mut unrecorded: BTreeMap<Transition, usize> = BTreeMap::new();
-    for change in stage.sims.tailscale().changes(TAILNET).unwrap() {
+    for change in env.sims.tailscale().changes(TAILNET).unwrap() {
         let value = |value: Option<Value>| value.and_then(|value| value.as_i64());
         let transition = (
             change.node_id,
@@ -122,10 +122,10 @@ fn transitions(record: &Value) -> Vec<Transition> {
 }
 
 impl Before {
-    pub(crate) async fn of(stage: &TestEnvironment) -> Self {
-        let corp = stage.corp().await;
+    pub(crate) async fn of(env: &TestEnvironment) -> Self {
+        let corp = env.corp().await;
         Self {
-            attributes: attributes(stage),
+            attributes: attributes(env),
             status: corp["status"].clone(),
             is_leased: !corp["lease"].is_null(),
         }
@@ -140,7 +140,7 @@ impl Before {
     /// `keeps` attributes, other devices may have their old scores.
     pub(crate) async fn check(
         &self,
-        stage: &TestEnvironment,
+        env: &TestEnvironment,
         key: &str,
         deserved: &BTreeMap<String, i64>,
         keeps: bool,
@@ -148,9 +148,9 @@ impl Before {
         excuses: Excuses,
     ) -> Vec<String> {
         let mut violations = Violations::default();
-        self.check_attributes(stage, key, deserved, keeps, &mut violations);
-        let audit = stage.node_audit().await;
-        let audit_diff = audit_diff(stage, &audit);
+        self.check_attributes(env, key, deserved, keeps, &mut violations);
+        let audit = env.node_audit().await;
+        let audit_diff = audit_diff(env, &audit);
         violations.unless(audit_diff.invented.is_empty(), || {
             format!(
                 "audited, but not in the tailnet's log: {:?}",
@@ -161,11 +161,11 @@ impl Before {
             excuses.unrecorded || audit_diff.unrecorded.is_empty(),
             || format!("changed, but not audited: {:?}", audit_diff.unrecorded),
         );
-        let corp = stage.corp().await;
+        let corp = env.corp().await;
         violations.unless(excuses.lease || corp["lease"].is_null(), || {
             format!("the lease is not free: {}", corp["lease"])
         });
-        let present = attributes(stage);
+        let present = attributes(env);
         let due = under(key, deserved);
         let all = due.keys().chain(present.keys().filter(|_| !keeps));
         let wrong: BTreeSet<&String> = all
@@ -173,8 +173,8 @@ impl Before {
             .map(|(node, _)| node)
             .collect();
         let status = &corp["status"];
-        if status["runId"] == stage.last_run() {
-            self.check_status(stage, status, wrong.len(), &mut violations);
+        if status["runId"] == env.last_run() {
+            self.check_status(env, status, wrong.len(), &mut violations);
             check_counts(status, &audit, outcome, excuses, &mut violations);
         } else {
             self.check_old_status(status, outcome, excuses, &mut violations);
@@ -184,13 +184,13 @@ impl Before {
 
     fn check_attributes(
         &self,
-        stage: &TestEnvironment,
+        env: &TestEnvironment,
         key: &str,
         deserved: &BTreeMap<String, i64>,
         keeps: bool,
         violations: &mut Violations,
     ) {
-        let after = attributes(stage);
+        let after = attributes(env);
         for (place, value) in &after {
             let stayed = self.attributes.get(place) == Some(value);
             let right = place.1 == key && deserved.get(&place.0) == Some(value);
@@ -201,7 +201,7 @@ impl Before {
                 format!("{place:?} is {value}, which it neither was nor should be")
             });
         }
-        let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+        let devices = env.sims.tailscale().devices(TAILNET).unwrap();
         for (node, lost) in self
             .attributes
             .keys()
@@ -236,7 +236,7 @@ impl Before {
 
     fn check_status(
         &self,
-        stage: &TestEnvironment,
+        env: &TestEnvironment,
         status: &Value,
         wrong: usize,
         violations: &mut Violations,
@@ -253,7 +253,7 @@ impl Before {
         violations.unless(classed == status["errorKind"].is_string(), || {
             format!("{came} of the class {}", status["errorKind"])
         });
-        let now = falcon_posture_sync::clock::rfc3339(stage.world.clock.now());
+        let now = falcon_posture_sync::clock::rfc3339(env.world.clock.now());
         violations.unless(same_time(&status["lastSync"], &now.into()), || {
             format!("lastSync is {}", status["lastSync"])
         });

@@ -99,7 +99,7 @@ impl Instead {
 
 /// A synced environment whose process calls both services through `Instead`.
 struct Minefield {
-    stage: TestEnvironment,
+    env: TestEnvironment,
     process: Process,
     instead: Arc<Instead>,
     _relays: [Relay; 2],
@@ -107,20 +107,20 @@ struct Minefield {
 
 impl Minefield {
     async fn new() -> Self {
-        let stage = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
+        let env = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
         let instead = Arc::new(Instead::default());
-        let falcon = Relay::to(&stage.sims.falcon_url("us-1"), instead.clone()).await;
-        let tailscale = Relay::to(&stage.sims.tailscale_url(), instead.clone()).await;
+        let falcon = Relay::to(&env.sims.falcon_url("us-1"), instead.clone()).await;
+        let tailscale = Relay::to(&env.sims.tailscale_url(), instead.clone()).await;
         let variables = [
             ("FALCON_CLOUDS_EXTRA", format!("us-1={}", falcon.url())),
             ("TAILSCALE_API_URL", tailscale.url()),
         ];
-        let process = Process::start(&stage, &variables).await;
+        let process = Process::start(&env, &variables).await;
         let answer = process.ask("first", &sync()).await;
         assert_eq!(answer["outcome"], "synced", "{answer:#}");
-        stage.lower_a_score().await;
+        env.lower_a_score().await;
         Self {
-            stage,
+            env,
             process,
             instead,
             _relays: [falcon, tailscale],
@@ -136,16 +136,16 @@ impl Minefield {
         body: Bytes,
         words: &str,
     ) {
-        let before = self.stage.scores();
+        let before = self.env.scores();
         self.instead.arm(path, status, encoding, body);
         let answer = self.process.ask("met", &sync()).await;
         assert_eq!(answer["outcome"], "failed", "{path}: {answer:#}");
         let error = answer["error"].as_str().unwrap();
         assert!(error.contains(words), "{path}: {error}");
         assert_fit(&answer);
-        assert_eq!(self.stage.corp().await["status"]["errorKind"], "protocol");
-        assert_eq!(self.stage.scores(), before);
-        self.stage.assert_sound().await;
+        assert_eq!(self.env.corp().await["status"]["errorKind"], "protocol");
+        assert_eq!(self.env.scores(), before);
+        self.env.assert_sound().await;
     }
 }
 
@@ -297,11 +297,11 @@ async fn of_a_body_without_end_no_more_is_taken_than_an_answer_may_have() {
         }
     }))
     .await;
-    let stage = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
-    assert_eq!(stage.sync().await["outcome"], "synced");
-    let before = stage.scores();
+    let env = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
+    assert_eq!(env.sync().await["outcome"], "synced");
+    let before = env.scores();
     let variables = [("FALCON_CLOUDS_EXTRA", format!("us-1={}", endless.url()))];
-    let process = Process::start(&stage, &variables).await;
+    let process = Process::start(&env, &variables).await;
     let answer = process.ask("endless", &sync()).await;
     assert_eq!(answer["outcome"], "failed", "{answer:#}");
     assert!(
@@ -311,7 +311,7 @@ async fn of_a_body_without_end_no_more_is_taken_than_an_answer_may_have() {
             .contains("it is larger than 33554432 bytes"),
         "{answer:#}"
     );
-    assert_eq!(stage.scores(), before);
+    assert_eq!(env.scores(), before);
     // Two listings at the same time, and the buffers between them.
     let taken = taken.load(Ordering::SeqCst);
     assert!(taken < 3 * PAGE, "{taken} bytes");

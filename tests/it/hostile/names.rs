@@ -57,7 +57,7 @@ const NODES: [&str; 5] = ["../keys", "a/b", "n?fields=default", "n#x", "n%2e%2e"
 
 /// The hostile hosts and devices, with the expected score of each device.
 struct HostileEntries<'a> {
-    stage: &'a TestEnvironment,
+    env: &'a TestEnvironment,
     seen: String,
     next: usize,
     expected: BTreeMap<String, i64>,
@@ -72,12 +72,12 @@ struct Pair {
 }
 
 impl<'a> HostileEntries<'a> {
-    fn among(stage: &'a TestEnvironment) -> Self {
+    fn among(env: &'a TestEnvironment) -> Self {
         Self {
-            stage,
-            seen: stage.world.clock.now().to_string(),
+            env,
+            seen: env.world.clock.now().to_string(),
             next: 0,
-            expected: stage.expected(),
+            expected: env.expected(),
             sensors: BTreeSet::new(),
         }
     }
@@ -100,7 +100,7 @@ impl<'a> HostileEntries<'a> {
             device,
             score,
         } = pair;
-        let sims = &self.stage.sims;
+        let sims = &self.env.sims;
         let aid = host.device_id.clone();
         if matched {
             self.expected
@@ -203,8 +203,8 @@ impl<'a> HostileEntries<'a> {
 }
 
 /// Returns all serials that devices report, in both forms that are looked up.
-fn reported(stage: &TestEnvironment) -> BTreeSet<String> {
-    let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+fn reported(env: &TestEnvironment) -> BTreeSet<String> {
+    let devices = env.sims.tailscale().devices(TAILNET).unwrap();
     let texts = devices
         .iter()
         .flat_map(Device::serials)
@@ -232,9 +232,9 @@ fn listed(filter: &str) -> Vec<&str> {
 }
 
 /// Checks that a run sent only its usual requests. Returns the number of serials that were looked up.
-fn assert_asked_properly(stage: &TestEnvironment, serials: &BTreeSet<String>) -> usize {
+fn assert_asked_properly(env: &TestEnvironment, serials: &BTreeSet<String>) -> usize {
     let mut looked_up = 0;
-    for request in stage.sims.requests().entries() {
+    for request in env.sims.requests().entries() {
         let url: Url = format!("http://sim{}?{}", request.path, request.query)
             .parse()
             .unwrap();
@@ -284,10 +284,10 @@ fn is_sensor(text: &str) -> bool {
 }
 
 /// Checks that each change is recorded; under the older id if the node id is unusable.
-async fn assert_recorded(stage: &TestEnvironment) {
-    let changes = stage.sims.tailscale().changes(TAILNET).unwrap();
-    assert_eq!(stage.node_audit().await.len(), changes.len());
-    assert_eq!(stage.items("nodes").await.len(), stage.scores().len());
+async fn assert_recorded(env: &TestEnvironment) {
+    let changes = env.sims.tailscale().changes(TAILNET).unwrap();
+    assert_eq!(env.node_audit().await.len(), changes.len());
+    assert_eq!(env.items("nodes").await.len(), env.scores().len());
 }
 
 /// Checks the responses of all commands that show stored values.
@@ -318,8 +318,8 @@ async fn assert_told_fit(process: &Process) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hostile_get_no_more_than_they_deserve_and_the_honest_no_less() {
-    let stage = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
-    let mut hostile = HostileEntries::among(&stage);
+    let env = TestEnvironment::live(GeneratorSpec::plain(60, 40)).await;
+    let mut hostile = HostileEntries::among(&env);
     assert_eq!(hostile.expected.len(), 40);
     hostile.admit_names();
     hostile.admit_serials();
@@ -328,39 +328,39 @@ async fn the_hostile_get_no_more_than_they_deserve_and_the_honest_no_less() {
     let HostileEntries {
         expected, sensors, ..
     } = hostile;
-    let serials = reported(&stage);
-    stage.requests();
+    let serials = reported(&env);
+    env.requests();
 
-    let process = Process::start(&stage, &[]).await;
+    let process = Process::start(&env, &[]).await;
     let answer = process.ask("first", &json!({"command": "sync"})).await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
-    assert_eq!(stage.scores(), expected);
+    assert_eq!(env.scores(), expected);
     assert_eq!(finding(&answer, "invalidScores")["count"], scoreless);
     assert_eq!(finding(&answer, "placeholderSerials")["count"], 5);
     assert_fit(&answer);
-    assert_recorded(&stage).await;
+    assert_recorded(&env).await;
     assert_told_fit(&process).await;
 
     // When the hosts leave, their serials are looked up once more.
     for aid in &sensors {
-        stage.sims.falcon().remove_host("corp", aid).unwrap();
-        stage.sims.falcon().remove_score("corp", aid).unwrap();
+        env.sims.falcon().remove_host("corp", aid).unwrap();
+        env.sims.falcon().remove_score("corp", aid).unwrap();
     }
     let wish = json!({"command": "sync", "integration": "corp", "allowMassRemoval": true});
     let answer = process.ask("second", &wish).await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
-    assert_eq!(stage.scores(), stage.expected());
-    assert_eq!(stage.scores().len(), 40);
+    assert_eq!(env.scores(), env.expected());
+    assert_eq!(env.scores().len(), 40);
     assert_fit(&answer);
     assert!(
-        assert_asked_properly(&stage, &serials) > 30,
+        assert_asked_properly(&env, &serials) > 30,
         "they are looked for"
     );
-    assert_recorded(&stage).await;
+    assert_recorded(&env).await;
     assert_told_fit(&process).await;
 
     for table in ["integrations", "nodes", "audit"] {
-        stage.items(table).await.iter().for_each(assert_fit);
+        env.items(table).await.iter().for_each(assert_fit);
     }
     let check = json!({"command": "check", "integration": "corp"});
     assert_fit(&process.ask("check", &check).await);

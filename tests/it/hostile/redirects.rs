@@ -32,17 +32,17 @@ const STATUSES: [u16; 6] = [300, 301, 302, 303, 307, 308];
 
 /// Returns an environment whose next run looks up a host, a score and a device, and has a write to make.
 async fn stirred() -> TestEnvironment {
-    let stage = TestEnvironment::synced().await;
-    let nodes = stage.items("nodes").await;
+    let env = TestEnvironment::synced().await;
+    let nodes = env.items("nodes").await;
     let text = |n: usize, name: &str| nodes[n][name].as_str().unwrap().to_owned();
-    let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
+    let (falcon, tailscale) = (env.sims.falcon(), env.sims.tailscale());
     falcon.remove_host("corp", &text(0, "aid")).unwrap();
     falcon.remove_score("corp", &text(1, "aid")).unwrap();
     tailscale
         .remove_device(TAILNET, &text(2, "nodeId"))
         .unwrap();
-    stage.lower_a_score().await;
-    stage
+    env.lower_a_score().await;
+    env
 }
 
 #[tokio::test]
@@ -54,9 +54,9 @@ async fn no_redirect_of_any_call_is_followed() {
         async { StatusCode::OK }
     }))
     .await;
-    let stage = stirred().await;
-    let before = stage.scores();
-    let moving = stage.items("nodes").await[3]["aid"]
+    let env = stirred().await;
+    let before = env.scores();
+    let moving = env.items("nodes").await[3]["aid"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -64,10 +64,10 @@ async fn no_redirect_of_any_call_is_followed() {
     for (side, method, path) in ROUTES {
         // Attributes are written one by one if there is no batch call.
         let singly = method == "POST" && side == Side::Tailscale && path.ends_with("device/");
-        stage.sims.faults().clear();
+        env.sims.faults().clear();
         if singly {
             let batch = Matcher::side(side).method("PATCH");
-            stage.sims.faults().add(Fault::status(batch, 405).always());
+            env.sims.faults().add(Fault::status(batch, 405).always());
         }
         for status in STATUSES {
             let requests = Matcher::side(side).method(method).path(path);
@@ -79,15 +79,11 @@ async fn no_redirect_of_any_call_is_followed() {
                 )]),
                 body: None,
             };
-            stage.sims.faults().add(Fault::new(requests, kind));
+            env.sims.faults().add(Fault::new(requests, kind));
             // A run that fails at another lookup has already written the score.
             score += 1;
-            stage
-                .sims
-                .falcon()
-                .set_score("corp", &moving, score)
-                .unwrap();
-            let answer = stage.force().await;
+            env.sims.falcon().set_score("corp", &moving, score).unwrap();
+            let answer = env.force().await;
             let ends = ["failed", "paused"].map(serde_json::Value::from);
             assert!(
                 ends.contains(&answer["outcome"]),
@@ -97,25 +93,25 @@ async fn no_redirect_of_any_call_is_followed() {
         }
     }
     // Removed: the device that left, and removals confirmed by runs whose lookups were not redirected.
-    let gone = before.len() - stage.scores().len();
+    let gone = before.len() - env.scores().len();
     assert!((1..=3).contains(&gone), "{gone}");
-    stage.sims.faults().clear();
-    stage.force().await;
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
+    env.sims.faults().clear();
+    env.force().await;
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn a_known_cloud_is_followed_by_the_token_call_alone() {
-    let stage = stirred().await;
+    let env = stirred().await;
     for path in [
         "/devices/combined",
         "/zero-trust-assessment/queries",
         "/zero-trust-assessment/entities",
     ] {
         for location in [
-            format!("{}/oauth2/token", stage.sims.falcon_url("us-2")),
-            stage.sims.falcon_url("us-2") + path,
+            format!("{}/oauth2/token", env.sims.falcon_url("us-2")),
+            env.sims.falcon_url("us-2") + path,
         ] {
             let kind = FaultKind::Status {
                 code: 308,
@@ -123,10 +119,10 @@ async fn a_known_cloud_is_followed_by_the_token_call_alone() {
                 body: None,
             };
             let requests = Matcher::side(Side::Falcon).path(path);
-            stage.sims.faults().add(Fault::new(requests, kind));
-            stage.sims.requests().clear();
-            assert_eq!(stage.force().await["outcome"], "failed", "{path}");
-            let asked = stage.sims.requests().of(Side::Falcon);
+            env.sims.faults().add(Fault::new(requests, kind));
+            env.sims.requests().clear();
+            assert_eq!(env.force().await["outcome"], "failed", "{path}");
+            let asked = env.sims.requests().of(Side::Falcon);
             assert!(
                 asked
                     .iter()

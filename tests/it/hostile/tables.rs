@@ -96,8 +96,8 @@ const TABLES: [(&str, &[&str]); 3] = [
     ("audit", &["integrationId", "eventId", "targetId"]),
 ];
 
-async fn first(stage: &TestEnvironment, table: &str) -> Item {
-    let scan = stage
+async fn first(env: &TestEnvironment, table: &str) -> Item {
+    let scan = env
         .tables
         .scan()
         .table_name(table)
@@ -110,7 +110,7 @@ async fn first(stage: &TestEnvironment, table: &str) -> Item {
 
 /// Puts an edited item. The table may reject the edit.
 async fn put(
-    stage: &TestEnvironment,
+    env: &TestEnvironment,
     (table, keys): (&str, &[&str]),
     item: &Item,
     edits: Vec<(String, AttributeValue)>,
@@ -121,7 +121,7 @@ async fn put(
             .into_iter()
             .filter(|(name, _)| !keys.contains(&name.as_str())),
     );
-    let _ = stage
+    let _ = env
         .tables
         .put_item()
         .table_name(table)
@@ -136,9 +136,9 @@ fn assert_error_fit(error: &StoreError) {
 }
 
 /// Calls every function that reads the tables.
-async fn read(stage: &TestEnvironment) {
+async fn read(env: &TestEnvironment) {
     let corp: IntegrationId = "corp".to_owned().try_into().unwrap();
-    let store = &stage.world.store;
+    let store = &env.world.store;
     match store.integration(&corp).await {
         Ok(integration) => {
             if let Err(error) = &integration.settings {
@@ -175,17 +175,17 @@ fn whatever_is_in_an_item_it_is_a_value_or_an_error_of_one_line() {
         ..ProptestConfig::with_cases(120)
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let stage = runtime.block_on(TestEnvironment::synced());
+    let env = runtime.block_on(TestEnvironment::synced());
     let items: Vec<Item> = TABLES
         .iter()
-        .map(|(table, _)| runtime.block_on(first(&stage, table)))
+        .map(|(table, _)| runtime.block_on(first(&env, table)))
         .collect();
     proptest!(config, |(edits in edits())| {
         runtime.block_on(async {
             for ((table, item), edits) in TABLES.into_iter().zip(&items).zip(edits) {
-                put(&stage, table, item, edits).await;
+                put(&env, table, item, edits).await;
             }
-            read(&stage).await;
+            read(&env).await;
             // Commands read the same items: they may fail, but not panic.
             for payload in [
                 json!({"command": "status"}),
@@ -193,7 +193,7 @@ fn whatever_is_in_an_item_it_is_a_value_or_an_error_of_one_line() {
                 json!({"command": "audit", "integration": "corp"}),
                 json!({"command": "sync", "integration": "corp", "dryRun": true}),
             ] {
-                if let Err(error) = stage.try_ask(payload).await {
+                if let Err(error) = env.try_ask(payload).await {
                     super::assert_text_fit(&error_chain(&error));
                 }
             }

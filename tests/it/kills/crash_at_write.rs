@@ -40,26 +40,26 @@ struct State {
 
 impl CrashAtWrite {
     /// The process is killed at the `at`th write, counted from 1.
-    pub(super) async fn new(stage: &TestEnvironment, at: usize, moment: Moment) -> Self {
+    pub(super) async fn new(env: &TestEnvironment, at: usize, moment: Moment) -> Self {
         let counter = Arc::new(WriteCounter {
             at,
             moment,
             state: Mutex::default(),
         });
         Self {
-            dynamodb: Relay::to(stage.dynamodb.url(), counter.clone()).await,
-            tailscale: Relay::to(&stage.sims.tailscale_url(), counter.clone()).await,
+            dynamodb: Relay::to(env.dynamodb.url(), counter.clone()).await,
+            tailscale: Relay::to(&env.sims.tailscale_url(), counter.clone()).await,
             counter,
         }
     }
 
     /// Starts the process that will be killed.
-    pub(super) async fn process(&self, stage: &TestEnvironment) -> Process {
+    pub(super) async fn process(&self, env: &TestEnvironment) -> Process {
         let variables = [
             ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.url()),
             ("TAILSCALE_API_URL", self.tailscale.url()),
         ];
-        let process = Process::start(stage, &variables).await;
+        let process = Process::start(env, &variables).await;
         self.counter.state.lock().unwrap().victim = Some(process.life());
         process
     }

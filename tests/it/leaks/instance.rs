@@ -40,7 +40,7 @@ pub(super) const LONG: Duration = Duration::from_mins(1);
 
 /// A process, its environment, and its outputs so far.
 pub(super) struct Instance {
-    pub(super) stage: TestEnvironment,
+    pub(super) env: TestEnvironment,
     /// Receives all requests, if it was requested.
     pub(super) echo: Arc<Echo>,
     process: Process,
@@ -59,18 +59,18 @@ pub(super) struct Stirred {
 impl Instance {
     /// `corp` is connected. With `echo`, every request goes through it.
     pub(super) async fn start(level: Level, through_echo: bool) -> Self {
-        let stage = world().await;
+        let env = world().await;
         let echo = Arc::new(Echo::default());
         let mut variables = level.variables().to_vec();
         let mut relays = Vec::new();
         if through_echo {
-            let falcon = stage.sims.falcon_url("us-1");
+            let falcon = env.sims.falcon_url("us-1");
             for (name, base) in [
                 ("FALCON_CLOUDS_EXTRA", falcon),
-                ("TAILSCALE_API_URL", stage.sims.tailscale_url()),
+                ("TAILSCALE_API_URL", env.sims.tailscale_url()),
             ]
             .into_iter()
-            .chain(endpoints(stage.dynamodb.url(), &stage.services.url()))
+            .chain(endpoints(env.dynamodb.url(), &env.services.url()))
             {
                 let relay = Relay::to(&base, echo.clone()).await;
                 let prefix = if name == "FALCON_CLOUDS_EXTRA" {
@@ -82,9 +82,9 @@ impl Instance {
                 relays.push(relay);
             }
         }
-        let process = Process::start(&stage, &variables).await;
+        let process = Process::start(&env, &variables).await;
         let mut instance = Self {
-            stage,
+            env,
             echo,
             process,
             _relays: relays,
@@ -121,7 +121,7 @@ impl Instance {
 
     /// Keeps the status of the last run as evidence, before the next run overwrites it.
     pub(super) async fn note_status(&mut self) {
-        for item in self.stage.items("integrations").await {
+        for item in self.env.items("integrations").await {
             self.evidence.add_json("the table integrations", &item);
         }
     }
@@ -135,9 +135,9 @@ impl Instance {
 
     /// Changes a score, and removes a host, a score and a device: the next run must look them up, and write.
     pub(super) async fn stir(&self) -> Stirred {
-        let nodes = self.stage.items("nodes").await;
+        let nodes = self.env.items("nodes").await;
         let text = |n: usize, name: &str| nodes[n][name].as_str().unwrap().to_owned();
-        let (falcon, tailscale) = (self.stage.sims.falcon(), self.stage.sims.tailscale());
+        let (falcon, tailscale) = (self.env.sims.falcon(), self.env.sims.tailscale());
         let host = falcon.remove_host("corp", &text(0, "aid")).unwrap();
         let unscored = text(1, "aid");
         falcon.remove_score("corp", &unscored).unwrap();
@@ -159,7 +159,7 @@ impl Instance {
             unscored,
             device,
         } = stirred;
-        let (falcon, tailscale) = (self.stage.sims.falcon(), self.stage.sims.tailscale());
+        let (falcon, tailscale) = (self.env.sims.falcon(), self.env.sims.tailscale());
         falcon.put_host("corp", host).unwrap();
         falcon.set_score("corp", &unscored, 50).unwrap();
         tailscale.put_device(TAILNET, device).unwrap();
@@ -169,11 +169,11 @@ impl Instance {
     pub(super) async fn end(mut self) -> Evidence {
         self.note_status().await;
         for table in ["nodes", "audit"] {
-            for item in self.stage.items(table).await {
+            for item in self.env.items(table).await {
                 self.evidence.add_json(format!("the table {table}"), &item);
             }
         }
-        for event in &self.stage.services.state().events {
+        for event in &self.env.services.state().events {
             self.evidence.add_json("an event", event);
         }
         let printed = self.process.end();
@@ -186,30 +186,28 @@ impl Instance {
 }
 
 async fn world() -> TestEnvironment {
-    let stage = TestEnvironment::empty().await;
-    let now = stage.sims.clock().now();
-    stage.load(&GeneratorSpec {
+    let env = TestEnvironment::empty().await;
+    let now = env.sims.clock().now();
+    env.load(&GeneratorSpec {
         now,
         ..GeneratorSpec::plain(12, 12)
     });
-    stage.sims.falcon().put_account(Account {
+    env.sims.falcon().put_account(Account {
         client_secret: FALCON_SECRET.to_owned(),
         ..Account::new("corp")
     });
-    stage
-        .sims
+    env.sims
         .tailscale()
         .configure(TAILNET, |tailnet| {
             OAUTH_SECRET.clone_into(&mut tailnet.oauth_clients[0].client_secret);
             tailnet.api_keys = [API_KEY.to_owned()].into();
         })
         .unwrap();
-    stage.services.put_secret("corp/falcon", falcon_secret());
-    stage.services.put_secret("corp/tailscale", oauth_secret());
-    stage
-        .services
+    env.services.put_secret("corp/falcon", falcon_secret());
+    env.services.put_secret("corp/tailscale", oauth_secret());
+    env.services
         .put_secret("corp/key", json!({"apiKey": API_KEY}));
-    stage
+    env
 }
 
 pub(super) fn falcon_secret() -> Value {

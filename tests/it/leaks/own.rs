@@ -17,7 +17,7 @@ pub(super) async fn commands(level: Level) -> Evidence {
     let mut instance = Instance::start(level, false).await;
     for (name, secret) in [("falcon", falcon_secret()), ("tailscale", oauth_secret())] {
         let name = format!("falcon-posture-sync/corp/{name}");
-        instance.stage.services.put_secret(&name, secret);
+        instance.env.services.put_secret(&name, secret);
     }
     let payloads = payloads();
     let is = |payload: &Value, command: &str| payload["command"] == command;
@@ -77,7 +77,7 @@ pub(super) async fn secrets(level: Level) -> Evidence {
     ];
     for (name, good) in sound {
         for text in malformed() {
-            instance.stage.services.put_secret(name, json!(text));
+            instance.env.services.put_secret(name, json!(text));
             let answer = instance.ask(force()).await.unwrap();
             assert_eq!(answer["outcome"], "paused", "{name} {text:?}: {answer:#}");
             instance.note_status().await;
@@ -100,7 +100,7 @@ pub(super) async fn secrets(level: Level) -> Evidence {
                 .ask(update(&json!({"falconSecret": "corp/falcon"})))
                 .await;
         }
-        instance.stage.services.put_secret(name, good);
+        instance.env.services.put_secret(name, good);
         instance.calm().await;
     }
     let absent = connect_labs(&json!({"falconSecret": "corp/absent"}));
@@ -169,7 +169,7 @@ pub(super) async fn pasted(level: Level) -> Evidence {
 
 /// URLs of the deployment that contain a secret: the function rejects them at start.
 pub(super) async fn environment(level: Level) -> Evidence {
-    let stage = TestEnvironment::empty().await;
+    let env = TestEnvironment::empty().await;
     let mut evidence = Evidence::default();
     for (variable, value) in [
         (
@@ -187,7 +187,7 @@ pub(super) async fn environment(level: Level) -> Evidence {
     ] {
         let mut variables = level.variables().to_vec();
         variables.push((variable, value));
-        let process = Process::start(&stage, &variables).await;
+        let process = Process::start(&env, &variables).await;
         let said = process
             .invoke("run", &json!({"command": "status"}), LONG)
             .await;
@@ -263,7 +263,7 @@ pub(super) async fn refused(level: Level, share: usize, of: usize) -> Evidence {
             }
             // A newer version than the cached one.
             "GetSecretValue" => instance
-                .stage
+                .env
                 .services
                 .put_secret("corp/falcon", falcon_secret()),
             // A new value: an update that changes nothing sends no event.

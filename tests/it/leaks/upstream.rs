@@ -123,7 +123,7 @@ pub(super) async fn echoed(level: Level, share: usize, of: usize) -> Evidence {
 /// Removes or restores the batch call of the tailnet.
 fn singly(instance: &Instance, without_batch: bool) {
     instance
-        .stage
+        .env
         .sims
         .tailscale()
         .configure(TAILNET, |tailnet| {
@@ -163,11 +163,11 @@ pub(super) async fn broken(level: Level, share: usize, of: usize) -> Evidence {
                 .path(route.path);
             let fault = Fault::new(requests, kind.clone()).always();
             let after = u64::try_from(route.after).unwrap();
-            instance.stage.sims.faults().add(fault.after(after));
-            instance.stage.sims.requests().clear();
+            instance.env.sims.faults().add(fault.after(after));
+            instance.env.sims.requests().clear();
             let said = instance.ask_within(time, force()).await;
-            instance.stage.sims.faults().clear();
-            let entries = instance.stage.sims.requests().entries();
+            instance.env.sims.faults().clear();
+            let entries = instance.env.sims.requests().entries();
             if entries.iter().any(|entry| entry.fault.is_some()) {
                 let passes = matches!(kind, FaultKind::SlowBody { .. });
                 assert!(

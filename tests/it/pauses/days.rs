@@ -36,16 +36,16 @@ fn wrong_for_falcon() -> Value {
 
 /// Starts with two integrations. Only the credential of `corp` is rejected later.
 async fn two() -> (TestEnvironment, Integration) {
-    let stage = TestEnvironment::connected(&GeneratorSpec::plain(12, 8)).await;
-    assert_eq!(stage.sync().await["outcome"], "synced");
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(12, 8)).await;
+    assert_eq!(env.sync().await["outcome"], "synced");
     let spec = GeneratorSpec {
         seed: 7,
         ..GeneratorSpec::plain(12, 8)
     };
-    let labs = Integration::connect(&stage, Account::new("labs"), &spec).await;
-    assert_eq!(stage.ask(labs.requested()).await["outcome"], "synced");
-    stage.requests();
-    (stage, labs)
+    let labs = Integration::connect(&env, Account::new("labs"), &spec).await;
+    assert_eq!(env.ask(labs.requested()).await["outcome"], "synced");
+    env.requests();
+    (env, labs)
 }
 
 /// Runs one tick: the schedule's run, and the runs that it requests. Returns the outcomes of `corp` and `labs`, and the
@@ -54,7 +54,7 @@ async fn tick(stage: &TestEnvironment) -> (Value, Value, BTreeMap<String, u64>) 
     stage.services.state().events.clear();
     let answer = stage.sync().await;
     assert_eq!(answer, json!({"requested": ["corp", "labs"]}));
-    let mut events = stage.services.state().events.clone();
+    let mut events = env.services.state().events.clone();
     events.retain(|event| event["detail-type"] == "Posture Sync Requested");
     assert!(stage.requests().is_empty());
     let corp = stage.ask(events[0].clone()).await;
@@ -67,24 +67,23 @@ async fn tick(stage: &TestEnvironment) -> (Value, Value, BTreeMap<String, u64>) 
 }
 
 async fn two_days(refusal: Refusal) {
-    let (stage, labs) = two().await;
+    let (env, labs) = two().await;
     let corp = Integration::corp();
-    let (scores, log) = (stage.scores(), corp.logged(&stage));
-    stage
-        .services
+    let (scores, log) = (env.scores(), corp.logged(&env));
+    env.services
         .put_secret(refusal.secret, refusal.wrong.clone());
     let (mut tries, mut calls, mut attempts) = (Vec::new(), 0, Value::Null);
     for n in 0..TICKS {
         if n % 20 == 3 {
-            corp.move_a_score(&stage, n);
-            labs.move_a_score(&stage, n);
+            corp.move_a_score(&env, n);
+            labs.move_a_score(&env, n);
         }
-        let (corps, others, requests) = tick(&stage).await;
+        let (corps, others, requests) = tick(&env).await;
         assert_eq!(corps["outcome"], "paused", "{corps:#}");
         let good = ["synced", "unchanged"].map(Value::from);
         assert!(good.contains(&others["outcome"]), "{others:#}");
-        assert_eq!(labs.scores(&stage), labs.expected(&stage));
-        let pause = stage.corp().await["pause"].clone();
+        assert_eq!(labs.scores(&env), labs.expected(&env));
+        let pause = env.corp().await["pause"].clone();
         assert_eq!(pause["side"], refusal.side);
         if pause["attempts"] == attempts {
             assert!(requests.is_empty(), "nobody is asked: {requests:?}");
@@ -104,20 +103,20 @@ async fn two_days(refusal: Refusal) {
         0
     };
     assert_eq!(calls, u64::try_from(expected).unwrap());
-    assert_eq!(stage.corp().await["status"]["consecutiveFailures"], 6);
-    assert_eq!(stage.scores(), scores, "a pause deletes nothing");
-    assert_eq!(corp.logged(&stage), log);
+    assert_eq!(env.corp().await["status"]["consecutiveFailures"], 6);
+    assert_eq!(env.scores(), scores, "a pause deletes nothing");
+    assert_eq!(corp.logged(&env), log);
 
-    stage.services.put_secret(refusal.secret, refusal.good);
-    let (corps, _, _) = tick(&stage).await;
+    env.services.put_secret(refusal.secret, refusal.good);
+    let (corps, _, _) = tick(&env).await;
     assert_eq!(corps["outcome"], "synced", "{corps:#}");
-    assert_eq!(stage.scores(), stage.expected());
-    let item = stage.corp().await;
+    assert_eq!(env.scores(), env.expected());
+    let item = env.corp().await;
     assert_eq!(item["pause"], Value::Null);
     assert_eq!(item["status"]["consecutiveFailures"], 0);
-    assert_eq!(tick(&stage).await.0["outcome"], "unchanged");
-    corp.assert_sound(&stage).await;
-    labs.assert_sound(&stage).await;
+    assert_eq!(tick(&env).await.0["outcome"], "unchanged");
+    corp.assert_sound(&env).await;
+    labs.assert_sound(&env).await;
 }
 
 #[tokio::test]
@@ -161,18 +160,18 @@ async fn a_secret_that_does_not_decode_is_tried_six_times_in_two_days() {
 
 /// Runs this many ticks with a wrong Falcon secret.
 async fn paused(ticks: usize) -> TestEnvironment {
-    let (stage, _) = two().await;
-    stage.services.put_secret("corp/falcon", wrong_for_falcon());
+    let (env, _) = two().await;
+    env.services.put_secret("corp/falcon", wrong_for_falcon());
     for _ in 0..ticks {
-        assert_eq!(tick(&stage).await.0["outcome"], "paused");
+        assert_eq!(tick(&env).await.0["outcome"], "paused");
     }
-    stage
+    env
 }
 
 /// Runs ticks until the next attempt, and counts them.
 async fn ticks_until_tried(stage: &TestEnvironment) -> usize {
     for n in 0..TICKS {
-        let (_, _, requests) = tick(stage).await;
+        let (_, _, requests) = tick(env).await;
         if requests.contains_key(FALCONS) {
             return n;
         }
@@ -182,28 +181,28 @@ async fn ticks_until_tried(stage: &TestEnvironment) -> usize {
 
 #[tokio::test]
 async fn another_wrong_secret_is_tried_at_once_and_its_row_starts_anew() {
-    let stage = paused(9).await;
-    let first = stage.corp().await["pause"].clone();
+    let env = paused(9).await;
+    let first = env.corp().await["pause"].clone();
     assert_eq!(first["attempts"], 2);
     let other = json!({"clientId": "0".repeat(32), "clientSecret": "x".repeat(40)});
-    stage.services.put_secret("corp/falcon", other);
-    assert_eq!(ticks_until_tried(&stage).await, 0);
-    let second = stage.corp().await["pause"].clone();
+    env.services.put_secret("corp/falcon", other);
+    assert_eq!(ticks_until_tried(&env).await, 0);
+    let second = env.corp().await["pause"].clone();
     assert_eq!(second["attempts"], 1);
     assert_ne!(second["since"], first["since"]);
     assert_eq!(second["secretVersion"], "version-3");
-    assert_eq!(ticks_until_tried(&stage).await, 3, "an hour later");
-    assert_eq!(stage.corp().await["pause"]["since"], second["since"]);
+    assert_eq!(ticks_until_tried(&env).await, 3, "an hour later");
+    assert_eq!(env.corp().await["pause"]["since"], second["since"]);
 }
 
 #[tokio::test]
 async fn a_forced_try_neither_lengthens_a_pause_nor_shortens_the_next_one() {
-    let stage = paused(9).await;
-    let before = stage.corp().await["pause"].clone();
+    let env = paused(9).await;
+    let before = env.corp().await["pause"].clone();
     for _ in 0..3 {
-        assert_eq!(stage.force().await["outcome"], "paused");
-        assert_eq!(stage.requests()[FALCONS], 1, "it is tried");
-        let mut after = stage.corp().await["pause"].clone();
+        assert_eq!(env.force().await["outcome"], "paused");
+        assert_eq!(env.requests()[FALCONS], 1, "it is tried");
+        let mut after = env.corp().await["pause"].clone();
         after["error"] = before["error"].clone();
         assert_eq!(after, before);
     }
@@ -215,17 +214,16 @@ async fn a_forced_try_neither_lengthens_a_pause_nor_shortens_the_next_one() {
 
 #[tokio::test]
 async fn changed_settings_end_a_pause_and_its_row() {
-    let stage = paused(9).await;
-    stage.services.state().events.clear();
-    stage.update(json!({"maxHostAgeDays": 30})).await;
-    let event = stage.services.state().events[0].clone();
-    stage.requests();
-    assert_eq!(stage.ask(event).await["outcome"], "paused");
-    assert_eq!(stage.requests()[FALCONS], 1);
-    assert_eq!(stage.corp().await["pause"]["attempts"], 1);
-    stage
-        .services
+    let env = paused(9).await;
+    env.services.state().events.clear();
+    env.update(json!({"maxHostAgeDays": 30})).await;
+    let event = env.services.state().events[0].clone();
+    env.requests();
+    assert_eq!(env.ask(event).await["outcome"], "paused");
+    assert_eq!(env.requests()[FALCONS], 1);
+    assert_eq!(env.corp().await["pause"]["attempts"], 1);
+    env.services
         .put_secret("corp/falcon", falcon_secret("corp"));
-    assert_eq!(tick(&stage).await.0["outcome"], "unchanged");
-    assert_eq!(stage.corp().await["pause"], Value::Null);
+    assert_eq!(tick(&env).await.0["outcome"], "unchanged");
+    assert_eq!(env.corp().await["pause"], Value::Null);
 }

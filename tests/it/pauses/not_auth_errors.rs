@@ -17,62 +17,58 @@ async fn fails_without_a_pause(stage: &TestEnvironment, words: &[&str]) {
     let scores = stage.scores();
     stage.requests();
     for n in 1..=3 {
-        let answer = stage.sync().await;
+        let answer = env.sync().await;
         assert_eq!(answer["outcome"], "failed", "{answer:#}");
         let error = answer["error"].as_str().unwrap();
         for word in words {
             assert!(error.contains(word), "{error}");
         }
-        let corp = stage.corp().await;
+        let corp = env.corp().await;
         assert_eq!(corp["pause"], Value::Null, "{error}");
         assert_eq!(corp["status"]["errorKind"], "configuration", "{error}");
         assert_eq!(corp["status"]["consecutiveFailures"], n);
-        assert_eq!(stage.requests()[TOKEN], 1);
+        assert_eq!(env.requests()[TOKEN], 1);
     }
-    assert_eq!(stage.scores(), scores);
-    stage.assert_sound().await;
+    assert_eq!(env.scores(), scores);
+    env.assert_sound().await;
 }
 
 #[tokio::test]
 async fn an_address_off_the_allow_list_is_no_refused_credential() {
-    let stage = TestEnvironment::synced().await;
-    let account = stage.sims.falcon().accounts().remove("corp").unwrap();
+    let env = TestEnvironment::synced().await;
+    let account = env.sims.falcon().accounts().remove("corp").unwrap();
     let mut outside = account.clone();
     outside.ip_allowed = false;
-    stage.sims.falcon().put_account(outside);
-    fails_without_a_pause(&stage, &["allow-list"]).await;
-    stage.sims.falcon().put_account(account);
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    env.sims.falcon().put_account(outside);
+    fails_without_a_pause(&env, &["allow-list"]).await;
+    env.sims.falcon().put_account(account);
+    assert_eq!(env.sync().await["outcome"], "unchanged");
 }
 
 #[tokio::test]
 async fn a_cloud_that_is_not_known_here_is_no_refused_credential() {
-    let stage = TestEnvironment::synced().await;
-    stage.update(json!({"cloudId": "us-2"})).await;
-    assert_eq!(
-        stage.sync().await["outcome"],
-        "unchanged",
-        "it is redirected"
-    );
-    stage.sims.falcon().configure(|settings| {
+    let env = TestEnvironment::synced().await;
+    env.update(json!({"cloudId": "us-2"})).await;
+    assert_eq!(env.sync().await["outcome"], "unchanged", "it is redirected");
+    env.sims.falcon().configure(|settings| {
         settings.redirect_location = Some("https://api.us-9.example.com/oauth2/token".to_owned());
     });
-    fails_without_a_pause(&stage, &["cloudId"]).await;
-    stage.update(json!({"cloudId": "us-1"})).await;
-    assert_eq!(stage.sync().await["outcome"], "unchanged");
+    fails_without_a_pause(&env, &["cloudId"]).await;
+    env.update(json!({"cloudId": "us-1"})).await;
+    assert_eq!(env.sync().await["outcome"], "unchanged");
 }
 
 #[tokio::test]
 async fn an_unknown_client_id_pauses_and_both_of_its_causes_are_named() {
-    let stage = TestEnvironment::synced().await;
+    let env = TestEnvironment::synced().await;
     let mut secret = falcon_secret("corp");
     secret["clientId"] = json!("0123456789abcdef".repeat(2));
-    stage.services.put_secret("corp/falcon", secret);
-    stage.requests();
-    let answer = stage.sync().await;
+    env.services.put_secret("corp/falcon", secret);
+    env.requests();
+    let answer = env.sync().await;
     assert_eq!(answer["outcome"], "paused", "{answer:#}");
-    assert_eq!(stage.requests()[TOKEN], 1);
-    let corp = stage.corp().await;
+    assert_eq!(env.requests()[TOKEN], 1);
+    let corp = env.corp().await;
     assert_eq!(corp["pause"]["side"], "falcon");
     assert_eq!(corp["status"]["errorKind"], "authentication");
     let error = answer["error"].as_str().unwrap();
@@ -99,16 +95,16 @@ fn bucket_of_bad_bearers(path: &str) -> Fault {
 
 #[tokio::test]
 async fn a_rate_limit_that_stems_from_a_bad_bearer_mints_one_token_and_goes_on() {
-    let stage = TestEnvironment::synced().await;
-    stage.lower_a_score().await;
-    stage.requests();
-    stage.sims.faults().add(bucket_of_bad_bearers(HOSTS));
-    assert_eq!(stage.sync().await["outcome"], "synced");
-    let requests = stage.requests();
+    let env = TestEnvironment::synced().await;
+    env.lower_a_score().await;
+    env.requests();
+    env.sims.faults().add(bucket_of_bad_bearers(HOSTS));
+    assert_eq!(env.sync().await["outcome"], "synced");
+    let requests = env.requests();
     assert_eq!(requests[TOKEN], 2);
     assert_eq!(requests[&format!("GET {HOSTS}")], 2);
-    assert_eq!(stage.scores(), stage.expected());
-    stage.assert_sound().await;
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
 }
 
 #[tokio::test]
@@ -121,13 +117,13 @@ async fn a_bad_bearer_is_not_shown_a_third_time() {
         let answer = stage.sync().await;
         // Falcon rejects a token that it has just issued: the API client is at fault.
         assert_eq!(answer["outcome"], "paused", "{answer:#}");
-        let requests = stage.requests();
+        let requests = env.requests();
         assert_eq!(requests[&format!("GET {HOSTS}")], 2, "{status}");
         assert_eq!(requests[TOKEN], 2, "{status}");
-        let corp = stage.corp().await;
+        let corp = env.corp().await;
         assert_eq!(corp["status"]["errorKind"], "authentication", "{status}");
         assert_eq!(corp["pause"]["side"], "falcon", "{status}");
-        stage.assert_sound().await;
+        env.assert_sound().await;
     }
 }
 
@@ -135,7 +131,7 @@ async fn a_bad_bearer_is_not_shown_a_third_time() {
 fn expire_in_mid_crawl(stage: &TestEnvironment) {
     let (falcon, pages) = (stage.sims.falcon().clone(), AtomicUsize::new(0));
     let scores = Matcher::side(Side::Falcon).path(SCORES);
-    stage.sims.on_request(scores, move |_| {
+    env.sims.on_request(scores, move |_| {
         if pages.fetch_add(1, Ordering::SeqCst) == 1 {
             falcon.expire_tokens();
         }
@@ -158,17 +154,16 @@ fn pages(entries: &[Entry]) -> BTreeMap<(&str, &str), usize> {
 async fn a_token_that_ends_in_mid_crawl_costs_one_token_and_no_page() {
     // Falcon's two responses to an expired token: 401, or 429 above the limit.
     for (strangers, refused_with) in [(15, 401), (0, 429)] {
-        let stage = TestEnvironment::connected(&GeneratorSpec::plain(4_500, 20)).await;
-        stage
-            .sims
+        let env = TestEnvironment::connected(&GeneratorSpec::plain(4_500, 20)).await;
+        env.sims
             .falcon()
             .configure(|settings| settings.strangers_per_minute = strangers);
-        expire_in_mid_crawl(&stage);
-        stage.requests();
-        assert_eq!(stage.sync().await["outcome"], "synced");
-        assert_eq!(stage.scores(), stage.expected());
+        expire_in_mid_crawl(&env);
+        env.requests();
+        assert_eq!(env.sync().await["outcome"], "synced");
+        assert_eq!(env.scores(), env.expected());
 
-        let entries = stage.sims.requests().of(Side::Falcon);
+        let entries = env.sims.requests().of(Side::Falcon);
         let with_status = |status: u16| {
             let with = entries.iter().filter(|entry| entry.status == Some(status));
             with.count()
@@ -179,6 +174,6 @@ async fn a_token_that_ends_in_mid_crawl_costs_one_token_and_no_page() {
         let pages = pages(&entries);
         assert_eq!(pages.len(), 6, "one of hosts, five of scores: {pages:?}");
         assert!(pages.values().all(|times| *times == 1), "{pages:?}");
-        stage.assert_sound().await;
+        env.assert_sound().await;
     }
 }

@@ -65,8 +65,8 @@ impl Runner {
         told.map(|text| format!("in the end: {text}")).collect()
     }
 
-    fn stage(&self) -> &TestEnvironment {
-        &self.instance.stage
+    fn environment(&self) -> &TestEnvironment {
+        &self.instance.env
     }
 
     async fn step(&mut self, step: &Step) -> Vec<String> {
@@ -76,10 +76,10 @@ impl Runner {
         if step.cold {
             self.instance.forget_secrets();
         }
-        let clock = &self.stage().world.clock;
+        let clock = &self.environment().world.clock;
         clock.advance(Duration::from_mins(step.minutes));
-        let before = Before::of(self.stage()).await;
-        let deserved = self.stage().expected();
+        let before = Before::of(self.environment()).await;
+        let deserved = self.environment().expected();
         self.instance.proxy.arm(step.faults.clone());
         let payload = if step.forced {
             json!({"command": "sync", "integration": "corp", "force": true})
@@ -95,7 +95,7 @@ impl Runner {
         // `end` asserts that no other device has one.
         excuses.unrecorded = self.open || !self.lost_track.is_empty();
         let checked = before.check(
-            self.stage(),
+            self.environment(),
             self.key,
             &deserved,
             self.keeps,
@@ -115,14 +115,14 @@ impl Runner {
     /// A run without faults makes everything right, and the next one changes nothing.
     async fn end(&mut self) -> Vec<String> {
         let mut violations = Violations::default();
-        let stage = self.stage();
-        stage.world.clock.advance(Duration::from_mins(15));
+        let env = self.environment();
+        env.world.clock.advance(Duration::from_mins(15));
         let run = json!({
             "command": "sync", "integration": "corp", "force": true, "allowMassRemoval": true
         });
         let outcome = self.instance.invoke(run.clone()).await;
         violations.unless(came_through(&outcome), || format!("{outcome:?}"));
-        let (present, deserved) = (attributes(stage), stage.expected());
+        let (present, deserved) = (attributes(env), env.expected());
         for (node, score) in &deserved {
             let held = present.get(&(node.clone(), self.key.to_owned()));
             violations.unless(held == Some(score), || {
@@ -133,33 +133,33 @@ impl Runner {
             let belongs = key == self.key && (self.keeps || deserved.contains_key(node));
             violations.unless(belongs, || format!("{node} still has {key}"));
         }
-        let audit_diff = audit_diff(stage, &stage.node_audit().await);
+        let audit_diff = audit_diff(env, &env.node_audit().await);
         let mut gaps = audit_diff.unrecorded;
         gaps.retain(|(node, ..), _| !self.lost_track.contains(node));
         violations.unless(gaps.is_empty(), || format!("not audited: {gaps:?}"));
         violations.unless(audit_diff.invented.is_empty(), || {
             format!("audited, and never so: {:?}", audit_diff.invented)
         });
-        let corp = stage.corp().await;
+        let corp = env.corp().await;
         let clean = corp["lease"].is_null()
             && corp["pause"].is_null()
             && corp["pending"].as_object().is_none_or(Map::is_empty);
         violations.unless(clean, || format!("left behind: {corp}"));
-        let written = stage.sims.tailscale().writes(TAILNET).unwrap();
+        let written = env.sims.tailscale().writes(TAILNET).unwrap();
         let last = self.instance.invoke(run).await;
         let idle = last
             .as_ref()
             .is_ok_and(|answer| answer["outcome"] == "unchanged");
         violations.unless(idle, || format!("the run after it: {last:?}"));
-        let after = stage.sims.tailscale().writes(TAILNET).unwrap();
+        let after = env.sims.tailscale().writes(TAILNET).unwrap();
         violations.unless(after == written, || "the run after it writes".to_owned());
         violations.into_vec()
     }
 
     async fn change(&mut self, change: Move) {
         let (falcon, tailscale) = (
-            self.instance.stage.sims.falcon().clone(),
-            self.instance.stage.sims.tailscale().clone(),
+            self.instance.env.sims.falcon().clone(),
+            self.instance.env.sims.tailscale().clone(),
         );
         let hosts = falcon.hosts("corp").unwrap();
         let devices = tailscale.devices(TAILNET).unwrap();
@@ -230,12 +230,16 @@ impl Runner {
             }
             Move::Keep(keeps) => {
                 let on_missing = if keeps { "keep" } else { "delete" };
-                self.stage().update(json!({"onMissing": on_missing})).await;
+                self.environment()
+                    .update(json!({"onMissing": on_missing}))
+                    .await;
                 self.keeps = keeps;
             }
             Move::Key(other) => {
                 self.key = if other { OTHER_KEY } else { KEY };
-                self.stage().update(json!({"attributeKey": self.key})).await;
+                self.environment()
+                    .update(json!({"attributeKey": self.key}))
+                    .await;
             }
         }
     }

@@ -108,16 +108,16 @@ impl FaultMix {
         }
     }
 
-    pub(super) async fn relays(&self, stage: &TestEnvironment) -> Relays {
+    pub(super) async fn relays(&self, env: &TestEnvironment) -> Relays {
         let to = async |base: &str, service| {
             let fault_mix = self.clone();
             Relay::to(base, Arc::new(ServiceWatch { service, fault_mix })).await
         };
         Relays {
-            falcon: to(&stage.sims.falcon_url("us-1"), Service::Falcon).await,
-            tailscale: to(&stage.sims.tailscale_url(), Service::Tailscale).await,
-            dynamodb: to(stage.dynamodb.url(), Service::DynamoDb).await,
-            others: to(&stage.services.url(), Service::Others).await,
+            falcon: to(&env.sims.falcon_url("us-1"), Service::Falcon).await,
+            tailscale: to(&env.sims.tailscale_url(), Service::Tailscale).await,
+            dynamodb: to(env.dynamodb.url(), Service::DynamoDb).await,
+            others: to(&env.services.url(), Service::Others).await,
         }
     }
 

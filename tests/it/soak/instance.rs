@@ -42,16 +42,12 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) async fn start(
-        stage: &TestEnvironment,
-        integration: Integration,
-        seed: u64,
-    ) -> Self {
+    pub(super) async fn start(env: &TestEnvironment, integration: Integration, seed: u64) -> Self {
         let fault_mix = FaultMix::new(!seed);
-        let relays = fault_mix.relays(stage).await;
+        let relays = fault_mix.relays(env).await;
         Self {
             integration,
-            process: Process::start(stage, &relays.variables()).await,
+            process: Process::start(env, &relays.variables()).await,
             fault_mix,
             _relays: relays,
             rng: Rng::new(seed),
@@ -65,10 +61,10 @@ impl Instance {
         }
     }
 
-    pub(super) async fn run(&mut self, stage: &TestEnvironment, ticks: usize) {
+    pub(super) async fn run(&mut self, env: &TestEnvironment, ticks: usize) {
         for n in 1..=ticks {
-            self.stir(stage);
-            self.tick(stage, n).await;
+            self.stir(env);
+            self.tick(env, n).await;
             if n.is_multiple_of(LOOK) {
                 self.health.sample(self.process.id());
             }
@@ -76,35 +72,35 @@ impl Instance {
     }
 
     /// Changes some scores, hosts and devices.
-    fn stir(&mut self, stage: &TestEnvironment) {
+    fn stir(&mut self, env: &TestEnvironment) {
         if self.rng.chance(50) {
             let n = self.rng.below(1000);
-            self.integration.move_a_score(stage, n);
+            self.integration.move_a_score(env, n);
         }
-        let falcon = stage.sims.falcon();
+        let falcon = env.sims.falcon();
         if self.rng.chance(5) && self.away.len() < 2 {
-            let hosts = self.integration.hosts(stage);
+            let hosts = self.integration.hosts(env);
             let aid = &self.rng.choose(&hosts).device_id;
             let host = falcon.remove_host(&self.integration.name, aid).unwrap();
             self.away.extend(host);
         } else if self.rng.chance(10) {
-            self.bring_hosts_back(stage);
+            self.bring_hosts_back(env);
         }
         if self.rng.chance(5) {
-            self.replace_a_device(stage);
+            self.replace_a_device(env);
         }
     }
 
-    fn bring_hosts_back(&mut self, stage: &TestEnvironment) {
+    fn bring_hosts_back(&mut self, env: &TestEnvironment) {
         for host in self.away.drain(..) {
-            let falcon = stage.sims.falcon();
+            let falcon = env.sims.falcon();
             falcon.put_host(&self.integration.name, host).unwrap();
         }
     }
 
     /// Replaces a device by another one of the same machine.
-    fn replace_a_device(&mut self, stage: &TestEnvironment) {
-        let (tailscale, tailnet) = (stage.sims.tailscale(), &self.integration.tailnet);
+    fn replace_a_device(&mut self, env: &TestEnvironment) {
+        let (tailscale, tailnet) = (env.sims.tailscale(), &self.integration.tailnet);
         let devices = tailscale.devices(tailnet).unwrap();
         let leaves = self.rng.choose(&devices);
         tailscale.remove_device(tailnet, &leaves.node_id).unwrap();
@@ -115,20 +111,17 @@ impl Instance {
     }
 
     /// Makes one run, and asserts the invariants after it.
-    async fn tick(&mut self, stage: &TestEnvironment, n: usize) {
-        let before = self.integration.scores(stage);
+    async fn tick(&mut self, env: &TestEnvironment, n: usize) {
+        let before = self.integration.scores(env);
         let outcome = self.invoke(&format!("{}-{n}", self.integration.name)).await;
-        let (now, right) = (
-            self.integration.scores(stage),
-            self.integration.expected(stage),
-        );
+        let (now, right) = (self.integration.scores(env), self.integration.expected(env));
         if ["synced", "unchanged"].contains(&outcome.as_str()) {
             assert_eq!(now, right, "{} after tick {n}", self.integration.name);
         } else {
             assert_nothing_wrong(&before, &now, &right);
         }
-        self.read_audit(stage).await;
-        let logged = self.integration.logged(stage);
+        self.read_audit(env).await;
+        let logged = self.integration.logged(env);
         for (change, times) in &self.audited {
             let really = logged.get(change).unwrap_or(&0);
             assert!(times <= really, "after tick {n}: {change:?}, {times} times");
@@ -165,9 +158,9 @@ impl Instance {
     }
 
     /// Reads the audit records that are new since the last call.
-    async fn read_audit(&mut self, stage: &TestEnvironment) {
+    async fn read_audit(&mut self, env: &TestEnvironment) {
         let text = |text: &str| AttributeValue::S(text.to_owned());
-        let mut items = stage
+        let mut items = env
             .tables
             .query()
             .table_name("audit")
@@ -190,21 +183,18 @@ impl Instance {
     }
 
     /// Stops the faults and makes two runs. Asserts that everything is right afterwards.
-    pub(super) async fn finish(&mut self, stage: &TestEnvironment) {
+    pub(super) async fn finish(&mut self, env: &TestEnvironment) {
         self.fault_mix.stop();
-        self.bring_hosts_back(stage);
+        self.bring_hosts_back(env);
         let outcome = self.invoke("clear").await;
         assert!(["synced", "unchanged"].contains(&outcome.as_str()));
-        assert_eq!(
-            self.integration.scores(stage),
-            self.integration.expected(stage)
-        );
-        self.integration.assert_sound(stage).await;
-        self.read_audit(stage).await;
-        assert_eq!(self.audited, self.integration.logged(stage));
+        assert_eq!(self.integration.scores(env), self.integration.expected(env));
+        self.integration.assert_sound(env).await;
+        self.read_audit(env).await;
+        assert_eq!(self.audited, self.integration.logged(env));
 
         assert_eq!(self.invoke("after").await, "unchanged");
-        let item = self.integration.item(stage).await;
+        let item = self.integration.item(env).await;
         let status = &item["status"];
         assert_eq!(item["lease"], Value::Null);
         assert_eq!(item["pause"], Value::Null);
