@@ -11,7 +11,7 @@ use crate::testing::hostile::{
     MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text,
 };
 
-/// What each of the calls answers when all is well.
+/// A successful response of each call.
 fn documents() -> Vec<Value> {
     let device = json!({
         "nodeId": "nA1", "id": "92960230385", "name": "laptop.tail1.ts.net", "hostname": MARK, "isExternal": false,
