@@ -28,7 +28,7 @@ const PAGE_SIZES: PageSizes = PageSizes {
     scores_by_id: SCORES_PER_LOOKUP,
 };
 
-/// What was fetched from Falcon before the devices are known.
+/// Data fetched from Falcon before the devices are known.
 pub(super) enum Prefetched {
     Everything(StrategyChoice, FalconInventory),
     Hosts(StrategyChoice, Hosts),

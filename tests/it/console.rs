@@ -170,8 +170,8 @@ async fn buttons_are_neither_shown_nor_served_unless_allowed() {
 }
 
 /// Returns the reasons of the syncs of `corp` that were requested.
-fn requested(stage: &TestEnvironment) -> Vec<String> {
-    let held = stage.services.state();
+fn requested(env: &TestEnvironment) -> Vec<String> {
+    let held = env.services.state();
     let events = &held.events;
     let requests = events
         .iter()
@@ -243,20 +243,20 @@ async fn the_consoles_alias_serves_widgets_only() {
         );
     }
     // No other field of the payload turns the request of a widget into a command.
-    let html = shown(&stage, json!({"command": "remove", "integration": "corp"})).await;
+    let html = shown(&env, json!({"command": "remove", "integration": "corp"})).await;
     assert_says(&html, &["</svg>ok</span>"]);
     assert_eq!(env.items("integrations").await, before);
 }
 
 /// Stores a new Falcon secret that Falcon rejects.
-fn lock_out(stage: &TestEnvironment) {
+fn lock_out(env: &TestEnvironment) {
     let mut secret = falcon_secret("corp");
     secret["clientSecret"] = "not-it".into();
     env.services.put_secret("corp/falcon", secret);
 }
 
 /// Returns the payload that a dashboard sends for the form with these inputs.
-async fn explain(stage: &TestEnvironment, inputs: Value) -> String {
+async fn explain(env: &TestEnvironment, inputs: Value) -> String {
     let mut payload = widget(json!({"view": "explain", "action": "explain"}));
     payload["widgetContext"]["forms"]["all"] = inputs;
     env.ask(payload).await.as_str().unwrap().to_owned()

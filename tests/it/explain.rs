@@ -13,7 +13,7 @@ use crate::world::{KEY, TAILNET, TestEnvironment, chain};
 const EVENT: &str = "2026-01-15T11:00:00Z";
 
 /// Asks `corp` for the explanation of a device.
-async fn explain(stage: &TestEnvironment, device: &str) -> Value {
+async fn explain(env: &TestEnvironment, device: &str) -> Value {
     let payload = json!({"command": "explain", "integration": "corp", "device": device});
     let answer = env.ask(payload).await;
     assert_eq!(answer["integration"], "corp");
@@ -40,14 +40,14 @@ fn note(answer: &Value) -> &str {
 }
 
 /// Adds a host, a device with its serial, and a score of the host.
-fn pair(stage: &TestEnvironment, node: &str, name: &str, serial: &str, score: impl Into<Value>) {
+fn pair(env: &TestEnvironment, node: &str, name: &str, serial: &str, score: impl Into<Value>) {
     let device = Device::new(node, name, [serial]);
     env.sims.tailscale().put_device(TAILNET, device).unwrap();
     host(env, node, serial, score);
 }
 
 /// Adds a host with a serial, and its score unless that is null. The aid is made from a word.
-fn host(stage: &TestEnvironment, word: &str, serial: &str, score: impl Into<Value>) {
+fn host(env: &TestEnvironment, word: &str, serial: &str, score: impl Into<Value>) {
     let aid = aid(word);
     let host = Host::new(&aid, serial, &format!("{word}-host"), EVENT);
     env.sims.falcon().put_host("corp", host).unwrap();

@@ -24,12 +24,12 @@ async fn page(env: &TestEnvironment, fields: Value) -> (Vec<Value>, Value) {
 }
 
 /// Starts with a history: the integration, 40 scores, one changed score, one changed setting.
-async fn stage() -> TestEnvironment {
-    let stage = TestEnvironment::synced().await;
-    stage.lower_a_score().await;
-    stage.sync().await;
-    stage.update(json!({"maxHostAgeDays": 30})).await;
-    stage
+async fn environment() -> TestEnvironment {
+    let env = TestEnvironment::synced().await;
+    env.lower_a_score().await;
+    env.sync().await;
+    env.update(json!({"maxHostAgeDays": 30})).await;
+    env
 }
 
 #[tokio::test]
@@ -68,9 +68,8 @@ async fn records_are_found_by_device() {
         assert!(found.is_empty());
     }
     // The records outlive the device and the integration.
-    stage.sims.tailscale().remove_device(TAILNET, id).unwrap();
-    stage
-        .ask(json!({"command": "remove", "integration": "corp"}))
+    env.sims.tailscale().remove_device(TAILNET, id).unwrap();
+    env.ask(json!({"command": "remove", "integration": "corp"}))
         .await;
     assert_eq!(audit(&env, json!({"device": id})).await, records);
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::world::{TestEnvironment, chain};
 
 /// Sends a payload and expects an error with these words, unchanged tables and no call to any API.
-async fn refused(stage: &TestEnvironment, payload: Value, words: &[&str]) {
-    let error = stage.try_ask(payload.clone()).await.unwrap_err();
+async fn refused(env: &TestEnvironment, payload: Value, words: &[&str]) {
+    let error = env.try_ask(payload.clone()).await.unwrap_err();
     let text = chain(&error);
     for word in words {
         assert!(

@@ -110,10 +110,10 @@ async fn secrets_are_fetched_once_for_as_long_as_their_version_stays() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
-    let stage = TestEnvironment::synced().await;
-    stage.lower_a_score().await;
-    let stage = Arc::new(stage);
-    let other = Arc::clone(&stage);
+    let env = TestEnvironment::synced().await;
+    env.lower_a_score().await;
+    let env = Arc::new(env);
+    let other = Arc::clone(&env);
     // While the run lists the devices, another key is set, and the event of the change arrives at once.
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
     env.amid_asking(listing, move |runtime| {

@@ -37,7 +37,7 @@ pub(crate) fn set_policy(env: &TestEnvironment, policy: &str) {
 }
 
 /// Limits the credential to reading devices and the policy.
-fn read_only(stage: &TestEnvironment) {
+fn read_only(env: &TestEnvironment) {
     let change = |tailnet: &mut Tailnet| {
         tailnet.oauth_clients[0].scopes = ["devices:core:read", "policy_file:read"]
             .map(str::to_owned)
@@ -47,9 +47,9 @@ fn read_only(stage: &TestEnvironment) {
 }
 
 /// Returns each own device with the score that it deserves.
-fn own(stage: &TestEnvironment) -> Vec<(Device, Option<i64>)> {
-    let expected = stage.expected();
-    let devices = stage.sims.tailscale().devices(TAILNET).unwrap();
+fn own(env: &TestEnvironment) -> Vec<(Device, Option<i64>)> {
+    let expected = env.expected();
+    let devices = env.sims.tailscale().devices(TAILNET).unwrap();
     devices
         .into_iter()
         .filter(|device| !device.is_external)
@@ -61,8 +61,8 @@ fn own(stage: &TestEnvironment) -> Vec<(Device, Option<i64>)> {
 }
 
 /// Asserts that a preview agrees with this rule.
-fn assert_right(stage: &TestEnvironment, preview: &Value, passes: impl Fn(&Device, i64) -> bool) {
-    let own = own(stage);
+fn assert_right(env: &TestEnvironment, preview: &Value, passes: impl Fn(&Device, i64) -> bool) {
+    let own = own(env);
     let passing =
         |(device, score): &&(Device, Option<i64>)| score.is_some_and(|score| passes(device, score));
     let count = |number: usize| json!(number);
@@ -143,7 +143,7 @@ async fn a_threshold_is_judged_as_a_person_would_with_pencil_and_paper() {
         let answer = preview(&env, json!({"minScore": min_score})).await;
         assert_eq!(answer["error"], Value::Null, "{answer:#}");
         let told = &answer["previews"][0];
-        assert_right(&stage, told, |_, score| score >= min_score);
+        assert_right(&env, told, |_, score| score >= min_score);
         // Other minimum scores.
         let thresholds = told["thresholds"].as_array().unwrap();
         assert!(thresholds.len() >= 11);

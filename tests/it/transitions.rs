@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::world::TestEnvironment;
 
 /// Returns the announced changes, from and to.
-fn told(stage: &TestEnvironment) -> Vec<(Value, Value)> {
-    details(stage)
+fn told(env: &TestEnvironment) -> Vec<(Value, Value)> {
+    details(env)
         .into_iter()
         .map(|detail| (detail["from"].clone(), detail["to"].clone()))
         .collect()

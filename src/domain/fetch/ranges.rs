@@ -170,7 +170,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is stored as bounds, each score lies in exactly one range.
+        /// Each score lies in exactly one range, for any stored bounds.
         #[test]
         fn each_score_lies_in_one_range(bounds in prop::collection::vec(0_i64..=100, 0..20)) {
             let bounds: Vec<Score> = bounds.into_iter().map(score).collect();

@@ -15,7 +15,7 @@ use crate::testing::hostile::{
     MARK, Script, answers, assert_error, assert_fit, bytes, cases, check, text,
 };
 
-/// What each of the calls answers when all is well.
+/// The successful response of each call.
 fn documents() -> Vec<Value> {
     let page = |records: Value| {
         let total = records.as_array().unwrap().len() + 1;

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::{Trouble, count};
 
-/// What was asked of AWS since the counts were last taken.
+/// The requests to AWS since the counts were last taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     /// By service, operation and table: `dynamodb Query nodes`.
@@ -279,8 +279,8 @@ impl Layer {
     }
 }
 
-/// Whether a transaction is about node and audit records only. Its text is looked at, since reading a hundred items would
-/// take time of a core that the function needs; and whatever looks like the other table is believed to be it.
+/// Returns true if a transaction is about node and audit records only. It searches the text for the other table's name:
+/// parsing a hundred items would take time of a core that the function needs.
 fn records_changes(request: &[u8]) -> bool {
     let text = str::from_utf8(request).unwrap_or_default();
     !text.contains(r#""TableName":"integrations""#)
@@ -322,7 +322,7 @@ fn json_response(status: StatusCode, kind: &'static str, body: Bytes) -> Respons
 mod tests {
     use super::*;
 
-    /// What each request costs by AWS's published rules, and what the layer counts for it.
+    /// The cost of each request by AWS's published rules, and the count of the layer.
     #[tokio::test]
     async fn units_follow_the_published_rules() {
         let aws = Aws::start(BTreeMap::new(), Duration::ZERO).await.unwrap();

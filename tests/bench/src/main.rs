@@ -1,4 +1,4 @@
-//! What a sync costs, at every size: `make bench`.
+//! Measures the cost of a sync at every size: `make bench`.
 //!
 //! The release binary runs as a process behind a minimal Lambda runtime API. Falcon and Tailscale are the simulators,
 //! whose answers leave a set time after their requests; AWS is an embedded DynamoDB and two stand-ins. Each case
@@ -36,7 +36,7 @@ use process::Process;
 use report::Report;
 use stage::{Measured, Stage};
 
-/// Whatever ends a bench early.
+/// An error that ends a bench early.
 type Trouble = Box<dyn std::error::Error + Send + std::marker::Sync>;
 
 const FUNCTION: &str = "falcon-posture-sync";
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all is as it must be, or nobody insists.
+/// Returns true if all bounds hold, or if they are not required.
 fn bench() -> Result<bool, Trouble> {
     let options = Options::parse(std::env::args().skip(1))?;
     let project = Project::find()?;

@@ -28,7 +28,7 @@ pub(crate) struct Pace {
     pub(crate) aws: Duration,
 }
 
-/// What one sync took.
+/// The measurements of one sync.
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     /// From exec to the first ask for work; nothing for a process that was there already.
@@ -41,7 +41,7 @@ pub(crate) struct Measured {
     pub(crate) peak_kib: u64,
     /// Requests to Falcon and Tailscale, by route.
     pub(crate) apis: BTreeMap<String, Traffic>,
-    /// What was asked of AWS.
+    /// The requests to AWS.
     pub(crate) aws: Counts,
     /// Lines logged.
     pub(crate) log_lines: u64,
@@ -49,7 +49,7 @@ pub(crate) struct Measured {
     pub(crate) log_bytes: u64,
     /// How hosts and scores were read.
     pub(crate) way: Way,
-    /// What there was to do.
+    /// The work of the sync.
     pub(crate) work: Work,
     /// The longest chain of calls.
     pub(crate) chain: Chain,
@@ -174,7 +174,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What a sync has to do.
+    /// Returns the work of a sync.
     fn work(&self, sync: Sync) -> Result<Work, Trouble> {
         let mut of_score: BTreeMap<String, u64> = BTreeMap::new();
         for score in self.sims.falcon().scores(ACCOUNT)?.values() {

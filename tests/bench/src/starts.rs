@@ -17,9 +17,9 @@ use crate::Trouble;
 use crate::process::Process;
 use crate::stage::Stage;
 
-/// So many starts of each of the two, one after the other.
+/// Starts of each of the two functions, in sequence.
 const STARTS: usize = 60;
-/// So many first handshakes.
+/// First handshakes.
 const HANDSHAKES: usize = 20;
 
 /// Medians.

@@ -17,7 +17,7 @@ const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/console");
 const EVENT: &str = "2026-01-15T11:00:00Z";
 
 /// Runs the schedule this many times.
-async fn ticks(stage: &TestEnvironment, ticks: usize) {
+async fn ticks(env: &TestEnvironment, ticks: usize) {
     for _ in 0..ticks {
         env.world.clock.advance(Duration::from_mins(14));
         env.sync().await;
@@ -31,9 +31,9 @@ async fn lived_in() -> TestEnvironment {
         devices: 160,
         ..GeneratorSpec::default()
     };
-    let stage = with_buttons(TestEnvironment::connected(&spec).await);
+    let env = with_buttons(TestEnvironment::connected(&spec).await);
     // Most devices have a good score, and the APIs are slow.
-    for (aid, score) in stage.sims.falcon().scores("corp").unwrap() {
+    for (aid, score) in env.sims.falcon().scores("corp").unwrap() {
         let score = score.as_i64().unwrap_or(0);
         let falcon = env.sims.falcon();
         falcon
@@ -61,7 +61,7 @@ async fn lived_in() -> TestEnvironment {
 }
 
 /// Writes the responses to these requests, in both themes.
-async fn write(stage: &TestEnvironment, situation: &str, calls: &[(&str, Value)]) {
+async fn write(env: &TestEnvironment, situation: &str, calls: &[(&str, Value)]) {
     fs::create_dir_all(FOLDER).unwrap();
     for theme in ["light", "dark"] {
         for (name, call) in calls {
@@ -151,9 +151,9 @@ async fn empty() {
 
 #[tokio::test]
 async fn forty() {
-    let mut stage = with_buttons(TestEnvironment::synced().await);
+    let mut env = with_buttons(TestEnvironment::synced().await);
     // Each request takes a minute.
-    stage.world.config.sync_interval_minutes = NonZeroU16::new(60).unwrap();
+    env.world.config.sync_interval_minutes = NonZeroU16::new(60).unwrap();
     for n in 1..40_u64 {
         let long = "-x".repeat(if n == 7 { 20 } else { 0 });
         let account = Account::new(&format!("plant-{n:02}{long}"));
@@ -199,7 +199,7 @@ async fn hostile() {
     for (n, name) in names.into_iter().enumerate() {
         let (serial, aid) = (format!("SN<b>{n}'\"&"), format!("{n:032x}"));
         let device = Device::new(&format!("n{n}"), name, [serial.clone()]);
-        stage.sims.tailscale().put_device(TAILNET, device).unwrap();
+        env.sims.tailscale().put_device(TAILNET, device).unwrap();
         // Every third device has no host, so that a finding names it.
         if n % 3 > 0 {
             let host = Host::new(&aid, &serial, name, EVENT);

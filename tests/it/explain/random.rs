@@ -66,8 +66,8 @@ fn spec(seed: u64) -> GeneratorSpec {
 }
 
 /// Changes random hosts and devices after the first sync.
-fn go_on(stage: &TestEnvironment, seed: u64) {
-    let (falcon, tailscale) = (stage.sims.falcon(), stage.sims.tailscale());
+fn go_on(env: &TestEnvironment, seed: u64) {
+    let (falcon, tailscale) = (env.sims.falcon(), env.sims.tailscale());
     let hosts = falcon.hosts("corp").unwrap();
     let mut die = seed.wrapping_mul(6_364_136_223_846_793_005) | 1;
     let mut roll = || {

@@ -25,7 +25,7 @@ async fn a_device_that_left_is_known_from_the_records() {
         assert_eq!(trace["history"][0]["new"], json!({KEY: 64}));
     }
     // Falcon still has its serial.
-    let answer = explain(&stage, "C02BOB").await;
+    let answer = explain(&env, "C02BOB").await;
     assert_eq!(answer["hosts"][0]["aid"], aid("nBob"));
 
     // The next sync drops the record; the audit trail stays.
@@ -128,8 +128,7 @@ async fn while_nothing_can_be_seen_the_records_speak() {
     );
 
     // The removal cannot complete while the credential is rejected.
-    stage
-        .services
+    env.services
         .put_secret("corp/tailscale", json!({"apiKey": "hush-hush"}));
     env.ask(json!({"command": "remove", "integration": "corp"}))
         .await;

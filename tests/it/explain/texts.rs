@@ -99,10 +99,10 @@ async fn hostile_names_stay_in_their_lines() {
 /// Covers the texts of three devices.
 #[tokio::test]
 async fn the_text_says_what_came_of_it_then_why_then_what_was_changed() {
-    let stage = small().await;
+    let env = small().await;
     // A cloned and re-imaged machine, with a placeholder from its mainboard.
-    host(&stage, "clone", " c02bob", 41);
-    host(&stage, "twin", "C02BOB", Value::Null);
+    host(&env, "clone", " c02bob", 41);
+    host(&env, "twin", "C02BOB", Value::Null);
     let old = Host {
         last_seen: Some("2025-09-30T08:00:00Z".to_owned()),
         ..Host::new(&aid("old"), "C02BOB", "nBob-host", EVENT)
@@ -110,11 +110,11 @@ async fn the_text_says_what_came_of_it_then_why_then_what_was_changed() {
     env.sims.falcon().put_host("corp", old).unwrap();
     env.sims.falcon().set_score("corp", &aid("old"), 7).unwrap();
     let bob = Device::new("nBob", "bob-pc", ["c02bob", "To be filled by O.E.M."]);
-    stage.sims.tailscale().put_device(TAILNET, bob).unwrap();
+    env.sims.tailscale().put_device(TAILNET, bob).unwrap();
     // A device that no longer reports its identity.
     let mut carol = Device::new("nCarol", "carol-mac", [""]);
     carol.posture_identity = Some(PostureIdentity::disabled());
-    stage.sims.tailscale().put_device(TAILNET, carol).unwrap();
+    env.sims.tailscale().put_device(TAILNET, carol).unwrap();
     // A device without a sensor.
     let dave = Device::new("nDave", "dave-linux", ["VMware-56 4d d1 1f 26 c9 31 7d"]);
     env.sims.tailscale().put_device(TAILNET, dave).unwrap();

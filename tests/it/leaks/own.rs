@@ -1,14 +1,12 @@
 //! Secrets must not leak from commands, invalid secrets, payloads that contain secrets, or failures of AWS services.
 
-use std::fs;
-use std::path::Path;
-
 use aws_simulators::lambda::NoAnswer;
 use serde_json::{Value, json};
 
 use super::canaries::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
 use super::echo::{Route, Shape};
 use super::instance::{Instance, LONG, Level, connect, falcon_secret, force, oauth_secret};
+use crate::contract::{files, text};
 use crate::process::Process;
 use crate::world::TestEnvironment;
 
@@ -56,12 +54,9 @@ fn connect_labs(settings: &Value) -> Value {
 
 /// All payload files, those that remove last.
 fn payloads() -> Vec<Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("events");
-    let mut payloads: Vec<Value> = fs::read_dir(folder)
-        .unwrap()
-        .map(|file| {
-            serde_json::from_str(&fs::read_to_string(file.unwrap().path()).unwrap()).unwrap()
-        })
+    let mut payloads: Vec<Value> = files("events", "json")
+        .iter()
+        .map(|file| serde_json::from_str(&text(file)).unwrap())
         .collect();
     payloads.sort_by_key(|payload: &Value| (payload["command"] == "remove", payload.to_string()));
     payloads

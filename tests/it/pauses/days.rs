@@ -50,19 +50,19 @@ async fn two() -> (TestEnvironment, Integration) {
 
 /// Runs one tick: the schedule's run, and the runs that it requests. Returns the outcomes of `corp` and `labs`, and the
 /// requests of `corp`.
-async fn tick(stage: &TestEnvironment) -> (Value, Value, BTreeMap<String, u64>) {
-    stage.services.state().events.clear();
-    let answer = stage.sync().await;
+async fn tick(env: &TestEnvironment) -> (Value, Value, BTreeMap<String, u64>) {
+    env.services.state().events.clear();
+    let answer = env.sync().await;
     assert_eq!(answer, json!({"requested": ["corp", "labs"]}));
     let mut events = env.services.state().events.clone();
     events.retain(|event| event["detail-type"] == "Posture Sync Requested");
-    assert!(stage.requests().is_empty());
-    let corp = stage.ask(events[0].clone()).await;
-    let requests = stage.requests();
-    let labs = stage.ask(events[1].clone()).await;
-    stage.requests();
+    assert!(env.requests().is_empty());
+    let corp = env.ask(events[0].clone()).await;
+    let requests = env.requests();
+    let labs = env.ask(events[1].clone()).await;
+    env.requests();
     // Each of the three runs takes a minute.
-    stage.world.clock.advance(Duration::from_mins(12));
+    env.world.clock.advance(Duration::from_mins(12));
     (corp, labs, requests)
 }
 
@@ -169,7 +169,7 @@ async fn paused(ticks: usize) -> TestEnvironment {
 }
 
 /// Runs ticks until the next attempt, and counts them.
-async fn ticks_until_tried(stage: &TestEnvironment) -> usize {
+async fn ticks_until_tried(env: &TestEnvironment) -> usize {
     for n in 0..TICKS {
         let (_, _, requests) = tick(env).await;
         if requests.contains_key(FALCONS) {
@@ -207,9 +207,9 @@ async fn a_forced_try_neither_lengthens_a_pause_nor_shortens_the_next_one() {
         assert_eq!(after, before);
     }
     // The third attempt comes two hours after the fifth tick, the fourth one four hours later.
-    assert_eq!(ticks_until_tried(&stage).await, 12 - 9);
-    assert_eq!(stage.corp().await["pause"]["attempts"], 3);
-    assert_eq!(ticks_until_tried(&stage).await, 15);
+    assert_eq!(ticks_until_tried(&env).await, 12 - 9);
+    assert_eq!(env.corp().await["pause"]["attempts"], 3);
+    assert_eq!(ticks_until_tried(&env).await, 15);
 }
 
 #[tokio::test]

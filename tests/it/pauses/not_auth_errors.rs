@@ -13,9 +13,9 @@ const HOSTS: &str = "/devices/combined/devices/v1";
 const SCORES: &str = "/zero-trust-assessment/queries/assessments/v1";
 
 /// Runs ticks that all fail. No credential is at fault, so none of them pauses the integration.
-async fn fails_without_a_pause(stage: &TestEnvironment, words: &[&str]) {
-    let scores = stage.scores();
-    stage.requests();
+async fn fails_without_a_pause(env: &TestEnvironment, words: &[&str]) {
+    let scores = env.scores();
+    env.requests();
     for n in 1..=3 {
         let answer = env.sync().await;
         assert_eq!(answer["outcome"], "failed", "{answer:#}");
@@ -111,10 +111,10 @@ async fn a_rate_limit_that_stems_from_a_bad_bearer_mints_one_token_and_goes_on()
 async fn a_bad_bearer_is_not_shown_a_third_time() {
     let unauthorized = Fault::status(Matcher::side(Side::Falcon).path(HOSTS), 401);
     for (fault, status) in [(bucket_of_bad_bearers(HOSTS), 429), (unauthorized, 401)] {
-        let stage = TestEnvironment::synced().await;
-        stage.requests();
-        stage.sims.faults().add(fault.always());
-        let answer = stage.sync().await;
+        let env = TestEnvironment::synced().await;
+        env.requests();
+        env.sims.faults().add(fault.always());
+        let answer = env.sync().await;
         // Falcon rejects a token that it has just issued: the API client is at fault.
         assert_eq!(answer["outcome"], "paused", "{answer:#}");
         let requests = env.requests();
@@ -128,8 +128,8 @@ async fn a_bad_bearer_is_not_shown_a_third_time() {
 }
 
 /// Lets all tokens expire during the request for the second page of scores.
-fn expire_in_mid_crawl(stage: &TestEnvironment) {
-    let (falcon, pages) = (stage.sims.falcon().clone(), AtomicUsize::new(0));
+fn expire_in_mid_crawl(env: &TestEnvironment) {
+    let (falcon, pages) = (env.sims.falcon().clone(), AtomicUsize::new(0));
     let scores = Matcher::side(Side::Falcon).path(SCORES);
     env.sims.on_request(scores, move |_| {
         if pages.fetch_add(1, Ordering::SeqCst) == 1 {

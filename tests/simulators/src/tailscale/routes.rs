@@ -15,7 +15,7 @@ pub(crate) fn message(status: u16, text: &str) -> Reply {
     Reply::json(status, &json!({"message": text}))
 }
 
-/// What a router says before the API is reached: in plain text.
+/// The plain text that a router returns before the API is reached.
 fn plain(status: u16) -> Reply {
     let text = if status == 405 {
         "Method Not Allowed\n"
