@@ -522,7 +522,7 @@ preview: deploy-tools ## List who would lose access: INTEGRATION=corp MIN_SCORE=
 	@$(show); answer=$$($(send) preview integration=INTEGRATION minScore:MIN_SCORE $(call flag,policy,POLICY) format=FORMAT); \
 	show <<<"$$answer"; \
 	: "Fails if the response says why there is no preview"; \
-	! grep -Eq '"error": ?"|^"Nothing (was|could be) looked at' <<<"$$answer"
+	! grep -Eq '"error": ?"|^"No data: ' <<<"$$answer"
 
 # Asks for text unless FORMAT is set, and prints a response: text comes as a JSON string and is decoded, the rest is
 # printed unchanged.

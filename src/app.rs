@@ -132,12 +132,12 @@ impl App {
 
 /// The AWS SDK loads its own TLS roots, so this can fail even though the SDK started.
 fn http_client_error(side: Service, error: &reqwest::Error) -> UpstreamError {
-    let client = Operation::new(side, "the HTTP client", "");
+    let client = Operation::new(side, "HTTP client", "");
     let problem = format!("it cannot be built: {}", error_chain(error));
     client.misconfigured(
         None,
         problem,
-        "see that SSL_CERT_FILE and SSL_CERT_DIR, if they are set, lead to certificates",
+        "check that SSL_CERT_FILE and SSL_CERT_DIR, if set, lead to certificates",
     )
 }
 

@@ -51,11 +51,11 @@ where
     const MAX_CHARS: usize = 400;
     Box::new(Message(match (error.code(), error) {
         (Some(code), _) => {
-            let message = error.message().unwrap_or("no reason is given");
+            let message = error.message().unwrap_or("no reason given");
             format!("{}: {}", redact(code, 80), redact(message, MAX_CHARS))
         }
         (None, SdkError::ResponseError(_) | SdkError::ServiceError(_)) => {
-            "the answer does not decode".to_owned()
+            "the response does not decode".to_owned()
         }
         (None, _) => redact(&error_chain(error), MAX_CHARS),
     }))

@@ -175,7 +175,7 @@ pub(crate) async fn check(
     .await;
     let mut checks = vec![Check::passed(
         CheckKind::Settings,
-        "the settings can work in this deployment",
+        "the settings are valid in this deployment",
     )];
     checks.extend(falcon);
     checks.extend(tailscale?);
@@ -226,7 +226,7 @@ impl Checks {
     ) -> Option<T> {
         match fetched {
             Ok(secret) => {
-                let finding = format!("the secret {name} holds what it should");
+                let finding = format!("the secret {name} is complete");
                 self.push(Check::passed(kind, finding));
                 Some(secret.value)
             }
@@ -248,7 +248,7 @@ impl Checks {
     fn skip_remaining(mut self) -> Vec<Check> {
         let skipped = self.kinds.iter().skip(self.done.len());
         self.done.extend(
-            skipped.map(|kind| Check::skipped(*kind, "not tried, since what it needs has failed")),
+            skipped.map(|kind| Check::skipped(*kind, "skipped, since an earlier check failed")),
         );
         self.done
     }

@@ -185,13 +185,13 @@ pub(crate) enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidPayload {
     /// The payload is neither a command nor an event.
-    #[error("the payload is {0}; accepted is a JSON object: {ACCEPTED}")]
+    #[error("unsupported payload ({0}): must be a JSON object, {ACCEPTED}")]
     Shape(&'static str),
     /// The command does not exist.
-    #[error("there is no command {0:?}; accepted is {ACCEPTED}")]
+    #[error("unknown command {0:?}: must be {ACCEPTED}")]
     UnknownCommand(String),
     /// The event is not one that the function handles.
-    #[error("events of kind {0:?} are not handled; accepted is {ACCEPTED}")]
+    #[error("unsupported event {0:?}: must be {ACCEPTED}")]
     UnknownEvent(String),
     /// A field is missing, unknown or invalid.
     #[error(transparent)]
@@ -233,7 +233,7 @@ impl Command {
         match fields.remove("command") {
             Some(Value::String(command)) => Self::from_fields(&command, fields.into()),
             Some(_) => {
-                Err(FieldError::new("command", "accepted is the name of a command, as text").into())
+                Err(FieldError::new("command", "must be the name of a command, as a string").into())
             }
             None => Self::from_event(fields),
         }
@@ -264,13 +264,13 @@ impl Command {
 
     fn from_event(event: Map<String, Value>) -> Result<Self, InvalidPayload> {
         let Some(Value::String(kind)) = event.get("detail-type") else {
-            return Err(InvalidPayload::Shape("neither a command nor an event"));
+            return Err(InvalidPayload::Shape("not a command or an event"));
         };
         let kind = redact(kind, 60);
         let event = Value::Object(event);
         if let Some(names) = secret_event::secret_names(&kind, &event) {
             if names.is_empty() {
-                return Err(FieldError::new("detail", "the event names no secret").into());
+                return Err(FieldError::new("detail", "the event has no secret").into());
             }
             return Ok(Self::SecretChanged { names });
         }
@@ -307,7 +307,7 @@ impl SyncFields {
             (self.allow_mass_removal, "allowMassRemoval"),
         ] {
             if is_set {
-                let message = "is for one integration; name it in \"integration\"";
+                let message = "is for one integration; give it in \"integration\"";
                 return Err(FieldError::new(name, message));
             }
         }
@@ -318,7 +318,7 @@ impl SyncFields {
 impl PreviewRequest {
     fn validate(self) -> Result<Self, FieldError> {
         if self.min_score.is_some() == self.policy {
-            let message = "accepted is either \"minScore\", such as 70, or \"policy\":true";
+            let message = "must have either \"minScore\", such as 70, or \"policy\":true";
             return Err(FieldError::new("minScore", message));
         }
         Ok(self)
@@ -336,7 +336,7 @@ impl AuditRequest {
     fn validate(self) -> Result<Self, FieldError> {
         let (since, until) = (self.since.map(|t| t.0), self.until.map(|t| t.0));
         if self.integration.is_none() && self.device.is_none() {
-            let message = "name an integration, or a device by its node id";
+            let message = "give an integration, or the node id of a device";
             return Err(FieldError::new("integration", message));
         }
         if since.zip(until).is_some_and(|(since, until)| since > until) {
@@ -346,7 +346,7 @@ impl AuditRequest {
         if let (Some(Cursor(id)), Some(since)) = (&self.next, since)
             && *id < rfc3339(since)
         {
-            return Err(FieldError::new("next", "is not of a page of this search"));
+            return Err(FieldError::new("next", "does not belong to this search"));
         }
         Ok(self)
     }

@@ -55,7 +55,7 @@ pub struct Aws {
 
 /// An unusable environment variable.
 #[derive(Debug, thiserror::Error)]
-#[error("the environment variable {variable} {problem}")]
+#[error("environment variable {variable}: {problem}")]
 pub struct InvalidEnvironment {
     variable: &'static str,
     problem: String,
@@ -128,7 +128,7 @@ impl Config {
             return Err(FieldError {
                 path: "integration.cloudId".to_owned(),
                 message: format!(
-                    "there is no CrowdStrike cloud {:?}; accepted are {}",
+                    "unknown CrowdStrike cloud {:?}: must be one of {}",
                     settings.cloud_id.as_str(),
                     known.join(", ")
                 ),
@@ -139,8 +139,7 @@ impl Config {
             return Err(FieldError {
                 path: "integration.attributeKey".to_owned(),
                 message: format!(
-                    "{:?} is in a namespace that Tailscale's public API keeps to itself; accepted is a key that starts \
-                     with \"custom:\"",
+                    "{:?} is in a namespace that Tailscale's API reserves: must be a key that starts with \"custom:\"",
                     settings.attribute_key.as_str()
                 ),
             });
@@ -199,7 +198,7 @@ fn parse_number<N: std::str::FromStr>(
     let text = optional(variable).unwrap_or_else(|| default.to_string());
     text.parse().map_err(|_| InvalidEnvironment {
         variable,
-        problem: format!("is {text:?}; accepted is a whole number of at least 1"),
+        problem: format!("must be an integer of at least 1, not {text:?}"),
     })
 }
 
@@ -210,7 +209,7 @@ fn parse_flag(
     optional(variable).map_or(Ok(false), |text| {
         text.parse().map_err(|_| InvalidEnvironment {
             variable,
-            problem: format!("is {text:?}; accepted is \"true\" or \"false\""),
+            problem: format!("must be \"true\" or \"false\", not {text:?}"),
         })
     })
 }
@@ -220,18 +219,18 @@ fn parse_api_url(variable: &'static str, text: &str) -> Result<Url, InvalidEnvir
     let invalid = |why: &str| InvalidEnvironment {
         variable,
         // The text is not repeated: it may hold a password.
-        problem: format!("holds an address that is not accepted: {why}"),
+        problem: format!("contains an invalid address: {why}"),
     };
     let url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
     let is_loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {
         "https" => {}
         "http" if is_loopback => {}
-        _ => return Err(invalid("accepted is an https address")),
+        _ => return Err(invalid("must be an https address")),
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
         return Err(invalid(
-            "accepted is a bare address, without user, password or query",
+            "must be an address without user, password or query",
         ));
     }
     Ok(url)
@@ -249,12 +248,8 @@ fn parse_clouds(extra: Option<&str>) -> Result<BTreeMap<CloudId, Url>, InvalidEn
         .map(str::trim)
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
-            pair.split_once('=').ok_or_else(|| {
-                invalid(
-                    "does not consist of name=url, separated by commas; accepted is name=url"
-                        .to_owned(),
-                )
-            })
+            pair.split_once('=')
+                .ok_or_else(|| invalid("must be name=url, separated by commas".to_owned()))
         });
     let mut clouds = BTreeMap::new();
     for pair in CLOUDS.into_iter().map(Ok).chain(extra) {
@@ -323,29 +318,33 @@ mod tests {
     #[test]
     fn each_bad_variable_is_named() {
         for (name, value, expect) in [
-            ("INTEGRATIONS_TABLE", "", "INTEGRATIONS_TABLE is not set"),
-            ("AUDIT_RETENTION_DAYS", "0", "AUDIT_RETENTION_DAYS is \"0\""),
+            ("INTEGRATIONS_TABLE", "", "INTEGRATIONS_TABLE: is not set"),
+            (
+                "AUDIT_RETENTION_DAYS",
+                "0",
+                "AUDIT_RETENTION_DAYS: must be an integer of at least 1, not \"0\"",
+            ),
             (
                 "SYNC_INTERVAL_MINUTES",
                 "often",
-                "whole number of at least 1",
+                "must be an integer of at least 1",
             ),
-            ("CONSOLE_BUTTONS", "yes", "accepted is \"true\" or"),
+            ("CONSOLE_BUTTONS", "yes", "must be \"true\" or"),
             (
                 "TAILSCALE_API_URL",
                 "http://example.com",
-                "accepted is an https address",
+                "must be an https address",
             ),
             (
                 "TAILSCALE_API_URL",
                 "https://u:p@example.com",
                 "without user",
             ),
-            ("FALCON_CLOUDS_EXTRA", "lab", "accepted is name=url"),
+            ("FALCON_CLOUDS_EXTRA", "lab", "must be name=url"),
             (
                 "FALCON_CLOUDS_EXTRA",
                 "lab=ftp://x",
-                "accepted is an https address",
+                "must be an https address",
             ),
         ] {
             let error = config(&[(name, value)]).expect_err(name);
@@ -375,7 +374,7 @@ mod tests {
             .validate(&native)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("keeps to itself"), "{error}");
+        assert!(error.contains("reserves"), "{error}");
         let own = config(&[("TAILSCALE_API_URL", "https://headscale.example.com")]).unwrap();
         assert!(own.validate(&native).is_ok());
     }

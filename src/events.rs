@@ -83,7 +83,7 @@ impl Event {
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// The call failed.
-    #[error("the event bus {bus} could not be reached")]
+    #[error("EventBridge: could not reach the bus {bus}")]
     Call {
         /// The name of the bus.
         bus: String,
@@ -92,7 +92,7 @@ pub enum EventError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The call succeeded, but the bus rejected some events.
-    #[error("the event bus {bus} did not take {count} of the events ({code})")]
+    #[error("EventBridge: the bus {bus} rejected {count} events ({code})")]
     Rejected {
         /// The name of the bus.
         bus: String,

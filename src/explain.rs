@@ -131,14 +131,13 @@ impl DeviceSearch<'_> {
                 .partition(|node| context.devices.contains_key(node));
             if !present.is_empty() {
                 messages.push(
-                    "No device goes by that now; by the records, one did when it was last written."
+                    "No device matches now. By the records, one matched when it was last written."
                         .to_owned(),
                 );
             }
             if !gone.is_empty() {
                 messages.push(
-                    "The device that the records know by that is not in the tailnet any more."
-                        .to_owned(),
+                    "The device that matches in the records has left the tailnet.".to_owned(),
                 );
             }
             response.recorded = self.recorded_devices(context.records, gone).await?;
@@ -154,7 +153,7 @@ impl DeviceSearch<'_> {
             0 => messages.extend(self.find_hosts(context, &mut response)),
             1 => {}
             several => messages.push(format!(
-                "{several} devices go by that; a node id means one of them."
+                "{several} devices match; use a node id for one of them."
             )),
         }
         if messages.is_empty() && nodes.is_empty() {
@@ -178,8 +177,8 @@ impl DeviceSearch<'_> {
             hosts => format!("{hosts} hosts"),
         };
         Some(format!(
-            "No device of the tailnet reports the serial number {serial}, but Falcon has {hosts} with it: see whether the \
-             device is in the tailnet and reports its posture identity."
+            "No device of the tailnet reports the serial number {serial}, but Falcon has {hosts} with it. Check \
+             whether the device is in the tailnet and reports its posture identity."
         ))
     }
 
@@ -187,12 +186,12 @@ impl DeviceSearch<'_> {
         let (devices, hosts) = (context.devices.len(), context.host_count);
         let no_serial = Serial::parse(self.device)
             .err()
-            .map(|why| format!(" As a serial number it is {why}, and means no machine."))
+            .map(|why| format!(" As a serial number it is {why}, so it identifies no machine."))
             .unwrap_or_default();
         format!(
-            "Nothing is known by that: none of the tailnet's {devices} devices has it as its node id, name, host name or \
-             serial number, none of the {hosts} Falcon hosts as its serial number, and there are no records of \
-             it.{no_serial} A node id is told as it is, in its own case; a name in full or without the tailnet's domain."
+            "No device, host or record matches (searched {devices} devices by node id, name, host name and serial \
+             number, and {hosts} Falcon hosts by serial number).{no_serial} Node ids are case-sensitive. Give \
+             names in full or without the tailnet's domain."
         )
     }
 
@@ -208,8 +207,7 @@ impl DeviceSearch<'_> {
         response.note = Some(if nodes.is_empty() {
             "There are no records of a device with that node id, name or serial number.".to_owned()
         } else {
-            "This is what the records hold; what Falcon and the tailnet hold now was not looked at."
-                .to_owned()
+            "These are the records. Falcon and the tailnet were not read.".to_owned()
         });
         response.recorded = self.recorded_devices(&records, nodes).await?;
         Ok(response)

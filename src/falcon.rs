@@ -35,12 +35,10 @@ use crate::upstream::operation::Operation;
 
 pub(crate) use crate::falcon::scores::FirstScores;
 
-const HOST_LISTING: Operation = Operation::new(Service::Falcon, "the host listing", HOSTS_READ);
-const HOST_LOOK_UP: Operation = Operation::new(Service::Falcon, "the host look-up", HOSTS_READ);
-const SCORE_LISTING: Operation =
-    Operation::new(Service::Falcon, "the score listing", ASSESSMENTS_READ);
-const SCORE_LOOK_UP: Operation =
-    Operation::new(Service::Falcon, "the score look-up", ASSESSMENTS_READ);
+const HOST_LISTING: Operation = Operation::new(Service::Falcon, "host listing", HOSTS_READ);
+const HOST_LOOK_UP: Operation = Operation::new(Service::Falcon, "host lookup", HOSTS_READ);
+const SCORE_LISTING: Operation = Operation::new(Service::Falcon, "score listing", ASSESSMENTS_READ);
+const SCORE_LOOK_UP: Operation = Operation::new(Service::Falcon, "score lookup", ASSESSMENTS_READ);
 
 const HOSTS_READ: &str = "Hosts: Read";
 const ASSESSMENTS_READ: &str = "Zero Trust Assessment: Read";
@@ -197,7 +195,7 @@ impl Falcon {
             Err(error) if matches!(error.kind, UpstreamErrorKind::Incomplete(_)) => {
                 warn!(
                     error = error_chain(&error),
-                    "a listing was not whole and is read again"
+                    "a listing was incomplete and is read again"
                 );
                 self.list_once::<R>(listing, None).await
             }

@@ -54,7 +54,10 @@ async fn dispatch(
     let command = Command::parse(payload);
     let is_console = invocation.alias.as_deref() == Some(CONSOLE_ALIAS);
     if is_console && !matches!(command, Ok(Command::Widget(_))) {
-        tracing::warn!(run_id = invocation.id, "refused what is no widget");
+        tracing::warn!(
+            run_id = invocation.id,
+            "rejected a call that is not a widget"
+        );
         return Err(HandlerError::NotAllowed);
     }
     match command? {

@@ -22,7 +22,7 @@ pub(crate) enum JsonError {
     Truncated,
     /// The path is empty if the error is outside every field.
     #[error(
-        "not what is expected at {} (line {line}, column {column})",
+        "unexpected value at {} (line {line}, column {column})",
         path_or_top(path)
     )]
     Malformed {
@@ -30,9 +30,9 @@ pub(crate) enum JsonError {
         line: usize,
         column: usize,
     },
-    #[error("a record in it, or what is around the records, is larger than {0} bytes")]
+    #[error("a record, or the envelope of the records, is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("it lists more than {0} things")]
+    #[error("it lists more than {0} items")]
     TooMany(usize),
 }
 

@@ -45,7 +45,7 @@ pub enum TailscaleCredentials {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The secret does not exist, or the function's role may not read it.
-    #[error("Secrets Manager does not give the secret {name} ({code})")]
+    #[error("Secrets Manager: cannot read the secret {name} ({code})")]
     Rejected {
         /// The secret.
         name: SecretName,
@@ -53,7 +53,7 @@ pub enum SecretError {
         code: String,
     },
     /// The secret does not hold a usable credential.
-    #[error("the secret {name} is not usable: {problem}")]
+    #[error("secret {name}: {problem}")]
     Malformed {
         /// The secret.
         name: SecretName,
@@ -65,7 +65,7 @@ pub enum SecretError {
         expected: &'static str,
     },
     /// Secrets Manager did not respond.
-    #[error("Secrets Manager is not reachable for the secret {name}")]
+    #[error("Secrets Manager: cannot read the secret {name}")]
     Unavailable {
         /// The secret.
         name: SecretName,
@@ -92,7 +92,7 @@ impl SecretError {
                 format!("store it again with `make secret`: it must hold {expected}")
             }
             Self::Unavailable { .. } => {
-                "the next run tries again; if it stays, see the AWS Health Dashboard".to_owned()
+                "wait for the next run; if it persists, check the AWS Health Dashboard".to_owned()
             }
         }
     }
@@ -182,7 +182,7 @@ impl Secrets {
         if secret.name.is_none() {
             return Err(SecretError::Unavailable {
                 name: name.clone(),
-                source: "the answer is empty".into(),
+                source: "the response is empty".into(),
             });
         }
         let version = secret.version_id;
@@ -220,12 +220,12 @@ fn remedy_for(code: &str) -> &'static str {
             "create it with `make secret`, or correct its name: there is none of that name in this region"
         }
         "AccessDeniedException" | "AccessDenied" => {
-            "give it a name with the deployment's prefix (SECRET_PREFIX): the function's role may read no other"
+            "give it a name with the deployment's prefix (SECRET_PREFIX): the function's role cannot read others"
         }
         "DecryptionFailure" => {
-            "encrypt it with the default key: the function's role may not use the one that it is encrypted with"
+            "encrypt it with the default key: the function's role cannot use its present key"
         }
-        _ => "see whether it is about to be deleted: it cannot be read now",
+        _ => "check whether the secret is scheduled for deletion: it cannot be read now",
     }
 }
 
@@ -293,7 +293,7 @@ impl SecretFields {
         let LenientObject(fields) =
             serde_json::from_str(text).map_err(|error| match error.classify() {
                 serde_json::error::Category::Data => {
-                    "a field is not a text, or there twice".to_owned()
+                    "a field is not a string, or occurs twice".to_owned()
                 }
                 _ => format!(
                     "it is not JSON (line {}, column {})",
@@ -302,7 +302,7 @@ impl SecretFields {
                 ),
             })?;
         // The derived decoder would also accept a list of the values in their order.
-        fields.ok_or_else(|| "it is no JSON object".to_owned())
+        fields.ok_or_else(|| "it is not a JSON object".to_owned())
     }
 }
 

@@ -114,14 +114,11 @@ impl Settings {
             // An unknown field that was added to the item by hand can be removed.
             let is_stray = change.is_null() && stored.contains_key(name);
             if !is_known && !is_stray {
-                let message = format!(
-                    "there is no such setting; accepted are {}",
-                    FIELDS.join(", ")
-                );
+                let message = format!("unknown setting: must be one of {}", FIELDS.join(", "));
                 return Err(FieldError::below(ROOT, name, message));
             }
             if name == "id" && stored.get(name) != Some(change) {
-                let message = "an integration keeps its name; remove it and connect another";
+                let message = "the name of an integration cannot change; remove the integration and connect another";
                 return Err(FieldError::below(ROOT, name, message));
             }
         }

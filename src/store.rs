@@ -46,15 +46,15 @@ pub enum StoreError {
         integration: String,
     },
     /// An integration of this name exists.
-    #[error("there is an integration {integration:?} already")]
+    #[error("the integration {integration} already exists")]
     IntegrationExists {
         /// The name in use.
         integration: IntegrationId,
     },
     /// The settings changed after they were read.
     #[error(
-        "the settings of {integration} were changed by somebody else since version {read} was read, or it is being \
-         removed; nothing was changed: look at its status and send the change again"
+        "cannot change the settings of {integration}: they have changed since version {read} was read, or the \
+         integration is being removed"
     )]
     Conflict {
         /// The integration to change.
@@ -63,13 +63,13 @@ pub enum StoreError {
         read: u64,
     },
     /// Another run has written, so this run's knowledge is out of date.
-    #[error("another run of {integration} has written meanwhile; nothing was recorded by this one")]
+    #[error("cannot record the run: another run of {integration} has taken over the lease")]
     Overtaken {
         /// The integration of both runs.
         integration: IntegrationId,
     },
     /// DynamoDB rejected the call or is unreachable.
-    #[error("DynamoDB did not {operation}")]
+    #[error("DynamoDB: could not {operation}")]
     Call {
         /// The operation as a verb phrase: "read the node records".
         operation: &'static str,
@@ -81,7 +81,7 @@ pub enum StoreError {
     #[error(transparent)]
     Unreadable(#[from] UnreadableItem),
     /// A person edited an item, and it does not decode.
-    #[error("an item of {operation} does not decode")]
+    #[error("cannot {operation}: an item does not decode")]
     Decode {
         /// The operation, as for [`StoreError::Call`].
         operation: &'static str,
@@ -98,15 +98,15 @@ impl StoreError {
             Self::NoIntegration { .. } => "connect it, or correct the name",
             Self::IntegrationExists { .. } => "update it, or choose another name",
             Self::Conflict { .. } => "look at its status and send the change again",
-            Self::Overtaken { .. } => "the next run goes on",
+            Self::Overtaken { .. } => "wait for the next run",
             Self::Call { .. } => {
-                "the next run goes on; if it stays, see the AWS Health Dashboard and the function's role"
+                "wait for the next run; if it persists, check the AWS Health Dashboard and the function's role"
             }
             Self::Unreadable { .. } => {
-                "mend the item, or delete it and connect the integration again: another version of the function wrote it, or \
-                 somebody edited it"
+                "repair the item, or delete it and connect the integration again: another version of the function \
+                 wrote it, or somebody edited it"
             }
-            Self::Decode { .. } => "mend or delete the item: somebody has edited it by hand",
+            Self::Decode { .. } => "repair or delete the item: somebody edited it",
         }
     }
 }
@@ -294,6 +294,6 @@ fn require_items(
 fn empty_response(operation: &'static str) -> StoreError {
     StoreError::Call {
         operation,
-        source: "the answer is empty".into(),
+        source: "the response is empty".into(),
     }
 }

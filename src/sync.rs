@@ -46,7 +46,7 @@ pub async fn sync(
     }
     loop {
         let Some(mut run) = Run::acquire(app, request, invocation).await? else {
-            let reason = "another run of it is under way";
+            let reason = "another run of it is in progress";
             return Ok(SyncResponse::skipped(request, &invocation.id, reason));
         };
         let (report, finished) = if let Some(report) = finish::skip_report(&mut run).await {

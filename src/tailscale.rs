@@ -29,8 +29,8 @@ pub use crate::tailscale::policy::Policy;
 pub use crate::tailscale::writer::WriteLimits;
 pub(crate) use crate::tailscale::writer::{AttributeWrite, TailscaleWriter};
 
-const DEVICE_LISTING: Operation = operation("the device listing", "devices:core:read");
-const DEVICE_LOOK_UP: Operation = operation("the device look-up", "devices:core:read");
+const DEVICE_LISTING: Operation = operation("device listing", "devices:core:read");
+const DEVICE_LOOK_UP: Operation = operation("device lookup", "devices:core:read");
 
 /// Maximum bytes of the device listing, which has no pages: some 145,000 devices of 1.8 kB.
 const MAX_LISTING_BYTES: usize = 256 << 20;

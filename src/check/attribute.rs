@@ -41,7 +41,7 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
     let may_write =
         |scopes: &BTreeSet<String>| WRITE_SCOPES.iter().any(|scope| scopes.contains(*scope));
     if scopes.as_ref().is_some_and(|scopes| !may_write(scopes)) {
-        let finding = "the credential may not write posture attributes";
+        let finding = "the credential cannot write posture attributes";
         return Ok(Check::failed(kind, finding).with_remedy(ADD_SCOPE));
     }
     let mut in_use = 0;
@@ -57,16 +57,16 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
             }
             // The right to write includes the right to read.
             Err(error) if error.error_kind() == ErrorKind::MissingScope => {
-                let finding = "the credential may not even read posture attributes";
+                let finding = "the credential cannot read posture attributes";
                 return Ok(Check::failed(kind, finding).with_remedy(ADD_SCOPE));
             }
             Err(error) => return Ok(Check::from_error(kind, &error)),
         }
     }
     let right = if scopes.is_some() {
-        "the credential may write it"
+        "the credential can write it"
     } else {
-        "the credential may read it, and Tailscale does not tell beforehand whether it may write"
+        "the credential can read it; Tailscale does not tell beforehand whether it can write"
     };
     let finding = format!(
         "{key}: {right}; of {} devices looked at, {in_use} have it, as a number",
@@ -108,12 +108,12 @@ fn has_integer_value(
     match attribute {
         None => Ok(false),
         Some((name, _)) if name != key.as_str() => Err(format!(
-            "{device} has an attribute {}, which Tailscale takes for the same key as {key}",
+            "{device} has an attribute {}, which is the same key as {key} for Tailscale",
             sanitize(&name, 140)
         )),
         Some((_, Value::Number(number))) if number.is_i64() || number.is_u64() => Ok(true),
         Some(_) => Err(format!(
-            "{key} is in use on {device} with another type than a whole number"
+            "{key} is in use on {device} with a type other than integer"
         )),
     }
 }

@@ -56,7 +56,7 @@ async fn check_falcon(app: &App, settings: &Settings, budget: &CallBudget, check
     checks.push(check_count(
         CheckKind::AssessmentsScope,
         scores,
-        "assessments are there",
+        "assessments can be read",
     ));
 }
 
@@ -64,13 +64,12 @@ async fn check_falcon(app: &App, settings: &Settings, budget: &CallBudget, check
 fn check_cloud(settings: &Settings, falcon: &Falcon) -> Check {
     let (named, found) = (&settings.cloud_id, falcon.cloud());
     if named == found {
-        let text = format!("Falcon issued a token; the account lives in {found}");
+        let text = format!("Falcon issued a token; the account is in {found}");
         Check::passed(CheckKind::FalconToken, text)
     } else {
-        let text =
-            format!("Falcon issued a token, but the account lives in {found}, not in {named}");
+        let text = format!("Falcon issued a token, but the account is in {found}, not in {named}");
         Check::warning(CheckKind::FalconToken, text).with_remedy(format!(
-            "set cloudId to {found}, which saves a redirect each time"
+            "set cloudId to {found}, which saves a redirect per run"
         ))
     }
 }
@@ -78,7 +77,7 @@ fn check_cloud(settings: &Settings, falcon: &Falcon) -> Check {
 fn check_count(kind: CheckKind, count: Result<usize, UpstreamError>, what: &str) -> Check {
     match count {
         Ok(0) => Check::warning(kind, format!("no {what}"))
-            .with_remedy("see in the Falcon console whether this is the right account"),
+            .with_remedy("check in the Falcon console whether this is the right account"),
         Ok(count) => Check::passed(kind, format!("{count} {what}")),
         Err(error) => Check::from_error(kind, &error),
     }
@@ -156,7 +155,7 @@ fn check_devices(devices: &Devices) -> Check {
     let kind = CheckKind::DeviceListing;
     if own == 0 {
         return Check::warning(kind, "the tailnet has no devices of its own")
-            .with_remedy("see whether the credential belongs to the right tailnet");
+            .with_remedy("check whether the credential belongs to the right tailnet");
     }
     let finding = format!("{own} devices of its own, {} shared into it", all - own);
     Check::passed(kind, finding)
@@ -198,10 +197,11 @@ fn check_native(native: Result<bool, UpstreamError>) -> Check {
             kind,
             "Tailscale's own Falcon integration runs in the tailnet and writes falcon:ztaScore",
         )
-        .with_remedy("let access rules ask for one of the two keys, and switch the other off when you are done moving"),
+        .with_remedy("let access rules use one of the two keys, and switch the other integration off after the \
+                      migration"),
         Err(error) => Check::skipped(
             kind,
-            format!("not to be found out: {}", error_chain(&error)),
+            format!("could not be checked: {}", error_chain(&error)),
         )
         .with_remedy("optional: add the scope feature_settings:read to the credential"),
     }

@@ -26,7 +26,7 @@ pub(super) fn decode_changes<'de, D: Deserializer<'de>>(
     match Value::deserialize(deserializer)? {
         Value::Object(changes) => Ok(changes),
         _ => Err(de::Error::custom(
-            "accepted is an object of the settings to change, by name",
+            "must be an object with the settings to change, by name",
         )),
     }
 }
@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for MinScore {
             .ok()
             .and_then(|number| Score::new(number.as_i64()?))
             .map(Self)
-            .ok_or_else(|| de::Error::custom("accepted is a whole number from 0 to 100"))
+            .ok_or_else(|| de::Error::custom("must be an integer from 0 to 100"))
     }
 }
 
@@ -57,7 +57,7 @@ impl TryFrom<String> for DeviceRef {
         if (1..=255).contains(&text.len()) {
             Ok(Self(text))
         } else {
-            Err("accepted is a node id, a name or a serial of 1 to 255 characters")
+            Err("must be a node id, a name or a serial number of 1 to 255 characters")
         }
     }
 }
@@ -75,7 +75,7 @@ impl TryFrom<String> for Cursor {
         if (1..=400).contains(&text.len()) && text.starts_with(|c: char| c.is_ascii_digit()) {
             Ok(Self(text))
         } else {
-            Err("accepted is the `next` of an answer")
+            Err("must be the `next` of a response")
         }
     }
 }
@@ -94,8 +94,7 @@ impl<'de> Deserialize<'de> for TimeBound {
         let time = text.parse().ok().or_else(midnight);
         time.map(Self).ok_or_else(|| {
             de::Error::custom(format!(
-                "{:?} is not accepted; accepted is a time such as \"2026-11-22T09:30:00Z\" or a day such as \
-                 \"2026-11-22\"",
+                "must be a time such as \"2026-11-22T09:30:00Z\" or a day such as \"2026-11-22\", not {:?}",
                 sanitize(&text, 60)
             ))
         })
@@ -119,6 +118,6 @@ impl<'de> Deserialize<'de> for Limit {
             .and_then(|number| usize::try_from(number.as_u64()?).ok())
             .filter(|limit| (1..=1000).contains(limit))
             .map(Self)
-            .ok_or_else(|| de::Error::custom("accepted is a whole number from 1 to 1000"))
+            .ok_or_else(|| de::Error::custom("must be an integer from 1 to 1000"))
     }
 }

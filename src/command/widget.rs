@@ -108,7 +108,7 @@ fn parse_action(payload: &Map<String, Value>, context: &Value) -> Result<WidgetA
             })
         }
         Some(action @ Some("sync" | "check")) => {
-            let id = integration.ok_or("The button names no integration.")?;
+            let id = integration.ok_or("The button has no integration.")?;
             Ok(if action == Some("sync") {
                 WidgetAction::Sync(id)
             } else {
@@ -131,7 +131,7 @@ fn parse_view(view: Option<&Value>) -> Result<WidgetView, String> {
         Some("audit") => Ok(WidgetView::Audit),
         Some("explain") => Ok(WidgetView::Explain),
         _ => Err(format!(
-            "There is no view {}. The parameter view of a widget is overview, scores, history, findings, audit or explain.",
+            "view: must be overview, scores, history, findings, audit or explain, not {}.",
             quote(view)
         )),
     }
@@ -150,7 +150,7 @@ fn parse_integration(value: Option<&Value>) -> Result<Option<IntegrationId>, Str
             match id {
                 Some(Ok(id)) => Ok(Some(id)),
                 _ => Err(format!(
-                    "{} is no name of an integration, which has lower-case letters, digits and hyphens.",
+                    "integration: must be a name of lower-case letters, digits and hyphens, not {}.",
                     quote(value)
                 )),
             }
@@ -166,16 +166,16 @@ fn parse_min_score(value: Option<&Value>) -> Result<Option<Score>, String> {
         Some(value) => value.as_i64(),
     };
     let score = number.and_then(Score::new);
-    score.map(Some).ok_or_else(|| {
-        "The parameter minScore of a widget is a whole number from 0 to 100.".to_owned()
-    })
+    score
+        .map(Some)
+        .ok_or_else(|| "minScore: must be an integer from 0 to 100.".to_owned())
 }
 
 fn parse_device(value: Option<&Value>) -> Result<String, String> {
     let device = value.and_then(Value::as_str).unwrap_or_default();
     if device.len() > DEVICE_BYTES {
         return Err(format!(
-            "A device is named by {DEVICE_BYTES} characters at most."
+            "The device's name must have at most {DEVICE_BYTES} characters."
         ));
     }
     Ok(device.to_owned())

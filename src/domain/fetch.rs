@@ -154,7 +154,8 @@ pub fn choose_strategy(
     let (strategy, reason) = if filtered * MIN_SAVING_FACTOR > full {
         (FetchStrategy::Full, costs)
     } else if due {
-        let reason = "all hosts are listed once a day, for serials that a filter does not find";
+        let reason =
+            "all hosts are listed once a day, to find serial numbers that a filter does not find";
         (FetchStrategy::Hosts, reason.to_owned())
     } else {
         (FetchStrategy::Filtered, costs)

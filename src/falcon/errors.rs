@@ -24,16 +24,16 @@ const MAX_ERRORS: usize = 200;
 const MAX_MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check clientId and clientSecret, that the API client still exists, and that cloudId is its cloud";
-const CLIENT_ID: &str = "check clientId, and that cloudId is the account's cloud, which does not know it (government \
-     clouds are never found from elsewhere)";
+const CLIENT_ID: &str = "check clientId, and that cloudId is the account's cloud (government clouds cannot be \
+                         found from other clouds)";
 const MEMBER_CID: &str =
     "correct memberCid: it is not a child account of this API client's account";
-const NOT_ALLOWED: &str = "give the API client the scope that this call needs, or put this function's IP address on the \
-     account's API allow-list: the cloud has the same words for both";
-const ALLOW_LIST: &str = "put the address that the function comes from on the list (it has a fixed one only in a VPC with a \
-     NAT gateway), or do without the list";
-const TOKEN: &str = "check that the API client still exists and that cloudId is its cloud: the token that Falcon had just \
-     issued was refused";
+const NOT_ALLOWED: &str = "give the API client the scope that this call needs, or add this function's IP address \
+                           to the account's API allow-list: this cloud returns the same message for both";
+const ALLOW_LIST: &str = "add the function's IP address to the list (it has a fixed one only in a VPC with a NAT \
+                          gateway), or switch the list off";
+const TOKEN: &str = "check that the API client still exists and that cloudId is its cloud: Falcon rejected the \
+                     token that it had just issued";
 const CLOUD: &str = "correct cloudId; a cloud that this deployment does not know can be added by FALCON_CLOUDS_EXTRA";
 
 /// The exact message of the token call for an address that is not on the allow-list (as in gofalcon's cloud discovery).
@@ -180,7 +180,7 @@ fn forbidden(operation: Operation, response: &Response) -> UpstreamError {
 /// Returns the error of a redirect, which is not followed. The wrong cloud responds to every call with a 308 that
 /// names the right cloud (recorded).
 pub(super) fn wrong_cloud(operation: Operation, response: &Response) -> UpstreamError {
-    let mut problem = "the account lives in another CrowdStrike cloud".to_owned();
+    let mut problem = "the account is in another CrowdStrike cloud".to_owned();
     let region = response
         .header("x-cs-region")
         .filter(|name| name.len() <= MAX_CLOUD_CHARS);
@@ -193,7 +193,7 @@ pub(super) fn wrong_cloud(operation: Operation, response: &Response) -> Upstream
 
 /// Returns the error for a cloud without a known address.
 pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamError {
-    let problem = format!("this deployment knows no CrowdStrike cloud named {cloud}");
+    let problem = format!("this deployment has no CrowdStrike cloud {cloud}");
     operation.misconfigured(None, problem, CLOUD)
 }
 
@@ -223,5 +223,5 @@ pub(super) fn error_in_success(
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("a success that reports an error: {0}")]
+#[error("a successful response with an error: {0}")]
 struct ErrorInSuccess(String);

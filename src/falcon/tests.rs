@@ -168,7 +168,7 @@ async fn an_unknown_cloud_is_named() {
     let server = server(|_, _| Vec::new());
     let error = sign_in_to(&[("eu-1", &server)]).await.unwrap_err();
     assert!(
-        error_chain(&error).contains("no CrowdStrike cloud named us-1"),
+        error_chain(&error).contains("this deployment has no CrowdStrike cloud us-1"),
         "{}",
         error_chain(&error)
     );
@@ -217,7 +217,7 @@ async fn errors_that_resemble_a_rejected_credential_are_misconfigurations() {
         ),
         (
             Server::new(elsewhere),
-            "lives in another CrowdStrike cloud, us-9",
+            "is in another CrowdStrike cloud, us-9",
             "correct cloudId",
         ),
     ] {
@@ -265,7 +265,7 @@ async fn a_rejected_token_is_replaced_once() {
         let (calls, result) =
             list_scores(move |_, _| failure(refusal.0, &[refusal.1], "access denied")).await;
         assert_eq!(calls, 2);
-        assert!(result.unwrap_err().contains("refused the credentials"));
+        assert!(result.unwrap_err().contains("the credential was rejected"));
     }
 }
 
@@ -282,13 +282,13 @@ async fn each_rejected_call_has_a_message() {
             403,
             "a: b",
             "access denied, authorization failed",
-            "refused the credentials at the score listing",
+            "score listing failed (HTTP 403): the credential was rejected",
         ),
         (
             308,
             "x-cs-region: us-2",
             "",
-            "the account lives in another CrowdStrike cloud, us-2",
+            "the account is in another CrowdStrike cloud, us-2",
         ),
         (400, "a: b", "bad\nfilter", "(HTTP 400): bad filter"),
         (

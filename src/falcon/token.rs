@@ -15,7 +15,7 @@ use crate::upstream::client::{ApiClient, Response, endpoint};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
-pub(super) const TOKEN: Operation = Operation::new(Service::Falcon, "the token call", "");
+pub(super) const TOKEN: Operation = Operation::new(Service::Falcon, "token request", "");
 
 /// A token, with the cloud that issued it.
 pub(super) struct SignedIn {

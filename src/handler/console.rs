@@ -106,7 +106,7 @@ impl Console<'_> {
                 ))
             }
             WidgetAction::Sync(_) | WidgetAction::Check(_) if !widget.has_buttons => Ok(notice(
-                "This dashboard only shows. Whoever deploys the function can allow its buttons (CONSOLE_BUTTONS=true).",
+                "Buttons are disabled. Set CONSOLE_BUTTONS=true in the deployment to enable them.",
             )),
             WidgetAction::Sync(integration) => self.sync(integration).await,
             WidgetAction::Check(integration) => {
@@ -155,7 +155,7 @@ impl Console<'_> {
     ) -> Result<Markup, HandlerError> {
         if device.trim().is_empty() {
             return Ok(notice(
-                "Name a device: its node id, its name or its serial number.",
+                "Enter a device: its node id, name or serial number.",
             ));
         }
         let only = match views {
@@ -179,7 +179,9 @@ impl Console<'_> {
     async fn sync(&self, id: &IntegrationId) -> Result<Markup, HandlerError> {
         let integration = self.app.store.integration(id).await?;
         if !integration.should_run() {
-            return Ok(notice(&format!("{id} is disabled: nothing runs it.")));
+            return Ok(notice(&format!(
+                "{id} is disabled: the schedule does not sync it."
+            )));
         }
         let request = Event::SyncRequested {
             integration: id.clone(),
@@ -188,7 +190,7 @@ impl Console<'_> {
         self.app.events.put(&[request]).await?;
         tracing::info!(integration = %id, run_id = self.invocation.id, "a dashboard requested a sync of {id}");
         Ok(notice(&format!(
-            "A sync of {id} was asked for. It is to be seen here in a minute or so; a pause stays in force."
+            "Requested a sync of {id}. The result appears here in about a minute. An active pause stays in force."
         )))
     }
 }

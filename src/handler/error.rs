@@ -23,7 +23,7 @@ pub enum HandlerError {
     Settings(#[from] FieldError),
     /// A check of a new integration failed; nothing was stored.
     #[error(
-        "the integration {integration} is not connected, since {}",
+        "the integration {integration} is not connected: {}",
         describe_failures(checks)
     )]
     Check {
@@ -44,7 +44,7 @@ pub enum HandlerError {
     #[error(transparent)]
     Events(#[from] EventError),
     /// The response does not encode: a bug.
-    #[error("the answer does not encode")]
+    #[error("cannot encode the response")]
     Encode(#[from] serde_json::Error),
 }
 

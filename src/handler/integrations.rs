@@ -260,7 +260,7 @@ fn ensure_unique_attribute(
         Some(other) => Err(FieldError::new(
             format!("{root}.attributeKey"),
             format!(
-                "{} is written in this tailnet by the integration {other} already; choose another key",
+                "{} is already written in this tailnet by the integration {other}; choose another key",
                 settings.attribute_key
             ),
         )),

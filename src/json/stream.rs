@@ -334,7 +334,7 @@ pub(super) mod tests {
         let error = decode_chunks(br#"{"list":[{"a":1},{"a":nil}]}"#, 5).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "not what is expected at list[1].a (line 1, column 7)"
+            "unexpected value at list[1].a (line 1, column 7)"
         );
         let error = decode_chunks(br#"{"list":[{"a":1},nil]}"#, 5).unwrap_err();
         assert!(error.to_string().contains("at list[1] "), "{error}");

@@ -43,7 +43,7 @@ fn a_missing_field_is_named_and_nothing_is_quoted() {
         r#"{"clientId":"hush","clientId":"hush"}"#,
     ] {
         let problem = problem(falcon_credentials, text);
-        assert_eq!(problem, "a field is not a text, or there twice");
+        assert_eq!(problem, "a field is not a string, or occurs twice");
     }
 }
 

@@ -16,7 +16,7 @@ macro_rules! text_newtype {
     };
     ($(#[$doc:meta])* $name:ident, $is_valid:expr, $accepted:literal) => {
         text_newtype!($(#[$doc])* $name, $is_valid, |text: &str| {
-            format!("{:?} is not accepted; accepted is {}", sanitize(text, 60), $accepted)
+            format!("must be {}; got {:?}", $accepted, sanitize(text, 60))
         });
     };
     ($(#[$doc:meta])* $name:ident, $is_valid:expr, $message:expr) => {
@@ -93,8 +93,8 @@ text_newtype!(
         && text.contains('/')
         && !text.starts_with("tskey-"),
     unquoted
-    "accepted is the name of a secret under the deployment's prefix, such as \
-     \"falcon-posture-sync/corp/falcon\" (not an ARN, and never the secret itself)"
+    "must be the name of a secret under the deployment's prefix, such as \"falcon-posture-sync/corp/falcon\" (not \
+     an ARN, and never the secret itself)"
 );
 
 text_newtype!(
@@ -197,7 +197,7 @@ impl<'de> Deserialize<'de> for NotImplemented {
         match Option::<de::IgnoredAny>::deserialize(deserializer)? {
             None => Ok(Self),
             Some(_) => Err(de::Error::custom(
-                "this setting is planned and does not work yet; leave it out",
+                "not implemented yet: must be null or absent",
             )),
         }
     }
@@ -213,16 +213,15 @@ fn decode_integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(
     min: i64,
     max: i64,
 ) -> Result<T, D::Error> {
-    let number = serde_json::Number::deserialize(deserializer).map_err(|_| {
-        de::Error::custom(format!("accepted is a whole number from {min} to {max}"))
-    })?;
+    let number = serde_json::Number::deserialize(deserializer)
+        .map_err(|_| de::Error::custom(format!("must be an integer from {min} to {max}")))?;
     number
         .as_i64()
         .filter(|n| (min..=max).contains(n))
         .and_then(|n| T::try_from(n).ok())
         .ok_or_else(|| {
             de::Error::custom(format!(
-                "{number} is not accepted; accepted is a whole number from {min} to {max}"
+                "must be an integer from {min} to {max}, not {number}"
             ))
         })
 }

@@ -212,7 +212,7 @@ impl Store {
         id: &IntegrationId,
         removal: &Removal,
     ) -> Result<Integration, StoreError> {
-        const OPERATION: &str = "store the wish to remove the integration";
+        const OPERATION: &str = "store the removal request";
         let request = self
             .integration_update(id)
             .update_expression(

@@ -31,7 +31,7 @@ impl Store {
         entry: &JournalEntry,
         condition: WriteCondition,
     ) -> Result<(), StoreError> {
-        const OPERATION: &str = "note what is to be written";
+        const OPERATION: &str = "store the journal";
         let entry = to_attribute_value(entry).map_err(decode_error(OPERATION))?;
         let request = self
             .integration_update(id)
@@ -99,12 +99,7 @@ async fn remove_paths(
     let request = request
         .update_expression(format!("REMOVE {paths}"))
         .expression_attribute_names("#note", key);
-    write_journal(
-        id,
-        &if_lease_held(request, run_id),
-        "strike out what was open",
-    )
-    .await
+    write_journal(id, &if_lease_held(request, run_id), "update the journal").await
 }
 
 fn if_lease_held(request: UpdateItemFluentBuilder, run_id: &str) -> UpdateItemFluentBuilder {

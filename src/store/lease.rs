@@ -175,7 +175,7 @@ impl Store {
         owner: &str,
         config_version: u64,
     ) -> Result<FinishOutcome, StoreError> {
-        const OPERATION: &str = "give the lease back";
+        const OPERATION: &str = "release the lease";
         let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.to_owned()))]);
         let unchanged = version_condition(config_version, &mut values);
         let request = self

@@ -191,7 +191,7 @@ impl Store {
         integration: &IntegrationId,
         nodes: &[NodeId],
     ) -> Result<(), StoreError> {
-        const OPERATION: &str = "forget devices";
+        const OPERATION: &str = "delete node records";
         for batch in nodes.chunks(MAX_TRANSACTION_ITEMS) {
             let delete_item = |node| {
                 let delete = self.node_delete(integration, node).build();

@@ -18,7 +18,7 @@ pub enum SyncError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The stored settings are invalid.
-    #[error("the integration's settings cannot be used")]
+    #[error("invalid settings of the integration")]
     Settings(#[from] FieldError),
     /// DynamoDB failed.
     #[error(transparent)]

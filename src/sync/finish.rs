@@ -75,7 +75,7 @@ pub(super) async fn record(run: &Run<'_>, report: &Report) -> Result<FinishOutco
         tracing::warn!(
             integration = %run.integration.id,
             run_id = run.id(),
-            "the lease ran out before the run was recorded; another run goes on"
+            "the lease expired before the run was recorded; another run has taken over"
         );
         run.restore_journal().await?;
     }
@@ -201,14 +201,14 @@ async fn announce(run: &Run<'_>, report: &Report) -> Option<SyncState> {
     let error = match tokio::time::timeout(EVENT_TIMEOUT, put).await {
         Ok(Ok(())) => return Some(transition.to),
         Ok(Err(error)) => error_chain(&error),
-        Err(_) => "the event bus did not answer in time".to_owned(),
+        Err(_) => "the event bus did not respond in time".to_owned(),
     };
     tracing::warn!(
         integration = %run.integration.id,
         run_id = run.id(),
         state = %transition.to,
         error,
-        "the change of state could not be told on the bus; the next run tells it"
+        "the change of state could not be published on the event bus; the next run publishes it"
     );
     announced
 }

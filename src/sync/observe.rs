@@ -116,7 +116,7 @@ async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<Nati
         Err(error) => {
             tracing::debug!(
                 error = error_chain(&error),
-                "whether Tailscale's own integration runs beside could not be found out"
+                "could not check for Tailscale's own integration"
             );
             known.filter(|native| native.is_recent(run.started))
         }

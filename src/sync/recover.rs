@@ -59,7 +59,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
                     run_id = run.id(),
                     earlier_run_id = earlier_run,
                     changes = lookups.applied.len(),
-                    "recording what an earlier run wrote and could not record"
+                    "recording writes of an earlier run"
                 );
                 run.record_for(earlier_run, &lookups.applied).await?;
             }
@@ -142,6 +142,6 @@ fn is_devices_own(error: &UpstreamError) -> bool {
 fn not_asked(change: &Change) -> (NodeId, String) {
     let Change { node_id, name, .. } = change;
     let example =
-        format!("{name} ({node_id}): not asked, since {MAX_UNANSWERED} others gave no answer");
+        format!("{name} ({node_id}): skipped, since {MAX_UNANSWERED} others did not respond");
     (node_id.clone(), example)
 }

@@ -162,7 +162,7 @@ impl Report {
         report.is_removal_complete = report.failed == 0 && failure.is_none();
         if report.failed > 0 && report.problem.is_none() {
             report.fail_by_rejected_writes(format!(
-                "Tailscale refused to delete the attribute of {} devices",
+                "Tailscale: could not remove the attribute of {} devices",
                 report.failed
             ));
         }
@@ -184,10 +184,10 @@ impl Report {
             self.error_kind = Some(ErrorKind::Unavailable);
             self.problem = Some(Problem {
                 message: format!(
-                    "what an earlier run wrote to {} devices cannot be found out: {first}",
+                    "cannot read what an earlier run wrote to {} devices: {first}",
                     skipped.len()
                 ),
-                remedy: "the next run asks again; `\"attributes\":\"keep\"` ends it without them"
+                remedy: "wait for the next run, or remove the integration with `\"attributes\":\"keep\"`"
                     .to_owned(),
             });
         }
@@ -217,7 +217,7 @@ impl Report {
         if let Some(problem) = &mut self.problem {
             problem
                 .message
-                .insert_str(0, "the integration is to be removed, but: ");
+                .insert_str(0, "could not remove the integration: ");
         }
         self
     }
@@ -264,7 +264,7 @@ impl Report {
         self.failed = applied.rejected.len();
         if applied.written + applied.removed == 0 {
             self.fail_by_rejected_writes(format!(
-                "Tailscale refused to write the attribute of {} devices, {node} among them: {message}",
+                "Tailscale: could not write the attribute of {} devices, such as {node}: {message}",
                 self.failed
             ));
         }
@@ -296,7 +296,7 @@ impl Report {
         let planned = plan.changes.len();
         let mut report = self.with_error(failure);
         report.append(&format!(
-            "{done} of {planned} changes are written and recorded; the next run goes on"
+            "{done} of {planned} changes are written and recorded; the next run continues"
         ));
         report
     }
@@ -325,7 +325,7 @@ impl Report {
     fn append_unresolved(&mut self, unresolved: &Unconfirmed) {
         let waiting = unresolved.changes.len();
         self.append(&format!(
-            "{waiting} changes wait until what they rest on can be looked up"
+            "{waiting} changes wait until their data can be looked up"
         ));
     }
 

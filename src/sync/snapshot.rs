@@ -110,12 +110,12 @@ impl Unavailable {
     pub fn message(&self, integration: &IntegrationId) -> String {
         match self {
             Self::Paused(pause) => format!(
-                "Nothing was looked at: {integration} is paused until {:.0}, since {:.0}, and nobody is called meanwhile. {} A \
-                 forced sync tries again at once.",
+                "No data: {integration} is paused until {:.0} (since {:.0}). {} Run a sync with \"force\" to retry \
+                 now.",
                 pause.until, pause.since, pause.error
             ),
-            Self::Removing => format!("Nothing was looked at: {integration} is being removed."),
-            Self::Failed(error) => format!("Nothing could be looked at. {}", error.problem()),
+            Self::Removing => format!("No data: {integration} is being removed."),
+            Self::Failed(error) => format!("No data: the snapshot failed. {}", error.problem()),
         }
     }
 }

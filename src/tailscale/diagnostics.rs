@@ -12,15 +12,9 @@ use crate::text::sanitize;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
-const SETTINGS: Operation = operation("the look-up of the settings", "feature_settings:read");
-const INTEGRATIONS: Operation = operation(
-    "the listing of posture integrations",
-    "feature_settings:read",
-);
-const ATTRIBUTES: Operation = operation(
-    "the look-up of attributes",
-    "devices:posture_attributes:read",
-);
+const SETTINGS: Operation = operation("settings lookup", "feature_settings:read");
+const INTEGRATIONS: Operation = operation("posture integration listing", "feature_settings:read");
+const ATTRIBUTES: Operation = operation("attribute lookup", "devices:posture_attributes:read");
 
 /// Maximum characters of a scope, three times as many as the longest known one.
 const MAX_SCOPE_CHARS: usize = 100;
@@ -115,7 +109,7 @@ impl Tailscale {
         if response.status == StatusCode::NOT_FOUND {
             // A wrong 404 would mean that an existing device has no attributes, so the device is looked up.
             return match self.device(node).await? {
-                Some(_) => Err(ATTRIBUTES.rejected(404, "the device is there".to_owned())),
+                Some(_) => Err(ATTRIBUTES.rejected(404, "the device exists".to_owned())),
                 None => Ok(None),
             };
         }

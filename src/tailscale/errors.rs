@@ -12,9 +12,9 @@ use crate::upstream::operation::Operation;
 const MAX_MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check that the OAuth client still exists and that the secret holds its clientId and clientSecret";
-const TOKEN: &str = "store a new credential: this one was revoked or has ended (API keys end after 90 days at most)";
-const PLAN: &str = "see whether the tailnet's plan has custom posture attributes (Premium or Enterprise); Tailscale's own words \
-     are in the log";
+const TOKEN: &str = "store a new credential: this one is revoked or expired (API keys expire after at most 90 days)";
+const PLAN: &str = "check whether the tailnet's plan has custom posture attributes (Premium or Enterprise); the \
+                    log has Tailscale's message";
 const REDIRECT: &str = "check TAILSCALE_API_URL: redirects are not followed with a credential";
 const TAILNET: &str =
     "correct `tailnet`, or use a credential that belongs to it; `-` is the credential's own";
@@ -50,7 +50,7 @@ pub(super) fn classify_token(operation: Operation, response: &Response) -> Upstr
 fn forbidden(operation: Operation, response: &Response) -> UpstreamError {
     match error_message(response) {
         Some(text) if !text.contains("permission") && !text.contains("scope") => {
-            warn!(operation = operation.name, text, "Tailscale forbids a call");
+            warn!(operation = operation.name, text, "Tailscale rejects a call");
             let problem = "the tailnet does not allow it, whatever the credential's scopes";
             operation.misconfigured(Some(403), problem, PLAN)
         }
@@ -59,13 +59,13 @@ fn forbidden(operation: Operation, response: &Response) -> UpstreamError {
 }
 
 fn redirected(operation: Operation, status: u16) -> UpstreamError {
-    operation.misconfigured(Some(status), "it answers with a redirect", REDIRECT)
+    operation.misconfigured(Some(status), "it responded with a redirect", REDIRECT)
 }
 
 /// Turns a 404 of the tailnet's own path into an error of the settings.
 pub(super) fn no_tailnet(operation: Operation, error: UpstreamError) -> UpstreamError {
     if error.is_rejected_with(404) {
-        let problem = "this credential sees no such tailnet";
+        let problem = "the credential has no access to such a tailnet";
         operation.misconfigured(Some(404), problem, TAILNET)
     } else {
         error

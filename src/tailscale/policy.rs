@@ -12,7 +12,7 @@ use crate::text::sanitize;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
-const POLICY: Operation = operation("the look-up of the policy file", "policy_file:read");
+const POLICY: Operation = operation("policy file lookup", "policy_file:read");
 
 /// Maximum characters of a name or a condition.
 const MAX_TEXT_CHARS: usize = 200;

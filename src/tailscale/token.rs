@@ -10,9 +10,9 @@ use crate::upstream::client::{ApiClient, endpoint};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::operation::Operation;
 
-const TOKEN: Operation = operation("the token call", "");
+const TOKEN: Operation = operation("token request", "");
 
-const MALFORMED_KEY: &str = "the API key holds characters that no key has; store it again";
+const MALFORMED_KEY: &str = "the API key has invalid characters; store it again";
 
 /// Returns a token for these credentials. A rejected credential is not retried.
 pub(super) async fn mint(

@@ -20,7 +20,7 @@ use crate::upstream::client::Response;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::operation::Operation;
 
-const UPDATE: Operation = operation("the attribute update", "devices:posture_attributes");
+const UPDATE: Operation = operation("attribute write", "devices:posture_attributes");
 
 /// Maximum devices per call. Tailscale documents no limit; five hundred make some 30 kB.
 const MAX_BATCH_DEVICES: usize = 500;
@@ -127,7 +127,7 @@ impl TailscaleWriter {
                     }
                     Ok(BatchOutcome::Unsupported) => {
                         info!(
-                            "this control plane has no batch call: attributes are written singly"
+                            "this control plane has no batch call; attributes are written one by one"
                         );
                         self.batch_unsupported.store(true, Ordering::Relaxed);
                         batches.push(batch);
@@ -251,7 +251,7 @@ impl TailscaleWriter {
             .fetch_add(changes.len(), Ordering::Relaxed);
         warn!(
             devices = changes.len(),
-            message, "Tailscale refused to write attributes"
+            message, "Tailscale rejected attribute writes"
         );
         let rejected = node_ids(changes).map(|node| (node, message.to_owned()));
         result.rejected.extend(rejected);

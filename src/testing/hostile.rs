@@ -43,9 +43,10 @@ pub(crate) fn assert_fit(text: &str, max: usize) {
 pub(crate) fn assert_error(error: &UpstreamError) {
     let text = crate::text::error_chain(error);
     assert_fit(&text, MAX_ERROR_CHARS);
-    let quotes = matches!(error.kind, UpstreamErrorKind::Rejected { .. })
-        || text.contains("a success that reports an error")
-        || text.contains("is not reachable");
+    let quotes = matches!(
+        error.kind,
+        UpstreamErrorKind::Rejected { .. } | UpstreamErrorKind::Unavailable { .. }
+    ) || text.contains("a successful response with an error");
     assert!(quotes || !text.contains(MARK), "{text:?}");
 }
 

@@ -63,7 +63,7 @@ impl AccessToken {
             response.received.saturating_add(lifetime).ok()
         });
         let token = Self::new(SecretString::from(wire.access_token), expires_at)
-            .ok_or_else(|| operation.protocol("the token is not fit for a header"))?;
+            .ok_or_else(|| operation.protocol("the token is not a valid header value"))?;
         Ok(Self {
             scope: wire.scope.as_str().map(Arc::from),
             ..token

@@ -82,53 +82,31 @@ impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use UpstreamErrorKind as Kind;
         let Operation {
-            service: side,
+            service,
             name: operation,
             scope,
         } = self.operation;
+        write!(f, "{service}: {operation} failed")?;
         match &self.kind {
-            Kind::Unauthorized { status, .. } => write!(
-                f,
-                "{side} refused the credentials at {operation} (HTTP {status})"
-            ),
-            Kind::MissingScope => write!(
-                f,
-                "{side} does not let this credential do {operation}: it lacks the scope {scope}"
-            ),
+            Kind::Unauthorized { status, .. } => {
+                write!(f, " (HTTP {status}): the credential was rejected")
+            }
+            Kind::MissingScope => write!(f, ": the credential lacks the scope {scope}"),
             Kind::Misconfigured {
                 status, problem, ..
-            } => write!(
-                f,
-                "{side} does not serve {operation}{}: {problem}",
-                status_suffix(*status)
-            ),
-            Kind::RateLimited { until } => write!(
-                f,
-                "{side} limits the rate of {operation}{}",
-                until.map(|t| format!(" until {t}")).unwrap_or_default()
-            ),
-            Kind::Unavailable { status } => write!(
-                f,
-                "{side} is not reachable for {operation}{}",
-                status_suffix(*status)
-            ),
-            Kind::Incomplete(Progress { got, total }) => {
-                write!(f, "{side} ended {operation} after {got} of {total} records")
+            } => write!(f, "{}: {problem}", status_suffix(*status)),
+            Kind::RateLimited { until: None } => f.write_str(": rate limit exceeded"),
+            Kind::RateLimited { until: Some(until) } => {
+                write!(f, ": rate limit exceeded until {until}")
             }
-            Kind::Protocol => write!(
-                f,
-                "{side} answered {operation} with something that does not decode"
-            ),
-            Kind::Rejected { status, message } => {
-                write!(f, "{side} refused {operation} (HTTP {status}): {message}")
-            }
-            Kind::Deadline { progress } => write!(
-                f,
-                "there was no time left for {operation} at {side}{}",
-                progress
-                    .map(|p| format!(", which had come to {p}"))
-                    .unwrap_or_default()
-            ),
+            Kind::Unavailable { status } => f.write_str(&status_suffix(*status)),
+            Kind::Incomplete(progress) => write!(f, ": incomplete after {progress}"),
+            Kind::Protocol => f.write_str(": invalid response"),
+            Kind::Rejected { status, message } => write!(f, " (HTTP {status}): {message}"),
+            Kind::Deadline { progress: None } => f.write_str(": no time left in the run"),
+            Kind::Deadline {
+                progress: Some(progress),
+            } => write!(f, ": no time left in the run, after {progress}"),
         }
     }
 }
@@ -197,18 +175,19 @@ impl UpstreamError {
                 format!("add the scope {scope} to the API client in {side}'s console")
             }
             Kind::RateLimited { .. } => format!(
-                "try again later, as the next run does; if it stays, see which other tool uses up {side}'s quota"
+                "wait for the next run; if it persists, check which other tool uses up {side}'s quota"
             ),
             Kind::Unavailable { .. } => format!(
-                "try again in a few minutes, as the next run does; if it stays, see {side}'s status page, and whether the \
-                 function can reach it"
+                "wait for the next run; if it persists, check {side}'s status page and whether the function can \
+                 reach it"
             ),
             Kind::Incomplete(_) => {
-                "the next run reads it anew; nothing is taken away on the strength of a part"
+                "wait for the next run, which reads it again; a partial listing removes no attribute"
                     .to_owned()
             }
             Kind::Protocol | Kind::Rejected { .. } => format!(
-                "the next run tries again; if it stays, see whether a proxy answers in {side}'s place, and report it"
+                "wait for the next run; if it persists, check whether a proxy responds in {side}'s place, and \
+                 report it"
             ),
             Kind::Deadline { .. } => {
                 "give the function a longer timeout (`timeout` in Cargo.toml, then `make deploy`; \

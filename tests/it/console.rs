@@ -64,7 +64,7 @@ async fn a_healthy_integration_is_shown_from_all_sides() {
         &["40 written", "the last 24 hours"],
     );
     assert_says(&view(&env, "audit").await, &["falcon-posture-sync", "none"]);
-    assert_says(&view(&env, "findings").await, &["noticed nothing"]);
+    assert_says(&view(&env, "findings").await, &["have no findings"]);
     assert_says(&view(&env, "explain").await, &["name=\"device\"", ARN]);
     assert!(env.requests().is_empty(), "nobody is asked for a view");
 }
@@ -130,13 +130,19 @@ async fn one_integration_can_be_chosen() {
 async fn what_is_not_understood_is_told_where_the_widget_would_be() {
     let env = TestEnvironment::empty().await;
     for (parameters, part) in [
-        (json!({"view": "<b>"}), "no view &quot;&lt;b&gt;&quot;"),
-        (json!({"view": 7}), "no view 7"),
-        (json!({"integration": "A B"}), "no name of an integration"),
+        (
+            json!({"view": "<b>"}),
+            "view: must be overview, scores, history, findings, audit or explain, not &quot;&lt;b&gt;&quot;",
+        ),
+        (json!({"view": 7}), "audit or explain, not 7"),
+        (
+            json!({"integration": "A B"}),
+            "integration: must be a name of lower-case letters",
+        ),
         (json!({"integration": "corp"}), "There is no integration"),
         (json!({"view": "scores", "minScore": 101}), "from 0 to 100"),
         (json!({"action": "burn"}), "no such button"),
-        (json!({"action": "sync"}), "names no integration"),
+        (json!({"action": "sync"}), "has no integration"),
     ] {
         let html = shown(&env, parameters).await;
         assert_says(&html, &["fps-note", part]);
@@ -163,7 +169,7 @@ async fn buttons_are_neither_shown_nor_served_unless_allowed() {
     env.requests();
     for action in ["sync", "check"] {
         let html = shown(&env, json!({"action": action, "integration": "corp"})).await;
-        assert_says(&html, &["only shows"]);
+        assert_says(&html, &["Buttons are disabled"]);
     }
     assert!(env.requests().is_empty());
     assert!(requested(&env).is_empty());
@@ -197,7 +203,7 @@ async fn a_button_asks_for_a_sync() {
     );
     env.requests();
     let button = json!({"action": "sync", "integration": "corp"});
-    assert_says(&shown(&env, button.clone()).await, &["was asked for"]);
+    assert_says(&shown(&env, button.clone()).await, &["Requested a sync of"]);
     assert_eq!(requested(&env), ["console"]);
     assert!(env.requests().is_empty(), "the run is another invocation");
     env.update(json!({"enabled": false})).await;
@@ -277,9 +283,12 @@ async fn a_device_is_explained() {
         ],
     );
     for (inputs, part) in [
-        (json!({}), "Name a device"),
-        (json!({"device": " "}), "Name a device"),
-        (json!({"device": "<nobody>"}), "Nothing is known"),
+        (json!({}), "Enter a device"),
+        (json!({"device": " "}), "Enter a device"),
+        (
+            json!({"device": "<nobody>"}),
+            "No device, host or record matches",
+        ),
         (
             json!({"device": "x", "integration": "labs"}),
             "no integration",

@@ -133,7 +133,7 @@ async fn an_account_without_hosts_or_scores_is_a_held_run_with_a_finding() {
         let examples = &finding(&answer, "suspiciousObservation")["examples"];
         assert_eq!(
             examples[0],
-            "Falcon shows no score at all, although 5 devices have one"
+            "Falcon returned no score, but 5 devices have one"
         );
         for host in &hosts {
             let falcon = env.sims.falcon();
@@ -142,7 +142,10 @@ async fn an_account_without_hosts_or_scores_is_a_held_run_with_a_finding() {
         let answer = env.sync().await;
         assert_eq!(answer["outcome"], "held", "{answer:#}");
         assert!(
-            answer["error"].as_str().unwrap().contains("no host at all"),
+            answer["error"]
+                .as_str()
+                .unwrap()
+                .contains("Falcon returned no host"),
             "{answer:#}"
         );
         assert_eq!(env.scores(), before);
@@ -199,8 +202,8 @@ async fn the_status_tells_what_since_when_and_what_to_do() {
     let first = env.corp().await["status"].clone();
     assert_eq!(
         first["error"],
-        "Falcon is not reachable for the host listing (HTTP 503). Since 2026-01-15T12:03:00Z. Try again in a few minutes, \
-         as the next run does; if it stays, see Falcon's status page, and whether the function can reach it."
+        "Falcon: host listing failed (HTTP 503). Since 2026-01-15T12:03:00Z. Wait for the next run; if it persists, \
+         check Falcon's status page and whether the function can reach it."
     );
     env.sync().await;
     let answer = env.sync().await;
@@ -208,10 +211,9 @@ async fn the_status_tells_what_since_when_and_what_to_do() {
     assert_eq!(status["error"], answer["error"]);
     assert_eq!(status["failingSince"], first["lastSync"]);
     assert!(
-        answer["error"]
-            .as_str()
-            .unwrap()
-            .contains("(HTTP 503). Since 2026-01-15T12:03:00Z, 3 runs in a row. Try again"),
+        answer["error"].as_str().unwrap().contains(
+            "(HTTP 503). Since 2026-01-15T12:03:00Z, 3 runs in a row. Wait for the next run"
+        ),
         "{answer:#}"
     );
     faults.clear();

@@ -139,17 +139,14 @@ async fn all_that_are_meant_are_explained_up_to_ten() {
         let answer = explain(&env, device).await;
         assert_eq!(nodes(&answer).len(), 10, "{device}");
         assert_eq!(answer["omitted"], 2);
-        assert!(
-            note(&answer).starts_with("12 devices go by that"),
-            "{answer:#}"
-        );
+        assert!(note(&answer).starts_with("12 devices match"), "{answer:#}");
     }
     let answer = explain(&env, "twin-7").await;
     assert_eq!(nodes(&answer), ["nTwin07"]);
     assert!(
         text(&env, "twin")
             .await
-            .ends_with("\n2 more are not told.\n")
+            .ends_with("\n2 more are left out.\n")
     );
 }
 
@@ -184,8 +181,8 @@ async fn a_host_without_a_device_is_told() {
 async fn what_nobody_knows_is_no_error() {
     let env = small().await;
     for (device, words) in [
-        ("nowhere", "none of the tailnet's 3 devices"),
-        ("nowhere", "none of the 3 Falcon hosts"),
+        ("nowhere", "searched 3 devices by node id"),
+        ("nowhere", "and 3 Falcon hosts by serial number"),
         (
             "To be filled by O.E.M.",
             "As a serial number it is a vendor's placeholder",
@@ -193,7 +190,7 @@ async fn what_nobody_knows_is_no_error() {
         (" ", "As a serial number it is empty"),
         (
             "x'; DROP TABLE nodes; --\u{202e}",
-            "Nothing is known by that",
+            "No device, host or record matches",
         ),
     ] {
         let answer = explain(&env, device).await;
@@ -203,7 +200,7 @@ async fn what_nobody_knows_is_no_error() {
         assert!(
             text(&env, device)
                 .await
-                .starts_with("Nothing is known by that")
+                .starts_with("No device, host or record matches")
         );
     }
     for (payload, words) in [
@@ -242,13 +239,13 @@ async fn scores_that_are_none_are_told() {
             explanation["because"]
                 .as_str()
                 .unwrap()
-                .contains("not a whole number from 0 to 100")
+                .contains("not an integer from 0 to 100")
         );
         assert!(
             explanation["remedy"]
                 .as_str()
                 .unwrap()
-                .contains("Report it to CrowdStrike")
+                .contains("report it to CrowdStrike")
         );
     }
 }
@@ -305,7 +302,7 @@ async fn what_a_dead_run_left_open_is_told() {
     let next = answer["explanations"][0]["next"].as_str().unwrap();
     let run = env.last_run();
     assert!(
-        run != "run-1" && next.starts_with("first asks the device what it holds, since run "),
+        run != "run-1" && next.starts_with("first reads the attribute of the device, since run "),
         "{next}"
     );
     assert!(

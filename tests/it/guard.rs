@@ -124,7 +124,7 @@ async fn an_account_without_a_valid_score_takes_nothing_away() {
         for aid in env.sims.falcon().scores("corp").unwrap().into_keys() {
             env.sims.falcon().set_score("corp", &aid, "71").unwrap();
         }
-        let why = format!("Falcon shows no valid score, although {devices} devices have one");
+        let why = format!("Falcon returned no valid score, but {devices} devices have one");
         assert_held(&env, &why).await;
     }
 }

@@ -42,12 +42,12 @@ fn connect(changes: Value) -> Value {
 async fn payloads() {
     let env = TestEnvironment::empty().await;
     for payload in [json!([1]), json!("sync"), json!(null), json!({})] {
-        refused(&env, payload, &["accepted is a JSON object", "\"sync\""]).await;
+        refused(&env, payload, &["must be a JSON object", "\"sync\""]).await;
     }
     refused(
         &env,
         json!({"command": "resync"}),
-        &["no command \"resync\"", "\"connect\""],
+        &["unknown command \"resync\"", "\"connect\""],
     )
     .await;
     refused(
@@ -122,7 +122,7 @@ async fn settings() {
         ),
         (
             json!({"scoreTtlHours": 48}),
-            ["integration.scoreTtlHours", "planned"],
+            ["integration.scoreTtlHours", "not implemented yet"],
         ),
         (
             json!({"falconUrl": "https://evil.example"}),
@@ -160,7 +160,7 @@ async fn secrets() {
         (
             "corp/wrong",
             [
-                "Falcon refused the credentials at the token call",
+                "Falcon: token request failed (HTTP 400): the credential was rejected",
                 "not connected",
             ],
         ),
@@ -193,7 +193,7 @@ async fn a_second_integration_of_the_same_name_is_refused() {
         .await
         .unwrap_err();
     assert!(
-        chain(&error).contains("there is an integration"),
+        chain(&error).contains("the integration corp already exists"),
         "{}",
         chain(&error)
     );

@@ -111,7 +111,7 @@ async fn what_is_cut_short_is_finished_by_the_next_tick() {
     assert_eq!(answer["removed"], false, "{answer:#}");
     let error = answer["error"].as_str().unwrap();
     assert!(
-        error.starts_with("The integration is to be removed, but: Tailscale is not reachable"),
+        error.starts_with("Could not remove the integration: Tailscale: attribute write failed"),
         "{error}"
     );
     let corp = env.corp().await;
@@ -124,7 +124,10 @@ async fn what_is_cut_short_is_finished_by_the_next_tick() {
     assert_eq!(shown["removal"]["attributes"], "delete");
     let update = json!({"command": "update", "integration": "corp", "changes": {"enabled": false}});
     let conflict = chain(&env.try_ask(update).await.unwrap_err());
-    assert!(conflict.contains("it is being removed"), "{conflict}");
+    assert!(
+        conflict.contains("the integration is being removed"),
+        "{conflict}"
+    );
     let dry = json!({"command": "sync", "integration": "corp", "dryRun": true});
     assert_eq!(env.ask(dry).await["error"], "it is being removed");
 
@@ -168,7 +171,7 @@ async fn where_tailscale_refuses_the_attributes_can_be_left_behind() {
         answer["error"]
             .as_str()
             .unwrap()
-            .contains("Tailscale refused the credentials")
+            .contains("the credential was rejected")
     );
     env.requests();
     assert_eq!(env.sync().await["outcome"], "paused");
@@ -210,7 +213,7 @@ async fn a_removal_in_mid_run_is_carried_out_by_that_run() {
     let refused = told.recv().unwrap();
     assert_eq!(
         (&refused["removed"], &refused["error"]),
-        (&json!(false), &json!("another run of it is under way"))
+        (&json!(false), &json!("another run of it is in progress"))
     );
     assert_eq!(answer["integrationRemoved"], true, "{answer:#}");
     assert_gone(&env).await;

@@ -45,12 +45,12 @@ pub(crate) fn attributes(item: &Item) -> &[syn::Attribute] {
     }
 }
 
-/// Adds the texts among these tokens. A doc comment is an attribute `#[doc = "..."]` among them, and is left out.
+/// Adds the texts among these tokens, except doc comments (`#[doc = "..."]`) and reasons of lints (`reason = "..."`).
 fn collect(tokens: TokenStream, texts: &mut BTreeSet<String>) {
     let mut doc = false;
     for token in tokens {
         match token {
-            TokenTree::Ident(name) => doc = name == "doc",
+            TokenTree::Ident(name) => doc = name == "doc" || name == "reason",
             TokenTree::Group(group) => {
                 collect(group.stream(), texts);
                 doc = false;

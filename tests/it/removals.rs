@@ -307,7 +307,10 @@ async fn an_account_that_shows_nothing_takes_nothing_away() {
     let answer = env.sync().await;
     assert_eq!(answer["outcome"], "held");
     assert!(
-        answer["error"].as_str().unwrap().contains("no host at all"),
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .contains("Falcon returned no host"),
         "{answer}"
     );
     assert_eq!(env.scores().len(), 40);

@@ -52,7 +52,7 @@ async fn failures_are_told_once_with_their_reason_and_so_is_their_end() {
     let first = details(&env);
     assert_eq!(first.len(), 1);
     let error = first[0]["error"].as_str().unwrap();
-    assert!(error.contains("Falcon refused the host listing"), "{error}");
+    assert!(error.contains("Falcon: host listing failed"), "{error}");
     assert_eq!(
         first[0],
         json!({"integration": "corp", "from": "ok", "to": "failing", "error": error})

@@ -308,7 +308,7 @@ async fn a_table_that_is_gone_is_named_in_the_services_own_words() {
     let error = env.try_ask(json!({"command": "sync"})).await.unwrap_err();
     let text = chain(&error);
     assert!(
-        text.starts_with("DynamoDB did not read the node records: ResourceNotFoundException: "),
+        text.starts_with("DynamoDB: could not read the node records: ResourceNotFoundException: "),
         "{text}"
     );
     let status = env.corp().await["status"].clone();

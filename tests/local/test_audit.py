@@ -74,7 +74,7 @@ def test_a_device_is_explained_as_text_and_as_json(integration: Integration, tra
         assert verdict == f"{record['name']}: score {record['score']}"
         assert any(line.startswith("  history    ") for line in details)
     text = integration.aws.make("explain", INTEGRATION=integration.name, DEVICE="""none"such'$(id)""")
-    assert text.startswith("Nothing is known by that: ")
+    assert text.startswith("No device, host or record matches ")
     with pytest.raises(CommandFailedError, match="DEVICE is required, for example DEVICE=bob-pc"):
         integration.make("explain")
 

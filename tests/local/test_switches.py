@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 ON, OFF = ["1", "true", "yes"], ["0", "false", "no", ""]
 INVALID = ["maybe", "TRUE", "01", "1 0", "0 0", "%", "$(YES)"]
 
-# Replaces the AWS CLI and cargo-lambda, and records its arguments.
+# Replaces the AWS CLI and cargo-lambda, and records its arguments. The function's response is $RESPONSE.
 RECORDER = """#!/bin/sh
 [ "$1 $2" = "lambda --version" ] || [ "$1" = "--version" ] || printf '%s\\n' "$(basename "$0") $*" >> "$CALLS"
 case "$*" in
   *get-function-configuration*) echo JSON ;;
   *describe-stacks*) printf '%s\\t%s\\n' IntegrationsTableName integrations NodesTableName nodes AuditTableName audit ;;
-  *invoke*) echo '{"removed": true, "outcome": "synced"}' ;;
+  *invoke*) printf '%s\\n' "$RESPONSE" ;;
 esac
 """
 
@@ -44,6 +44,7 @@ class Make:
             "PATH": f"{programs}:{os.environ['PATH']}",
             "CALLS": str(self.calls),
             "CARGO_TARGET_DIR": str(self.target),
+            "RESPONSE": '{"removed": true, "outcome": "synced"}',
         }
 
     def run(self, target: str, *arguments: str, **environment: str) -> tuple[list[str], str]:
@@ -109,6 +110,33 @@ def test_a_preview_needs_a_score_or_the_policy(make: Make) -> None:
     for calls, error in make.run_with_switch("preview", "POLICY", "0", "INTEGRATION=corp"):
         assert not calls
         assert "MIN_SCORE or POLICY is required, for example MIN_SCORE=70" in error
+
+
+# As src/sync/snapshot.rs words them.
+NO_DATA = [
+    'No data: corp is paused until 2026-01-15T13:02:00Z (since …). … Run a sync with "force" to retry now.\n',
+    "No data: corp is being removed.\n",
+    "No data: the snapshot failed. Falcon: host listing failed (HTTP 503). Wait for the next run.\n",
+]
+PREVIEWS = [
+    "custom:ztaScore >= 70\n      14 pass\n       1 would lose access\n    No data: x (dave, linux): its score is 12\n",
+    "No posture of the policy file mentions custom:ztaScore. To try a threshold: MIN_SCORE=70.\n",
+]
+
+
+def test_a_preview_without_data_is_an_error(make: Make) -> None:
+    def preview(response: object, output: str) -> str:
+        _, error = make.run(
+            "preview", "INTEGRATION=corp", "MIN_SCORE=70", f"FORMAT={output}", RESPONSE=json.dumps(response)
+        )
+        return error
+
+    for text in NO_DATA:
+        assert "preview] Error 1" in preview(text, "text")
+        assert "preview] Error 1" in preview({"integration": "corp", "error": text, "previews": []}, "json")
+    for text in PREVIEWS:
+        assert preview(text, "text") == ""
+    assert preview({"integration": "corp", "previews": []}, "json") == ""
 
 
 def test_data_is_deleted_only_with_the_switch_and_the_name_of_the_stack(make: Make) -> None:

@@ -24,7 +24,7 @@ impl ExplainContext<'_> {
         if let Some((key, _)) = unrecorded {
             let run = run_id_of(key);
             words = format!(
-                "first asks the device what it holds, since run {run} was about to write to it and did not record it; \
+                "first reads the attribute of the device, since run {run} may have written it without a record; \
                  then it {words}"
             );
         }
@@ -40,13 +40,15 @@ impl ExplainContext<'_> {
             return describe(change);
         }
         if self.unconfirmed.changes.contains(node_id) {
-            let words = "changes nothing yet: what speaks for a change could not be looked up, and nothing is changed \
-                         before it can be";
+            let words = "changes nothing yet: the data for the change could not be looked up";
             return (NextAction::Waits, words.to_owned());
         }
         match (outcome, self.records.get(node_id)) {
             (MatchOutcome::Scored(_), Some(old)) => {
-                let words = format!("changes nothing: {key} is {}, as it should be", old.score);
+                let words = format!(
+                    "changes nothing: {key} is {}, which is up to date",
+                    old.score
+                );
                 (NextAction::Nothing, words)
             }
             (_, Some(old)) if self.settings.on_missing == OnMissing::Keep => {
@@ -56,14 +58,14 @@ impl ExplainContext<'_> {
             (_, Some(old)) => {
                 let held = self.held.map_or("removals are held", |held| &held.why);
                 let words = format!(
-                    "does not remove {} {}, which has nothing to rest on any more: {held}",
+                    "keeps {} {} although it would be removed: {held}",
                     old.key, old.score
                 );
                 (NextAction::Held, words)
             }
             (MatchOutcome::External, None) => (
                 NextAction::NotOurs,
-                "leaves it alone: it is another tailnet's device".to_owned(),
+                "leaves it unchanged: the device belongs to another tailnet".to_owned(),
             ),
             (_, None) => (
                 NextAction::Nothing,

@@ -50,21 +50,21 @@ impl ExplainContext<'_> {
         match candidate.status {
             CandidateStatus::Deciding => deciding(host, &rivals, perspective),
             CandidateStatus::HigherScore => higher_score(candidate, &rivals),
-            CandidateStatus::Unassessed => "alive, but Falcon has not assessed it".to_owned(),
+            CandidateStatus::Unassessed => "live, but Falcon has not assessed it".to_owned(),
             CandidateStatus::InvalidScore => format!(
-                "alive, but its score is {}, which is not a whole number from 0 to 100",
+                "live, but its score is {}, which is not an integer from 0 to 100",
                 truncate(candidate.invalid_score().unwrap_or_default())
             ),
             CandidateStatus::Superseded => {
                 let newest = candidate.newest_seen.unwrap_or_default();
                 format!(
-                    "an old record, such as re-imaging leaves behind: a host with this serial number was seen at \
-                     {newest:.0}, more than 24 h later"
+                    "superseded, as after re-imaging: a host with this serial number was seen at {newest:.0}, more \
+                     than 24 h later"
                 )
             }
             CandidateStatus::Stale => match host.last_seen {
                 Some(_) => format!("not seen for too long: {}", self.age_limit()),
-                None => format!("not known to have been seen: {}", self.age_limit()),
+                None => format!("never seen at a known time: {}", self.age_limit()),
             },
         }
     }
@@ -77,16 +77,16 @@ fn deciding(host: &Host, rivals: &[Candidate<'_>], perspective: Perspective<'_>)
     };
     match perspective {
         Perspective::Scored(evidence) if evidence.aid != host.aid => format!(
-            "alive, but {} with another of the device's serial numbers has the score {}",
+            "live, but {} with another of the device's serial numbers has the score {}",
             evidence.aid, evidence.score
         ),
         Perspective::Scored(_) | Perspective::Scoreless if has_rival() => {
-            "alive, with the lowest score".to_owned()
+            "live, with the lowest score".to_owned()
         }
-        Perspective::Scored(_) | Perspective::Scoreless => "alive, and its score counts".to_owned(),
-        Perspective::External => "alive, but the device is another tailnet's".to_owned(),
+        Perspective::Scored(_) | Perspective::Scoreless => "live, and its score counts".to_owned(),
+        Perspective::External => "live, but the device belongs to another tailnet".to_owned(),
         Perspective::NoDevice => {
-            "alive; its score would count for a device that reports its serial number".to_owned()
+            "live; its score would count for a device that reports its serial number".to_owned()
         }
     }
 }
@@ -101,12 +101,12 @@ fn higher_score(candidate: &Candidate<'_>, rivals: &[Candidate<'_>]) -> String {
     };
     if Some(lowest) < candidate.score() {
         format!(
-            "alive, but {} has a lower score, {lowest}",
+            "live, but {} has a lower score, {lowest}",
             distinct_name(deciding, candidate.host)
         )
     } else {
         format!(
-            "alive, with the same score as {}",
+            "live, with the same score as {}",
             distinct_name(deciding, candidate.host)
         )
     }

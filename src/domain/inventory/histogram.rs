@@ -69,7 +69,7 @@ impl TryFrom<BTreeMap<String, usize>> for ScoreHistogram {
     fn try_from(counts: BTreeMap<String, usize>) -> Result<Self, Self::Error> {
         let score = |text: &str| Score::new(text.parse().ok()?);
         let counts = counts.into_iter().map(|(text, count)| {
-            let score = score(&text).ok_or_else(|| format!("{text:?} is no score"))?;
+            let score = score(&text).ok_or_else(|| format!("{text:?} is not a score"))?;
             Ok((score, count))
         });
         counts.collect::<Result<_, _>>().map(Self)

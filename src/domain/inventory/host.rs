@@ -166,7 +166,7 @@ impl TryFrom<i64> for Score {
     type Error = &'static str;
 
     fn try_from(value: i64) -> Result<Self, Self::Error> {
-        Self::new(value).ok_or("a score is a whole number from 0 to 100")
+        Self::new(value).ok_or("must be an integer from 0 to 100")
     }
 }
 

@@ -130,7 +130,7 @@ impl fmt::Display for InvalidSerial {
             Self::Empty => "empty",
             Self::Placeholder => "a vendor's placeholder",
             Self::Repeated => "one repeated character",
-            Self::Malformed => "too long, or with characters that do not show",
+            Self::Malformed => "too long, or with invisible characters",
         })
     }
 }

@@ -55,7 +55,7 @@ impl Verdict {
     /// Returns why several devices have no score: `they report no posture identity`.
     pub(crate) fn plural_reason(self) -> &'static str {
         match self {
-            Self::Scored => "their change waits to be confirmed",
+            Self::Scored => "their change waits for confirmation",
             Self::Unassessed => "their Falcon host has no assessment",
             Self::Stale => "their Falcon host was not seen for too long",
             Self::Unmatched => "no Falcon host has their serial number",
@@ -116,7 +116,7 @@ impl MatchOutcome {
                 [(text, why), others @ ..] => {
                     let more = match others.len() {
                         0 => String::new(),
-                        others => format!(", and {others} more are none either"),
+                        others => format!(", and {others} more are invalid, too"),
                     };
                     format!(
                         "it reports no usable serial number: {:?} is {why}{more}",
@@ -131,7 +131,7 @@ impl MatchOutcome {
                     .to_owned()
             }
             Self::External => {
-                "it is shared in from another tailnet, and such devices get no score here".to_owned()
+                "it is shared in from another tailnet, and such devices get no score".to_owned()
             }
         }
     }
@@ -160,15 +160,15 @@ fn unassessed(candidates: &[Candidate<'_>]) -> String {
     match (count(candidates, CandidateStatus::is_live), invalid) {
         (1, None) => "its Falcon host has no assessment, and a score is never guessed".to_owned(),
         (1, Some(text)) => format!(
-            "the score of its Falcon host is {}, which is not a whole number from 0 to 100, and a score is never guessed",
+            "the score of its Falcon host is {}, which is not an integer from 0 to 100, and a score is never guessed",
             truncate(text)
         ),
         (alive, None) => format!(
             "none of its {alive} live Falcon hosts has an assessment, and a score is never guessed"
         ),
         (alive, Some(text)) => format!(
-            "none of its {alive} live Falcon hosts has a usable assessment ({} is not a whole number from 0 to 100), and a score \
-             is never guessed",
+            "none of its {alive} live Falcon hosts has a valid assessment ({} is not an integer from 0 to 100), \
+             and a score is never guessed",
             truncate(text)
         ),
     }

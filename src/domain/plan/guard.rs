@@ -83,7 +83,7 @@ pub fn guard(
         plan.departed
     };
     let waiting_removals = match removals {
-        0 => "nothing is taken away".to_owned(),
+        0 => "no attribute is removed".to_owned(),
         removals => format!("{removals} removals wait"),
     };
     let implausible = Finding::new(FindingKind::SuspiciousObservation, implausibility);
@@ -119,15 +119,15 @@ impl GuardInputs<'_> {
             None
         } else if self.falcon.visible == 0 {
             Some(format!(
-                "Falcon shows no host at all, although {records} devices have a score"
+                "Falcon returned no host, but {records} devices have a score"
             ))
         } else if self.falcon.scores.is_empty() {
             Some(format!(
-                "Falcon shows no score at all, although {records} devices have one"
+                "Falcon returned no score, but {records} devices have one"
             ))
         } else if assessments.all(|assessment| assessment.score().is_none()) {
             Some(format!(
-                "Falcon shows no valid score, although {records} devices have one"
+                "Falcon returned no valid score, but {records} devices have one"
             ))
         } else if self.present == 0 && are_several {
             Some(format!(
@@ -152,7 +152,7 @@ fn exceeded_limit(removals: usize, records: usize, max: MaxRemovals) -> Option<S
     let limit = if over_share && over_number {
         format!("maxRemovals allows {} % or {}", max.percent, max.at_least)
     } else if removals > 1 && removals.saturating_mul(2) > records {
-        "more than half never go without a person".to_owned()
+        "more than half are never removed without approval".to_owned()
     } else {
         return None;
     };

@@ -46,8 +46,8 @@ pub struct PendingWrite {
 /// A stored line that is not a pending write.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "accepted is `name`, `hostname` and, unless the attribute goes, `key`, `score`, `aid` and `serial`, with tabs \
-     between them"
+    "must be `name`, `hostname` and, unless the attribute is removed, `key`, `score`, `aid` and `serial`, \
+     separated by tabs"
 )]
 pub struct InvalidPendingWrite;
 

@@ -56,7 +56,7 @@ pub enum Value {
 
 /// An invalid condition, from the first character that does not fit the grammar.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is not understood from {0:?} on")]
+#[error("it cannot be parsed from {0:?} on")]
 pub struct ConditionError(String);
 
 /// The operators; a longer one stands before its prefix.

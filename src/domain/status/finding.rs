@@ -59,61 +59,62 @@ impl FindingKind {
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::LostIdentity => {
-                "Their users have lost access, or keep the last score with onMissing `keep`. See whether Device Identity \
-                 Collection was switched off in the tailnet; on the device, set the system policy PostureChecking to \
-                 `always` (macOS, Windows) or run `tailscale set --report-posture` (Linux)."
+                "Their users have lost access, or keep the last score with onMissing `keep`. Check whether Device \
+                 Identity Collection was switched off in the tailnet. On the device, set the system policy \
+                 PostureChecking to `always` (macOS, Windows) or run `tailscale set --report-posture` (Linux)."
             }
             Self::SuspiciousObservation => {
-                "See whether the credentials still belong to the right account and tailnet. Nothing is taken away \
-                 meanwhile. If it is right, run a sync of the integration with `\"allowMassRemoval\":true`."
+                "Check whether the credentials still belong to the right account and tailnet. No attribute is \
+                 removed meanwhile. If the observation is right, run a sync of the integration with \
+                 `\"allowMassRemoval\":true`."
             }
             Self::NoIdentity => {
                 "Switch on Device Identity Collection in the tailnet, and on Linux run `tailscale set --report-posture` \
                  on the device."
             }
             Self::Unmatched => {
-                "Install the Falcon sensor on the device, or see whether its host is hidden or in another Falcon \
+                "Install the Falcon sensor on the device, or check whether its host is hidden or in another Falcon \
                  account."
             }
             Self::Unassessed => {
-                "Falcon has not assessed the host: see in the Falcon console whether Zero Trust Assessment covers its \
-                 platform."
+                "Falcon has not assessed the host. Check in the Falcon console whether Zero Trust Assessment \
+                 covers its platform."
             }
             Self::StaleHosts => {
                 "The sensor has not reported for longer than maxHostAgeDays: bring it back online or raise the limit."
             }
             Self::PlaceholderSerials => {
-                "The vendor shipped the machine without a serial number there. Another of its serials is used if it \
-                 has one; otherwise set one in the firmware."
+                "The machine reports a placeholder instead of a serial number. Its other serial numbers are used, \
+                 if it has any; otherwise set one in the firmware."
             }
             Self::SharedSerials => {
-                "Different machines report one serial number, so each gets the lowest of their scores: give cloned \
-                 machines serials of their own."
+                "Different machines report one serial number, so each gets the lowest of their scores. Give each \
+                 cloned machine its own serial number."
             }
             Self::InvalidScores => {
-                "Falcon answered a score that is not a whole number from 0 to 100; it counts as no assessment. Report it \
-                 to CrowdStrike if it stays."
+                "Falcon returned a score that is not an integer from 0 to 100, so it counts as no assessment. If \
+                 it persists, report it to CrowdStrike."
             }
             Self::UnreadableState => {
-                "Another version of the function wrote it, or somebody edited the item. It counts as absent; status and pause \
-                 are written anew by the run, the rest by the next `make update`."
+                "Another version of the function wrote it, or somebody edited the item. It counts as absent. The \
+                 run rewrites status and pause; the next `make update` rewrites the rest."
             }
             Self::SkippedDevices => {
-                "An earlier run may have written to these devices, and Tailscale could not be asked what they hold, so they \
-                 were left out. The others are synced, and the next run asks again. If it stays, see whether the device \
-                 opens in the admin console, or remove it there."
+                "An earlier run may have written to these devices, and Tailscale did not say what they hold, so \
+                 this run left them out. The other devices are synced, and the next run tries again. If it \
+                 persists, check whether the device opens in the admin console, or remove it there."
             }
             Self::RefusedWrites => {
-                "Tailscale refused the attribute of these devices; the others are written. See the message, and \
-                 whether the attribute key is in use with another type."
+                "Tailscale rejected the attribute of these devices; the others are written. See the message, and \
+                 check whether the attribute key is in use with another type."
             }
             Self::HeldRemovals => {
-                "More attributes would be removed than may go without a person: maxRemovals, and never more than half. Look \
-                 at why, then run a sync of the integration with `\"allowMassRemoval\":true`."
+                "The run would remove more attributes than maxRemovals allows, or more than half of them. Check \
+                 the cause, then run a sync of the integration with `\"allowMassRemoval\":true`."
             }
             Self::NativeIntegration => {
-                "Both work, and each writes its own key. Rules that name `falcon:ztaScore` go by Tailscale's own; move \
-                 them to your key, then remove that integration in the admin console."
+                "Both integrations work, and each writes its own key. Rules that name `falcon:ztaScore` use \
+                 Tailscale's integration. Move them to your key, then remove that integration in the admin console."
             }
         }
     }

@@ -276,7 +276,7 @@ fn a_page_of_more_records_than_were_asked_for_is_refused() {
     };
     assert_eq!(page(10_000).unwrap(), 10_000);
     let text = error_chain(&page(10_001).unwrap_err());
-    assert!(text.contains("not what is expected at resources"), "{text}");
+    assert!(text.contains("unexpected value at resources"), "{text}");
 }
 
 #[test]

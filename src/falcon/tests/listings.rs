@@ -161,7 +161,7 @@ async fn a_listing_ends_with_its_records() {
 async fn an_incomplete_listing_is_read_again_once() {
     let incomplete = |got, total| {
         Err(format!(
-            "Falcon ended the score listing after {got} of {total} records"
+            "Falcon: score listing failed: incomplete after {got} of {total} records"
         ))
     };
     assert_eq!(
@@ -208,17 +208,13 @@ async fn a_response_of_another_form_is_an_error() {
     };
     let (calls, result) = list_scores(move |_, _| errors(500)).await;
     assert_eq!(calls, 4);
-    assert!(
-        result
-            .unwrap_err()
-            .ends_with("not reachable for the score listing: oh")
-    );
+    assert!(result.unwrap_err().ends_with("score listing failed: oh"));
     let (calls, result) = list_scores(move |_, _| errors(404)).await;
     assert_eq!(calls, 1);
     assert!(
         result
             .unwrap_err()
-            .ends_with("a success that reports an error: oh")
+            .ends_with("a successful response with an error: oh")
     );
     let (calls, result) = list_scores(|_, _| page(&json!({"after": ""}), &json!([]))).await;
     assert_eq!(calls, 1);
@@ -354,7 +350,7 @@ async fn a_partial_scan_is_an_error() {
     let (_, scores) = scan_scores(move |_, asked| listing.answer(asked)).await;
     assert_eq!(
         scores.unwrap_err(),
-        "Falcon ended the score listing after 2000 of 6000 records"
+        "Falcon: score listing failed: incomplete after 2000 of 6000 records"
     );
 }
 

@@ -134,7 +134,7 @@ fn serials(serials: &[ReportedSerial], omitted: usize) -> Markup {
                     @if let Some(normal) = serial.serial.as_ref().filter(|normal| **normal != serial.reported) {
                         span.fps-m { " means " (untrusted(normal)) }
                     }
-                    @if let Some(problem) = &serial.problem { span.fps-m { " is no serial number: " (truncate(problem)) } }
+                    @if let Some(problem) = &serial.problem { span.fps-m { " is not a serial number: " (truncate(problem)) } }
                 }
             }
             @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }

@@ -19,7 +19,7 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
     if all.is_empty() {
         let synced = views.iter().any(|view| view.status.is_some());
         return notice(if synced {
-            "The latest syncs noticed nothing that a person should know about."
+            "The latest syncs have no findings."
         } else {
             "Nothing was synced yet."
         });
@@ -61,18 +61,18 @@ fn severity_of(kind: FindingKind) -> Severity {
 fn title(kind: FindingKind) -> &'static str {
     match kind {
         FindingKind::LostIdentity => "lost their identity",
-        FindingKind::SuspiciousObservation => "suspicious observation",
+        FindingKind::SuspiciousObservation => "implausible observation",
         FindingKind::NoIdentity => "without a posture identity",
         FindingKind::Unmatched => "without a Falcon host",
         FindingKind::Unassessed => "not assessed",
         FindingKind::StaleHosts => "with stale hosts only",
-        FindingKind::PlaceholderSerials => "with a serial that is none",
+        FindingKind::PlaceholderSerials => "with an invalid serial number",
         FindingKind::SharedSerials => "serials shared by live hosts",
         FindingKind::InvalidScores => "invalid scores",
         FindingKind::UnreadableState => "of its state unreadable and dropped",
-        FindingKind::SkippedDevices => "left out, since they cannot be asked",
-        FindingKind::RefusedWrites => "refused writes",
+        FindingKind::SkippedDevices => "left out, since Tailscale did not say what they hold",
+        FindingKind::RefusedWrites => "rejected writes",
         FindingKind::HeldRemovals => "held removals",
-        FindingKind::NativeIntegration => "native Falcon integration beside this one",
+        FindingKind::NativeIntegration => "native Falcon integration in the same tailnet",
     }
 }

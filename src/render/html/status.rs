@@ -127,7 +127,7 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
     let mut problems = Vec::new();
     for unreadable in &view.unreadable {
         let text = if view.is_readable() {
-            html! { "A part of its state cannot be read, and is dropped: " (truncate(unreadable)) }
+            html! { "Dropped parts of its state that cannot be read: " (truncate(unreadable)) }
         } else {
             html! { (truncate(unreadable)) }
         };
@@ -136,7 +136,7 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
     if let Some(error) = &view.settings_error {
         problems.push((
             Severity::Failing,
-            html! { "Its settings cannot be used: " (truncate(error)) },
+            html! { "Invalid settings: " (truncate(error)) },
         ));
     }
     if let Some(pause) = &view.pause {
@@ -160,7 +160,7 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
     if let (IntegrationState::Removing, Some(removal)) = (view.state, &view.removal) {
         problems.push((
             Severity::Off,
-            html! { "Its removal was asked for " (widget.relative_time(removal.since)) " by " bdi { (truncate(&removal.actor)) } "." },
+            html! { "Removal requested " (widget.relative_time(removal.since)) " by " bdi { (truncate(&removal.actor)) } "." },
         ));
     }
     problems

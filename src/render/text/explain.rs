@@ -42,7 +42,7 @@ pub(crate) fn explain(response: &ExplainResponse) -> String {
     }
     let mut omitted = Lines::default();
     if response.omitted > 0 {
-        omitted.title(&format!("{} more are not told.", response.omitted));
+        omitted.title(&format!("{} more are left out.", response.omitted));
     }
     sections.push(omitted);
     let texts = sections.into_iter().map(|lines| lines.0);
@@ -112,7 +112,7 @@ fn reported(serial: &ReportedSerial) -> String {
         (Some(normal), _) if *normal == serial.reported => normal.clone(),
         (Some(normal), _) => format!("{normal}, reported as {:?}", serial.reported),
         (None, problem) => format!(
-            "{:?} is no serial number: {}",
+            "{:?} is not a serial number: {}",
             serial.reported,
             problem.as_deref().unwrap_or_default()
         ),

@@ -52,7 +52,7 @@ fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> 
     let unreadable = view.unreadable.iter().cloned();
     lines.extend(unreadable.map(|part| ("unreadable", part)));
     if !view.is_readable() {
-        lines.push(("next sync", "never, until the item is mended".to_owned()));
+        lines.push(("next sync", "never, until the item is repaired".to_owned()));
         return lines;
     }
     match &view.status {
@@ -61,7 +61,7 @@ fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> 
     }
     if let Some(pause) = &view.pause {
         let text = format!(
-            "until {}, since {}, refused {} by {}",
+            "until {}, since {}, rejected {} by {}",
             time_with_age(pause.until, now),
             time_with_age(pause.since, now),
             times(pause.attempts),
@@ -71,11 +71,11 @@ fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> 
     }
     if let Some(removal) = &view.removal {
         let since = time_with_age(removal.since, now);
-        let text = format!("asked for {} by {}", since, removal.actor);
+        let text = format!("requested {} by {}", since, removal.actor);
         lines.push(("removal", text));
     }
     if let Some(lease) = &view.lease {
-        lines.push(("at work", format!("run {}", lease.owner)));
+        lines.push(("running", format!("run {}", lease.owner)));
     }
     let next_sync = view.next_sync.map(|next| time_with_age(next, now));
     lines.push((

@@ -121,15 +121,15 @@ async fn a_broken_response_is_an_error() {
     for (body, expect) in [
         (
             "{}",
-            "DynamoDB did not read the node records: the answer is empty",
+            "DynamoDB: could not read the node records: the response is empty",
         ),
         (
             r#"{"Items":[{"nodeId":{"S":s3cret}}]}"#,
-            "the answer does not decode",
+            "the response does not decode",
         ),
         (
             r#"{"Items":[{"nodeId":{"S":"s3cret"#,
-            "the answer does not decode",
+            "the response does not decode",
         ),
     ] {
         let server = Server::new(move |_, _| answer(200, &[], body));

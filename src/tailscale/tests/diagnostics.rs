@@ -124,7 +124,7 @@ async fn attributes_are_unchanged_and_by_key() {
     assert_eq!(calls(&server).len(), 5);
     // The device of a wrong 404 exists.
     let error = tailscale.attributes(&id("nE")).await.unwrap_err();
-    assert!(error.to_string().contains("the device is there"), "{error}");
+    assert!(error.to_string().contains("the device exists"), "{error}");
 }
 
 #[tokio::test]

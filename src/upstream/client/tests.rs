@@ -95,7 +95,7 @@ async fn the_limit_counts_decompressed_bytes() {
     assert_eq!(get(&server, 2002).await.unwrap().body.len(), 2002);
     assert!(get(&server, 2001).await.is_err());
     let streamed = async |cap| error_chain(&stream(&server, cap).await.unwrap_err());
-    assert!(streamed(2002).await.contains("not what is expected"));
+    assert!(streamed(2002).await.contains("unexpected value"));
     assert!(streamed(2001).await.contains("larger than 2001 bytes"));
 }
 
@@ -150,12 +150,12 @@ fn a_decoding_error_names_the_path_and_not_the_content() {
         .unwrap_err();
     let text = error_chain(&error);
     assert!(
-        text.ends_with("not what is expected at a (line 1, column 14)"),
+        text.ends_with("unexpected value at a (line 1, column 14)"),
         "{text}"
     );
     let text = error_chain(&PROBE.decode::<Value>(b"{} s3cret").unwrap_err());
     assert!(
-        text.ends_with("not what is expected at the top (line 1, column 4)"),
+        text.ends_with("unexpected value at the top (line 1, column 4)"),
         "{text}"
     );
 }

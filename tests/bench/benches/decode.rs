@@ -2,7 +2,7 @@
 //! values.
 //!
 //! The decoders are private, so the benchmark calls the clients, and a server sends prepared bodies. The figures
-//! include the loopback socket and the HTTP client.
+//! include the loopback socket and HTTP client.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -186,7 +186,7 @@ fn requests(results: &Results) -> Vec<Bound> {
     ]
 }
 
-/// The route of the device listing.
+/// The route of device listing.
 pub(crate) const LISTING: &str = "tailscale GET /api/v2/tailnet/{tailnet}/devices";
 
 fn patches(measured: &Measured) -> u64 {

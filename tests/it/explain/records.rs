@@ -14,10 +14,7 @@ async fn a_device_that_left_is_known_from_the_records() {
     for device in ways {
         let answer = explain(&env, device).await;
         assert!(nodes(&answer).is_empty());
-        assert!(
-            note(&answer).contains("not in the tailnet any more"),
-            "{answer:#}"
-        );
+        assert!(note(&answer).contains("has left the tailnet"), "{answer:#}");
         let trace = &answer["traces"][0];
         assert_eq!(trace["nodeId"], "nBob");
         assert_eq!(trace["name"], "bob-pc.tail0sim.ts.net");
@@ -33,10 +30,7 @@ async fn a_device_that_left_is_known_from_the_records() {
     assert_eq!(env.items("nodes").await.len(), 2);
     for device in ways {
         let answer = explain(&env, device).await;
-        assert!(
-            note(&answer).contains("not in the tailnet any more"),
-            "{answer:#}"
-        );
+        assert!(note(&answer).contains("has left the tailnet"), "{answer:#}");
         let trace = &answer["traces"][0];
         assert_eq!(
             (&trace["nodeId"], &trace["written"]),
@@ -62,7 +56,7 @@ async fn a_device_that_was_renamed_or_fell_silent_is_still_found() {
             let answer = explain(&env, device).await;
             assert_eq!(nodes(&answer), ["nBob"], "{answer:#}");
             assert!(
-                note(&answer).starts_with("No device goes by that now"),
+                note(&answer).starts_with("No device matches now"),
                 "{answer:#}"
             );
             let explanation = &answer["explanations"][0];
@@ -97,7 +91,7 @@ async fn while_nothing_can_be_seen_the_records_speak() {
             assert_eq!(trace["history"][0]["target"]["id"], "nBob");
             let text = text(&env, device).await;
             assert!(
-                text.starts_with("Nothing ") && text.contains("custom:ztaScore 64 since"),
+                text.starts_with("No data: ") && text.contains("custom:ztaScore 64 since"),
                 "{text}"
             );
         }
@@ -109,7 +103,7 @@ async fn while_nothing_can_be_seen_the_records_speak() {
     };
     let falcon = Matcher::side(Side::Falcon).path("/devices/combined");
     env.sims.faults().add(Fault::status(falcon, 503).always());
-    told("Falcon is not reachable").await;
+    told("Falcon: host listing failed (HTTP 503)").await;
     env.sims.faults().clear();
 
     env.services.put_secret(
@@ -147,7 +141,7 @@ async fn a_fault_of_our_own_is_an_error() {
     let payload = json!({"command": "explain", "integration": "corp", "device": "nBob"});
     let error = chain(&env.try_ask(payload).await.unwrap_err());
     assert!(
-        error.contains("DynamoDB did not read the node records"),
+        error.contains("DynamoDB: could not read the node records"),
         "{error}"
     );
 }

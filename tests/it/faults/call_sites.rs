@@ -115,7 +115,7 @@ impl fmt::Display for CallSite {
 /// Recognizes calls, and tells pages and batches apart.
 #[derive(Debug, Default)]
 pub(super) struct Classifier {
-    /// The cursors of the host listing, in the order of their first use.
+    /// The cursors of host listing, in the order of their first use.
     hosts: Vec<String>,
     scores: Vec<String>,
     /// The devices of the first batch of changes. If empty, all batches count as the first.

@@ -212,7 +212,7 @@ impl FaultCase {
                 };
                 // The error of an item that does not decode names the operation.
                 let names = match (expected, self.call_site) {
-                    ("Events", _) => "event bus",
+                    ("Events", _) => "EventBridge",
                     (_, CallSite::Lease) => "take the lease",
                     _ => "DynamoDB",
                 };

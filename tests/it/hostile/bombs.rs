@@ -169,47 +169,46 @@ async fn what_unpacks_to_more_than_an_answer_may_have_is_given_up() {
             "/oauth2/token",
             201,
             TOKEN,
-            "Falcon answered the token call",
+            "Falcon: token request failed: invalid response",
         ),
         (
             "/oauth2/token",
             403,
             TOKEN,
-            "Falcon answered the token call",
+            "Falcon: token request failed: invalid response",
         ),
         (
             "/api/v2/oauth/token",
             200,
             TOKEN,
-            "Tailscale answered the token call",
+            "Tailscale: token request failed: invalid response",
         ),
         (
             "/devices/combined",
             200,
             PAGE,
-            "Falcon answered the host listing",
+            "Falcon: host listing failed: invalid response",
         ),
         (
             "/zero-trust-assessment",
             400,
             PAGE,
-            "Falcon answered the score listing",
+            "Falcon: score listing failed: invalid response",
         ),
         (
             "/api/v2/tailnet/-/devices",
             403,
             ERROR,
-            "Tailscale answered the device listing",
+            "Tailscale: device listing failed: invalid response",
         ),
         (
             "/api/v2/tailnet/-/device-attributes",
             200,
             ERROR,
-            "Tailscale answered the attribute update",
+            "Tailscale: attribute write failed: invalid response",
         ),
     ] {
-        let words =
-            format!("{whose} with something that does not decode: it is larger than {cap} bytes");
+        let words = format!("{whose}: it is larger than {cap} bytes");
         field
             .meet(path, status, Some("gzip"), packed.clone(), &words)
             .await;
@@ -231,42 +230,42 @@ async fn lists_of_nothing_take_no_more_room_than_their_text() {
             format!("{page}["),
             "0,",
             "0]}",
-            "a success that reports an error",
+            "a successful response with an error",
         ),
         (
             "/devices/combined",
             format!("{page}[],\"resources\":["),
             "null,",
             "0]}",
-            "expected at resources",
+            "unexpected value at resources",
         ),
         (
             "/zero-trust-assessment",
             format!("{page}[],\"resources\":[{{\"score\":["),
             "0,",
             "0]}]]",
-            "not what is expected",
+            "unexpected value",
         ),
         (
             "/api/v2/tailnet/-/devices",
             format!("{listing}["),
             "0,",
             "0]}]]",
-            "not what is expected",
+            "unexpected value",
         ),
         (
             "/api/v2/tailnet/-/devices",
             format!("{listing}1,\"postureIdentity\":{{\"serialNumbers\":["),
             "0,",
             "0]}}]]",
-            "not what is expected",
+            "unexpected value",
         ),
         (
             "/api/v2/tailnet/-/devices",
             "{\"devices\":[".to_owned(),
             " ",
             "7]}",
-            "not what is expected at devices",
+            "unexpected value at devices",
         ),
     ] {
         let body = format!("{before}{}{after}", unit.repeat(SIZE / unit.len()));
