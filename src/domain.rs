@@ -12,10 +12,7 @@ pub mod plan;
 pub mod posture;
 pub mod status;
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's `skip_serializing_if` passes a reference"
-)]
-pub(crate) fn is_zero(number: &usize) -> bool {
-    *number == 0
+/// Returns true if a field is left out of the JSON.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -11,7 +11,7 @@ use crate::domain::explain::explanation::{ExplainedHost, Explanation};
 use crate::domain::explain::{ExplainContext, find_devices, find_in_records};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::serial::Serial;
-use crate::domain::is_zero;
+use crate::domain::is_default;
 use crate::domain::matching::reasons::truncate;
 use crate::domain::plan::{NodeRecord, NodeRecords};
 use crate::settings::IntegrationId;
@@ -40,12 +40,12 @@ pub(crate) struct ExplainResponse {
     pub(crate) note: Option<String>,
     /// The devices found in the tailnet, the best match first.
     pub(crate) explanations: Vec<Explanation>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) omitted: usize,
     /// The Falcon hosts with the serial, if no device reports it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) hosts: Vec<ExplainedHost>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) hosts_omitted: usize,
     /// The devices that are only found in the records.
     #[serde(rename = "traces", skip_serializing_if = "Vec::is_empty")]

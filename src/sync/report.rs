@@ -13,6 +13,7 @@ use super::request::SyncRequest;
 use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::histogram::ScoreHistogram;
+use crate::domain::is_default;
 use crate::domain::matching::MatchCounts;
 use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
@@ -454,8 +455,4 @@ impl From<&Change> for PlannedChange {
             reason: change.reason.clone(),
         }
     }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::domain::audit::AuditRecord;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::is_zero;
+use crate::domain::is_default;
 use crate::domain::matching::candidates::CandidateStatus;
 use crate::domain::matching::reasons::Verdict;
 use crate::domain::plan::NodeRecord;
@@ -33,11 +33,11 @@ pub struct Explanation {
     pub(crate) score: Option<Score>,
     /// The first serials that the device reports, in its order.
     pub(crate) serials: Vec<ReportedSerial>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) serials_omitted: usize,
     /// The first Falcon hosts with one of the serials, the deciding one first.
     pub(crate) hosts: Vec<ExplainedHost>,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) hosts_omitted: usize,
     /// The written attribute, according to the records.
     pub(crate) written: Option<NodeRecord>,
