@@ -96,6 +96,7 @@ pub(crate) async fn request_token<T>(
     read: impl Fn(Response) -> Result<T, UpstreamError>,
 ) -> Result<T, UpstreamError> {
     client
+        .budget
         .retry(operation, || async {
             let request = client.request(Method::POST, url.clone()).form(form);
             read(client.send(request, operation, MAX_TOKEN_BYTES).await?)
@@ -136,14 +137,21 @@ impl TokenCache {
         let token = self
             .get_or_refresh(|cached| cached.is_expiring(client.budget.now()), &mint)
             .await?;
-        let first = client.retry(operation, || attempt(token.clone())).await?;
+        let first = client
+            .budget
+            .retry(operation, || attempt(token.clone()))
+            .await?;
         if let TokenOutcome::Accepted(value) = first {
             return Ok(value);
         }
         let renewed = self
             .get_or_refresh(|cached| Arc::ptr_eq(&cached.secret, &token.secret), &mint)
             .await?;
-        match client.retry(operation, || attempt(renewed.clone())).await? {
+        match client
+            .budget
+            .retry(operation, || attempt(renewed.clone()))
+            .await?
+        {
             TokenOutcome::Accepted(value) => Ok(value),
             TokenOutcome::Rejected(error) => Err(error),
         }

@@ -104,21 +104,6 @@ impl ApiClient {
         Self { http, budget }
     }
 
-    /// Makes a call with the retries of the budget.
-    ///
-    /// # Errors
-    /// Returns the error of the last attempt.
-    pub(crate) async fn retry<T, F>(
-        &self,
-        operation: Operation,
-        call: impl FnMut() -> F,
-    ) -> Result<T, UpstreamError>
-    where
-        F: Future<Output = Result<T, UpstreamError>>,
-    {
-        self.budget.retry(operation, call).await
-    }
-
     pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
         self.http.0.request(method, url)
     }

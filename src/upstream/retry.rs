@@ -253,9 +253,8 @@ pub(crate) mod tests {
         failures: usize,
         error: impl Fn() -> UpstreamError,
     ) -> (usize, Result<(), UpstreamError>) {
-        let client = ApiClient::new(HttpClient::new().unwrap(), budget.clone());
         let count = Cell::new(0);
-        let result = client
+        let result = budget
             .retry(PROBE, || {
                 count.set(count.get() + 1);
                 let failed = count.get() <= failures;
