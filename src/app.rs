@@ -26,7 +26,7 @@ use crate::upstream::retry::{CallBudget, RetryPolicy};
 pub struct App {
     /// The deployment's settings.
     pub config: Config,
-    /// The clock.
+    /// The time source of deadlines and records.
     pub clock: Clock,
     /// The HTTP client for Falcon and Tailscale, built on first use: it loads the TLS roots, which takes a good part of a
     /// cold start.
@@ -35,13 +35,13 @@ pub struct App {
     pub retries: RetryPolicy,
     /// Limits of the writes to Tailscale.
     pub write_limits: WriteLimits,
-    /// The credentials.
+    /// Reads credentials from Secrets Manager.
     pub secrets: Secrets,
-    /// The tables.
+    /// Reads and writes the tables.
     pub store: Store,
-    /// The event bus.
+    /// Publishes events on the bus.
     pub events: EventBus,
-    /// The metrics.
+    /// Emits CloudWatch metrics.
     pub metrics: Metrics,
 }
 

@@ -27,7 +27,7 @@ pub struct FalconCredentials {
     pub member_cid: Option<String>,
 }
 
-/// A Tailscale credential.
+/// An OAuth client or an API key of Tailscale.
 #[derive(Clone, Debug)]
 pub enum TailscaleCredentials {
     /// An OAuth client (`tskey-client-…`), which is recommended: it belongs to no person and does not expire.
@@ -57,7 +57,7 @@ pub enum SecretError {
     Malformed {
         /// The secret.
         name: SecretName,
-        /// Its version.
+        /// The version that was read, if Secrets Manager returned one.
         version: Option<String>,
         /// The problem, by field name.
         problem: String,

@@ -21,7 +21,6 @@ pub struct WidgetRequest {
     pub(crate) context: DisplayContext,
 }
 
-/// An action of a widget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WidgetAction {
     /// Describe the parameters of widgets.

@@ -27,7 +27,7 @@ pub enum HandlerError {
         describe_failures(checks)
     )]
     Check {
-        /// The integration.
+        /// The rejected integration.
         integration: IntegrationId,
         /// The results of all checks, passed and failed.
         checks: Vec<Check>,

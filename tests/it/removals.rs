@@ -195,7 +195,7 @@ async fn a_device_that_belongs_to_others_by_now_is_asked_for_and_its_refusal_is_
         "it is shared in from another tailnet"
     );
     assert_eq!(dry["plan"][0]["new"], Value::Null);
-    // Tailscale lets nobody write to a shared-in device.
+    // Tailscale rejects writes to a shared-in device.
     let answer = env.sync().await;
     assert_eq!(
         (&answer["outcome"], &answer["failed"]),

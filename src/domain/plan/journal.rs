@@ -253,7 +253,7 @@ mod tests {
                 assert_eq!(batches.concat(), changes);
                 for batch in &batches {
                     let entry = serde_json::to_vec(&journal_entry(batch)).unwrap();
-                    // JSON has quotes and commas beside what DynamoDB counts.
+                    // JSON has quotes and commas, which DynamoDB does not count.
                     assert!(entry.len() < 340_000 / entries, "{}", entry.len());
                     assert!(batch.len() <= 2_000 / entries);
                 }

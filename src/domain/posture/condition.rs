@@ -46,7 +46,7 @@ pub(crate) enum Comparison {
 /// A value in a condition, or of an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A number.
+    /// A number of any kind.
     Number(f64),
     /// A text; a condition has it in quotes.
     Text(String),

@@ -134,7 +134,7 @@ async fn measure_sync(stage: &Stage, process: &Process, sync: Sync) -> Result<Me
     Ok(least)
 }
 
-/// Progress goes beside the report.
+/// Prints progress to stderr, apart from the report.
 fn progress(line: &str) {
     // A bench that cannot say how far it is can still measure.
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -143,7 +143,7 @@ fn progress(line: &str) {
 /// The workspace, as cargo knows it.
 struct Project {
     target: PathBuf,
-    /// The function's memory, which is set beside the code.
+    /// The function's memory, as Cargo.toml sets it.
     memory_mb: u32,
 }
 

@@ -17,7 +17,7 @@ use crate::{Trouble, count};
 
 const ACCOUNT: &str = "corp";
 const TAILNET: &str = "example.com";
-/// Of the scores, one in so many changes.
+/// Changed scores: one in this many.
 const ONE_IN: usize = 100;
 /// How the answers are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! The cold start: from exec to the first ask for work, beside a function that does nothing; and on to the end of the
-//! first TLS handshake.
+//! Cold starts: from exec to the first request for work, compared with a function that does nothing; then to the end of
+//! the first TLS handshake.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -75,8 +75,8 @@ fn median(mut samples: Vec<Duration>) -> Duration {
     samples.get(samples.len() / 2).copied().unwrap_or_default()
 }
 
-/// A TLS server in Falcon's place whose certificate nobody vouches for. The function finds that out at the end of the
-/// handshake, when all of its costs are paid.
+/// A TLS server in Falcon's place with an untrusted certificate. The function rejects it at the end of the handshake, after
+/// all of its cost.
 struct Refused {
     listener: TcpListener,
     acceptor: TlsAcceptor,
