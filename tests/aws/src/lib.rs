@@ -15,7 +15,7 @@
 //! let services = Services::start().await?;
 //! services.put_secret("corp/falcon", json!({"clientId": "id", "clientSecret": "secret"}));
 //!
-//! let variables = endpoints(dynamodb.url(), services.url());
+//! let variables = endpoints(dynamodb.url(), &services.url());
 //! let process = Process::start(Path::new("target/debug/falcon-posture-sync"), 256, variables).await?;
 //! let payload = json!({"command": "status"});
 //! let answer = process.invoke("run-1", &payload, Duration::from_mins(15)).await?;
