@@ -80,7 +80,7 @@ impl Condition {
     /// assert!(!condition.passes(None), "a device without the attribute");
     ///
     /// let error = Condition::parse("custom:ztaScore => 70").unwrap_err();
-    /// assert_eq!(error.to_string(), r#"it is not understood from "=> 70" on"#);
+    /// assert_eq!(error.to_string(), r#"it cannot be parsed from "=> 70" on"#);
     /// # Ok::<(), falcon_posture_sync::domain::posture::ConditionError>(())
     /// ```
     ///
