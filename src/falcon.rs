@@ -20,6 +20,7 @@ use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use crate::batch::batches;
 use crate::domain::inventory::host::{Aid, Assessments, Hosts};
 use crate::domain::status::error_kind::Service;
 use crate::falcon::paging::{ListedRecord, ListingPage, PageCollector, Step};
@@ -317,28 +318,13 @@ fn host_listing(operation: Operation, limit: usize, filter: Option<&str>) -> Lis
     }
 }
 
-/// Splits values into chunks that fit into one filter each.
+/// Splits values into chunks that fit into one filter each. A single value is sent whatever its length.
 fn filter_chunks<'a, 'v>(values: &'a [&'v str]) -> impl Iterator<Item = &'a [&'v str]> {
-    let mut remaining = values;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = |value: &&&str| {
-            bytes += value.len() + "','".len();
-            bytes <= MAX_FILTER_BYTES
-        };
-        let count = remaining
-            .iter()
-            .take(HOSTS_PER_LOOKUP)
-            .take_while(fits)
-            .count();
-        // A single value is sent whatever its length.
-        let (chunk, others) = remaining.split_at(count.max(1).min(remaining.len()));
-        remaining = others;
-        (!chunk.is_empty()).then_some(chunk)
-    })
+    let quoted = |value: &&str| value.len() + "','".len();
+    batches(values, HOSTS_PER_LOOKUP, MAX_FILTER_BYTES, quoted)
 }
 
-/// Returns whether a serial can stand between the quotes of a filter without changing its meaning.
+/// Returns true if a serial can stand between the quotes of a filter without changing its meaning.
 fn is_filterable(serial: &str) -> bool {
     !serial.is_empty()
         && serial

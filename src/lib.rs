@@ -2,6 +2,7 @@
 
 pub mod app;
 mod aws;
+mod batch;
 pub mod check;
 pub mod clock;
 pub mod command;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smol_str::SmolStr;
 
+use crate::batch;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::plan::{Change, DesiredAttribute, NodeRecords};
@@ -157,18 +158,7 @@ pub fn batches(
     entries: usize,
 ) -> impl Iterator<Item = &[Change]> {
     let max_bytes = MAX_JOURNAL_BYTES / entries.max(1);
-    let mut rest = changes;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let fits = |change: &&Change| {
-            bytes += stored_bytes(change);
-            bytes <= max_bytes
-        };
-        let count = rest.iter().take(max_changes).take_while(fits).count();
-        let (batch, others) = rest.split_at(count.max(1).min(rest.len()));
-        rest = others;
-        (!batch.is_empty()).then_some(batch)
-    })
+    batch::batches(changes, max_changes, max_bytes, stored_bytes)
 }
 
 /// Returns the size of a change in the item by DynamoDB's rules: the texts and one byte.
