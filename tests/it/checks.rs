@@ -3,7 +3,7 @@
 use posture_simulators::{Account, Fault, GeneratorSpec, Matcher, Side, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, TAILNET, TestEnvironment, chain, corp};
+use crate::environment::{KEY, TAILNET, TestEnvironment, chain, corp};
 
 fn check() -> Value {
     json!({"command": "check", "integration": "corp"})

@@ -16,13 +16,13 @@ use posture_simulators::{GeneratorSpec, Host, Side};
 use serde_json::{Value, json};
 
 use crate::aws;
+use crate::environment::{TAILNET, TestEnvironment, app, chain};
 use crate::second_integration::Integration;
-use crate::world::{TAILNET, TestEnvironment, chain, world};
 
 /// The same function on another machine, with its own clock.
 fn elsewhere(env: &TestEnvironment, clock: Clock) -> App {
     let (dynamodb, others) = (env.dynamodb.url(), env.services.url());
-    world(
+    app(
         &env.variables(),
         clock,
         &aws::sdk(dynamodb),
@@ -31,20 +31,20 @@ fn elsewhere(env: &TestEnvironment, clock: Clock) -> App {
 }
 
 /// Asks the function, with this request id and 15 minutes by its own clock.
-async fn ask_as(world: &App, id: &str, payload: Value) -> Result<Value, HandlerError> {
+async fn ask_as(app: &App, id: &str, payload: Value) -> Result<Value, HandlerError> {
     let invocation = Invocation {
         id: id.to_owned(),
         caller: None,
         alias: None,
         function_arn: "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync"
             .to_owned(),
-        deadline: world
+        deadline: app
             .clock
             .now()
             .saturating_add(SignedDuration::from_mins(15))
             .unwrap(),
     };
-    handler::handle(world, payload, &invocation).await
+    handler::handle(app, payload, &invocation).await
 }
 
 /// The comments of the changes in the tailnet from the `since`th change on: each names its run.
@@ -114,7 +114,7 @@ async fn twice(env: &TestEnvironment, ids: [&str; 2], at_once: bool) {
     let before = env.node_audit().await.len();
     stir(env, before, &mut None);
     let meant = env.expected().len();
-    let deliver = |id| ask_as(&env.world, id, event.clone());
+    let deliver = |id| ask_as(&env.app, id, event.clone());
     let answers = if at_once {
         join_all(ids.map(deliver)).await
     } else {

@@ -6,8 +6,8 @@ use lambda_runtime::Diagnostic;
 use posture_simulators::{Account, GeneratorSpec, Side};
 use serde_json::{Value, json};
 
+use crate::environment::{TestEnvironment, falcon_secret};
 use crate::second_integration::Integration;
-use crate::world::{TestEnvironment, falcon_secret};
 
 const ARN: &str = "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync";
 
@@ -37,7 +37,7 @@ fn assert_says(html: &str, parts: &[&str]) {
 }
 
 fn with_buttons(mut env: TestEnvironment) -> TestEnvironment {
-    env.world.config.console_buttons = true;
+    env.app.config.console_buttons = true;
     env
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use posture_simulators::{GeneratorSpec, Matcher, Side, generate};
 use serde_json::{Value, json};
 
-use crate::world::{TAILNET, TestEnvironment};
+use crate::environment::{TAILNET, TestEnvironment};
 
 const HOSTS: &str = "GET /devices/combined/devices/v1";
 const SCORES: &str = "GET /zero-trust-assessment/queries/assessments/v1";
@@ -68,7 +68,7 @@ async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_on
         assert!(falcon(&requests) <= 8, "{requests:?}");
         assert_eq!(crawl(&env).await["way"], "filtered");
     }
-    env.world.clock.advance(Duration::from_hours(24));
+    env.app.clock.advance(Duration::from_hours(24));
     env.requests();
     assert_eq!(env.sync().await["outcome"], "unchanged");
     assert_eq!(crawl(&env).await["way"], "hosts");

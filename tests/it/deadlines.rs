@@ -7,8 +7,8 @@ use std::time::Duration;
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Host, Matcher, Side};
 use serde_json::{Value, json};
 
+use crate::environment::{TAILNET, TestEnvironment};
 use crate::second_integration::Integration;
-use crate::world::{TAILNET, TestEnvironment};
 
 /// The function's timeout. It is so short that a quarter is reserved for recording.
 const TIMEOUT: Duration = Duration::from_secs(6);

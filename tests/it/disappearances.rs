@@ -4,8 +4,8 @@ use falcon_posture_sync::domain::status::finding::Finding;
 use posture_simulators::{GeneratorSpec, Tailnet};
 use serde_json::{Value, json};
 
+use crate::environment::{TAILNET, TestEnvironment, tailscale_secret};
 use crate::runs::finding;
-use crate::world::{TAILNET, TestEnvironment, tailscale_secret};
 
 /// The node ids with a score, in order.
 async fn scored(env: &TestEnvironment) -> Vec<String> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use posture_simulators::{Device, Fault, GeneratorSpec, Host, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, TAILNET, TestEnvironment, chain};
+use crate::environment::{KEY, TAILNET, TestEnvironment, chain};
 
 const EVENT: &str = "2026-01-15T11:00:00Z";
 

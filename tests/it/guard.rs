@@ -3,8 +3,8 @@
 use posture_simulators::{GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};
 
+use crate::environment::{TAILNET, TestEnvironment};
 use crate::runs::finding;
-use crate::world::{TAILNET, TestEnvironment};
 
 /// A tailnet of devices with a score, and an account with five more hosts.
 async fn environment(devices: usize) -> TestEnvironment {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::world::{KEY, TAILNET, TestEnvironment};
+use crate::environment::{KEY, TAILNET, TestEnvironment};
 
 async fn audit(env: &TestEnvironment, fields: Value) -> Vec<Value> {
     page(env, fields).await.0

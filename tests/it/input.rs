@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{TestEnvironment, chain};
+use crate::environment::{TestEnvironment, chain};
 
 /// Sends a payload and expects an error with these words, unchanged tables and no call to any API.
 async fn refused(env: &TestEnvironment, payload: Value, words: &[&str]) {

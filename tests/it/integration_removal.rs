@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use posture_simulators::{Fault, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, TAILNET, TestEnvironment, chain};
+use crate::environment::{KEY, TAILNET, TestEnvironment, chain};
 
 fn remove() -> Value {
     json!({"command": "remove", "integration": "corp", "actor": "amelie"})
@@ -206,7 +206,7 @@ async fn a_removal_in_mid_run_is_carried_out_by_that_run() {
     let other = Arc::clone(&env);
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
     let (tell, told) = mpsc::channel();
-    env.amid_asking(listing, move |runtime| {
+    env.during_with_runtime(listing, move |runtime| {
         tell.send(runtime.block_on(other.ask(remove()))).unwrap();
     });
     let answer = env.sync().await;

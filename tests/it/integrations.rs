@@ -5,7 +5,7 @@ use std::sync::Arc;
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, TestEnvironment, falcon_secret, tailscale_secret};
+use crate::environment::{KEY, TestEnvironment, falcon_secret, tailscale_secret};
 
 #[tokio::test]
 async fn one_integration_runs_in_place_and_several_are_requested() {
@@ -116,7 +116,7 @@ async fn a_change_of_settings_in_mid_run_is_followed_by_another_run() {
     let other = Arc::clone(&env);
     // While the run lists the devices, another key is set, and the event of the change arrives at once.
     let listing = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/devices");
-    env.amid_asking(listing, move |runtime| {
+    env.during_with_runtime(listing, move |runtime| {
         runtime.block_on(other.update(json!({"attributeKey": "custom:moved"})));
         let event = other.services.state().events.pop().unwrap();
         assert_eq!(runtime.block_on(other.ask(event))["outcome"], "skipped");

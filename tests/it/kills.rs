@@ -11,8 +11,8 @@ use aws_simulators::lambda::NoAnswer;
 use posture_simulators::{Device, GeneratorSpec, Host};
 use serde_json::{Value, json};
 
+use crate::environment::{TAILNET, TestEnvironment};
 use crate::process::Process;
-use crate::world::{TAILNET, TestEnvironment};
 use crash_at_write::{CrashAtWrite, Moment};
 
 /// Enough devices for three batches of changes, the third of which is small.

@@ -9,9 +9,9 @@ use posture_simulators::{Account, Fault, GeneratorSpec, Matcher, Side};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::environment::TestEnvironment;
 use crate::process::Process;
 use crate::second_integration::Integration;
-use crate::world::TestEnvironment;
 
 /// CloudWatch's units (`MetricDatum`).
 const UNITS: [&str; 27] = [
@@ -96,7 +96,7 @@ fn assert_emf(line: &Value) {
 
 /// Returns the lines since the last call, after checking each.
 fn lines(env: &TestEnvironment) -> Vec<Value> {
-    let lines = env.world.metrics.drain();
+    let lines = env.app.metrics.drain();
     lines.iter().for_each(assert_emf);
     lines
 }
@@ -220,7 +220,7 @@ async fn a_tick_tells_of_all_integrations_and_also_where_there_is_none() {
     env.connect(json!({})).await;
     let labs = Integration::connect(&env, Account::new("labs"), &spec).await;
     env.ask(labs.requested()).await;
-    env.world.clock.advance(Duration::from_mins(90));
+    env.app.clock.advance(Duration::from_mins(90));
     env.ask(labs.requested()).await;
     lines(&env);
     env.sync().await;
@@ -256,7 +256,7 @@ async fn a_pause_is_told_by_the_run_that_meets_it_and_by_each_that_finds_it() {
         ),
         json!({"outcome": "paused", "errorKind": "authentication", "Paused": 1, "Success": 0, "Failed": 0, "FalconHosts": null})
     );
-    env.world.clock.advance(Duration::from_mins(10));
+    env.app.clock.advance(Duration::from_mins(10));
     env.sync().await;
     let (runs, ticks) = sorted(lines(&env));
     assert_eq!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{TAILNET, TestEnvironment};
+use crate::environment::{TAILNET, TestEnvironment};
 
 #[tokio::test]
 async fn a_native_integration_beside_ours_is_found_and_asked_for_once_an_hour() {
@@ -28,14 +28,14 @@ async fn a_native_integration_beside_ours_is_found_and_asked_for_once_an_hour() 
     env.requests();
     assert!(!found(&env.sync().await), "known for an hour");
     assert_eq!(env.requests().get(ROUTE), None);
-    env.world.clock.advance(Duration::from_hours(1));
+    env.app.clock.advance(Duration::from_hours(1));
     let answer = env.sync().await;
     assert!(found(&answer), "{answer:#}");
     assert_eq!(env.requests()[ROUTE], 1);
     assert!(found(&env.sync().await), "remembered");
     assert_eq!(env.requests().get(ROUTE), None);
     native(false);
-    env.world.clock.advance(Duration::from_hours(1));
+    env.app.clock.advance(Duration::from_hours(1));
     assert!(!found(&env.sync().await));
 }
 

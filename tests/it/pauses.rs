@@ -8,7 +8,7 @@ use std::time::Duration;
 use posture_simulators::{Account, GeneratorSpec, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{TAILNET, TestEnvironment, falcon_secret};
+use crate::environment::{TAILNET, TestEnvironment, falcon_secret};
 
 #[tokio::test]
 async fn a_refused_credential_pauses_until_its_secret_changes() {
@@ -46,7 +46,7 @@ async fn a_refused_credential_pauses_until_its_secret_changes() {
         .await;
     assert_eq!(shown["nextSync"], shown["pause"]["until"]);
 
-    env.world.clock.advance(Duration::from_hours(1));
+    env.app.clock.advance(Duration::from_hours(1));
     assert_eq!(env.sync().await["outcome"], "paused");
     assert_eq!(
         env.requests()["POST /oauth2/token"],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use posture_simulators::{Device, GeneratorSpec, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{TAILNET, TestEnvironment};
+use crate::environment::{TAILNET, TestEnvironment};
 
 async fn preview(env: &TestEnvironment, fields: Value) -> Value {
     let mut payload = json!({"command": "preview", "integration": "corp"});

@@ -10,7 +10,7 @@ use aws_simulators::endpoints;
 use aws_simulators::lambda::{self, NoAnswer};
 use serde_json::Value;
 
-use crate::world::TestEnvironment;
+use crate::environment::TestEnvironment;
 
 /// A running process of the function.
 #[derive(Debug)]

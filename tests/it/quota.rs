@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use posture_simulators::{GeneratorSpec, Side};
 
-use crate::world::TestEnvironment;
+use crate::environment::TestEnvironment;
 
 /// True if each of these requests was answered before the next one began.
 fn one_by_one(requests: &[(u64, Option<u64>)]) -> bool {

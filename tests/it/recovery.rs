@@ -3,8 +3,8 @@
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
+use crate::environment::{TAILNET, TestEnvironment};
 use crate::runs::finding;
-use crate::world::{TAILNET, TestEnvironment};
 
 /// Synced devices, of which a further run changed the first few in Tailscale and could record none of them. Returns their
 /// nodes.
@@ -24,7 +24,7 @@ async fn unrecorded(devices: usize, changes: usize) -> (TestEnvironment, Vec<Str
     for record in records[..changes].chunks(50) {
         let taken = env.take_record(&text(&record[0], "nodeId"));
         let patch = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/device-attributes");
-        env.amid(patch, taken);
+        env.during(patch, taken);
     }
     env.try_ask(json!({"command": "sync"})).await.unwrap_err();
     assert_eq!(env.node_audit().await.len(), devices, "nothing is recorded");

@@ -6,8 +6,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use posture_simulators::{GeneratorSpec, Host, Matcher, PostureIdentity, Side};
 use serde_json::{Value, json};
 
+use crate::environment::{KEY, TAILNET, TestEnvironment};
 use crate::runs::finding;
-use crate::world::{KEY, TAILNET, TestEnvironment};
 
 /// A device with a score: its node, and the host that determined the score.
 async fn some_node(env: &TestEnvironment) -> (String, String) {

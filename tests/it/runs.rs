@@ -7,7 +7,7 @@ use posture_simulators::tailscale::BatchEndpoint;
 use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet};
 use serde_json::{Value, json};
 
-use crate::world::{KEY, TAILNET, TestEnvironment};
+use crate::environment::{KEY, TAILNET, TestEnvironment};
 
 /// A tailnet of 300 devices against 1,000 hosts, with a little of every trap.
 fn spec() -> GeneratorSpec {
@@ -102,7 +102,7 @@ async fn a_large_account_is_read_page_by_page_and_written_chunk_by_chunk() {
 async fn many_changes_take_few_calls_and_few_ones_are_spread_over_those_at_once() {
     for (devices, calls) in [(40, 1), (150, 3), (500, 5), (1_000, 5), (2_600, 7)] {
         let mut env = TestEnvironment::connected(&GeneratorSpec::plain(devices, devices)).await;
-        env.world.write_limits = WriteLimits::default();
+        env.app.write_limits = WriteLimits::default();
         env.requests();
         assert_eq!(env.sync().await["written"], devices);
         let patches = env.requests()["PATCH /api/v2/tailnet/-/device-attributes"];
@@ -186,7 +186,7 @@ async fn the_status_tells_the_latest_run() {
         .ask(json!({"command": "status", "integration": "corp"}))
         .await;
     assert_eq!(one["configUpdatedBy"], "amelie");
-    env.world.clock.advance(std::time::Duration::from_hours(1));
+    env.app.clock.advance(std::time::Duration::from_hours(1));
     let later = env
         .ask(json!({"command": "status", "integration": "corp"}))
         .await;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet, generate};
 use serde_json::{Value, json};
 
+use crate::environment::{KEY, TAILNET, TestEnvironment, falcon_secret, tailscale_secret};
 use crate::oracle::oracle;
-use crate::world::{KEY, TAILNET, TestEnvironment, falcon_secret, tailscale_secret};
 
 /// Occurrences of each change of a value: node, old value, new value.
 pub(crate) type Tally = BTreeMap<(String, Option<i64>, Option<i64>), usize>;

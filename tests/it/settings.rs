@@ -10,8 +10,8 @@ use jiff::SignedDuration;
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
 
+use crate::environment::{KEY, TestEnvironment, chain};
 use crate::process::Process;
-use crate::world::{KEY, TestEnvironment, chain};
 
 /// Returns the audit records of integrations: action, actor, old, new.
 async fn history(env: &TestEnvironment) -> Vec<Value> {
@@ -190,7 +190,7 @@ async fn a_tailnet_is_known_by_its_devices() {
     let env = TestEnvironment::synced().await;
     env.services.put_secret(
         "labs/tailscale",
-        crate::world::tailscale_secret("example.com"),
+        crate::environment::tailscale_secret("example.com"),
     );
     let labs = json!({"command": "connect", "integration": {
         "id": "labs", "provider": "falcon", "cloudId": "us-1",
@@ -258,7 +258,7 @@ async fn the_actor_is_who_is_named_else_who_invokes_else_unknown() {
 #[tokio::test]
 async fn a_run_that_has_nothing_to_do_does_not_miss_a_change_either() {
     let env = TestEnvironment::synced().await;
-    let (store, now) = (&env.world.store, env.world.clock.now());
+    let (store, now) = (&env.app.store, env.app.clock.now());
     let id = IntegrationId::try_from("corp".to_owned()).unwrap();
     let until = now.saturating_add(SignedDuration::from_hours(1)).unwrap();
     store

@@ -7,9 +7,9 @@ use std::time::Duration;
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Map, Value, json};
 
+use crate::environment::TestEnvironment;
 use crate::preview::set_policy;
 use crate::process::Process;
-use crate::world::TestEnvironment;
 
 /// A small company with one of every trap, synced twice; between the syncs one score fell.
 async fn environment() -> TestEnvironment {
@@ -112,7 +112,7 @@ async fn answers() {
     }
     // Nothing but the new score is to be written: as a plan, and then as what became of it.
     env.lower_a_score().await;
-    env.world.clock.advance(Duration::from_mins(15));
+    env.app.clock.advance(Duration::from_mins(15));
     let dry = command("sync", json!({"dryRun": true}));
     answers.insert("sync, dry".to_owned(), env.ask(dry).await);
     let changes = json!({"maxHostAgeDays": 30});
@@ -168,7 +168,7 @@ async fn items() {
     env.sims.falcon().set_score("corp", aid, 5).unwrap();
     let taken = env.take_record(records.last().unwrap()["nodeId"].as_str().unwrap());
     let patch = Matcher::side(Side::Tailscale).path("/api/v2/tailnet/-/device-attributes");
-    env.amid(patch, taken);
+    env.during(patch, taken);
     env.try_ask(json!({"command": "sync"})).await.unwrap_err();
     keep("integration, with a journal", env.corp().await);
 
@@ -198,7 +198,7 @@ async fn events_and_metric_lines() {
     let env = environment().await;
     env.update(json!({"maxHostAgeDays": 30})).await;
     env.services.state().events.clear();
-    env.world.metrics.drain();
+    env.app.metrics.drain();
     env.update(json!({"maxHostAgeDays": 60})).await;
     let labs = json!({"id": "labs", "attributeKey": "custom:labs"});
     env.connect(labs).await;
@@ -211,7 +211,7 @@ async fn events_and_metric_lines() {
     );
     env.force().await;
     let events = pinned(json!(env.services.state().events));
-    let metrics = pinned(json!(env.world.metrics.drain()));
+    let metrics = pinned(json!(env.app.metrics.drain()));
     insta::assert_json_snapshot!(json!({"events": events, "metrics": metrics}));
 }
 

@@ -15,8 +15,8 @@ use falcon_posture_sync::clock::Clock;
 use futures::future::join_all;
 use posture_simulators::{Account, GeneratorSpec};
 
+use crate::environment::TestEnvironment;
 use crate::second_integration::Integration;
-use crate::world::TestEnvironment;
 use instance::Instance;
 
 const INSTANCES: [&str; 5] = ["bank", "farm", "mill", "port", "shop"];
@@ -34,7 +34,7 @@ async fn instance(env: &TestEnvironment, name: &str, seed: u64) -> Instance {
     // Some hosts more than devices, and nothing that would be a finding.
     let spec = GeneratorSpec {
         seed,
-        now: env.world.clock.now(),
+        now: env.app.clock.now(),
         ..GeneratorSpec::plain(18, 14)
     };
     let integration = Integration::connect(env, Account::new(name), &spec).await;
@@ -46,8 +46,8 @@ async fn five_functions_go_through_500_ticks_of_random_faults() {
     let seed = wish("SOAK_SEED").unwrap_or(20_251_122);
     let ticks = usize::try_from(wish("SOAK_TICKS").unwrap_or(500)).unwrap();
     let mut env = TestEnvironment::empty().await;
-    env.world.clock = Clock::system();
-    let started = env.world.clock.now();
+    env.app.clock = Clock::system();
+    let started = env.app.clock.now();
     // All five share the address that these count for; in life, so much comes in weeks.
     env.sims.falcon().configure(|settings| {
         settings.tokens_per_minute = u32::MAX;
@@ -74,7 +74,7 @@ async fn five_functions_go_through_500_ticks_of_random_faults() {
             let fault_mix = instance.fault_mix();
             (requests + fault_mix.requests(), faults + fault_mix.faults())
         });
-    let time = env.world.clock.now().duration_since(started);
+    let time = env.app.clock.now().duration_since(started);
     writeln!(
         report,
         "{requests} requests, {faults} of them spoilt, in {} s",

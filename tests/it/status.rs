@@ -3,8 +3,8 @@
 use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
 
+use crate::environment::TestEnvironment;
 use crate::second_integration::Integration;
-use crate::world::TestEnvironment;
 
 async fn status(env: &TestEnvironment) -> Value {
     env.ask(json!({"command": "status", "integration": "corp"}))
@@ -115,7 +115,7 @@ async fn a_person_reads_lines() {
         text(&env, json!("corp")).await
     );
     env.sync().await;
-    env.world.clock.advance(std::time::Duration::from_mins(40));
+    env.app.clock.advance(std::time::Duration::from_mins(40));
     let told = text(&env, json!("corp")).await;
     // The duration does not depend on the fixed clock.
     insta::assert_snapshot!("status_overdue_with_findings", told);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use posture_simulators::{Fault, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::world::TestEnvironment;
+use crate::environment::TestEnvironment;
 
 /// Returns the announced changes, from and to.
 fn told(env: &TestEnvironment) -> Vec<(Value, Value)> {
@@ -69,7 +69,7 @@ async fn failures_are_told_once_with_their_reason_and_so_is_their_end() {
 #[tokio::test]
 async fn a_pause_is_told_and_so_is_its_end() {
     let env = TestEnvironment::synced().await;
-    let good = crate::world::falcon_secret("corp");
+    let good = crate::environment::falcon_secret("corp");
     env.services
         .put_secret("corp/falcon", json!({"clientId": "x", "clientSecret": "y"}));
     for _ in 0..3 {
@@ -84,13 +84,17 @@ async fn a_pause_is_told_and_so_is_its_end() {
 #[tokio::test]
 async fn held_removals_are_told_and_so_is_their_end() {
     let env = TestEnvironment::synced().await;
-    let devices = env.sims.tailscale().devices(crate::world::TAILNET).unwrap();
+    let devices = env
+        .sims
+        .tailscale()
+        .devices(crate::environment::TAILNET)
+        .unwrap();
     for device in devices.iter().take(20) {
         let mut device = device.clone();
         device.posture_identity = None;
         env.sims
             .tailscale()
-            .put_device(crate::world::TAILNET, device)
+            .put_device(crate::environment::TAILNET, device)
             .unwrap();
     }
     assert_eq!(env.sync().await["outcome"], "held");
@@ -138,7 +142,7 @@ async fn what_came_and_went_while_the_bus_was_down_is_nobodys_news() {
     env.sims.faults().clear();
     env.sync().await;
     env.services.state().bus_is_down = false;
-    env.world.clock.advance(Duration::from_mins(15));
+    env.app.clock.advance(Duration::from_mins(15));
     env.sync().await;
     assert_eq!(told(&env), []);
 }

@@ -9,8 +9,8 @@ use falcon_posture_sync::handler::HandlerError;
 use falcon_posture_sync::store::StoreError;
 use serde_json::{Value, json};
 
+use crate::environment::{TestEnvironment, chain};
 use crate::runs::finding;
-use crate::world::{TestEnvironment, chain};
 
 const UNKNOWN_WORD: &str = "a word of the next version";
 
@@ -49,7 +49,7 @@ fn has_finding(answer: &Value) -> bool {
 
 /// Returns the metrics of the latest tick.
 fn tick(env: &TestEnvironment) -> Value {
-    let mut lines = env.world.metrics.drain();
+    let mut lines = env.app.metrics.drain();
     lines.retain(|line| line.get("integration").is_none());
     lines.pop().unwrap()
 }
@@ -189,10 +189,10 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
         let env = TestEnvironment::synced().await;
         let lab = json!({"id": "lab", "attributeKey": "custom:lab"});
         env.connect(lab).await;
-        let success = env.world.clock.now();
+        let success = env.app.clock.now();
         overwrite(&env, &[attribute], value).await;
-        env.world.clock.advance(Duration::from_hours(24));
-        env.world.metrics.drain();
+        env.app.clock.advance(Duration::from_hours(24));
+        env.app.metrics.drain();
 
         let answer = env.sync().await;
         assert_eq!(answer["integration"], "lab", "{answer:#}");
@@ -204,7 +204,7 @@ async fn an_item_that_cannot_be_read_counts_as_failing() {
             (&json!(2), &json!(1))
         );
         let seconds = tick["SecondsSinceSuccess"].as_i64().unwrap();
-        let since = env.world.clock.now().duration_since(success).as_secs();
+        let since = env.app.clock.now().duration_since(success).as_secs();
         assert!(
             seconds >= since,
             "{attribute}: {seconds} s, and not {since}"
@@ -259,7 +259,7 @@ async fn an_item_that_tells_nothing_raises_the_alarm_at_once() {
         let put = put.item("configUpdated", future);
         put.send().await.unwrap();
     }
-    env.world.metrics.drain();
+    env.app.metrics.drain();
     let answer = env.sync().await;
     assert_eq!(answer["outcome"], "unchanged");
     assert_eq!(answer["unreadable"].as_array().unwrap().len(), 2);

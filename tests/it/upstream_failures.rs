@@ -6,8 +6,8 @@ use falcon_posture_sync::clock::Clock;
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
+use crate::environment::{TAILNET, TestEnvironment, chain};
 use crate::runs::finding;
-use crate::world::{TAILNET, TestEnvironment, chain};
 
 fn falcon(path: &str) -> Matcher {
     Matcher::side(Side::Falcon).path(path)
@@ -252,7 +252,7 @@ async fn what_could_not_be_recorded_is_recorded_by_the_next_run() {
     }
     // While Tailscale is asked to write, another run takes one of the records: the transaction is refused as a whole.
     let taken = env.take_record(nodes[1]["nodeId"].as_str().unwrap());
-    env.amid(tailscale("/api/v2/tailnet/-/device-attributes"), taken);
+    env.during(tailscale("/api/v2/tailnet/-/device-attributes"), taken);
     let error = env.try_ask(json!({"command": "sync"})).await.unwrap_err();
     assert!(chain(&error).contains("another run"), "{}", chain(&error));
     let corp = env.corp().await;
@@ -284,7 +284,7 @@ async fn a_score_that_returns_after_what_could_not_be_recorded_is_put_right() {
     let falcon_side = env.sims.falcon();
     falcon_side.set_score("corp", aid, 1).unwrap();
     let taken = env.take_record(id);
-    env.amid(tailscale("/api/v2/tailnet/-/device-attributes"), taken);
+    env.during(tailscale("/api/v2/tailnet/-/device-attributes"), taken);
     env.try_ask(json!({"command": "sync"})).await.unwrap_err();
     assert_eq!(env.scores()[id], 1);
     // By the records, all is as it should be; in the tailnet it is not.
@@ -327,7 +327,7 @@ async fn a_table_that_is_gone_is_named_in_the_services_own_words() {
 #[tokio::test]
 async fn a_run_that_would_outlive_its_function_stops_in_time_and_says_so() {
     let mut env = TestEnvironment::synced().await;
-    env.world.clock = Clock::system();
+    env.app.clock = Clock::system();
     let never = FaultKind::Stall { ms: None };
     env.sims
         .faults()
@@ -352,12 +352,12 @@ async fn a_run_that_would_outlive_its_function_stops_in_time_and_says_so() {
 #[tokio::test]
 async fn a_lease_that_was_left_behind_ends_by_itself() {
     let env = TestEnvironment::synced().await;
-    let now = env.world.clock.now();
+    let now = env.app.clock.now();
     let until = now
         .saturating_add(jiff::SignedDuration::from_mins(10))
         .unwrap();
     let taken = env
-        .world
+        .app
         .store
         .acquire(&corp_id(), "killed", now, until)
         .await
@@ -369,7 +369,7 @@ async fn a_lease_that_was_left_behind_ends_by_itself() {
         "skipped",
         "force does not break a lease"
     );
-    env.world.clock.advance(Duration::from_mins(10));
+    env.app.clock.advance(Duration::from_mins(10));
     assert_eq!(env.sync().await["outcome"], "unchanged");
     env.assert_sound().await;
 }

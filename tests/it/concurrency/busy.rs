@@ -11,8 +11,8 @@ use posture_simulators::GeneratorSpec;
 use serde_json::{Value, json};
 
 use crate::aws;
+use crate::environment::TestEnvironment;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
-use crate::world::TestEnvironment;
 
 /// An error of DynamoDB.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ async fn comes_through(operation: &'static str, refusal: Refusal, times: usize) 
     });
     let relay = Relay::to(env.dynamodb.url(), busy.clone()).await;
     let client = Client::new(&aws::sdk(&relay.url()));
-    env.world.store = Store::new(client, &env.world.config);
+    env.app.store = Store::new(client, &env.app.config);
     let answer = env.sync().await;
     let what = format!("{times} times {refusal:?} at {operation}");
     assert_eq!(answer["outcome"], "synced", "{what}: {answer:#}");

@@ -12,12 +12,12 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use super::{ask_as, elsewhere};
+use crate::environment::{TAILNET, TestEnvironment, chain};
 use crate::second_integration::Integration;
-use crate::world::{TAILNET, TestEnvironment, chain};
 
 /// A stopped clock with this offset from the environment's clock.
 fn off_by(env: &TestEnvironment, minutes: i64) -> Clock {
-    let now = env.world.clock.now();
+    let now = env.app.clock.now();
     Clock::fixed_at(
         now.saturating_add(SignedDuration::from_mins(minutes))
             .unwrap(),
@@ -81,7 +81,7 @@ async fn is_overtaken(first: i64, second: i64, moves: bool) {
     assert_eq!(env.corp().await["lease"], Value::Null);
 
     // A write that was on its way when the lease was lost may have come last: the next run sees to that.
-    env.world.clock.advance(Duration::from_mins(30));
+    env.app.clock.advance(Duration::from_mins(30));
     let answer = env.sync().await;
     let good = ["synced", "unchanged"].map(Value::from);
     assert!(good.contains(&answer["outcome"]), "{answer:#}");
@@ -137,10 +137,10 @@ async fn machines_by_turns_with_clocks_apart_lose_nothing() {
 async fn leases_and_pauses_end_for_a_clock_that_is_behind() {
     let env = TestEnvironment::synced().await;
     let late = elsewhere(&env, off_by(&env, -20));
-    let now = env.world.clock.now();
+    let now = env.app.clock.now();
     let until = now.saturating_add(SignedDuration::from_mins(15)).unwrap();
     let id = "corp".to_owned().try_into().unwrap();
-    let left = env.world.store.acquire(&id, "killed", now, until).await;
+    let left = env.app.store.acquire(&id, "killed", now, until).await;
     assert!(left.unwrap().is_some());
     let outcome = async |name: &str| {
         let answer = ask_as(&late, name, json!({"command": "sync"})).await;
@@ -153,7 +153,7 @@ async fn leases_and_pauses_end_for_a_clock_that_is_behind() {
     assert_eq!(outcome("c").await, "unchanged", "35 minutes later at most");
 
     // A pause for an hour, by the clock that was right; the other one is 20 minutes behind again.
-    env.world.clock.advance(Duration::from_mins(56));
+    env.app.clock.advance(Duration::from_mins(56));
     let wrong = json!({"clientId": "0".repeat(32), "clientSecret": "wrong"});
     env.services.put_secret("corp/falcon", wrong);
     assert_eq!(env.sync().await["outcome"], "paused");
@@ -166,7 +166,7 @@ async fn leases_and_pauses_end_for_a_clock_that_is_behind() {
     assert_eq!(env.requests()["POST /oauth2/token"], 1, "it has ended");
     assert_eq!(env.corp().await["pause"]["attempts"], 2);
     env.services
-        .put_secret("corp/falcon", crate::world::falcon_secret("corp"));
+        .put_secret("corp/falcon", crate::environment::falcon_secret("corp"));
     assert_eq!(outcome("f").await, "unchanged");
     env.assert_sound().await;
 }

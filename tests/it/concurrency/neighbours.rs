@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::elsewhere;
 use crate::aws;
+use crate::environment::{TAILNET, TestEnvironment};
 use crate::second_integration::Integration;
-use crate::world::{TAILNET, TestEnvironment};
 
 /// A server that answers no request until it is opened, and then redirects each to another server.
 struct Gate {
@@ -44,7 +44,7 @@ async fn a_slow_falcon_account_delays_nobody_else() {
     let labs = Integration::connect(&env, account, &GeneratorSpec::plain(8, 8)).await;
     // The token call of `labs` hangs; that of `corp` has another URL.
     let gate = Gate::before(&env.sims.falcon_url("us-2")).await;
-    let clouds = &mut env.world.config.clouds;
+    let clouds = &mut env.app.config.clouds;
     clouds.insert(
         "us-3".to_owned().try_into().unwrap(),
         clouds[&"us-2".to_owned().try_into().unwrap()].clone(),
@@ -84,7 +84,7 @@ async fn a_slow_tailnet_delays_nobody_else() {
     let labs = Integration::connect(&env, Account::new("labs"), &GeneratorSpec::plain(8, 8)).await;
     // For this function, the tailnet API hangs. It shares tables and secrets with the other function.
     let gate = Gate::before("http://127.0.0.1:9").await;
-    let mut hanging = elsewhere(&env, env.world.clock.clone());
+    let mut hanging = elsewhere(&env, env.app.clock.clone());
     hanging.config.tailscale_api = gate.server.url().parse().unwrap();
     let corp = Integration::corp();
     let finished = Mutex::new(Vec::new());

@@ -9,8 +9,8 @@ use posture_simulators::{Account, Device, Fault, GeneratorSpec, Host, Matcher, S
 use serde_json::{Value, json};
 
 use super::{lock_out, with_buttons};
+use crate::environment::{TAILNET, TestEnvironment};
 use crate::second_integration::Integration;
-use crate::world::{TAILNET, TestEnvironment};
 
 const FOLDER: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/console");
 
@@ -19,7 +19,7 @@ const EVENT: &str = "2026-01-15T11:00:00Z";
 /// Runs the schedule this many times.
 async fn ticks(env: &TestEnvironment, ticks: usize) {
     for _ in 0..ticks {
-        env.world.clock.advance(Duration::from_mins(14));
+        env.app.clock.advance(Duration::from_mins(14));
         env.sync().await;
     }
 }
@@ -40,7 +40,7 @@ async fn lived_in() -> TestEnvironment {
             .set_score("corp", &aid, 100 - score * score / 140)
             .unwrap();
     }
-    let clock = env.world.clock.clone();
+    let clock = env.app.clock.clone();
     env.sims.on_request(Matcher::side(Side::Falcon), move |_| {
         clock.advance(Duration::from_millis(137));
     });
@@ -153,7 +153,7 @@ async fn empty() {
 async fn forty() {
     let mut env = with_buttons(TestEnvironment::synced().await);
     // Each request takes a minute.
-    env.world.config.sync_interval_minutes = NonZeroU16::new(60).unwrap();
+    env.app.config.sync_interval_minutes = NonZeroU16::new(60).unwrap();
     for n in 1..40_u64 {
         let long = "-x".repeat(if n == 7 { 20 } else { 0 });
         let account = Account::new(&format!("plant-{n:02}{long}"));
@@ -179,7 +179,7 @@ async fn forty() {
 async fn hostile() {
     let env = with_buttons(TestEnvironment::empty().await);
     let payload = json!({
-        "command": "connect", "integration": crate::world::corp(json!({})), "check": false,
+        "command": "connect", "integration": crate::environment::corp(json!({})), "check": false,
         "actor": "<script>alert(1)</script>\"><img src=x onerror=alert(1)>"
     });
     env.ask(payload).await;

@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Device, GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};
 
+use crate::environment::{KEY, TAILNET, TestEnvironment};
 use crate::oracle::{Reason, reasons};
-use crate::world::{KEY, TAILNET, TestEnvironment};
 
 /// The settings of the integration, as the oracle needs them.
 struct Rules {
@@ -93,7 +93,7 @@ fn go_on(env: &TestEnvironment, seed: u64) {
             }
             36..44 => {
                 let days = SignedDuration::from_hours(24 * i64::try_from(roll()).unwrap() / 10);
-                let last_seen = Some((env.world.clock.now() - days).to_string());
+                let last_seen = Some((env.app.clock.now() - days).to_string());
                 let host = Host {
                     last_seen,
                     ..host.clone()
@@ -129,7 +129,7 @@ fn go_on(env: &TestEnvironment, seed: u64) {
 }
 
 pub(super) async fn snapshot(env: &TestEnvironment) -> (Inspection, Box<Snapshot>) {
-    let now = env.world.clock.now();
+    let now = env.app.clock.now();
     let invocation = Invocation {
         id: "look".to_owned(),
         deadline: now + SignedDuration::from_mins(15),
@@ -139,9 +139,7 @@ pub(super) async fn snapshot(env: &TestEnvironment) -> (Inspection, Box<Snapshot
             .to_owned(),
     };
     let corp = "corp".to_owned().try_into().unwrap();
-    let mut inspection = inspect(&env.world, &corp, false, &invocation)
-        .await
-        .unwrap();
+    let mut inspection = inspect(&env.app, &corp, false, &invocation).await.unwrap();
     let taken = Err(falcon_posture_sync::sync::Unavailable::Removing);
     let snapshot = std::mem::replace(&mut inspection.snapshot, taken).unwrap();
     (inspection, snapshot)
@@ -228,11 +226,11 @@ async fn what_is_explained_is_what_the_oracle_says() {
         if rules.key != KEY {
             env.update(json!({"attributeKey": rules.key})).await;
         }
-        env.world.clock.advance(Duration::from_mins(14));
+        env.app.clock.advance(Duration::from_mins(14));
 
         let limit = rules
             .max_host_age_days
-            .map(|days| env.world.clock.now() - SignedDuration::from_hours(24 * days));
+            .map(|days| env.app.clock.now() - SignedDuration::from_hours(24 * days));
         let devices = env.sims.tailscale().devices(TAILNET).unwrap();
         let reasons = in_world(&env, &devices, limit);
         let holds = holds(&rules, &reasons, &written);

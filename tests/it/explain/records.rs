@@ -4,7 +4,7 @@ use posture_simulators::{Device, Fault, Matcher, Side};
 use serde_json::{Value, json};
 
 use super::{aid, explain, nodes, note, small, text};
-use crate::world::{KEY, TAILNET, chain};
+use crate::environment::{KEY, TAILNET, chain};
 
 #[tokio::test]
 async fn a_device_that_left_is_known_from_the_records() {

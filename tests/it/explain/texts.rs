@@ -6,8 +6,8 @@ use posture_simulators::{Device, Host, PostureIdentity};
 use serde_json::{Value, json};
 
 use super::{EVENT, aid, explain, host, nodes, small, text};
+use crate::environment::TAILNET;
 use crate::hostile::assert_fit;
-use crate::world::TAILNET;
 
 #[tokio::test]
 async fn long_lists_are_cut() {
@@ -118,7 +118,7 @@ async fn the_text_says_what_came_of_it_then_why_then_what_was_changed() {
     // A device without a sensor.
     let dave = Device::new("nDave", "dave-linux", ["VMware-56 4d d1 1f 26 c9 31 7d"]);
     env.sims.tailscale().put_device(TAILNET, dave).unwrap();
-    env.world.clock.advance(Duration::from_mins(13));
+    env.app.clock.advance(Duration::from_mins(13));
 
     insta::assert_snapshot!("scored", text(&env, "bob-pc").await);
     insta::assert_snapshot!("silent", text(&env, "carol-mac").await);

@@ -12,7 +12,7 @@ use super::fault_proxy::Fault;
 use super::instance::{Instance, Outcome};
 use super::invariants::{Before, Violations, audit_diff};
 use super::kinds::Kind;
-use crate::world::{KEY, TAILNET, corp};
+use crate::environment::{KEY, TAILNET, corp};
 
 /// Changes per batch.
 const BATCH_SIZE: usize = 50;
@@ -242,7 +242,7 @@ impl FaultCase {
         if leaves_lease(self.call_site, kind) {
             let early = instance.force().await;
             violations.unless(outcome_of(&early) == "skipped", || format!("{early:?}"));
-            instance.env.world.clock.advance(Duration::from_mins(15));
+            instance.env.app.clock.advance(Duration::from_mins(15));
         }
         self.move_on().await;
         let outcome = instance.force().await;

@@ -6,8 +6,8 @@ use axum::http::header;
 
 use super::call_sites::{CallSite, Classifier, Server};
 use super::kinds::Kind;
+use crate::environment::TestEnvironment;
 use crate::process::relay::{Answered, Asked, Delivery, Relay, Watch};
-use crate::world::TestEnvironment;
 
 /// A fault, and the calls that it affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

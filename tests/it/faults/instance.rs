@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::call_sites::Server;
 use super::fault_proxy::{FaultProxy, Relays};
 use crate::aws::impatient_sdk;
-use crate::world::{TestEnvironment, world};
+use crate::environment::{TestEnvironment, app};
 
 /// A function, its environment, and the proxy.
 pub(crate) struct Instance {
@@ -42,13 +42,13 @@ impl Instance {
         variables.insert("TAILSCALE_API_URL", relays.url(Server::Tailscale));
         let services = impatient_sdk(&relays.url(Server::Services), timeout);
         let dynamodb = impatient_sdk(&relays.url(Server::DynamoDb), timeout);
-        let clock = env.world.clock.clone();
-        env.world = world(&variables, clock, &dynamodb, &services);
-        env.world.retries = RetryPolicy {
+        let clock = env.app.clock.clone();
+        env.app = app(&variables, clock, &dynamodb, &services);
+        env.app.retries = RetryPolicy {
             max_attempts: 2,
             max_backoff: Duration::from_millis(2),
             request_timeout: timeout,
-            ..env.world.retries
+            ..env.app.retries
         };
         Self {
             env,
@@ -74,7 +74,7 @@ impl Instance {
 
     /// Forgets the cached secrets, as a cold start does.
     pub(crate) fn forget_secrets(&mut self) {
-        self.env.world.secrets = Secrets::new(aws_sdk_secretsmanager::Client::new(&self.services));
+        self.env.app.secrets = Secrets::new(aws_sdk_secretsmanager::Client::new(&self.services));
     }
 
     /// Invokes the function.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::instance::Outcome;
-use crate::world::{TAILNET, TestEnvironment};
+use crate::environment::{TAILNET, TestEnvironment};
 
 /// A change of one attribute's value: node, key, old, new.
 type Transition = (String, String, Option<i64>, Option<i64>);
@@ -253,7 +253,7 @@ impl Before {
         violations.unless(classed == status["errorKind"].is_string(), || {
             format!("{came} of the class {}", status["errorKind"])
         });
-        let now = falcon_posture_sync::clock::rfc3339(env.world.clock.now());
+        let now = falcon_posture_sync::clock::rfc3339(env.app.clock.now());
         violations.unless(same_time(&status["lastSync"], &now.into()), || {
             format!("lastSync is {}", status["lastSync"])
         });

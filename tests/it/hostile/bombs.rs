@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::{assert_fit, peak_memory};
 use crate::aws;
+use crate::environment::TestEnvironment;
 use crate::process::Process;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
-use crate::world::TestEnvironment;
 
 /// Maximum bytes of a Falcon response, of a token response, and of a Tailscale error.
 const PAGE: usize = 32 << 20;

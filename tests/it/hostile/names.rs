@@ -7,9 +7,9 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::{assert_fit, assert_log_fit, peak_memory};
+use crate::environment::{TAILNET, TestEnvironment};
 use crate::process::Process;
 use crate::runs::finding;
-use crate::world::{TAILNET, TestEnvironment};
 
 const NAMES: [&str; 12] = [
     "\u{1b}[31mred\u{1b}[0m\u{1b}]0;title\u{7}",
@@ -75,7 +75,7 @@ impl<'a> HostileEntries<'a> {
     fn among(env: &'a TestEnvironment) -> Self {
         Self {
             env,
-            seen: env.world.clock.now().to_string(),
+            seen: env.app.clock.now().to_string(),
             next: 0,
             expected: env.expected(),
             sensors: BTreeSet::new(),

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use posture_simulators::{Fault, FaultKind, Matcher, Side};
 
 use crate::aws;
-use crate::world::{TAILNET, TestEnvironment};
+use crate::environment::{TAILNET, TestEnvironment};
 
 /// All calls of a run.
 const ROUTES: [(Side, &str, &str); 9] = [

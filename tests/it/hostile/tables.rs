@@ -13,7 +13,7 @@ use proptest::sample::select;
 use proptest::test_runner::FileFailurePersistence;
 use serde_json::json;
 
-use crate::world::TestEnvironment;
+use crate::environment::TestEnvironment;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -138,7 +138,7 @@ fn assert_error_fit(error: &StoreError) {
 /// Calls every function that reads the tables.
 async fn read(env: &TestEnvironment) {
     let corp: IntegrationId = "corp".to_owned().try_into().unwrap();
-    let store = &env.world.store;
+    let store = &env.app.store;
     match store.integration(&corp).await {
         Ok(integration) => {
             if let Err(error) = &integration.settings {

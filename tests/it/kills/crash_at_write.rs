@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use aws_simulators::lambda::Life;
 use axum::http::Method;
 
+use crate::environment::TestEnvironment;
 use crate::process::Process;
 use crate::process::relay::{Answered, Asked, Relay, Watch};
-use crate::world::TestEnvironment;
 
 /// The moment of the kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

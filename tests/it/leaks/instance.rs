@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::canaries::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
 use super::echo::Echo;
+use crate::environment::{TAILNET, TestEnvironment, corp};
 use crate::process::Process;
 use crate::process::relay::Relay;
-use crate::world::{TAILNET, TestEnvironment, corp};
 
 /// The log level: JSON lines as deployed, or everything as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use super::canaries::{API_KEY, Evidence, FALCON_SECRET, OAUTH_SECRET};
 use super::echo::{Route, Shape};
 use super::instance::{Instance, LONG, Level, connect, falcon_secret, force, oauth_secret};
 use crate::contract::{files, text};
+use crate::environment::TestEnvironment;
 use crate::process::Process;
-use crate::world::TestEnvironment;
 
 /// Every command, of an integration that works.
 pub(super) async fn commands(level: Level) -> Evidence {

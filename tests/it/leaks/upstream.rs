@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::canaries::Evidence;
 use super::echo::{Route, Shape};
 use super::instance::{Instance, LONG, Level, SHORT, Stirred, force};
-use crate::world::TAILNET;
+use crate::environment::TAILNET;
 
 const fn route(method: &'static str, path: &'static str) -> Route {
     Route {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use posture_simulators::{Entry, Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
-use crate::world::{TestEnvironment, falcon_secret};
+use crate::environment::{TestEnvironment, falcon_secret};
 
 const TOKEN: &str = "POST /oauth2/token";
 const HOSTS: &str = "/devices/combined/devices/v1";

@@ -7,12 +7,12 @@ use posture_simulators::{Device, Host};
 use serde_json::{Map, Value, json};
 
 use super::schedule::{Move, Schedule, Step};
+use crate::environment::{KEY, TAILNET, TestEnvironment};
 use crate::faults::call_sites::{CallSite, Server};
 use crate::faults::fault_proxy::Met;
 use crate::faults::instance::{Instance, Outcome};
 use crate::faults::invariants::{Before, Excuses, Violations, attributes, audit_diff};
 use crate::faults::kinds::Kind;
-use crate::world::{KEY, TAILNET, TestEnvironment};
 
 /// Listings of more than ten hosts need three pages.
 const LONGEST_PAGE: usize = 5;
@@ -76,7 +76,7 @@ impl Runner {
         if step.cold {
             self.instance.forget_secrets();
         }
-        let clock = &self.environment().world.clock;
+        let clock = &self.environment().app.clock;
         clock.advance(Duration::from_mins(step.minutes));
         let before = Before::of(self.environment()).await;
         let deserved = self.environment().expected();
@@ -116,7 +116,7 @@ impl Runner {
     async fn end(&mut self) -> Vec<String> {
         let mut violations = Violations::default();
         let env = self.environment();
-        env.world.clock.advance(Duration::from_mins(15));
+        env.app.clock.advance(Duration::from_mins(15));
         let run = json!({
             "command": "sync", "integration": "corp", "force": true, "allowMassRemoval": true
         });

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::rng::Rng;
 use crate::concurrency::busy::Refusal;
+use crate::environment::TestEnvironment;
 use crate::process::relay::{Answered, Asked, Delivery, Relay, Watch};
-use crate::world::TestEnvironment;
 
 /// Percentage of requests that fail.
 const FAULT_PERCENT: usize = 2;

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::fault_mix::{FaultMix, Relays};
 use super::health::Health;
 use super::rng::Rng;
+use crate::environment::TestEnvironment;
 use crate::process::Process;
 use crate::second_integration::{Integration, Tally, audited};
-use crate::world::TestEnvironment;
 
 /// Retries of Lambda after a failed invocation.
 const RETRIES: usize = 2;

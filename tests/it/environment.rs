@@ -1,5 +1,7 @@
 //! The environment of one test: both APIs, AWS, and the function between them.
 
+mod invariants;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +39,7 @@ pub(crate) const TAILNET: &str = "example.com";
 pub(crate) struct TestEnvironment {
     pub(crate) sims: Simulators,
     pub(crate) services: Services,
-    pub(crate) world: App,
+    pub(crate) app: App,
     pub(crate) tables: Client,
     pub(crate) dynamodb: DynamoDb,
     /// The Cognito identity that invokes the function, if any.
@@ -60,7 +62,7 @@ impl TestEnvironment {
         let dynamodb_sdk = aws::sdk(dynamodb.url());
         let clock = Clock::fixed_at(GeneratorSpec::default().now);
         let env = Self {
-            world: world(
+            app: app(
                 &variables(&sims),
                 clock,
                 &dynamodb_sdk,
@@ -94,7 +96,7 @@ impl TestEnvironment {
     /// Generated hosts and devices, and `corp` connected. Uses the system's clock, as processes and simulators do.
     pub(crate) async fn live(spec: GeneratorSpec) -> Self {
         let mut env = Self::empty().await;
-        env.world.clock = Clock::system();
+        env.app.clock = Clock::system();
         env.begin_again(spec).await;
         env
     }
@@ -108,7 +110,7 @@ impl TestEnvironment {
     /// Replaces the world and the tables, without an integration.
     pub(crate) fn clear(&self, spec: GeneratorSpec) {
         self.dynamodb.clear().unwrap();
-        let now = self.world.clock.now();
+        let now = self.app.clock.now();
         self.load(&GeneratorSpec { now, ..spec });
     }
 
@@ -161,7 +163,7 @@ impl TestEnvironment {
         time: Duration,
         payload: Value,
     ) -> Result<Value, HandlerError> {
-        self.world.clock.advance(Duration::from_mins(1));
+        self.app.clock.advance(Duration::from_mins(1));
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
         let invocation = Invocation {
             id: format!("run-{run}"),
@@ -170,14 +172,14 @@ impl TestEnvironment {
             function_arn: "arn:aws:lambda:us-east-1:123456789012:function:falcon-posture-sync"
                 .to_owned(),
             deadline: self
-                .world
+                .app
                 .clock
                 .now()
                 .saturating_add(SignedDuration::try_from(time).unwrap())
                 .unwrap(),
         };
         // Boxed: the future is large.
-        Box::pin(handler::handle(&self.world, payload, &invocation)).await
+        Box::pin(handler::handle(&self.app, payload, &invocation)).await
     }
 
     /// The id of the latest run.
@@ -310,71 +312,39 @@ impl TestEnvironment {
         }
     }
 
-    /// Runs `deed` once, before the first of these requests is answered. The client waits for it, so the test needs a
+    /// Runs `action` once, before the first of these requests is answered. The client waits for it, so the test needs a
     /// runtime with several threads.
-    pub(crate) fn amid(&self, requests: Matcher, deed: impl Future<Output = ()> + Send + 'static) {
-        self.amid_asking(requests, move |runtime| runtime.block_on(deed));
-    }
-
-    /// Runs `deed` once, before the first of these requests is answered. For a deed that asks the function, whose future
-    /// cannot change threads.
-    pub(crate) fn amid_asking(
+    pub(crate) fn during(
         &self,
         requests: Matcher,
-        deed: impl FnOnce(Handle) + Send + 'static,
+        action: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.during_with_runtime(requests, move |runtime| runtime.block_on(action));
+    }
+
+    /// Runs `action` once, before the first of these requests is answered. For an action that invokes the function, whose future
+    /// cannot change threads.
+    pub(crate) fn during_with_runtime(
+        &self,
+        requests: Matcher,
+        action: impl FnOnce(Handle) + Send + 'static,
     ) {
         let runtime = Handle::current();
-        let clock = self.world.clock.clone();
-        let deed = Mutex::new(Some(deed));
+        let clock = self.app.clock.clone();
+        let action = Mutex::new(Some(action));
         self.sims.on_request(requests, move |_| {
             clock.advance(Duration::from_millis(1));
-            let first = deed.lock().unwrap().take(); // Without the lock: the deed may lead to such a request.
-            if let Some(deed) = first {
+            let first = action.lock().unwrap().take(); // Without the lock: the action may lead to such a request.
+            if let Some(action) = first {
                 let runtime = runtime.clone();
-                thread::spawn(move || deed(runtime)).join().unwrap();
+                thread::spawn(move || action(runtime)).join().unwrap();
             }
         });
-    }
-
-    /// Asserts the invariants after each run: the lease is free, and each change that the tailnet logged has exactly one
-    /// audit record.
-    pub(crate) async fn assert_sound(&self) {
-        assert_eq!(self.corp().await["lease"], Value::Null, "the lease is free");
-        self.assert_audited().await;
-    }
-
-    /// Asserts that each change that the tailnet logged has exactly one audit record.
-    pub(crate) async fn assert_audited(&self) {
-        let logged: BTreeMap<(String, String), usize> = count(
-            self.sims
-                .tailscale()
-                .changes(TAILNET)
-                .unwrap()
-                .into_iter()
-                .map(|change| {
-                    (
-                        change.node_id,
-                        transition(change.old.as_ref(), change.new.as_ref()),
-                    )
-                }),
-        );
-        let audited: BTreeMap<(String, String), usize> =
-            count(self.node_audit().await.iter().map(|record| {
-                let value = |side: &str| record[side].get(KEY).cloned();
-                (
-                    record["target"]["id"].as_str().unwrap().to_owned(),
-                    transition(value("old").as_ref(), value("new").as_ref()),
-                )
-            }));
-        assert_eq!(
-            audited, logged,
-            "the audit is the tailnet's own log of changes"
-        );
     }
 }
 
 /// The function with these variables, this clock, short backoffs, and these settings of the SDK.
-pub(crate) fn world(
+pub(crate) fn app(
     variables: &BTreeMap<&'static str, String>,
     clock: Clock,
     dynamodb: &SdkConfig,
@@ -416,18 +386,6 @@ pub(crate) fn corp(settings: Value) -> Value {
     };
     integration.as_object_mut().unwrap().extend(others);
     integration
-}
-
-fn transition(old: Option<&Value>, new: Option<&Value>) -> String {
-    format!("{old:?} -> {new:?}")
-}
-
-fn count<K: Ord>(keys: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
-    let mut counts = BTreeMap::new();
-    for key in keys {
-        *counts.entry(key).or_default() += 1;
-    }
-    counts
 }
 
 pub(crate) fn chain(error: &HandlerError) -> String {
