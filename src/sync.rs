@@ -14,6 +14,7 @@ mod observe;
 mod recover;
 mod report;
 mod request;
+mod response;
 mod run;
 mod snapshot;
 
@@ -23,8 +24,8 @@ use crate::settings::IntegrationId;
 use crate::store::{FinishOutcome, StoreError};
 
 pub use error::SyncError;
-pub use report::{PlannedChange, SyncResponse};
 pub use request::{SyncRequest, Trigger};
+pub use response::{PlannedChange, SyncResponse};
 pub use snapshot::{Inspection, Snapshot, Unavailable};
 
 use decision::{Decision, Proposal};

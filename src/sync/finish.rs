@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::report::{Report, SyncResponse};
+use super::report::Report;
+use super::response::SyncResponse;
 use super::run::Run;
 use crate::domain::matching::MatchCounts;
 use crate::domain::status::error_kind::{ErrorKind, Service};
@@ -95,7 +96,7 @@ pub(super) fn response(run: &Run<'_>, mut report: Report) -> Result<SyncResponse
         matched_count: counts.matched,
         duration_ms: duration_ms(run),
         error,
-        ..report.into_response(&run.integration.id, run.id())
+        ..SyncResponse::new(report, &run.integration.id, run.id())
     })
 }
 

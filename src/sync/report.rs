@@ -1,19 +1,16 @@
-//! The report of a run, and the response that is made of it.
+//! The report of a run: one constructor for each way in which a run ends.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::apply::Applied;
 use super::decision::Decision;
 use super::error::SyncError;
 use super::recover::SkippedDevices;
-use super::request::SyncRequest;
 use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::histogram::ScoreHistogram;
-use crate::domain::is_default;
 use crate::domain::matching::MatchCounts;
 use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
@@ -23,18 +20,14 @@ use crate::domain::status::finding::{Finding, FindingKind};
 use crate::domain::status::lost_identity::{self, LostIdentity};
 use crate::domain::status::pause::Pause;
 use crate::domain::status::{NativeIntegration, Problem, RunOutcome};
-use crate::settings::IntegrationId;
 use crate::store::StoreError;
-
-/// Maximum planned changes in a response: at 400 bytes each, 2 MB of Lambda's 6.
-const MAX_PLANNED_CHANGES: usize = 5_000;
 
 /// The report of a run.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) outcome: RunOutcome,
     /// The reason why nothing was done, or why removals wait.
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
     pub(super) problem: Option<Problem>,
     pub(super) error_kind: Option<ErrorKind>,
     /// The service that rejected a credential, if one did.
@@ -46,7 +39,8 @@ pub(super) struct Report {
     pub(super) unchanged: usize,
     pub(super) failed: usize,
     pub(super) findings: Vec<Finding>,
-    plan: Option<Vec<PlannedChange>>,
+    /// The planned changes of a dry run.
+    pub(super) planned: Option<Vec<Change>>,
     /// True if a removal is complete, so that only the integration itself is left to delete.
     pub(super) is_removal_complete: bool,
     /// The failure of DynamoDB that ended the run, if one did. It makes the invocation fail.
@@ -77,7 +71,7 @@ impl Report {
             unchanged: 0,
             failed: 0,
             findings: Vec::new(),
-            plan: None,
+            planned: None,
             is_removal_complete: false,
             store_error: None,
         }
@@ -109,13 +103,12 @@ impl Report {
     pub(super) fn planned(decision: Decision) -> Self {
         let plan = &decision.guarded.plan;
         let removed = plan.removals().count();
-        let planned = plan.changes.iter().take(MAX_PLANNED_CHANGES);
         let mut report = Self {
             written: plan.changes.len() - removed,
             removed,
-            plan: Some(planned.map(PlannedChange::from).collect()),
             ..Self::from_decision(RunOutcome::Planned, &decision)
         };
+        report.planned = Some(decision.guarded.plan.changes);
         report.apply_hold(decision.guarded.held);
         if let Some(error) = decision.confirmation.error {
             report.problem = Some(SyncError::from(error).problem());
@@ -349,110 +342,8 @@ impl Report {
             (problem, reason) => problem.or_else(|| reason.clone()),
         }
     }
-
-    /// Makes the response, with the counts of this run alone.
-    pub(super) fn into_response(self, integration: &IntegrationId, run_id: &str) -> SyncResponse {
-        let counts = self
-            .observed
-            .map_or_else(MatchCounts::default, |observed| observed.counts);
-        let planned = self.plan.as_ref().map_or(0, Vec::len);
-        let plan_omitted = match self.plan {
-            Some(_) => (self.written + self.removed).saturating_sub(planned),
-            None => 0,
-        };
-        SyncResponse {
-            integration: integration.clone(),
-            run_id: run_id.to_owned(),
-            outcome: self.outcome,
-            provider_host_count: counts.provider_hosts,
-            possible_matched_count: counts.possible_matched,
-            matched_count: counts.matched,
-            written: self.written,
-            removed: self.removed,
-            unchanged: self.unchanged,
-            failed: self.failed,
-            error: self.reason,
-            findings: self.findings,
-            duration_ms: 0,
-            plan: self.plan,
-            plan_omitted,
-            integration_removed: self.is_removal_complete,
-        }
-    }
 }
 
 fn skipped_devices(skipped: &SkippedDevices) -> Option<Finding> {
     Finding::new(FindingKind::SkippedDevices, skipped.values().cloned())
-}
-
-/// The response to a sync of one integration.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SyncResponse {
-    pub(crate) integration: IntegrationId,
-    pub(crate) run_id: String,
-    /// The outcome of the run.
-    pub outcome: RunOutcome,
-    /// Visible hosts of the Falcon account.
-    pub(crate) provider_host_count: usize,
-    /// Own nodes with a usable serial.
-    pub(crate) possible_matched_count: usize,
-    /// Nodes with a Falcon host.
-    pub(crate) matched_count: usize,
-    /// Attributes set or changed; in a dry run, those that would be.
-    pub(crate) written: usize,
-    /// Attributes removed; in a dry run, those that would be.
-    pub(crate) removed: usize,
-    /// Attributes that were up to date.
-    pub(crate) unchanged: usize,
-    /// Devices whose attribute Tailscale rejected.
-    pub(crate) failed: usize,
-    /// The problem, or the reason why nothing was done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) error: Option<String>,
-    pub(crate) findings: Vec<Finding>,
-    pub(crate) duration_ms: u64,
-    /// The planned changes of a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) plan: Option<Vec<PlannedChange>>,
-    /// Planned changes that are left out.
-    #[serde(skip_serializing_if = "is_default")]
-    pub(crate) plan_omitted: usize,
-    /// True if this run removed the integration.
-    #[serde(skip_serializing_if = "is_default")]
-    pub(crate) integration_removed: bool,
-}
-
-impl SyncResponse {
-    /// Makes the response of a run that did nothing.
-    pub(crate) fn skipped(request: &SyncRequest, run_id: &str, reason: &str) -> Self {
-        Report::skipped(reason).into_response(&request.integration, run_id)
-    }
-}
-
-/// A change that a dry run plans.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PlannedChange {
-    node_id: String,
-    name: String,
-    /// The recorded score by attribute key.
-    old: Option<BTreeMap<String, u8>>,
-    /// The score to write by attribute key; `None` removes the attribute.
-    new: Option<BTreeMap<String, u8>>,
-    reason: String,
-}
-
-impl From<&Change> for PlannedChange {
-    fn from(change: &Change) -> Self {
-        let by_key = |key: &str, score: u8| BTreeMap::from([(key.to_owned(), score)]);
-        let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        Self {
-            node_id: change.node_id.to_string(),
-            name: change.name.to_string(),
-            old: old.map(|old| by_key(old.key.as_str(), old.score.get())),
-            new: new.map(|new| by_key(new.key.as_str(), new.score.get())),
-            reason: change.reason.clone(),
-        }
-    }
 }

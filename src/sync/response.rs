@@ -1,0 +1,118 @@
+//! The response to a sync.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::report::Report;
+use super::request::SyncRequest;
+use crate::domain::is_default;
+use crate::domain::matching::MatchCounts;
+use crate::domain::plan::Change;
+use crate::domain::status::RunOutcome;
+use crate::domain::status::finding::Finding;
+use crate::settings::IntegrationId;
+
+/// Maximum planned changes in a response: at 400 bytes each, 2 MB of Lambda's 6.
+const MAX_PLANNED_CHANGES: usize = 5_000;
+
+/// The response to a sync of one integration.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncResponse {
+    pub(crate) integration: IntegrationId,
+    pub(crate) run_id: String,
+    /// The outcome of the run.
+    pub outcome: RunOutcome,
+    /// Visible hosts of the Falcon account.
+    pub(crate) provider_host_count: usize,
+    /// Own nodes with a usable serial.
+    pub(crate) possible_matched_count: usize,
+    /// Nodes with a Falcon host.
+    pub(crate) matched_count: usize,
+    /// Attributes set or changed; in a dry run, those that would be.
+    pub(crate) written: usize,
+    /// Attributes removed; in a dry run, those that would be.
+    pub(crate) removed: usize,
+    /// Attributes that were up to date.
+    pub(crate) unchanged: usize,
+    /// Devices whose attribute Tailscale rejected.
+    pub(crate) failed: usize,
+    /// The problem, or the reason why nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) duration_ms: u64,
+    /// The planned changes of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<Vec<PlannedChange>>,
+    /// Planned changes that are left out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) plan_omitted: usize,
+    /// True if this run removed the integration.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) integration_removed: bool,
+}
+
+impl SyncResponse {
+    /// Makes the response of a run, with the counts of this run alone.
+    pub(super) fn new(report: Report, integration: &IntegrationId, run_id: &str) -> Self {
+        let counts = report
+            .observed
+            .map_or_else(MatchCounts::default, |observed| observed.counts);
+        let omitted = |changes: &Vec<Change>| changes.len().saturating_sub(MAX_PLANNED_CHANGES);
+        Self {
+            integration: integration.clone(),
+            run_id: run_id.to_owned(),
+            outcome: report.outcome,
+            provider_host_count: counts.provider_hosts,
+            possible_matched_count: counts.possible_matched,
+            matched_count: counts.matched,
+            written: report.written,
+            removed: report.removed,
+            unchanged: report.unchanged,
+            failed: report.failed,
+            error: report.reason,
+            findings: report.findings,
+            duration_ms: 0,
+            plan_omitted: report.planned.as_ref().map_or(0, omitted),
+            plan: report.planned.map(|changes| {
+                let planned = changes.iter().take(MAX_PLANNED_CHANGES);
+                planned.map(PlannedChange::from).collect()
+            }),
+            integration_removed: report.is_removal_complete,
+        }
+    }
+
+    /// Makes the response of a run that did nothing.
+    pub(crate) fn skipped(request: &SyncRequest, run_id: &str, reason: &str) -> Self {
+        Self::new(Report::skipped(reason), &request.integration, run_id)
+    }
+}
+
+/// A change that a dry run plans.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedChange {
+    node_id: String,
+    name: String,
+    /// The recorded score by attribute key.
+    old: Option<BTreeMap<String, u8>>,
+    /// The score to write by attribute key; `None` removes the attribute.
+    new: Option<BTreeMap<String, u8>>,
+    reason: String,
+}
+
+impl From<&Change> for PlannedChange {
+    fn from(change: &Change) -> Self {
+        let by_key = |key: &str, score: u8| BTreeMap::from([(key.to_owned(), score)]);
+        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+        Self {
+            node_id: change.node_id.to_string(),
+            name: change.name.to_string(),
+            old: old.map(|old| by_key(old.key.as_str(), old.score.get())),
+            new: new.map(|new| by_key(new.key.as_str(), new.score.get())),
+            reason: change.reason.clone(),
+        }
+    }
+}
