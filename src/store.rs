@@ -63,7 +63,7 @@ pub enum StoreError {
         read: u64,
     },
     /// Another run has written, so this run's knowledge is out of date.
-    #[error("cannot record the run: another run of {integration} has taken over the lease")]
+    #[error("cannot record this run: another run of {integration} has written in the meantime")]
     Overtaken {
         /// The integration of both runs.
         integration: IntegrationId,
