@@ -14,6 +14,7 @@ use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use crate::domain::inventory::serial::{InvalidSerial, Serial};
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, Candidates, HostsBySerial};
+use crate::domain::matching::reasons::Verdict;
 use crate::domain::status::finding::{Finding, FindingKind};
 
 /// The outcome of one device.
@@ -291,14 +292,13 @@ fn device_findings(devices: &Devices, outcomes: &BTreeMap<NodeId, MatchOutcome>)
 }
 
 fn finding_kind(outcome: &MatchOutcome) -> Option<FindingKind> {
-    match outcome {
-        MatchOutcome::NoIdentity { .. } => Some(FindingKind::NoIdentity),
-        // An empty list of serials means the same as no identity.
-        MatchOutcome::NoSerial { invalid } => invalid.is_empty().then_some(FindingKind::NoIdentity),
-        MatchOutcome::Unmatched { .. } => Some(FindingKind::Unmatched),
-        MatchOutcome::Unassessed { .. } => Some(FindingKind::Unassessed),
-        MatchOutcome::Stale { .. } => Some(FindingKind::StaleHosts),
-        MatchOutcome::Scored(_) | MatchOutcome::External => None,
+    match Verdict::from(outcome) {
+        Verdict::NoIdentity => Some(FindingKind::NoIdentity),
+        Verdict::Unmatched => Some(FindingKind::Unmatched),
+        Verdict::Unassessed => Some(FindingKind::Unassessed),
+        Verdict::Stale => Some(FindingKind::StaleHosts),
+        // Invalid serials are a finding with their texts.
+        Verdict::NoSerial | Verdict::Scored | Verdict::External => None,
     }
 }
 
