@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
 use crate::domain::inventory::histogram::ScoreHistogram;
-use crate::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
+use crate::domain::inventory::host::{Aid, Assessment, FalconInventory, Hosts, Score};
 use crate::domain::inventory::serial::{InvalidSerial, Serial};
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, Candidates, HostsBySerial};
 use crate::domain::matching::reasons::Verdict;
@@ -96,15 +96,26 @@ pub fn join(
     min_last_seen: Option<Timestamp>,
 ) -> Matches {
     let hosts = HostsBySerial::new(falcon, min_last_seen);
-    let mut invalid_serials = Vec::new();
     let mut outcomes = BTreeMap::new();
+    let mut cases: BTreeMap<FindingKind, Vec<String>> = BTreeMap::new();
     for (id, device) in devices {
         let (outcome, first_invalid) = outcome(device, &hosts);
         if let Some((text, reason)) = first_invalid {
-            invalid_serials.push(format!("{}: {text:?} is {reason}", device.name));
+            let case = format!("{}: {text:?} is {reason}", device.name);
+            let kind = FindingKind::PlaceholderSerials;
+            cases.entry(kind).or_default().push(case);
+        }
+        if let Some(kind) = finding_kind(&outcome) {
+            let case = device.name.to_string();
+            cases.entry(kind).or_default().push(case);
         }
         outcomes.insert(id.clone(), outcome);
     }
+    let shared_serials = shared_serials(&hosts).collect();
+    cases.insert(FindingKind::SharedSerials, shared_serials);
+    let invalid_scores = invalid_scores(falcon).collect();
+    cases.insert(FindingKind::InvalidScores, invalid_scores);
+    let findings = cases.into_iter();
     let count = |includes: fn(&MatchOutcome) -> bool| {
         let included = outcomes.values().filter(|outcome| includes(outcome));
         included.count()
@@ -116,23 +127,12 @@ pub fn join(
         }),
         matched: count(MatchOutcome::has_host),
     };
-    let mut findings = device_findings(devices, &outcomes);
-    findings.extend(Finding::new(
-        FindingKind::PlaceholderSerials,
-        invalid_serials,
-    ));
-    findings.extend(Finding::new(
-        FindingKind::SharedSerials,
-        shared_serials(&hosts),
-    ));
-    findings.extend(Finding::new(
-        FindingKind::InvalidScores,
-        invalid_scores(falcon),
-    ));
     Matches {
         outcomes,
         counts,
-        findings,
+        findings: findings
+            .filter_map(|(kind, cases)| Finding::new(kind, cases))
+            .collect(),
     }
 }
 
@@ -159,37 +159,30 @@ impl MatchOutcome {
 
 /// Returns the serials of the devices for a lookup of hosts, as reported and in normal form: Falcon does not document
 /// whether its filter folds case.
-pub fn serial_query_values<'a>(devices: impl IntoIterator<Item = &'a Device>) -> BTreeSet<String> {
-    let own = devices.into_iter().filter(|device| !device.is_external);
-    let texts = own.flat_map(|device| match &device.identity {
-        Identity::Serials(texts) => texts.as_slice(),
-        Identity::Missing | Identity::Disabled => &[],
-    });
-    let spellings = texts.filter_map(|text| {
-        let serial = Serial::parse(text).ok()?;
-        Some([text.trim().to_owned(), serial.to_string()])
-    });
+pub fn serial_query_values(devices: &Devices) -> BTreeSet<String> {
+    let spellings =
+        own_serials(devices).map(|(text, serial)| [text.trim().to_owned(), serial.to_string()]);
     spellings.flatten().collect()
 }
 
 /// Returns the hosts that have a serial of one of the devices, whatever the spelling.
-pub fn matching_aids<'a>(
-    hosts: impl IntoIterator<Item = &'a Host>,
-    devices: &Devices,
-) -> BTreeSet<Aid> {
-    let own = devices.values().filter(|device| !device.is_external);
-    let wanted: BTreeSet<Serial> = own
-        .filter_map(|device| match &device.identity {
-            Identity::Serials(texts) => Some(serials(texts).0),
-            Identity::Missing | Identity::Disabled => None,
-        })
-        .flatten()
-        .collect();
-    let matching = hosts.into_iter().filter(|host| {
+pub fn matching_aids(hosts: &Hosts, devices: &Devices) -> BTreeSet<Aid> {
+    let wanted: BTreeSet<Serial> = own_serials(devices).map(|(_, serial)| serial).collect();
+    let matching = hosts.values().filter(|host| {
         let serial = host.serial.as_ref();
         serial.is_some_and(|serial| wanted.contains(serial))
     });
     matching.map(|host| host.aid.clone()).collect()
+}
+
+/// Iterates over the valid serials of the tailnet's own devices, each with the reported text.
+fn own_serials(devices: &Devices) -> impl Iterator<Item = (&SmolStr, Serial)> {
+    let own = devices.values().filter(|device| !device.is_external);
+    let texts = own.flat_map(|device| match &device.identity {
+        Identity::Serials(texts) => texts.as_slice(),
+        Identity::Missing | Identity::Disabled => &[],
+    });
+    texts.filter_map(|text| Some((text, Serial::parse(text).ok()?)))
 }
 
 /// The serials of a device, sorted and without duplicates. Real devices have up to three.
@@ -272,25 +265,7 @@ fn aids(candidates: &[Candidate<'_>], includes: impl Fn(CandidateStatus) -> bool
     hosts.map(|candidate| candidate.host.aid.clone()).collect()
 }
 
-/// Returns the findings about devices without a score.
-fn device_findings(devices: &Devices, outcomes: &BTreeMap<NodeId, MatchOutcome>) -> Vec<Finding> {
-    const KINDS: [FindingKind; 4] = [
-        FindingKind::NoIdentity,
-        FindingKind::Unmatched,
-        FindingKind::Unassessed,
-        FindingKind::StaleHosts,
-    ];
-    let findings = KINDS.into_iter().filter_map(|kind| {
-        let names = outcomes
-            .iter()
-            .filter(|(_, outcome)| finding_kind(outcome) == Some(kind))
-            .filter_map(|(id, _)| devices.get(id))
-            .map(|device| device.name.to_string());
-        Finding::new(kind, names)
-    });
-    findings.collect()
-}
-
+/// Returns the finding that a device without a score is a case of.
 fn finding_kind(outcome: &MatchOutcome) -> Option<FindingKind> {
     match Verdict::from(outcome) {
         Verdict::NoIdentity => Some(FindingKind::NoIdentity),

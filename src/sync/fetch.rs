@@ -132,7 +132,7 @@ async fn fetch_scores_of_matches(
     records: &NodeRecords,
 ) -> Result<(FalconInventory, FetchState), UpstreamError> {
     let mut inventory = inventory(run, hosts, Assessments::new());
-    let mut matching = matching_aids(inventory.hosts.values(), devices);
+    let mut matching = matching_aids(&inventory.hosts, devices);
     let scores = falcon.scores_of(&matching).await?;
     inventory.extend(Hosts::new(), scores);
     for record in records.values() {
@@ -150,7 +150,7 @@ async fn fetch_by_serial(
     devices: &Devices,
     records: &NodeRecords,
 ) -> Result<FalconInventory, UpstreamError> {
-    let serials = serial_query_values(devices.values());
+    let serials = serial_query_values(devices);
     let hosts = falcon
         .hosts_matching(&serials, &matched_aids(run, records))
         .await?;
@@ -192,7 +192,7 @@ fn expected_choice(run: &Run<'_>) -> Option<StrategyChoice> {
 
 fn choose(run: &Run<'_>, hosts: usize, devices: &Devices, records: &NodeRecords) -> StrategyChoice {
     let demand = LookupDemand {
-        serials: serial_query_values(devices.values()).len(),
+        serials: serial_query_values(devices).len(),
         aids: matched_aids(run, records).len(),
     };
     choose_strategy(previous_state(run), hosts, demand, PAGE_SIZES, run.started)
