@@ -68,29 +68,24 @@ pub fn guard(
     let removals = plan.removals().count();
     let removes_something = removals > 0 || !plan.departed.is_empty();
     let implausibility = inputs.implausibility(removes_something);
-    let Some(reason) = implausibility
-        .clone()
-        .or_else(|| exceeded_limit(removals, inputs.records, max))
-    else {
+    let exceeded = || exceeded_limit(removals, inputs.records, max);
+    let Some(reason) = implausibility.clone().or_else(exceeded) else {
         return GuardedPlan { plan, held: None };
     };
     let (waiting, changes): (Vec<Change>, Vec<Change>) =
         plan.changes.into_iter().partition(Change::is_removal);
     // The record is the only way to find the attribute again. It must not be deleted because a wrong tailnet lacks the device.
-    let departed = if implausibility.is_some() {
-        Vec::new()
-    } else {
-        plan.departed
+    let departed = match implausibility {
+        Some(_) => Vec::new(),
+        None => plan.departed,
     };
     let waiting_removals = match removals {
         0 => "no attribute is removed".to_owned(),
         removals => format!("{removals} removals wait"),
     };
     let implausible = Finding::new(FindingKind::SuspiciousObservation, implausibility);
-    let held = Finding::new(
-        FindingKind::HeldRemovals,
-        waiting.into_iter().map(|change| change.name.into()),
-    );
+    let names = waiting.into_iter().map(|change| change.name.into());
+    let held = Finding::new(FindingKind::HeldRemovals, names);
     GuardedPlan {
         plan: Plan {
             changes,
@@ -115,31 +110,22 @@ impl GuardInputs<'_> {
         let records = self.records;
         let are_several = records >= MIN_RECORDS_TO_JUDGE;
         let mut assessments = self.falcon.scores.values();
-        if records == 0 {
-            None
+        let reason = if records == 0 {
+            return None;
         } else if self.falcon.visible == 0 {
-            Some(format!(
-                "Falcon returned no host, but {records} devices have a score"
-            ))
+            format!("Falcon returned no host, but {records} devices have a score")
         } else if self.falcon.scores.is_empty() {
-            Some(format!(
-                "Falcon returned no score, but {records} devices have one"
-            ))
+            format!("Falcon returned no score, but {records} devices have one")
         } else if assessments.all(|assessment| assessment.score().is_none()) {
-            Some(format!(
-                "Falcon returned no valid score, but {records} devices have one"
-            ))
+            format!("Falcon returned no valid score, but {records} devices have one")
         } else if self.present == 0 && are_several {
-            Some(format!(
-                "the tailnet has none of the {records} devices that have a score"
-            ))
+            format!("the tailnet has none of the {records} devices that have a score")
         } else if self.matched == 0 && are_several && removes_something {
-            Some(format!(
-                "no Falcon host matches any of the {records} devices that have a score"
-            ))
+            format!("no Falcon host matches any of the {records} devices that have a score")
         } else {
-            None
-        }
+            return None;
+        };
+        Some(reason)
     }
 }
 
