@@ -108,10 +108,26 @@ impl<'a> HostsBySerial<'a> {
 
     /// Returns the ranked hosts with a serial; empty if Falcon does not know it.
     pub(crate) fn candidates(&self, serial: &Serial) -> Candidates<'a> {
-        let hosts = self.hosts.get(serial);
-        hosts.map_or_else(Candidates::new, |hosts| {
-            rank_candidates(hosts, self.falcon, self.min_last_seen)
-        })
+        let hosts = self.hosts.get(serial).map_or(&[][..], SmallVec::as_slice);
+        let newest_seen = hosts.iter().filter_map(|host| host.last_seen).max();
+        let candidate = |host: &&'a Host| {
+            let assessment = self.falcon.scores.get(&host.aid);
+            Candidate {
+                host,
+                status: initial_status(host, assessment, newest_seen, self.min_last_seen),
+                assessment,
+                newest_seen,
+            }
+        };
+        let mut candidates: Candidates<'a> = hosts.iter().map(candidate).collect();
+        let lowest = candidates
+            .iter_mut()
+            .filter(|candidate| candidate.status == CandidateStatus::HigherScore)
+            .min_by_key(|candidate| (candidate.score(), &candidate.host.aid));
+        if let Some(lowest) = lowest {
+            lowest.status = CandidateStatus::Deciding;
+        }
+        candidates
     }
 
     /// Returns each serial that several hosts have, with its candidates.
@@ -120,32 +136,6 @@ impl<'a> HostsBySerial<'a> {
             .iter()
             .map(|serial| (*serial, self.candidates(serial)))
     }
-}
-
-/// Ranks the hosts of one serial.
-fn rank_candidates<'a>(
-    hosts: &[&'a Host],
-    falcon: &'a FalconInventory,
-    min_last_seen: Option<Timestamp>,
-) -> Candidates<'a> {
-    let newest_seen = hosts.iter().filter_map(|host| host.last_seen).max();
-    let candidate = |host: &&'a Host| {
-        let assessment = falcon.scores.get(&host.aid);
-        Candidate {
-            host,
-            status: initial_status(host, assessment, newest_seen, min_last_seen),
-            assessment,
-            newest_seen,
-        }
-    };
-    let mut candidates: Candidates<'a> = hosts.iter().map(candidate).collect();
-    let scored = candidates
-        .iter_mut()
-        .filter(|candidate| candidate.status == CandidateStatus::HigherScore);
-    if let Some(lowest) = scored.min_by_key(|candidate| (candidate.score(), &candidate.host.aid)) {
-        lowest.status = CandidateStatus::Deciding;
-    }
-    candidates
 }
 
 /// Returns the status of a host before scores are compared.
