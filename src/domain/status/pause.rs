@@ -44,17 +44,13 @@ pub struct PauseContext<'a> {
 impl Pause {
     /// Returns whether the pause is active. Time, changed settings, a new secret version or a forced run end it.
     pub(crate) fn is_active(&self, context: PauseContext<'_>) -> bool {
+        // An unknown version is no new one.
+        let is_same_secret = context.secret_version.is_none()
+            || context.secret_version == self.secret_version.as_deref();
         context.now < self.until
             && !context.is_config_changed
             && !context.is_forced
-            && !self.has_new_secret(context)
-    }
-
-    /// Returns whether the secret has a new version. An unknown version is no new one.
-    fn has_new_secret(&self, context: PauseContext<'_>) -> bool {
-        context
-            .secret_version
-            .is_some_and(|version| self.secret_version.as_deref() != Some(version))
+            && is_same_secret
     }
 
     /// Returns the pause after a rejection. A rejection after the end of the previous pause makes a longer pause. The first
