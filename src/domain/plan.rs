@@ -180,32 +180,31 @@ pub fn plan(
         let old = recorded
             .next_if(|(recorded, _)| *recorded == node_id)
             .map(|(_, record)| record);
-        let score = match (outcome, old) {
-            (MatchOutcome::Scored(evidence), _) => Some(evidence.score),
+        let new = match (outcome, old) {
+            (MatchOutcome::Scored(evidence), _) => {
+                Some(DesiredAttribute::from_evidence(key, evidence))
+            }
             (_, None) => continue,
-            (_, Some(old)) if on_missing == OnMissing::Keep => Some(old.score),
+            (_, Some(old)) if on_missing == OnMissing::Keep => {
+                Some(DesiredAttribute::carried_over(key, old))
+            }
             (_, Some(_)) => None,
         };
-        if old.is_some_and(|old| old.key == *key && Some(old.score) == score) {
+        if let (Some(old), Some(new)) = (old, &new)
+            && (&old.key, old.score) == (&new.key, new.score)
+        {
             plan.unchanged += 1;
             if !matches!(outcome, MatchOutcome::Scored(_)) {
                 plan.kept.push(node_id.clone());
             }
             continue;
         }
-        let new = match (outcome, old) {
-            (MatchOutcome::Scored(evidence), _) => {
-                Some(DesiredAttribute::from_evidence(key, evidence))
-            }
-            (_, Some(old)) if score.is_some() => Some(DesiredAttribute::carried_over(key, old)),
-            _ => None,
-        };
         let device = devices.get(node_id);
-        let name_of = |field: fn(&Device) -> &SmolStr| device.map(field).cloned();
+        let text = |field: fn(&Device) -> &SmolStr| device.map(field).cloned().unwrap_or_default();
         plan.changes.push(Change {
             node_id: node_id.clone(),
-            name: name_of(|device| &device.name).unwrap_or_default(),
-            hostname: name_of(|device| &device.hostname).unwrap_or_default(),
+            name: text(|device| &device.name),
+            hostname: text(|device| &device.hostname),
             old: old.cloned(),
             new,
             reason: outcome.to_string(),
