@@ -89,12 +89,9 @@ async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decision, Sync
     // Boxed: the future of the concurrent listings is large.
     let mut observation = Box::pin(observe::both_sides(run, settings, skipped)).await?;
     // Join and plan.
-    let mut proposal = Proposal::new(run, settings, &observation);
-    let confirmation = confirm::missing_data(run, settings, &mut observation, &proposal).await;
-    if confirmation.looked_up {
-        proposal = Proposal::new(run, settings, &observation);
-    }
-    let Proposal { matches, plan } = proposal;
+    let proposal = Proposal::new(run, settings, &observation);
+    let (Proposal { matches, plan }, confirmation) =
+        confirm::missing_data(run, settings, &mut observation, proposal).await;
     let guarded = guard(
         plan.without_unconfirmed(&confirmation.unresolved),
         observation.guard_inputs(&matches),

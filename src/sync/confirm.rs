@@ -17,16 +17,16 @@ use crate::upstream::error::UpstreamError;
 const MAX_DEVICE_LOOKUPS: usize = 100;
 const LOOKUP_CONCURRENCY: usize = 8;
 
-/// Looks up the missing data and adds it to the observation.
+/// Looks up the missing data, adds it to the observation, and makes the proposal anew if there was any.
 pub(super) async fn missing_data(
     run: &Run<'_>,
     settings: &Settings,
     observation: &mut Observation,
-    proposal: &Proposal,
-) -> Confirmation {
+    proposal: Proposal,
+) -> (Proposal, Confirmation) {
     let unconfirmed = proposal.unconfirmed(observation);
     if unconfirmed.is_empty() {
-        return Confirmation::default();
+        return (proposal, Confirmation::default());
     }
     tracing::info!(
         integration = %settings.id,
@@ -35,29 +35,20 @@ pub(super) async fn missing_data(
         departed = unconfirmed.departed.len(),
         "looking up what the listings lack before it is believed to be gone"
     );
-    match resolve_unconfirmed(run, settings, observation, &unconfirmed).await {
-        Ok(()) => Confirmation {
-            unresolved: Unconfirmed {
-                departed: unconfirmed
-                    .departed
-                    .into_iter()
-                    .skip(MAX_DEVICE_LOOKUPS)
-                    .collect(),
-                ..Unconfirmed::default()
-            },
-            error: None,
-            looked_up: true,
-        },
-        Err(error) => {
-            // The lookups that succeeded may have raised further questions: those are unresolved, too.
-            let found = Proposal::new(run, settings, observation).unconfirmed(observation);
-            Confirmation {
-                unresolved: unconfirmed.merge(found),
-                error: Some(error),
-                looked_up: true,
-            }
-        }
+    let lookups = resolve_unconfirmed(run, settings, observation, &unconfirmed).await;
+    let error = lookups.err();
+    let proposal = Proposal::new(run, settings, observation);
+    let mut unresolved = Unconfirmed::default();
+    if error.is_some() {
+        // The lookups that succeeded may have raised further questions: those are unresolved, too.
+        unresolved = proposal.unconfirmed(observation);
+        unresolved.changes.extend(unconfirmed.changes);
+        unresolved.departed.extend(unconfirmed.departed);
+    } else {
+        let departed = unconfirmed.departed.into_iter();
+        unresolved.departed = departed.skip(MAX_DEVICE_LOOKUPS).collect();
     }
+    (proposal, Confirmation { unresolved, error })
 }
 
 async fn resolve_unconfirmed(

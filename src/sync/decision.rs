@@ -47,8 +47,6 @@ pub(super) struct Confirmation {
     pub(super) unresolved: Unconfirmed,
     /// The failure that left them unresolved, if any.
     pub(super) error: Option<UpstreamError>,
-    /// True if the lookups may have added to the observation.
-    pub(super) looked_up: bool,
 }
 
 /// The plan of a run, and all that it rests on.

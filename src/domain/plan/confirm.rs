@@ -28,17 +28,6 @@ impl Unconfirmed {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.departed.is_empty()
     }
-
-    /// Returns the union of both.
-    #[must_use]
-    pub fn merge(mut self, other: Self) -> Self {
-        self.changes.extend(other.changes);
-        self.serials.extend(other.serials);
-        self.hosts.extend(other.hosts);
-        self.scores.extend(other.scores);
-        self.departed.extend(other.departed);
-        self
-    }
 }
 
 impl Plan {
