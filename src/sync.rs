@@ -20,6 +20,7 @@ mod snapshot;
 
 use crate::app::{App, Invocation};
 use crate::domain::plan::guard::guard;
+use crate::domain::status::lost_identity::find_lost;
 use crate::settings::IntegrationId;
 use crate::store::{FinishOutcome, StoreError};
 
@@ -98,9 +99,15 @@ async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decision, Sync
         settings.max_removals,
         run.request.allow_mass_removal,
     );
-    let (records, devices) = (&observation.records, &observation.devices);
+    let lost_identities = find_lost(
+        &run.previous.lost_identity,
+        &observation.records,
+        &matches,
+        &observation.devices,
+        run.started,
+    );
     Ok(Decision {
-        lost_identities: run.lost_identities(records, devices, &matches),
+        lost_identities,
         observation,
         matches,
         confirmation,

@@ -6,6 +6,7 @@ pub(crate) mod reasons;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use serde::Serialize;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
@@ -79,13 +80,16 @@ pub struct Matches {
 }
 
 /// Counts of hosts and devices, named as in Tailscale's own integration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MatchCounts {
     /// Visible hosts of the Falcon account.
+    #[serde(rename = "providerHostCount")]
     pub provider_hosts: usize,
     /// Own nodes with a usable serial.
+    #[serde(rename = "possibleMatchedCount")]
     pub possible_matched: usize,
     /// Nodes with a Falcon host.
+    #[serde(rename = "matchedCount")]
     pub matched: usize,
 }
 

@@ -22,7 +22,7 @@ pub use outcome::RunOutcome;
 use outcome::SyncState;
 
 /// The status of an integration, as it is stored. Counts are those of the latest attempt that could count.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// When the latest attempt began.

@@ -122,7 +122,7 @@ async fn write_batch(
 
 /// Records accepted changes. If that fails, the journal entry stays and the next run records them.
 async fn record(run: &Run<'_>, changes: &[Change]) -> Applied {
-    match run.record(changes).await {
+    match run.record(run.id(), changes).await {
         Ok(()) => {
             let removed = changes.iter().filter(|change| change.is_removal()).count();
             Applied {

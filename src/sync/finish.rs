@@ -88,24 +88,18 @@ pub(super) fn response(run: &Run<'_>, mut report: Report) -> Result<SyncResponse
     if let Some(error) = report.store_error.take() {
         return Err(error);
     }
-    let counts = counts(run, &report);
-    let error = message(run, &report);
     Ok(SyncResponse {
-        provider_host_count: counts.provider_hosts,
-        possible_matched_count: counts.possible_matched,
-        matched_count: counts.matched,
+        counts: counts(run, &report),
+        error: message(run, &report),
         duration_ms: duration_ms(run),
-        error,
         ..SyncResponse::new(report, &run.integration.id, run.id())
     })
 }
 
 /// Returns the start and the number of the consecutive failed runs, this run included.
 fn failing_since(run: &Run<'_>) -> (Timestamp, u32) {
-    let previous = run.integration.status.as_ref();
-    let failing = previous.filter(|status| status.consecutive_failures > 0);
-    let since = failing.and_then(|status| status.failing_since);
-    let runs = failing.map_or(0, |status| status.consecutive_failures);
+    let runs = run.previous.consecutive_failures;
+    let since = run.previous.failing_since.filter(|_| runs > 0);
     (since.unwrap_or(run.started), runs.saturating_add(1))
 }
 
@@ -122,18 +116,22 @@ fn message(run: &Run<'_>, report: &Report) -> Option<String> {
 }
 
 fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Status {
-    let previous = run.integration.status.as_ref();
-    let observed = report.observed.as_ref();
-    let is_success = report.outcome.is_success();
+    let duration_ms = duration_ms(run);
+    let streak = RunStreak {
+        since: run.started,
+        until: run.started,
+        runs: 1,
+        outcome: report.outcome,
+        error_kind: report.error_kind,
+        written: report.written,
+        removed: report.removed,
+        failed: report.failed,
+        duration_ms,
+        run_id: run.id().to_owned(),
+    };
     let counts = counts(run, report);
-    let (since, runs) = failing_since(run);
-    Status {
+    let mut status = Status {
         last_sync: run.started,
-        last_success: if is_success {
-            Some(run.started)
-        } else {
-            previous.and_then(|status| status.last_success)
-        },
         outcome: report.outcome,
         error: message(run, report),
         error_kind: report.error_kind,
@@ -143,41 +141,37 @@ fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Statu
         written: report.written,
         removed: report.removed,
         run_id: run.id().to_owned(),
-        duration_ms: duration_ms(run),
+        duration_ms,
         config_version: run.integration.config_version,
-        consecutive_failures: if is_success { 0 } else { runs },
-        failing_since: (!is_success).then_some(since),
         findings: report.findings.clone(),
-        lost_identity: match observed {
-            Some(observed) => lost_identity::truncate_for_storage(&observed.lost_identities),
-            None => previous.map_or_else(Vec::new, |status| status.lost_identity.clone()),
-        },
-        score_counts: observed
-            .map(|observed| &observed.histogram)
-            .or(previous.map(|status| &status.score_counts))
-            .cloned()
-            .unwrap_or_default(),
-        last_change: if report.written + report.removed > 0 {
-            Some(LastChange {
-                at: run.started,
-                run_id: run.id().to_owned(),
-                written: report.written,
-                removed: report.removed,
-            })
-        } else {
-            previous.and_then(|status| status.last_change.clone())
-        },
-        crawl: observed
-            .map(|observed| &observed.fetch_state)
-            .or(previous.and_then(|status| status.crawl.as_ref()))
-            .cloned(),
         announced,
-        native_integration: match observed {
-            Some(observed) => observed.native,
-            None => previous.and_then(|status| status.native_integration),
-        },
-        history: history(run, report),
+        history: history::push(&run.previous.history, streak),
+        ..run.previous.clone()
+    };
+    if report.outcome.is_success() {
+        status.last_success = Some(run.started);
+        (status.failing_since, status.consecutive_failures) = (None, 0);
+    } else {
+        let (since, runs) = failing_since(run);
+        (status.failing_since, status.consecutive_failures) = (Some(since), runs);
     }
+    if report.written + report.removed > 0 {
+        status.last_change = Some(LastChange {
+            at: run.started,
+            run_id: run.id().to_owned(),
+            written: report.written,
+            removed: report.removed,
+        });
+    }
+    if let Some(decision) = &report.decision {
+        let lost = &decision.lost_identities;
+        status.lost_identity = lost_identity::truncate_for_storage(lost);
+        status.score_counts = decision.matches.score_histogram();
+        status.native_integration = decision.observation.native;
+        let fetch_state = decision.observation.fetch_state.clone();
+        status.crawl = Some(fetch_state.after(&decision.guarded.plan));
+    }
+    status
 }
 
 /// Publishes a change of state on the event bus, and returns the state that was last published.
@@ -185,8 +179,7 @@ fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Statu
 /// The event is sent before the status is written. If the run dies between the two, or EventBridge rejects the event, the
 /// next run sends it. A change is therefore published at least once, and nothing is published while nothing changes.
 async fn announce(run: &Run<'_>, report: &Report) -> Option<SyncState> {
-    let previous = run.integration.status.as_ref();
-    let announced = previous.and_then(|status| status.announced);
+    let announced = run.previous.announced;
     let Some(transition) = transition(announced, report.outcome) else {
         return announced.or_else(|| SyncState::from_outcome(report.outcome));
     };
@@ -240,11 +233,11 @@ fn emit_metrics(run: &Run<'_>, report: &Report, status: &Status) {
         .value(metrics::FAILED, is(RunOutcome::Failed))
         .value(metrics::SUCCESS, u64::from(report.outcome.is_success()))
         .value(metrics::SECONDS_SINCE_SUCCESS, since_success);
-    if let Some(observed) = &report.observed {
+    if let Some(counts) = report.counts() {
         event = event
-            .value(metrics::FALCON_HOSTS, observed.counts.provider_hosts)
-            .value(metrics::POSSIBLE_MATCHED, observed.counts.possible_matched)
-            .value(metrics::MATCHED, observed.counts.matched);
+            .value(metrics::FALCON_HOSTS, counts.provider_hosts)
+            .value(metrics::POSSIBLE_MATCHED, counts.possible_matched)
+            .value(metrics::MATCHED, counts.matched);
     }
     if let Some(remaining) = budget.quota_remaining() {
         event = event.value(metrics::FALCON_QUOTA_REMAINING, remaining);
@@ -257,9 +250,10 @@ fn emit_metrics(run: &Run<'_>, report: &Report, status: &Status) {
 
 /// Emits the metrics of a pause in each run, so that its alarm lasts as long as the pause.
 fn emit_pause_metrics(run: &Run<'_>) {
-    let status = run.integration.status.as_ref();
     let now = run.app.clock.now();
-    let since_success = run.integration.seconds_since_success(status, now);
+    let since_success = run
+        .integration
+        .seconds_since_success(Some(&run.previous), now);
     let event = metric_event(run, RunOutcome::Paused)
         .value(metrics::PAUSED, 1_u64)
         .value(metrics::SECONDS_SINCE_SUCCESS, since_success);
@@ -272,33 +266,12 @@ fn metric_event(run: &Run<'_>, outcome: RunOutcome) -> MetricEvent {
         .property("outcome", outcome.to_string())
 }
 
-fn history(run: &Run<'_>, report: &Report) -> Vec<RunStreak> {
-    let previous = run.integration.status.as_ref();
-    let streak = RunStreak {
-        since: run.started,
-        until: run.started,
-        runs: 1,
-        outcome: report.outcome,
-        error_kind: report.error_kind,
-        written: report.written,
-        removed: report.removed,
-        failed: report.failed,
-        duration_ms: duration_ms(run),
-        run_id: run.id().to_owned(),
-    };
-    history::push(previous.map_or(&[], |status| &status.history), streak)
-}
-
 /// Returns the counts of this run, or of the latest one that observed both sides.
 fn counts(run: &Run<'_>, report: &Report) -> MatchCounts {
-    if let Some(observed) = &report.observed {
-        return observed.counts;
-    }
-    let status = run.integration.status.as_ref();
-    status.map_or_else(MatchCounts::default, |status| MatchCounts {
-        provider_hosts: status.provider_host_count,
-        possible_matched: status.possible_matched_count,
-        matched: status.matched_count,
+    report.counts().unwrap_or(MatchCounts {
+        provider_hosts: run.previous.provider_host_count,
+        possible_matched: run.previous.possible_matched_count,
+        matched: run.previous.matched_count,
     })
 }
 

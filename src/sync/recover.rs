@@ -61,7 +61,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
                     changes = lookups.applied.len(),
                     "recording writes of an earlier run"
                 );
-                run.record_for(earlier_run, &lookups.applied).await?;
+                run.record(earlier_run, &lookups.applied).await?;
             }
             if !lookups.settled.is_empty() {
                 let nodes = lookups.settled.iter();

@@ -8,22 +8,20 @@ use super::apply::Applied;
 use super::decision::Decision;
 use super::error::SyncError;
 use super::recover::SkippedDevices;
-use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::matching::MatchCounts;
 use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
 use crate::domain::plan::{Change, Plan};
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::finding::{Finding, FindingKind};
-use crate::domain::status::lost_identity::{self, LostIdentity};
+use crate::domain::status::lost_identity;
 use crate::domain::status::pause::Pause;
 use crate::domain::status::{NativeIntegration, Problem, RunOutcome};
 use crate::store::StoreError;
 
 /// The report of a run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) outcome: RunOutcome,
     /// The reason why nothing was done, or why removals wait.
@@ -32,48 +30,24 @@ pub(super) struct Report {
     pub(super) error_kind: Option<ErrorKind>,
     /// The service that rejected a credential, if one did.
     pub(super) unauthorized_by: Option<Service>,
-    /// Set once the run has observed both sides.
-    pub(super) observed: Option<ObservedFacts>,
+    /// Set once the run has observed both sides and decided.
+    pub(super) decision: Option<Box<Decision>>,
     pub(super) written: usize,
     pub(super) removed: usize,
     pub(super) unchanged: usize,
     pub(super) failed: usize,
     pub(super) findings: Vec<Finding>,
-    /// The planned changes of a dry run.
-    pub(super) planned: Option<Vec<Change>>,
     /// True if a removal is complete, so that only the integration itself is left to delete.
     pub(super) is_removal_complete: bool,
     /// The failure of DynamoDB that ended the run, if one did. It makes the invocation fail.
     pub(super) store_error: Option<StoreError>,
 }
 
-/// The facts of a complete observation that the status keeps.
-#[derive(Debug)]
-pub(super) struct ObservedFacts {
-    pub(super) counts: MatchCounts,
-    pub(super) lost_identities: Vec<LostIdentity>,
-    pub(super) histogram: ScoreHistogram,
-    pub(super) fetch_state: FetchState,
-    pub(super) native: Option<NativeIntegration>,
-}
-
 impl Report {
     fn new(outcome: RunOutcome) -> Self {
         Self {
             outcome,
-            reason: None,
-            problem: None,
-            error_kind: None,
-            unauthorized_by: None,
-            observed: None,
-            written: 0,
-            removed: 0,
-            unchanged: 0,
-            failed: 0,
-            findings: Vec::new(),
-            planned: None,
-            is_removal_complete: false,
-            store_error: None,
+            ..Self::default()
         }
     }
 
@@ -100,25 +74,22 @@ impl Report {
     }
 
     /// Creates the report of a dry run.
-    pub(super) fn planned(decision: Decision) -> Self {
+    pub(super) fn planned(mut decision: Decision) -> Self {
+        let mut report = Self::from_decision(RunOutcome::Planned, &decision);
         let plan = &decision.guarded.plan;
-        let removed = plan.removals().count();
-        let mut report = Self {
-            written: plan.changes.len() - removed,
-            removed,
-            ..Self::from_decision(RunOutcome::Planned, &decision)
-        };
-        report.planned = Some(decision.guarded.plan.changes);
-        report.apply_hold(decision.guarded.held);
-        if let Some(error) = decision.confirmation.error {
+        report.removed = plan.removals().count();
+        report.written = plan.changes.len() - report.removed;
+        report.apply_hold(decision.guarded.held.take());
+        if let Some(error) = decision.confirmation.error.take() {
             report.problem = Some(SyncError::from(error).problem());
             report.append_unresolved(&decision.confirmation.unresolved);
         }
+        report.decision = Some(Box::new(decision));
         report
     }
 
     /// Creates the report of a run that applied its plan, as far as it came.
-    pub(super) fn applied(decision: Decision, applied: Applied) -> Self {
+    pub(super) fn applied(mut decision: Decision, applied: Applied) -> Self {
         let outcome = if applied.written + applied.removed > 0 {
             RunOutcome::Synced
         } else {
@@ -130,13 +101,14 @@ impl Report {
         if decision.guarded.held.is_some() {
             report.outcome = RunOutcome::Held;
         }
-        report.apply_hold(decision.guarded.held);
+        report.apply_hold(decision.guarded.held.take());
         if let Some(failure) = failure {
             report = report.stopped(plan, failure);
-        } else if let Some(error) = decision.confirmation.error {
+        } else if let Some(error) = decision.confirmation.error.take() {
             report = report.with_error(error.into());
             report.append_unresolved(&decision.confirmation.unresolved);
         }
+        report.decision = Some(Box::new(decision));
         report
     }
 
@@ -232,13 +204,6 @@ impl Report {
         Self {
             unchanged: guarded.plan.unchanged,
             findings: findings.collect(),
-            observed: Some(ObservedFacts {
-                counts: matches.counts,
-                lost_identities: lost_identities.clone(),
-                histogram: matches.score_histogram(),
-                fetch_state: observation.fetch_state.clone().after(&guarded.plan),
-                native: observation.native,
-            }),
             ..Self::new(outcome)
         }
     }
@@ -329,6 +294,18 @@ impl Report {
             what.push_str("; ");
             what.push_str(clause);
         }
+    }
+
+    /// Returns the counts of this run, if it observed both sides.
+    pub(super) fn counts(&self) -> Option<MatchCounts> {
+        let decision = self.decision.as_ref()?;
+        Some(decision.matches.counts)
+    }
+
+    /// Returns the planned changes of a dry run.
+    pub(super) fn planned_changes(&self) -> Option<&[Change]> {
+        let decision = self.decision.as_ref()?;
+        (self.outcome == RunOutcome::Planned).then_some(&decision.guarded.plan.changes)
     }
 
     /// Returns the text for status, log and response. The problem has lasted since `since`, for this many `runs`.

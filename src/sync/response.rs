@@ -24,12 +24,8 @@ pub struct SyncResponse {
     pub(crate) run_id: String,
     /// The outcome of the run.
     pub outcome: RunOutcome,
-    /// Visible hosts of the Falcon account.
-    pub(crate) provider_host_count: usize,
-    /// Own nodes with a usable serial.
-    pub(crate) possible_matched_count: usize,
-    /// Nodes with a Falcon host.
-    pub(crate) matched_count: usize,
+    #[serde(flatten)]
+    pub(crate) counts: MatchCounts,
     /// Attributes set or changed; in a dry run, those that would be.
     pub(crate) written: usize,
     /// Attributes removed; in a dry run, those that would be.
@@ -57,29 +53,24 @@ pub struct SyncResponse {
 impl SyncResponse {
     /// Makes the response of a run, with the counts of this run alone.
     pub(super) fn new(report: Report, integration: &IntegrationId, run_id: &str) -> Self {
-        let counts = report
-            .observed
-            .map_or_else(MatchCounts::default, |observed| observed.counts);
-        let omitted = |changes: &Vec<Change>| changes.len().saturating_sub(MAX_PLANNED_CHANGES);
+        let planned = report.planned_changes();
         Self {
             integration: integration.clone(),
             run_id: run_id.to_owned(),
             outcome: report.outcome,
-            provider_host_count: counts.provider_hosts,
-            possible_matched_count: counts.possible_matched,
-            matched_count: counts.matched,
+            counts: report.counts().unwrap_or_default(),
             written: report.written,
             removed: report.removed,
             unchanged: report.unchanged,
             failed: report.failed,
+            plan_omitted: planned.map_or(0, |all| all.len().saturating_sub(MAX_PLANNED_CHANGES)),
+            plan: planned.map(|all| {
+                let named = all.iter().take(MAX_PLANNED_CHANGES);
+                named.map(PlannedChange::from).collect()
+            }),
             error: report.reason,
             findings: report.findings,
             duration_ms: 0,
-            plan_omitted: report.planned.as_ref().map_or(0, omitted),
-            plan: report.planned.map(|changes| {
-                let planned = changes.iter().take(MAX_PLANNED_CHANGES);
-                planned.map(PlannedChange::from).collect()
-            }),
             integration_removed: report.is_removal_complete,
         }
     }

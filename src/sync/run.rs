@@ -12,14 +12,12 @@ use super::request::SyncRequest;
 use crate::app::{App, Invocation};
 use crate::clock::Deadline;
 use crate::domain::audit::AuditContext;
-use crate::domain::inventory::device::Devices;
 use crate::domain::inventory::host::Hosts;
-use crate::domain::matching::Matches;
+use crate::domain::plan::Change;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::domain::plan::journal::{JournalEntry, JournalKey, journal_entry};
-use crate::domain::plan::{Change, NodeRecords};
+use crate::domain::status::Status;
 use crate::domain::status::error_kind::Service;
-use crate::domain::status::lost_identity::{self, LostIdentity};
 use crate::domain::status::pause::{Pause, PauseContext};
 use crate::falcon::Falcon;
 use crate::settings::{FieldError, Settings};
@@ -57,6 +55,8 @@ pub(super) struct Run<'a> {
     pub(super) request: &'a SyncRequest,
     pub(super) invocation: &'a Invocation,
     pub(super) integration: Integration,
+    /// The status after the previous run; empty before the first.
+    pub(super) previous: Status,
     pub(super) budget: CallBudget,
     pub(super) started: Timestamp,
     /// The pause to extend if the credential is rejected again.
@@ -110,6 +110,7 @@ impl<'a> Run<'a> {
             app,
             request,
             invocation,
+            previous: integration.status.clone().unwrap_or_default(),
             previous_pause: integration.pause.clone(),
             integration,
             budget: CallBudget::new(app.retries, app.clock.clone(), deadline),
@@ -133,11 +134,11 @@ impl<'a> Run<'a> {
         Ok(settings)
     }
 
-    /// Clamps each host's `last_seen` to the present.
+    /// Clamps each host's `last_seen` to the present: a future time would make the other hosts of its serial look superseded.
     pub(super) fn clamp_last_seen(&self, mut hosts: Hosts) -> Hosts {
         let now = self.app.clock.now();
         for host in hosts.values_mut() {
-            host.clamp_last_seen(now);
+            host.last_seen = host.last_seen.map(|seen| seen.min(now));
         }
         hosts
     }
@@ -195,14 +196,9 @@ impl<'a> Run<'a> {
 
     /// Returns the active pause. Looks up the secret's version (one call) only if nothing else ended the pause.
     pub(super) async fn active_pause(&mut self) -> Option<Pause> {
+        let removal = self.integration.removal.as_ref();
         // A removal that keeps the attributes calls neither service.
-        let keeps_attributes = |removal: &Removal| removal.attributes == Attributes::Keep;
-        if self
-            .integration
-            .removal
-            .as_ref()
-            .is_some_and(keeps_attributes)
-        {
+        if removal.is_some_and(|removal| removal.attributes == Attributes::Keep) {
             return None;
         }
         let pause = self.integration.pause.clone()?;
@@ -312,17 +308,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Records changes that this run made.
-    pub(super) async fn record(&self, changes: &[Change]) -> Result<(), StoreError> {
-        self.record_for(self.id(), changes).await
-    }
-
     /// Records changes in the name of the run that made them.
-    pub(super) async fn record_for(
-        &self,
-        run_id: &str,
-        changes: &[Change],
-    ) -> Result<(), StoreError> {
+    pub(super) async fn record(&self, run_id: &str, changes: &[Change]) -> Result<(), StoreError> {
         let context = AuditContext {
             run_id: run_id.to_owned(),
             ..self.audit_context(SYSTEM_ACTOR)
@@ -331,21 +318,9 @@ impl<'a> Run<'a> {
         self.app.store.record_changes(&context, changes, now).await
     }
 
-    pub(super) fn audit_context(&self, actor: &str) -> AuditContext {
+    fn audit_context(&self, actor: &str) -> AuditContext {
         self.app
             .audit_context(&self.integration.id, self.invocation, actor)
-    }
-
-    /// Returns the devices that lost their identity, in this observation or an earlier one.
-    pub(super) fn lost_identities(
-        &self,
-        records: &NodeRecords,
-        devices: &Devices,
-        matches: &Matches,
-    ) -> Vec<LostIdentity> {
-        let status = self.integration.status.as_ref();
-        let known = status.map_or(&[][..], |status| &status.lost_identity);
-        lost_identity::find_lost(known, records, matches, devices, self.started)
     }
 
     /// Gives the lease back without a record. The status stays that of the last run.

@@ -107,13 +107,6 @@ pub struct Host {
     pub last_seen: Option<Timestamp>,
 }
 
-impl Host {
-    /// Clamps `last_seen` to `now`: a future time would make the other hosts of its serial look superseded.
-    pub fn clamp_last_seen(&mut self, now: Timestamp) {
-        self.last_seen = self.last_seen.map(|seen| seen.min(now));
-    }
-}
-
 /// Hosts by aid.
 pub type Hosts = BTreeMap<Aid, Host>;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The outcome of a run, as status, response and metrics show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RunOutcome {
     /// At least one attribute was written.
@@ -17,6 +17,7 @@ pub enum RunOutcome {
     /// A credential was rejected. The next attempts are further apart.
     Paused,
     /// Another run of the integration was in progress, or the integration is disabled.
+    #[default]
     Skipped,
     /// Removals wait for a person.
     Held,
