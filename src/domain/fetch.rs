@@ -40,10 +40,11 @@ pub struct PageSizes {
 const MAX_TRACKED_AIDS: usize = 200;
 
 /// The strategies; the names are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FetchStrategy {
     /// Lists all hosts and scores.
+    #[default]
     Full,
     /// Lists all hosts, and looks up the scores of those that match.
     Hosts,
@@ -52,7 +53,7 @@ pub enum FetchStrategy {
 }
 
 /// The strategy of a run, and the numbers for the choice of the next run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FetchState {
     /// The strategy that the run used.

@@ -33,25 +33,29 @@ pub(super) enum Prefetched {
     Everything(StrategyChoice, FalconInventory),
     Hosts(StrategyChoice, Hosts),
     HostCount(usize),
-    /// The first pages of both listings, of an account without a fetch state.
-    FirstPages(FirstHostPage, FirstScores),
+    /// Of an account without a fetch state.
+    FirstPages(FirstPages),
 }
+
+/// The first pages of both listings.
+type FirstPages = (FirstHostPage, FirstScores);
 
 /// Fetches what the next step needs whatever the devices are.
 pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetched, UpstreamError> {
     let Some(choice) = expected_choice(run) else {
-        let (hosts, scores) = try_join(falcon.first_hosts(), falcon.first_scores()).await?;
-        let choice = full_listing_is_cheapest(previous_state(run), hosts.total(), PAGE_SIZES);
-        return match choice {
+        let first_pages = try_join(falcon.first_hosts(), falcon.first_scores()).await?;
+        let visible = first_pages.0.total();
+        let choice = full_listing_is_cheapest(previous_state(run), visible, PAGE_SIZES);
+        return Ok(match choice {
             Some(choice) => {
-                let inventory = fetch_remaining(run, falcon, hosts, scores).await?;
-                Ok(Prefetched::Everything(choice, inventory))
+                let inventory = fetch_all(run, falcon, Some(first_pages)).await?;
+                Prefetched::Everything(choice, inventory)
             }
-            None => Ok(Prefetched::FirstPages(hosts, scores)),
-        };
+            None => Prefetched::FirstPages(first_pages),
+        });
     };
     Ok(match choice.strategy {
-        FetchStrategy::Full => Prefetched::Everything(choice, fetch_all(run, falcon).await?),
+        FetchStrategy::Full => Prefetched::Everything(choice, fetch_all(run, falcon, None).await?),
         FetchStrategy::Hosts => Prefetched::Hosts(choice, falcon.hosts().await?),
         FetchStrategy::Filtered => Prefetched::HostCount(falcon.count_hosts().await?),
     })
@@ -79,46 +83,42 @@ pub(super) async fn complete(
             return fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await;
         }
         Prefetched::HostCount(hosts) => (hosts, None),
-        Prefetched::FirstPages(hosts, scores) => (hosts.total(), Some((hosts, scores))),
+        Prefetched::FirstPages(first_pages) => (first_pages.0.total(), Some(first_pages)),
     };
     let choice = choose(run, visible, devices, records);
-    match (choice.strategy, first_pages) {
-        (FetchStrategy::Full, Some((hosts, scores))) => {
-            let inventory = fetch_remaining(run, falcon, hosts, scores).await?;
+    match choice.strategy {
+        FetchStrategy::Full => {
+            let inventory = fetch_all(run, falcon, first_pages).await?;
             Ok(listed_fully(run, choice, inventory))
         }
-        (FetchStrategy::Full, None) => {
-            let inventory = fetch_all(run, falcon).await?;
-            Ok(listed_fully(run, choice, inventory))
-        }
-        (FetchStrategy::Hosts, first_pages) => {
+        FetchStrategy::Hosts => {
             let first_page = first_pages.map(|(hosts, _)| hosts);
             let hosts = falcon.remaining_hosts(first_page).await?;
             fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await
         }
-        (FetchStrategy::Filtered, _) => {
+        FetchStrategy::Filtered => {
             let inventory = fetch_by_serial(run, falcon, visible, devices, records).await?;
             Ok((inventory, next_state(run, choice, visible)))
         }
     }
 }
 
-/// Lists all hosts and scores.
-async fn fetch_all(run: &Run<'_>, falcon: &Falcon) -> Result<FalconInventory, UpstreamError> {
-    let ranges = score_ranges(run);
-    let (hosts, scores) = try_join(falcon.hosts(), falcon.scores(&ranges)).await?;
-    Ok(inventory(run, hosts, scores))
-}
-
-/// Lists all hosts and scores after the first page of each.
-async fn fetch_remaining(
+/// Lists all hosts and scores, starting after the first page of each if they are given.
+async fn fetch_all(
     run: &Run<'_>,
     falcon: &Falcon,
-    first_hosts: FirstHostPage,
-    first_scores: FirstScores,
+    first_pages: Option<FirstPages>,
 ) -> Result<FalconInventory, UpstreamError> {
-    let hosts = falcon.remaining_hosts(Some(first_hosts));
-    let (hosts, scores) = try_join(hosts, falcon.remaining_scores(first_scores)).await?;
+    let (hosts, scores) = match first_pages {
+        Some((hosts, scores)) => {
+            let hosts = falcon.remaining_hosts(Some(hosts));
+            try_join(hosts, falcon.remaining_scores(scores)).await?
+        }
+        None => {
+            let ranges = score_ranges(run);
+            try_join(falcon.hosts(), falcon.scores(&ranges)).await?
+        }
+    };
     Ok(inventory(run, hosts, scores))
 }
 
@@ -172,19 +172,16 @@ fn inventory(run: &Run<'_>, hosts: Hosts, scores: Assessments) -> FalconInventor
 
 /// Returns the fetch state of the previous run. Other settings may mean another account, so a changed version has none.
 fn previous_state<'a>(run: &'a Run<'_>) -> Option<&'a FetchState> {
-    let status = run.integration.status.as_ref();
-    status
-        .filter(|status| status.config_version == run.integration.config_version)
-        .and_then(|status| status.crawl.as_ref())
+    let is_current = run.previous.config_version == run.integration.config_version;
+    run.previous.crawl.as_ref().filter(|_| is_current)
 }
 
 /// Returns the strategy that the previous run's numbers suggest, if there are any.
 fn expected_choice(run: &Run<'_>) -> Option<StrategyChoice> {
-    let status = run.integration.status.as_ref()?;
     let state = previous_state(run)?;
     let demand = LookupDemand {
-        serials: status.possible_matched_count,
-        aids: status.score_counts.total() + state.tracked_aids.len(),
+        serials: run.previous.possible_matched_count,
+        aids: run.previous.score_counts.total() + state.tracked_aids.len(),
     };
     let (hosts, now) = (state.hosts, run.started);
     Some(choose_strategy(Some(state), hosts, demand, PAGE_SIZES, now))
@@ -230,15 +227,10 @@ fn listed_fully(
 
 /// Returns the fetch state of a run that learned only the number of hosts.
 fn next_state(run: &Run<'_>, choice: StrategyChoice, hosts: usize) -> FetchState {
-    let StrategyChoice { strategy, reason } = choice;
-    let previous = previous_state(run);
     FetchState {
-        strategy,
-        reason,
+        strategy: choice.strategy,
+        reason: choice.reason,
         hosts,
-        scores: previous.and_then(|state| state.scores),
-        score_bounds: previous.map_or_else(Vec::new, |state| state.score_bounds.clone()),
-        last_full_listing: previous.and_then(|state| state.last_full_listing),
-        tracked_aids: previous.map_or_else(BTreeSet::new, |state| state.tracked_aids.clone()),
+        ..previous_state(run).cloned().unwrap_or_default()
     }
 }

@@ -96,8 +96,7 @@ async fn join_optional<T, N>(
 /// Returns whether Tailscale's own Falcon integration exists. The answer is kept for an hour, and requested only with a
 /// credential whose scopes allow it. A failure is no reason to fail or to wait.
 async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<NativeIntegration> {
-    let status = run.integration.status.as_ref();
-    let known = status.and_then(|status| status.native_integration);
+    let known = run.previous.native_integration;
     if known.is_some_and(|native| native.is_fresh(run.started)) {
         return known;
     }
