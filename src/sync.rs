@@ -122,16 +122,14 @@ async fn dry_run(
     invocation: &Invocation,
 ) -> Result<SyncResponse, StoreError> {
     let mut run = Run::read_only(app, request, invocation).await?;
-    if run.integration.removal.is_some() {
-        let reason = "it is being removed";
-        return Ok(SyncResponse::skipped(request, &invocation.id, reason));
-    }
-    if let Some(pause) = run.active_pause().await {
-        return finish::response(&run, Report::paused(&pause));
-    }
-    let report = match decide(&run, SkippedDevices::new()).await {
+    let report = match decide_without_lease(&mut run).await {
         Ok(decision) => Report::planned(decision),
-        Err(error) => Report::failed(error),
+        Err(Unavailable::Failed(error)) => Report::failed(error),
+        Err(Unavailable::Paused(pause)) => return finish::response(&run, Report::paused(&pause)),
+        Err(Unavailable::Removing) => {
+            let reason = "it is being removed";
+            return Ok(SyncResponse::skipped(request, &invocation.id, reason));
+        }
     };
     let report = report.with_unreadable_state(&run.integration.unreadable);
     finish::response(&run, report)
@@ -152,13 +150,12 @@ pub async fn inspect(
         ..SyncRequest::automatic(integration.clone())
     };
     let mut run = Run::read_only(app, &request, invocation).await?;
-    let snapshot = if run.integration.removal.is_some() {
-        Err(Unavailable::Removing)
-    } else if let Some(pause) = run.active_pause().await {
-        Err(Unavailable::Paused(pause))
-    } else {
-        let snapshot = take_snapshot(&run, include_policy).await;
-        snapshot.map(Box::new).map_err(Unavailable::Failed)
+    let snapshot = match decide_without_lease(&mut run).await {
+        Ok(decision) => {
+            let snapshot = Snapshot::new(&run, decision, include_policy).await;
+            snapshot.map(Box::new).map_err(Unavailable::Failed)
+        }
+        Err(unavailable) => Err(unavailable),
     };
     Ok(Inspection {
         at: app.clock.now(),
@@ -167,19 +164,14 @@ pub async fn inspect(
     })
 }
 
-async fn take_snapshot(run: &Run<'_>, include_policy: bool) -> Result<Snapshot, SyncError> {
-    let settings = run.settings()?;
-    let decision = decide(run, SkippedDevices::new()).await?;
-    let policy = if include_policy {
-        Some(decision.observation.clients.tailscale.policy().await?)
-    } else {
-        None
-    };
-    let min_last_seen = run.min_last_seen(settings);
-    Ok(Snapshot::new(
-        settings.clone(),
-        min_last_seen,
-        decision,
-        policy,
-    ))
+async fn decide_without_lease(run: &mut Run<'_>) -> Result<Decision, Unavailable> {
+    if run.integration.removal.is_some() {
+        return Err(Unavailable::Removing);
+    }
+    // Boxed: the future of a call to AWS is large.
+    if let Some(pause) = Box::pin(run.active_pause()).await {
+        return Err(Unavailable::Paused(pause));
+    }
+    let decision = decide(run, SkippedDevices::new()).await;
+    decision.map_err(Unavailable::Failed)
 }

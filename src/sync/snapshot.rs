@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::decision::Decision;
 use super::error::SyncError;
+use super::run::Run;
 use crate::domain::explain::ExplainContext;
 use crate::domain::inventory::device::Devices;
 use crate::domain::inventory::host::FalconInventory;
@@ -49,31 +50,30 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(super) fn new(
-        settings: Settings,
-        min_last_seen: Option<Timestamp>,
+    pub(super) async fn new(
+        run: &Run<'_>,
         decision: Decision,
-        policy: Option<Policy>,
-    ) -> Self {
-        let Decision {
-            observation,
-            matches,
-            confirmation,
-            guarded,
-            ..
-        } = decision;
-        Self {
-            settings,
+        include_policy: bool,
+    ) -> Result<Self, SyncError> {
+        let settings = run.settings()?;
+        let observation = decision.observation;
+        let policy = if include_policy {
+            Some(observation.clients.tailscale.policy().await?)
+        } else {
+            None
+        };
+        Ok(Self {
+            settings: settings.clone(),
             falcon: observation.falcon,
             devices: observation.devices,
             records: observation.records,
-            min_last_seen,
-            matches,
-            plan: guarded.plan,
-            held: guarded.held,
-            unresolved: confirmation.unresolved,
+            min_last_seen: run.min_last_seen(settings),
+            matches: decision.matches,
+            plan: decision.guarded.plan,
+            held: decision.guarded.held,
+            unresolved: decision.confirmation.unresolved,
             policy,
-        }
+        })
     }
 
     /// Borrows the snapshot for explanations. `journal` is the integration's.
