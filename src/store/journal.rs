@@ -6,7 +6,7 @@ use serde_dynamo::to_attribute_value;
 
 use super::{Store, StoreError, decode_error, send_update};
 use crate::domain::inventory::device::NodeId;
-use crate::domain::plan::journal::{JournalEntry, JournalKey};
+use crate::domain::plan::journal::JournalEntry;
 use crate::settings::IntegrationId;
 
 /// The condition under which a journal entry is stored.
@@ -27,7 +27,7 @@ impl Store {
         &self,
         id: &IntegrationId,
         run_id: &str,
-        key: &JournalKey,
+        key: &str,
         entry: &JournalEntry,
         condition: WriteCondition,
     ) -> Result<(), StoreError> {
@@ -36,7 +36,7 @@ impl Store {
         let request = self
             .integration_update(id)
             .update_expression("SET pending.#note = :intents")
-            .expression_attribute_names("#note", key.as_str())
+            .expression_attribute_names("#note", key)
             .expression_attribute_values(":intents", entry);
         let request = match condition {
             WriteCondition::HoldsLease => if_lease_held(request, run_id),

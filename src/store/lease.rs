@@ -15,7 +15,6 @@ use super::{
 };
 use crate::clock::rfc3339;
 use crate::domain::audit;
-use crate::domain::plan::journal::JournalKey;
 use crate::domain::status::Status;
 use crate::domain::status::pause::Pause;
 use crate::settings::IntegrationId;
@@ -32,7 +31,7 @@ pub(crate) struct RunRecord<'a> {
     /// The pause from now on, if there is one.
     pub(crate) pause: Option<&'a Pause>,
     /// The run's journal entries whose writes are all recorded.
-    pub(crate) recorded: &'a [JournalKey],
+    pub(crate) recorded: &'a [String],
 }
 
 /// The outcome of recording a run.
@@ -159,7 +158,7 @@ impl Store {
             .set_expression_attribute_values(Some(values))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         for (n, key) in record.recorded.iter().enumerate() {
-            request = request.expression_attribute_names(format!("#note{n}"), key.to_string());
+            request = request.expression_attribute_names(format!("#note{n}"), key);
         }
         let response = send_update(&request, OPERATION).await?;
         Ok(response.map(drop))

@@ -15,7 +15,7 @@ use crate::domain::audit::AuditContext;
 use crate::domain::inventory::host::Hosts;
 use crate::domain::plan::Change;
 use crate::domain::plan::deprovision::{Attributes, Removal};
-use crate::domain::plan::journal::{JournalEntry, JournalKey, journal_entry};
+use crate::domain::plan::journal::{JournalEntry, journal_entry, journal_key};
 use crate::domain::status::Status;
 use crate::domain::status::error_kind::Service;
 use crate::domain::status::pause::{Pause, PauseContext};
@@ -39,7 +39,7 @@ struct SecretVersions {
 }
 
 /// The stored journal entries of this run. `None` marks an entry whose writes are all recorded.
-type RunJournal = BTreeMap<JournalKey, Option<JournalEntry>>;
+type RunJournal = BTreeMap<String, Option<JournalEntry>>;
 
 /// Both clients, each with a token.
 #[derive(Debug)]
@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
         n: usize,
         changes: &[Change],
     ) -> Result<(), StoreError> {
-        let (key, entry) = (JournalKey::new(self.id(), n), journal_entry(changes));
+        let (key, entry) = (journal_key(self.id(), n), journal_entry(changes));
         let condition = WriteCondition::HoldsLease;
         self.app
             .store
@@ -281,10 +281,10 @@ impl<'a> Run<'a> {
 
     /// Marks a journal entry whose writes are all recorded. The end of the run removes it from the table.
     pub(super) fn mark_recorded(&self, n: usize) {
-        lock(&self.journal).insert(JournalKey::new(self.id(), n), None);
+        lock(&self.journal).insert(journal_key(self.id(), n), None);
     }
 
-    pub(super) fn recorded_keys(&self) -> Vec<JournalKey> {
+    pub(super) fn recorded_keys(&self) -> Vec<String> {
         let journal = lock(&self.journal);
         let recorded = journal.iter().filter(|(_, entry)| entry.is_none());
         recorded.map(|(key, _)| key.clone()).collect()

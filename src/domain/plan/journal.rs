@@ -8,7 +8,6 @@
 //! no batch waits for another.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -103,34 +102,17 @@ pub type JournalEntry = BTreeMap<String, PendingWrite>;
 /// The entries of an integration, by key.
 pub type Journal = BTreeMap<String, JournalEntry>;
 
-/// The key of a journal entry: the run's id, with a number for all entries but the first (`…#1`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct JournalKey(String);
-
-impl JournalKey {
-    /// Creates the key of a run's nth entry, from 0.
-    pub fn new(run_id: &str, n: usize) -> Self {
-        match n {
-            0 => Self(run_id.to_owned()),
-            n => Self(format!("{run_id}#{n}")),
-        }
-    }
-
-    /// Returns the key as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+/// Returns the key of a run's nth entry: the run's id, with a number for all entries but the first (`…#1`).
+pub fn journal_key(run_id: &str, n: usize) -> String {
+    match n {
+        0 => run_id.to_owned(),
+        n => format!("{run_id}#{n}"),
     }
 }
 
 /// Returns the id of the run that stored an entry.
 pub fn run_id_of(key: &str) -> &str {
     key.split_once('#').map_or(key, |(run_id, _)| run_id)
-}
-
-impl fmt::Display for JournalKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// Creates the entry of a batch.
@@ -260,14 +242,11 @@ mod tests {
     #[test]
     fn a_key_tells_its_run() {
         for n in [0, 1, 12] {
-            let name = JournalKey::new("8476a536-e9f4-11e8-9739-2dfe598c3fcd", n);
-            assert_eq!(
-                run_id_of(name.as_str()),
-                "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
-            );
+            let key = journal_key("8476a536-e9f4-11e8-9739-2dfe598c3fcd", n);
+            assert_eq!(run_id_of(&key), "8476a536-e9f4-11e8-9739-2dfe598c3fcd");
         }
-        assert_eq!(JournalKey::new("a", 0).as_str(), "a");
-        assert_ne!(JournalKey::new("a", 1), JournalKey::new("a", 2));
+        assert_eq!(journal_key("a", 0), "a");
+        assert_ne!(journal_key("a", 1), journal_key("a", 2));
     }
 
     #[test]
