@@ -103,16 +103,20 @@ fn failing_since(run: &Run<'_>) -> (Timestamp, u32) {
     (since.unwrap_or(run.started), runs.saturating_add(1))
 }
 
+/// Returns the text for status, log and response.
 fn message(run: &Run<'_>, report: &Report) -> Option<String> {
     let (since, runs) = failing_since(run);
-    let message = report.message(since, runs)?;
-    Some(match report.error_kind {
-        Some(ErrorKind::Deadline) => {
-            let time = run.invocation.deadline.duration_since(run.started);
-            format!("{message} This run had {} s.", time.as_secs())
-        }
-        _ => message,
-    })
+    let problem = report.problem.as_ref();
+    let problem = problem.map(|problem| problem.since(since, runs));
+    let message = match (problem, report.reason.clone()) {
+        (Some(problem), Some(reason)) => format!("{problem} {reason}"),
+        (problem, reason) => problem.or(reason)?,
+    };
+    if report.error_kind != Some(ErrorKind::Deadline) {
+        return Some(message);
+    }
+    let time = run.invocation.deadline.duration_since(run.started);
+    Some(format!("{message} This run had {} s.", time.as_secs()))
 }
 
 fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Status {
@@ -210,20 +214,15 @@ async fn announce(run: &Run<'_>, report: &Report) -> Option<SyncState> {
 fn emit_metrics(run: &Run<'_>, report: &Report, status: &Status) {
     let is = |outcome: RunOutcome| u64::from(report.outcome == outcome);
     let budget = &run.budget;
+    let (falcon, tailscale) = (Service::Falcon, Service::Tailscale);
     let now = run.app.clock.now();
     let since_success = run.integration.seconds_since_success(Some(status), now);
     let mut event = metric_event(run, report.outcome)
         .value(metrics::DURATION, status.duration_ms)
-        .value(metrics::FALCON_REQUESTS, budget.requests(Service::Falcon))
-        .value(
-            metrics::TAILSCALE_REQUESTS,
-            budget.requests(Service::Tailscale),
-        )
-        .value(metrics::FALCON_RETRIES, budget.retries(Service::Falcon))
-        .value(
-            metrics::TAILSCALE_RETRIES,
-            budget.retries(Service::Tailscale),
-        )
+        .value(metrics::FALCON_REQUESTS, budget.requests(falcon))
+        .value(metrics::TAILSCALE_REQUESTS, budget.requests(tailscale))
+        .value(metrics::FALCON_RETRIES, budget.retries(falcon))
+        .value(metrics::TAILSCALE_RETRIES, budget.retries(tailscale))
         .value(metrics::WRITTEN, report.written)
         .value(metrics::REMOVED, report.removed)
         .value(metrics::REFUSED, report.failed)
@@ -250,10 +249,8 @@ fn emit_metrics(run: &Run<'_>, report: &Report, status: &Status) {
 
 /// Emits the metrics of a pause in each run, so that its alarm lasts as long as the pause.
 fn emit_pause_metrics(run: &Run<'_>) {
-    let now = run.app.clock.now();
-    let since_success = run
-        .integration
-        .seconds_since_success(Some(&run.previous), now);
+    let (status, now) = (Some(&run.previous), run.app.clock.now());
+    let since_success = run.integration.seconds_since_success(status, now);
     let event = metric_event(run, RunOutcome::Paused)
         .value(metrics::PAUSED, 1_u64)
         .value(metrics::SECONDS_SINCE_SUCCESS, since_success);

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-
 use super::apply::Applied;
 use super::decision::Decision;
 use super::error::SyncError;
@@ -306,18 +304,6 @@ impl Report {
     pub(super) fn planned_changes(&self) -> Option<&[Change]> {
         let decision = self.decision.as_ref()?;
         (self.outcome == RunOutcome::Planned).then_some(&decision.guarded.plan.changes)
-    }
-
-    /// Returns the text for status, log and response. The problem has lasted since `since`, for this many `runs`.
-    pub(super) fn message(&self, since: Timestamp, runs: u32) -> Option<String> {
-        let problem = self
-            .problem
-            .as_ref()
-            .map(|problem| problem.since(since, runs));
-        match (problem, &self.reason) {
-            (Some(problem), Some(reason)) => Some(format!("{problem} {reason}")),
-            (problem, reason) => problem.or_else(|| reason.clone()),
-        }
     }
 }
 

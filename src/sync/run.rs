@@ -72,16 +72,9 @@ impl<'a> Run<'a> {
         request: &'a SyncRequest,
         invocation: &'a Invocation,
     ) -> Result<Option<Self>, StoreError> {
-        let now = app.clock.now();
-        let integration = app
-            .store
-            .acquire(
-                &request.integration,
-                &invocation.id,
-                now,
-                invocation.deadline,
-            )
-            .await?;
+        let (store, now) = (&app.store, app.clock.now());
+        let (id, run_id, deadline) = (&request.integration, &invocation.id, invocation.deadline);
+        let integration = store.acquire(id, run_id, now, deadline).await?;
         Ok(integration.map(|integration| Self::new(app, request, invocation, integration, now)))
     }
 
@@ -125,11 +118,8 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn settings(&self) -> Result<&Settings, SyncError> {
-        let settings = self
-            .integration
-            .settings
-            .as_ref()
-            .map_err(FieldError::clone)?;
+        let settings = self.integration.settings.as_ref();
+        let settings = settings.map_err(FieldError::clone)?;
         self.app.config.validate(settings)?;
         Ok(settings)
     }
@@ -145,11 +135,8 @@ impl<'a> Run<'a> {
 
     /// Returns the age limit of hosts (`maxHostAgeDays`), if the integration has one.
     pub(super) fn min_last_seen(&self, settings: &Settings) -> Option<Timestamp> {
-        settings.max_host_age_days.map(|days| {
-            self.started
-                .saturating_sub(SignedDuration::from_hours(24 * i64::from(days)))
-                .unwrap_or(Timestamp::MIN)
-        })
+        let age = SignedDuration::from_hours(24 * i64::from(settings.max_host_age_days?));
+        Some(self.started.saturating_sub(age).unwrap_or(Timestamp::MIN))
     }
 
     /// Fetches both credentials and exchanges each for a token.
@@ -162,7 +149,10 @@ impl<'a> Run<'a> {
         // The HTTP client is built while the secrets are fetched.
         let (secrets, _) = join(secrets, app.http_client(Service::Falcon)).await;
         let (falcon, tailscale) = secrets?;
-        self.remember_secret_versions(falcon.version, tailscale.version);
+        *lock(&self.secret_versions) = SecretVersions {
+            falcon: falcon.version,
+            tailscale: tailscale.version,
+        };
         let (falcon, tailscale) = try_join(
             app.connect_falcon(settings, falcon.value, &self.budget),
             app.connect_tailscale(settings, tailscale.value, &self.budget),
@@ -178,15 +168,9 @@ impl<'a> Run<'a> {
     ) -> Result<Tailscale, SyncError> {
         let app = self.app;
         let secret = app.secrets.tailscale(&settings.tailscale_secret).await?;
-        self.remember_secret_versions(None, secret.version);
-        let tailscale = app
-            .connect_tailscale(settings, secret.value, &self.budget)
-            .await?;
-        Ok(tailscale)
-    }
-
-    fn remember_secret_versions(&self, falcon: Option<String>, tailscale: Option<String>) {
-        *lock(&self.secret_versions) = SecretVersions { falcon, tailscale };
+        lock(&self.secret_versions).tailscale = secret.version;
+        let tailscale = app.connect_tailscale(settings, secret.value, &self.budget);
+        Ok(tailscale.await?)
     }
 
     pub(super) fn is_disabled(&self) -> bool {
@@ -248,14 +232,11 @@ impl<'a> Run<'a> {
 
     /// Returns the version of the secret that was rejected.
     pub(super) async fn rejected_secret_version(&self, service: Service) -> Option<String> {
-        if service == Service::SecretsManager {
-            return self.current_secret_version(service).await;
-        }
-        let versions = lock(&self.secret_versions);
         match service {
-            Service::Falcon => versions.falcon.clone(),
-            Service::Tailscale | Service::SecretsManager | Service::Deployment => {
-                versions.tailscale.clone()
+            Service::SecretsManager => self.current_secret_version(service).await,
+            Service::Falcon => lock(&self.secret_versions).falcon.clone(),
+            Service::Tailscale | Service::Deployment => {
+                lock(&self.secret_versions).tailscale.clone()
             }
         }
     }
@@ -270,10 +251,9 @@ impl<'a> Run<'a> {
         changes: &[Change],
     ) -> Result<(), StoreError> {
         let (key, entry) = (journal_key(self.id(), n), journal_entry(changes));
-        let condition = WriteCondition::HoldsLease;
-        self.app
-            .store
-            .put_journal(&self.integration.id, self.id(), &key, &entry, condition)
+        let (store, id) = (&self.app.store, &self.integration.id);
+        store
+            .put_journal(id, self.id(), &key, &entry, WriteCondition::HoldsLease)
             .await?;
         lock(&self.journal).insert(key, Some(entry));
         Ok(())
@@ -293,12 +273,11 @@ impl<'a> Run<'a> {
     /// Restores this run's journal after the lease was lost, so that the next run checks what was written.
     pub(super) async fn restore_journal(&self) -> Result<(), StoreError> {
         let journal = std::mem::take(&mut *lock(&self.journal));
+        let (store, id) = (&self.app.store, &self.integration.id);
+        let condition = WriteCondition::IntegrationExists;
         for (key, entry) in journal {
             let Some(entry) = entry else { continue };
-            let condition = WriteCondition::IntegrationExists;
-            let store = &self.app.store;
-            let stored =
-                store.put_journal(&self.integration.id, self.id(), &key, &entry, condition);
+            let stored = store.put_journal(id, self.id(), &key, &entry, condition);
             match stored.await {
                 // The integration is gone, and its attributes with it.
                 Err(StoreError::Overtaken { .. }) => return Ok(()),
@@ -325,10 +304,8 @@ impl<'a> Run<'a> {
 
     /// Gives the lease back without a record. The status stays that of the last run.
     pub(super) async fn release_lease(&self) -> Result<FinishOutcome, StoreError> {
-        let Integration {
-            id, config_version, ..
-        } = &self.integration;
-        self.app.store.release(id, self.id(), *config_version).await
+        let (id, version) = (&self.integration.id, self.integration.config_version);
+        self.app.store.release(id, self.id(), version).await
     }
 
     /// Deletes the integration, with the audit record of its removal in the name of the actor who asked for it.
@@ -336,18 +313,13 @@ impl<'a> Run<'a> {
         &self,
         removal: &Removal,
     ) -> Result<FinishOutcome, StoreError> {
-        let Integration {
-            id,
-            config_version,
-            stored,
-            ..
-        } = &self.integration;
-        let now = self.app.clock.now();
+        let (id, version) = (&self.integration.id, self.integration.config_version);
         let context = self.audit_context(&removal.actor);
-        let record = context.integration_removed(stored, removal, now);
+        let stored = &self.integration.stored;
+        let record = context.integration_removed(stored, removal, self.app.clock.now());
         let store = &self.app.store;
         store
-            .delete_integration(id, self.id(), *config_version, &record)
+            .delete_integration(id, self.id(), version, &record)
             .await
     }
 }
