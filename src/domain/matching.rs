@@ -115,11 +115,8 @@ pub fn join(
         }
         outcomes.insert(id.clone(), outcome);
     }
-    let shared_serials = shared_serials(&hosts).collect();
-    cases.insert(FindingKind::SharedSerials, shared_serials);
-    let invalid_scores = invalid_scores(falcon).collect();
-    cases.insert(FindingKind::InvalidScores, invalid_scores);
-    let findings = cases.into_iter();
+    cases.insert(FindingKind::SharedSerials, shared_serials(&hosts).collect());
+    cases.insert(FindingKind::InvalidScores, invalid_scores(falcon).collect());
     let count = |includes: fn(&MatchOutcome) -> bool| {
         let included = outcomes.values().filter(|outcome| includes(outcome));
         included.count()
@@ -131,12 +128,12 @@ pub fn join(
         }),
         matched: count(MatchOutcome::has_host),
     };
+    let findings = cases.into_iter();
+    let findings = findings.filter_map(|(kind, cases)| Finding::new(kind, cases));
     Matches {
+        findings: findings.collect(),
         outcomes,
         counts,
-        findings: findings
-            .filter_map(|(kind, cases)| Finding::new(kind, cases))
-            .collect(),
     }
 }
 
