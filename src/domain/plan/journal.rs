@@ -152,32 +152,27 @@ fn stored_bytes(change: &Change) -> usize {
     change.node_id.0.len() + name_bytes(&change.name) + name_bytes(&change.hostname) + new + 2
 }
 
-impl PendingWrite {
-    /// Returns the change, unless the records show that it is recorded or that there was nothing to remove.
-    fn unrecorded(&self, run_id: &str, node_id: &NodeId, records: &NodeRecords) -> Option<Change> {
-        let old = records.get(node_id);
-        let is_recorded = match (old, &self.new) {
+/// Returns the changes of an entry that its run may have made and did not record.
+pub fn unrecorded(run_id: &str, entry: &JournalEntry, records: &NodeRecords) -> Vec<Change> {
+    let unrecorded = |(node, write): (&String, &PendingWrite)| {
+        let node_id = NodeId(node.into());
+        let old = records.get(&node_id);
+        let is_recorded = match (old, &write.new) {
+            // There was nothing to remove.
             (None, None) => true,
             (Some(old), Some(new)) => old.key == new.key && old.score == new.score,
             _ => false,
         };
         (!is_recorded).then(|| Change {
-            node_id: node_id.clone(),
-            name: self.name.clone(),
-            hostname: self.hostname.clone(),
+            node_id,
+            name: write.name.clone(),
+            hostname: write.hostname.clone(),
             old: old.cloned(),
-            new: self.new.clone(),
+            new: write.new.clone(),
             reason: format!("found in the tailnet: run {run_id} wrote it and could not record it"),
         })
-    }
-}
-
-/// Returns the changes of an entry that its run may have made and did not record.
-pub fn unrecorded(run_id: &str, entry: &JournalEntry, records: &NodeRecords) -> Vec<Change> {
-    entry
-        .iter()
-        .filter_map(|(node, write)| write.unrecorded(run_id, &NodeId(node.into()), records))
-        .collect()
+    };
+    entry.iter().filter_map(unrecorded).collect()
 }
 
 /// Returns true if a device holds the result of a change. `attributes` are all of the device's, by key.
