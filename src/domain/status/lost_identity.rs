@@ -43,23 +43,19 @@ pub(crate) fn find_lost(
         .iter()
         .map(|lost| (lost.node_id.as_str(), lost.since))
         .collect();
-    let mut lost = Vec::new();
-    for (node, outcome) in &matches.outcomes {
-        let has_identity = !matches!(
-            outcome,
-            MatchOutcome::NoIdentity { .. } | MatchOutcome::NoSerial { .. }
-        );
-        let known_since = before.get(node.0.as_str()).copied();
-        if has_identity || (known_since.is_none() && !records.contains_key(node)) {
-            continue;
-        }
-        lost.extend(devices.get(node).map(|device| LostIdentity {
+    let lost = matches.outcomes.iter().filter_map(|(node, outcome)| {
+        let (MatchOutcome::NoIdentity { .. } | MatchOutcome::NoSerial { .. }) = outcome else {
+            return None;
+        };
+        let since = before.get(node.0.as_str()).copied();
+        let since = since.or_else(|| records.contains_key(node).then_some(now))?;
+        Some(LostIdentity {
             node_id: node.to_string(),
-            name: sanitize(&device.name, MAX_NAME_CHARS),
-            since: known_since.unwrap_or(now),
-        }));
-    }
-    lost
+            name: sanitize(&devices.get(node)?.name, MAX_NAME_CHARS),
+            since,
+        })
+    });
+    lost.collect()
 }
 
 /// Returns the devices that the status stores.
