@@ -131,10 +131,9 @@ async fn fetch_scores_of_matches(
     devices: &Devices,
     records: &NodeRecords,
 ) -> Result<(FalconInventory, FetchState), UpstreamError> {
-    let mut inventory = inventory(run, hosts, Assessments::new());
-    let mut matching = matching_aids(&inventory.hosts, devices);
+    let mut matching = matching_aids(&hosts, devices);
     let scores = falcon.scores_of(&matching).await?;
-    inventory.extend(Hosts::new(), scores);
+    let inventory = inventory(run, hosts, scores);
     for record in records.values() {
         matching.remove(&record.aid);
     }
@@ -151,16 +150,12 @@ async fn fetch_by_serial(
     records: &NodeRecords,
 ) -> Result<FalconInventory, UpstreamError> {
     let serials = serial_query_values(devices);
-    let hosts = falcon
-        .hosts_matching(&serials, &matched_aids(run, records))
-        .await?;
-    let mut inventory = FalconInventory {
-        visible,
-        ..FalconInventory::default()
-    };
-    inventory.extend(run.clamp_last_seen(hosts), Assessments::new());
-    let aids = inventory.hosts.keys().cloned().collect();
-    inventory.extend(Hosts::new(), falcon.scores_of(&aids).await?);
+    let aids = matched_aids(run, records);
+    let hosts = falcon.hosts_matching(&serials, &aids).await?;
+    let aids = hosts.keys().cloned().collect();
+    let scores = falcon.scores_of(&aids).await?;
+    let mut inventory = inventory(run, hosts, scores);
+    inventory.visible = inventory.visible.max(visible);
     Ok(inventory)
 }
 
