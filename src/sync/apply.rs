@@ -63,11 +63,9 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
         .fold(Applied::default(), |sum, batch| async { sum.merge(batch) })
         .await;
     if applied.failure.is_none() {
-        let deleted = run
-            .app
-            .store
-            .delete_node_records(&run.integration.id, &plan.departed);
-        applied.failure = deleted.await.err().map(SyncError::from);
+        let (store, id) = (&run.app.store, &run.integration.id);
+        let deleted = store.delete_node_records(id, &plan.departed).await;
+        applied.failure = deleted.err().map(SyncError::from);
     }
     applied
 }

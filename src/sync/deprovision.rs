@@ -1,7 +1,5 @@
 //! The last run of an integration: removes what it wrote. It calls Tailscale only.
 
-use std::collections::BTreeSet;
-
 use super::apply;
 use super::confirm::get_devices;
 use super::error::SyncError;
@@ -28,12 +26,9 @@ async fn remove_attributes(run: &Run<'_>) -> Result<Report, SyncError> {
     }
     let tailscale = run.connect_tailscale(run.settings()?).await?;
     let mut devices = tailscale.devices().await?;
-    let missing: BTreeSet<NodeId> = records
-        .keys()
-        .filter(|node| !devices.contains_key(*node))
-        .cloned()
-        .collect();
-    devices.extend(get_devices(&tailscale, missing.iter()).await?);
+    let missing = records.keys().filter(|node| !devices.contains_key(*node));
+    let found = get_devices(&tailscale, missing).await?;
+    devices.extend(found);
     let plan = plan_deprovisioning(&records, &devices).without_devices(&skipped);
     let applied = apply::apply(run, &plan, &tailscale.writer()).await;
     Ok(Report::from_deprovisioning(&plan, applied).with_skipped_devices(&skipped))
