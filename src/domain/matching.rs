@@ -101,6 +101,7 @@ pub fn join(
 ) -> Matches {
     let hosts = HostsBySerial::new(falcon, min_last_seen);
     let mut outcomes = BTreeMap::new();
+    let (mut matched, mut unmatched) = (0, 0);
     let mut cases: BTreeMap<FindingKind, Vec<String>> = BTreeMap::new();
     for (id, device) in devices {
         let (outcome, first_invalid) = outcome(device, &hosts);
@@ -113,27 +114,22 @@ pub fn join(
             let case = device.name.to_string();
             cases.entry(kind).or_default().push(case);
         }
+        matched += usize::from(outcome.has_host());
+        unmatched += usize::from(matches!(outcome, MatchOutcome::Unmatched { .. }));
         outcomes.insert(id.clone(), outcome);
     }
     cases.insert(FindingKind::SharedSerials, shared_serials(&hosts).collect());
     cases.insert(FindingKind::InvalidScores, invalid_scores(falcon).collect());
-    let count = |includes: fn(&MatchOutcome) -> bool| {
-        let included = outcomes.values().filter(|outcome| includes(outcome));
-        included.count()
-    };
-    let counts = MatchCounts {
-        provider_hosts: falcon.visible,
-        possible_matched: count(|outcome| {
-            outcome.has_host() || matches!(outcome, MatchOutcome::Unmatched { .. })
-        }),
-        matched: count(MatchOutcome::has_host),
-    };
     let findings = cases.into_iter();
     let findings = findings.filter_map(|(kind, cases)| Finding::new(kind, cases));
     Matches {
-        findings: findings.collect(),
         outcomes,
-        counts,
+        counts: MatchCounts {
+            provider_hosts: falcon.visible,
+            possible_matched: matched + unmatched,
+            matched,
+        },
+        findings: findings.collect(),
     }
 }
 
@@ -209,10 +205,8 @@ fn outcome(
     device: &Device,
     hosts: &HostsBySerial<'_>,
 ) -> (MatchOutcome, Option<(SmolStr, InvalidSerial)>) {
-    if device.is_external {
-        return (MatchOutcome::External, None);
-    }
     let texts = match &device.identity {
+        _ if device.is_external => return (MatchOutcome::External, None),
         Identity::Missing => return (MatchOutcome::NoIdentity { disabled: false }, None),
         Identity::Disabled => return (MatchOutcome::NoIdentity { disabled: true }, None),
         Identity::Serials(texts) => texts,
