@@ -19,19 +19,13 @@ pub(crate) const MAX_TEXT_CHARS: usize = 255;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Verdict {
-    /// The device has a score.
     Scored,
-    /// Its Falcon hosts have no assessment.
     Unassessed,
-    /// Its Falcon hosts were not seen for too long.
     Stale,
-    /// No Falcon host has its serial.
     Unmatched,
-    /// It reports no valid serial.
     NoSerial,
     /// It reports no posture identity, or one without any serial.
     NoIdentity,
-    /// It is shared in from another tailnet.
     External,
 }
 
@@ -95,20 +89,12 @@ impl MatchOutcome {
             Self::Unassessed { .. } => unassessed(candidates),
             Self::Stale { .. } => stale(candidates, age_limit),
             Self::Unmatched { serials } => {
-                let mut named: Vec<&str> = serials
-                    .iter()
-                    .map(Serial::as_str)
-                    .take(MAX_NAMED_SERIALS)
-                    .collect();
-                if serials.len() > MAX_NAMED_SERIALS {
-                    named.push("…");
-                }
+                let named = serials.iter().map(Serial::as_str).take(MAX_NAMED_SERIALS);
+                let more = (serials.len() > MAX_NAMED_SERIALS).then_some("…");
+                let named = named.chain(more).collect::<Vec<_>>().join(", ");
                 match serials.len() {
-                    1 => format!("no Falcon host has its serial number {}", named.join("")),
-                    _ => format!(
-                        "no Falcon host has one of its serial numbers {}",
-                        named.join(", ")
-                    ),
+                    1 => format!("no Falcon host has its serial number {named}"),
+                    _ => format!("no Falcon host has one of its serial numbers {named}"),
                 }
             }
             Self::NoSerial { invalid } => match invalid.as_slice() {
