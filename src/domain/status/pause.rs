@@ -89,24 +89,24 @@ impl Pause {
                 && !context.is_config_changed
                 && pause.secret_version == secret_version
         });
-        let (since, attempts, until) = match extended {
+        let (since, attempts) = match extended {
             Some(pause) if context.now < pause.until => {
-                (pause.since, pause.attempts, Some(pause.until))
+                return Self {
+                    error,
+                    ..pause.clone()
+                };
             }
-            Some(pause) => (pause.since, pause.attempts.saturating_add(1), None),
-            None => (context.now, 1, None),
+            Some(pause) => (pause.since, pause.attempts.saturating_add(1)),
+            None => (context.now, 1),
         };
         let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let hours = BACKOFF_HOURS[index.min(BACKOFF_HOURS.len() - 1)];
-        let backoff = SignedDuration::from_hours(hours);
+        let until = context
+            .now
+            .saturating_add(SignedDuration::from_hours(hours));
         Self {
             since,
-            until: until.unwrap_or_else(|| {
-                context
-                    .now
-                    .saturating_add(backoff)
-                    .unwrap_or(Timestamp::MAX)
-            }),
+            until: until.unwrap_or(Timestamp::MAX),
             service,
             error,
             secret_version,
