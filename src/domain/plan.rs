@@ -221,7 +221,7 @@ impl DesiredAttribute {
             key: key.clone(),
             score: evidence.score,
             aid: evidence.aid.clone(),
-            serial: evidence.serial.text().clone(),
+            serial: evidence.serial.as_str().into(),
             falcon_hostname: evidence.hostname.clone(),
         }
     }
@@ -256,12 +256,7 @@ impl fmt::Display for Plan {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            node_id,
-            name,
-            reason,
-            ..
-        } = self;
+        let (node_id, name, reason) = (&self.node_id, &self.name, &self.reason);
         match (&self.old, &self.new) {
             (None, Some(new)) => write!(f, "+ {node_id} {name}: {} {}", new.key, new.score)?,
             (Some(old), Some(new)) if old.key == new.key => {

@@ -107,11 +107,6 @@ impl Serial {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// Returns the normal form as a text that is cheap to clone.
-    pub fn text(&self) -> &SmolStr {
-        &self.0
-    }
 }
 
 fn is_too_long(text: &str) -> bool {
