@@ -97,12 +97,9 @@ async fn write_batch(
     let attributes: Vec<AttributeWrite> = batch.iter().map(attribute_write).collect();
     let comment = format!("falcon-posture-sync run {}", run.id());
     let result = writer.write(&attributes, &comment).await;
-    let accepted_nodes: BTreeSet<&NodeId> = result.accepted.iter().collect();
-    let changes: Vec<Change> = batch
-        .iter()
-        .filter(|change| accepted_nodes.contains(&change.node_id))
-        .cloned()
-        .collect();
+    let accepted: BTreeSet<&NodeId> = result.accepted.iter().collect();
+    let is_accepted = |change: &&Change| accepted.contains(&change.node_id);
+    let changes: Vec<Change> = batch.iter().filter(is_accepted).cloned().collect();
     let records = changes.chunks(MAX_CHANGES).map(async |changes| {
         let _permit = permits.acquire().await;
         record(run, changes).await
@@ -134,12 +131,10 @@ async fn record(run: &Run<'_>, changes: &[Change]) -> Applied {
 }
 
 fn attribute_write(change: &Change) -> AttributeWrite {
+    let new = change.new.as_ref();
     AttributeWrite {
         node_id: change.node_id.clone(),
-        set: change
-            .new
-            .as_ref()
-            .map(|new| (new.key.clone(), new.score.get())),
+        set: new.map(|new| (new.key.clone(), new.score.get())),
         delete: change.key_to_delete().cloned(),
     }
 }

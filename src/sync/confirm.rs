@@ -1,11 +1,11 @@
 //! Looks up what a plan would act upon only because the listings lack it.
 
-use futures::future::try_join;
+use futures::future::{ready, try_join};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::decision::{Confirmation, Proposal};
 use super::observe::Observation;
-use super::run::Run;
+use super::run::{Clients, Run};
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::host::{Assessments, Hosts};
 use crate::domain::plan::confirm::Unconfirmed;
@@ -57,13 +57,11 @@ async fn resolve_unconfirmed(
     observation: &mut Observation,
     unconfirmed: &Unconfirmed,
 ) -> Result<(), UpstreamError> {
-    let clients = &observation.clients;
+    let Clients { falcon, tailscale } = &observation.clients;
     let departed = unconfirmed.departed.iter().take(MAX_DEVICE_LOOKUPS);
     let (hosts, devices) = try_join(
-        clients
-            .falcon
-            .hosts_matching(&unconfirmed.serials, &unconfirmed.hosts),
-        get_devices(&clients.tailscale, departed),
+        falcon.hosts_matching(&unconfirmed.serials, &unconfirmed.hosts),
+        get_devices(tailscale, departed),
     )
     .await?;
     observation
@@ -73,7 +71,7 @@ async fn resolve_unconfirmed(
     // A host or device that was found adds sensors whose scores are needed.
     let found = Proposal::new(run, settings, observation).unconfirmed(observation);
     let aids = found.scores.union(&unconfirmed.scores).cloned().collect();
-    let scores = observation.clients.falcon.scores_of(&aids).await?;
+    let scores = falcon.scores_of(&aids).await?;
     observation.falcon.extend(Hosts::new(), scores);
     Ok(())
 }
@@ -83,13 +81,11 @@ pub(super) async fn get_devices(
     tailscale: &Tailscale,
     nodes: impl Iterator<Item = &NodeId>,
 ) -> Result<Devices, UpstreamError> {
-    let found: Vec<Option<Device>> = stream::iter(nodes)
+    let by_node = |device: Device| (device.node_id.clone(), device);
+    stream::iter(nodes)
         .map(|node| tailscale.device(node))
         .buffer_unordered(LOOKUP_CONCURRENCY)
+        .try_filter_map(|found| ready(Ok(found.map(by_node))))
         .try_collect()
-        .await?;
-    let devices = found.into_iter().flatten();
-    Ok(devices
-        .map(|device| (device.node_id.clone(), device))
-        .collect())
+        .await
 }

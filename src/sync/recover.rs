@@ -72,10 +72,8 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
                 return Err(error.into());
             }
         }
-        let is_complete = changes
-            .iter()
-            .all(|change| !skipped.contains_key(&change.node_id));
-        if is_complete {
+        let is_skipped = |change: &Change| skipped.contains_key(&change.node_id);
+        if !changes.iter().any(is_skipped) {
             store.clear_journal(id, run.id(), key).await?;
         }
         cached_records = Some((earlier_run, records));

@@ -178,10 +178,8 @@ impl Report {
     /// Says in the problem that the integration is being removed.
     #[must_use]
     pub(super) fn of_removal(mut self) -> Self {
-        if let Some(problem) = &mut self.problem {
-            problem
-                .message
-                .insert_str(0, "could not remove the integration: ");
+        if let Some(Problem { message, .. }) = &mut self.problem {
+            message.insert_str(0, "could not remove the integration: ");
         }
         self
     }
@@ -288,9 +286,9 @@ impl Report {
 
     /// Appends half a sentence to the problem.
     fn append(&mut self, clause: &str) {
-        if let Some(Problem { message: what, .. }) = &mut self.problem {
-            what.push_str("; ");
-            what.push_str(clause);
+        if let Some(Problem { message, .. }) = &mut self.problem {
+            message.push_str("; ");
+            message.push_str(clause);
         }
     }
 
