@@ -11,9 +11,9 @@ use super::fetch;
 use super::recover::SkippedDevices;
 use super::run::{Clients, Run};
 use crate::domain::fetch::FetchState;
-use crate::domain::inventory::device::{Devices, NodeId};
+use crate::domain::inventory::device::Devices;
 use crate::domain::inventory::host::FalconInventory;
-use crate::domain::matching::{MatchOutcome, Matches};
+use crate::domain::matching::Matches;
 use crate::domain::plan::NodeRecords;
 use crate::domain::plan::guard::GuardInputs;
 use crate::domain::status::NativeIntegration;
@@ -25,7 +25,7 @@ use crate::text::error_chain;
 const OPTIONAL_GRACE: Duration = Duration::from_secs(1);
 
 /// The scopes that let a credential list the tailnet's integrations.
-const INTEGRATION_SCOPES: [&str; 4] = [
+const LISTING_SCOPES: [&str; 4] = [
     "feature_settings:read",
     "feature_settings",
     "all:read",
@@ -101,10 +101,7 @@ async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<Nati
         return known;
     }
     let scopes = tailscale.scopes()?;
-    if !INTEGRATION_SCOPES
-        .iter()
-        .any(|scope| scopes.contains(*scope))
-    {
+    if !LISTING_SCOPES.iter().any(|scope| scopes.contains(*scope)) {
         return None;
     }
     match tailscale.has_falcon_integration().await {
@@ -125,16 +122,13 @@ async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<Nati
 impl Observation {
     /// Returns the facts that the guard judges a plan by.
     pub(super) fn guard_inputs(&self, matches: &Matches) -> GuardInputs<'_> {
-        let is_present = |node: &&NodeId| self.devices.contains_key(*node);
-        let is_matched = |node: &&NodeId| {
-            let outcome = matches.outcomes.get(*node);
-            outcome.is_some_and(MatchOutcome::has_host)
-        };
+        let nodes = self.records.keys();
+        let outcomes = nodes.filter_map(|node| matches.outcomes.get(node));
         GuardInputs {
             falcon: &self.falcon,
             records: self.records.len(),
-            present: self.records.keys().filter(is_present).count(),
-            matched: self.records.keys().filter(is_matched).count(),
+            present: outcomes.clone().count(),
+            matched: outcomes.filter(|outcome| outcome.has_host()).count(),
         }
     }
 }
