@@ -36,13 +36,10 @@ pub(crate) struct RunStreak {
 }
 
 impl RunStreak {
-    fn is_quiet(&self) -> bool {
-        self.written + self.removed + self.failed == 0
-    }
-
     fn can_extend(&self, run: &Self) -> bool {
         let is_same = self.outcome == run.outcome && self.error_kind == run.error_kind;
-        is_same && self.is_quiet() && run.is_quiet()
+        let is_quiet = |streak: &Self| streak.written + streak.removed + streak.failed == 0;
+        is_same && is_quiet(self) && is_quiet(run)
     }
 }
 
