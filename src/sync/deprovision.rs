@@ -22,7 +22,7 @@ async fn remove_attributes(run: &Run<'_>) -> Result<Report, SyncError> {
     let skipped = recover::unrecorded_writes(run).await?;
     let records = run.app.store.node_records(&run.integration.id).await?;
     if records.is_empty() {
-        return Ok(Report::removed_all(0).with_skipped_devices(&skipped));
+        return Ok(Report::nothing_to_remove().with_skipped_devices(&skipped));
     }
     let tailscale = run.connect_tailscale(run.settings()?).await?;
     let mut devices = tailscale.devices().await?;
@@ -38,5 +38,5 @@ async fn keep_attributes(run: &Run<'_>) -> Result<Report, SyncError> {
     let (store, id) = (&run.app.store, &run.integration.id);
     let nodes: Vec<NodeId> = store.node_records(id).await?.into_keys().collect();
     store.delete_node_records(id, &nodes).await?;
-    Ok(Report::removed_all(0))
+    Ok(Report::nothing_to_remove())
 }

@@ -1,16 +1,13 @@
 //! The report of a run: one constructor for each way in which a run ends.
 
-use std::collections::BTreeMap;
-
 use super::apply::Applied;
 use super::decision::Decision;
 use super::error::SyncError;
 use super::recover::SkippedDevices;
-use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::MatchCounts;
+use crate::domain::plan::Plan;
 use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
-use crate::domain::plan::{Change, Plan};
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::domain::status::lost_identity;
@@ -110,10 +107,9 @@ impl Report {
         report
     }
 
-    /// Creates the report of a removal that removed this many attributes, and all there were.
-    pub(super) fn removed_all(removed: usize) -> Self {
+    /// Creates the report of a removal that found no attribute to remove.
+    pub(super) fn nothing_to_remove() -> Self {
         Self {
-            removed,
             is_removal_complete: true,
             ..Self::new(RunOutcome::Synced)
         }
@@ -121,7 +117,7 @@ impl Report {
 
     /// Creates the report of a removal, as far as it came.
     pub(super) fn from_deprovisioning(plan: &Plan, applied: Applied) -> Self {
-        let mut report = Self::removed_all(applied.removed);
+        let mut report = Self::nothing_to_remove();
         let failure = report.add_applied(plan, applied);
         report.is_removal_complete = report.failed == 0 && failure.is_none();
         if report.failed > 0 && report.problem.is_none() {
@@ -208,32 +204,22 @@ impl Report {
     fn add_applied(&mut self, plan: &Plan, applied: Applied) -> Option<SyncError> {
         self.written = applied.written;
         self.removed = applied.removed;
-        self.add_rejected(plan, &applied);
-        applied.failure
-    }
-
-    fn add_rejected(&mut self, plan: &Plan, applied: &Applied) {
-        let Some((node, message)) = applied.rejected.first() else {
-            return;
-        };
         self.failed = applied.rejected.len();
-        if applied.written + applied.removed == 0 {
+        if let Some((node, message)) = applied.rejected.first()
+            && applied.written + applied.removed == 0
+        {
             self.fail_by_rejected_writes(format!(
                 "Tailscale: could not write the attribute of {} devices, such as {node}: {message}",
                 self.failed
             ));
         }
-        let names: BTreeMap<&NodeId, &str> = plan
-            .changes
-            .iter()
-            .map(|change| (&change.node_id, change.name.as_str()))
-            .collect();
         let examples = applied.rejected.iter().map(|(node, message)| {
-            let name = names.get(node).copied().unwrap_or_default();
+            let name = plan.change(node).map_or("", |change| &change.name);
             format!("{name} ({node}): {message}")
         });
         let finding = Finding::new(FindingKind::RefusedWrites, examples);
         self.findings.extend(finding);
+        applied.failure
     }
 
     fn fail_by_rejected_writes(&mut self, message: String) {
@@ -296,12 +282,6 @@ impl Report {
     pub(super) fn counts(&self) -> Option<MatchCounts> {
         let decision = self.decision.as_ref()?;
         Some(decision.matches.counts)
-    }
-
-    /// Returns the planned changes of a dry run.
-    pub(super) fn planned_changes(&self) -> Option<&[Change]> {
-        let decision = self.decision.as_ref()?;
-        (self.outcome == RunOutcome::Planned).then_some(&decision.guarded.plan.changes)
     }
 }
 

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use smol_str::SmolStr;
 
 use super::report::Report;
 use super::request::SyncRequest;
+use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::host::Score;
 use crate::domain::is_default;
 use crate::domain::matching::MatchCounts;
 use crate::domain::plan::Change;
 use crate::domain::status::RunOutcome;
 use crate::domain::status::finding::Finding;
-use crate::settings::IntegrationId;
+use crate::settings::{AttributeKey, IntegrationId};
 
 /// Maximum planned changes in a response: at 400 bytes each, 2 MB of Lambda's 6.
 const MAX_PLANNED_CHANGES: usize = 5_000;
@@ -53,20 +56,24 @@ pub struct SyncResponse {
 impl SyncResponse {
     /// Makes the response of a run, with the counts of this run alone.
     pub(super) fn new(report: Report, integration: &IntegrationId, run_id: &str) -> Self {
-        let planned = report.planned_changes();
+        let counts = report.counts().unwrap_or_default();
+        let is_planned = report.outcome == RunOutcome::Planned;
+        let decision = report.decision.filter(|_| is_planned);
+        let planned = decision.map(|decision| decision.guarded.plan.changes);
+        let omitted = |changes: &Vec<Change>| changes.len().saturating_sub(MAX_PLANNED_CHANGES);
         Self {
             integration: integration.clone(),
             run_id: run_id.to_owned(),
             outcome: report.outcome,
-            counts: report.counts().unwrap_or_default(),
+            counts,
             written: report.written,
             removed: report.removed,
             unchanged: report.unchanged,
             failed: report.failed,
-            plan_omitted: planned.map_or(0, |all| all.len().saturating_sub(MAX_PLANNED_CHANGES)),
-            plan: planned.map(|all| {
-                let named = all.iter().take(MAX_PLANNED_CHANGES);
-                named.map(PlannedChange::from).collect()
+            plan_omitted: planned.as_ref().map_or(0, omitted),
+            plan: planned.map(|changes| {
+                let shown = changes.into_iter().take(MAX_PLANNED_CHANGES);
+                shown.map(PlannedChange::from).collect()
             }),
             error: report.reason,
             findings: report.findings,
@@ -85,25 +92,23 @@ impl SyncResponse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedChange {
-    node_id: String,
-    name: String,
+    node_id: NodeId,
+    name: SmolStr,
     /// The recorded score by attribute key.
-    old: Option<BTreeMap<String, u8>>,
+    old: Option<BTreeMap<AttributeKey, Score>>,
     /// The score to write by attribute key; `None` removes the attribute.
-    new: Option<BTreeMap<String, u8>>,
+    new: Option<BTreeMap<AttributeKey, Score>>,
     reason: String,
 }
 
-impl From<&Change> for PlannedChange {
-    fn from(change: &Change) -> Self {
-        let by_key = |key: &str, score: u8| BTreeMap::from([(key.to_owned(), score)]);
-        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+impl From<Change> for PlannedChange {
+    fn from(change: Change) -> Self {
         Self {
-            node_id: change.node_id.to_string(),
-            name: change.name.to_string(),
-            old: old.map(|old| by_key(old.key.as_str(), old.score.get())),
-            new: new.map(|new| by_key(new.key.as_str(), new.score.get())),
-            reason: change.reason.clone(),
+            node_id: change.node_id,
+            name: change.name,
+            old: change.old.map(|old| BTreeMap::from([(old.key, old.score)])),
+            new: change.new.map(|new| BTreeMap::from([(new.key, new.score)])),
+            reason: change.reason,
         }
     }
 }
