@@ -69,13 +69,20 @@ pub(super) async fn complete(
     devices: &Devices,
     records: &NodeRecords,
 ) -> Result<(FalconInventory, FetchState), UpstreamError> {
+    let choose = |hosts: usize| {
+        let demand = LookupDemand {
+            serials: serial_query_values(devices).len(),
+            aids: matched_aids(run, records).len(),
+        };
+        choose_strategy(previous_state(run), hosts, demand, PAGE_SIZES, run.started)
+    };
     let (visible, first_pages) = match prefetched {
         Prefetched::Everything(choice, inventory) => {
             return Ok(listed_fully(run, choice, inventory));
         }
         Prefetched::Hosts(choice, hosts) => {
             // The tailnet may have grown so much that listing all scores costs less than looking them up.
-            let current = choose(run, hosts.len(), devices, records);
+            let current = choose(hosts.len());
             if current.strategy == FetchStrategy::Full {
                 let scores = falcon.scores(&score_ranges(run)).await?;
                 return Ok(listed_fully(run, current, inventory(run, hosts, scores)));
@@ -85,7 +92,7 @@ pub(super) async fn complete(
         Prefetched::HostCount(hosts) => (hosts, None),
         Prefetched::FirstPages(first_pages) => (first_pages.0.total(), Some(first_pages)),
     };
-    let choice = choose(run, visible, devices, records);
+    let choice = choose(visible);
     match choice.strategy {
         FetchStrategy::Full => {
             let inventory = fetch_all(run, falcon, first_pages).await?;
@@ -97,7 +104,12 @@ pub(super) async fn complete(
             fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await
         }
         FetchStrategy::Filtered => {
-            let inventory = fetch_by_serial(run, falcon, visible, devices, records).await?;
+            let (serials, matched) = (serial_query_values(devices), matched_aids(run, records));
+            let hosts = falcon.hosts_matching(&serials, &matched).await?;
+            let aids = hosts.keys().cloned().collect();
+            let scores = falcon.scores_of(&aids).await?;
+            let mut inventory = inventory(run, hosts, scores);
+            inventory.visible = inventory.visible.max(visible);
             Ok((inventory, next_state(run, choice, visible)))
         }
     }
@@ -141,24 +153,6 @@ async fn fetch_scores_of_matches(
     Ok((inventory, state.with_listing(run.started, matching)))
 }
 
-/// Looks up the hosts that have a serial of one of the devices or matched before, and their scores.
-async fn fetch_by_serial(
-    run: &Run<'_>,
-    falcon: &Falcon,
-    visible: usize,
-    devices: &Devices,
-    records: &NodeRecords,
-) -> Result<FalconInventory, UpstreamError> {
-    let serials = serial_query_values(devices);
-    let aids = matched_aids(run, records);
-    let hosts = falcon.hosts_matching(&serials, &aids).await?;
-    let aids = hosts.keys().cloned().collect();
-    let scores = falcon.scores_of(&aids).await?;
-    let mut inventory = inventory(run, hosts, scores);
-    inventory.visible = inventory.visible.max(visible);
-    Ok(inventory)
-}
-
 fn inventory(run: &Run<'_>, hosts: Hosts, scores: Assessments) -> FalconInventory {
     let mut inventory = FalconInventory::default();
     inventory.extend(run.clamp_last_seen(hosts), scores);
@@ -180,14 +174,6 @@ fn expected_choice(run: &Run<'_>) -> Option<StrategyChoice> {
     };
     let (hosts, now) = (state.hosts, run.started);
     Some(choose_strategy(Some(state), hosts, demand, PAGE_SIZES, now))
-}
-
-fn choose(run: &Run<'_>, hosts: usize, devices: &Devices, records: &NodeRecords) -> StrategyChoice {
-    let demand = LookupDemand {
-        serials: serial_query_values(devices).len(),
-        aids: matched_aids(run, records).len(),
-    };
-    choose_strategy(previous_state(run), hosts, demand, PAGE_SIZES, run.started)
 }
 
 /// Returns the sensors that matched before.
