@@ -55,9 +55,8 @@ pub fn find_unconfirmed(plan: &Plan, matches: &Matches, devices: &Devices) -> Un
             Some(MatchOutcome::Unmatched { serials }) => {
                 let normal = serials.iter().map(ToString::to_string);
                 unconfirmed.serials.extend(normal);
-                if let Some(Identity::Serials(texts)) =
-                    devices.get(&change.node_id).map(|device| &device.identity)
-                {
+                let device = devices.get(&change.node_id);
+                if let Some(Identity::Serials(texts)) = device.map(|device| &device.identity) {
                     // Falcon does not document whether its filter folds case, so the text is also looked up as reported.
                     let reported = texts.iter().map(|text| text.trim().to_owned());
                     unconfirmed.serials.extend(reported);
