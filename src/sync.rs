@@ -99,15 +99,10 @@ async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decision, Sync
         settings.max_removals,
         run.request.allow_mass_removal,
     );
-    let lost_identities = find_lost(
-        &run.previous.lost_identity,
-        &observation.records,
-        &matches,
-        &observation.devices,
-        run.started,
-    );
+    let (records, devices) = (&observation.records, &observation.devices);
+    let before = &run.previous.lost_identity;
     Ok(Decision {
-        lost_identities,
+        lost_identities: find_lost(before, records, &matches, devices, run.started),
         observation,
         matches,
         confirmation,

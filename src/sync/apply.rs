@@ -100,10 +100,8 @@ async fn write_batch(
     let accepted: BTreeSet<&NodeId> = result.accepted.iter().collect();
     let is_accepted = |change: &&Change| accepted.contains(&change.node_id);
     let changes: Vec<Change> = batch.iter().filter(is_accepted).cloned().collect();
-    let records = changes.chunks(MAX_CHANGES).map(async |changes| {
-        let _permit = permits.acquire().await;
-        record(run, changes).await
-    });
+    let records = changes.chunks(MAX_CHANGES);
+    let records = records.map(|changes| record(run, permits, changes));
     let recorded = join_all(records).await.into_iter();
     let rejected = Applied {
         rejected: result.rejected,
@@ -116,17 +114,16 @@ async fn write_batch(
 }
 
 /// Records accepted changes. If that fails, the journal entry stays and the next run records them.
-async fn record(run: &Run<'_>, changes: &[Change]) -> Applied {
-    match run.record(run.id(), changes).await {
-        Ok(()) => {
-            let removed = changes.iter().filter(|change| change.is_removal()).count();
-            Applied {
-                written: changes.len() - removed,
-                removed,
-                ..Applied::default()
-            }
-        }
-        Err(error) => Applied::failed(error),
+async fn record(run: &Run<'_>, permits: &Semaphore, changes: &[Change]) -> Applied {
+    let _permit = permits.acquire().await;
+    if let Err(error) = run.record(run.id(), changes).await {
+        return Applied::failed(error);
+    }
+    let removed = changes.iter().filter(|change| change.is_removal()).count();
+    Applied {
+        written: changes.len() - removed,
+        removed,
+        ..Applied::default()
     }
 }
 

@@ -18,20 +18,14 @@ pub(super) struct Proposal {
 
 impl Proposal {
     pub(super) fn new(run: &Run<'_>, settings: &Settings, observation: &Observation) -> Self {
-        let matches = join(
-            &observation.falcon,
-            &observation.devices,
-            run.min_last_seen(settings),
-        );
-        let plan = plan(
-            &matches,
-            &observation.devices,
-            &observation.records,
-            &settings.attribute_key,
-            settings.on_missing,
-        )
-        .without_devices(&observation.skipped);
-        Self { matches, plan }
+        let (devices, records) = (&observation.devices, &observation.records);
+        let (key, on_missing) = (&settings.attribute_key, settings.on_missing);
+        let matches = join(&observation.falcon, devices, run.min_last_seen(settings));
+        let plan = plan(&matches, devices, records, key, on_missing);
+        Self {
+            plan: plan.without_devices(&observation.skipped),
+            matches,
+        }
     }
 
     /// Returns the changes that rest on missing data.

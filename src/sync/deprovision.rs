@@ -24,7 +24,7 @@ async fn remove_attributes(run: &Run<'_>) -> Result<Report, SyncError> {
     if records.is_empty() {
         return Ok(Report::nothing_to_remove().with_skipped_devices(&skipped));
     }
-    let tailscale = run.connect_tailscale(run.settings()?).await?;
+    let tailscale = run.connect_tailscale().await?;
     let mut devices = tailscale.devices().await?;
     let missing = records.keys().filter(|node| !devices.contains_key(*node));
     let found = get_devices(&tailscale, missing).await?;

@@ -26,7 +26,6 @@ pub enum SyncError {
 }
 
 impl SyncError {
-    /// Returns the message and the remedy.
     pub(crate) fn problem(&self) -> Problem {
         Problem {
             message: error_chain(self),

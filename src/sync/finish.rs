@@ -24,7 +24,7 @@ const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns a report if the run has nothing to do: the integration is disabled or paused.
 pub(super) async fn skip_report(run: &mut Run<'_>) -> Option<Report> {
-    if run.is_disabled() {
+    if !run.integration.should_run() && !run.request.force {
         return Some(Report::skipped("it is disabled"));
     }
     let pause = run.active_pause().await?;
@@ -320,8 +320,6 @@ fn log(run: &Run<'_>, report: &Report, status: &Status) {
         _ if report.store_error.is_some() => log_at!(info),
         RunOutcome::Failed | RunOutcome::Paused => log_at!(error),
         RunOutcome::Held => log_at!(warn),
-        RunOutcome::Synced | RunOutcome::Unchanged | RunOutcome::Planned | RunOutcome::Skipped => {
-            log_at!(info);
-        }
+        _ => log_at!(info),
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
             }
             let tailscale = match &client {
                 Some(client) => client,
-                None => client.insert(run.connect_tailscale(run.settings()?).await?),
+                None => client.insert(run.connect_tailscale().await?),
             };
             let lookups = look_up_attributes(tailscale, changes).await;
             if !lookups.applied.is_empty() {

@@ -38,9 +38,6 @@ struct SecretVersions {
     tailscale: Option<String>,
 }
 
-/// The stored journal entries of this run. `None` marks an entry whose writes are all recorded.
-type RunJournal = BTreeMap<String, Option<JournalEntry>>;
-
 /// Both clients, each with a token.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -62,7 +59,8 @@ pub(super) struct Run<'a> {
     /// The pause to extend if the credential is rejected again.
     pub(super) previous_pause: Option<Pause>,
     secret_versions: Mutex<SecretVersions>,
-    journal: Mutex<RunJournal>,
+    /// The stored journal entries of this run. `None` marks an entry whose writes are all recorded.
+    journal: Mutex<BTreeMap<String, Option<JournalEntry>>>,
 }
 
 impl<'a> Run<'a> {
@@ -162,20 +160,12 @@ impl<'a> Run<'a> {
     }
 
     /// Fetches the Tailscale credential and exchanges it for a token.
-    pub(super) async fn connect_tailscale(
-        &self,
-        settings: &Settings,
-    ) -> Result<Tailscale, SyncError> {
-        let app = self.app;
+    pub(super) async fn connect_tailscale(&self) -> Result<Tailscale, SyncError> {
+        let (app, settings) = (self.app, self.settings()?);
         let secret = app.secrets.tailscale(&settings.tailscale_secret).await?;
         lock(&self.secret_versions).tailscale = secret.version;
         let tailscale = app.connect_tailscale(settings, secret.value, &self.budget);
         Ok(tailscale.await?)
-    }
-
-    pub(super) fn is_disabled(&self) -> bool {
-        let disabled = self.integration.settings.as_ref().is_ok_and(|s| !s.enabled);
-        disabled && !self.request.force && self.integration.removal.is_none()
     }
 
     /// Returns the active pause. Looks up the secret's version (one call) only if nothing else ended the pause.
