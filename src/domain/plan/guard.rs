@@ -57,7 +57,7 @@ const MIN_RECORDS_TO_JUDGE: usize = 2;
 /// assert!(guarded.held.is_some());
 /// ```
 pub fn guard(
-    plan: Plan,
+    mut plan: Plan,
     inputs: GuardInputs<'_>,
     max: MaxRemovals,
     is_allowed: bool,
@@ -72,13 +72,14 @@ pub fn guard(
     let Some(reason) = implausibility.clone().or_else(exceeded) else {
         return GuardedPlan { plan, held: None };
     };
-    let (waiting, changes): (Vec<Change>, Vec<Change>) =
+    let (waiting, changes): (Vec<Change>, _) =
         plan.changes.into_iter().partition(Change::is_removal);
-    // The record is the only way to find the attribute again. It must not be deleted because a wrong tailnet lacks the device.
-    let departed = match implausibility {
-        Some(_) => Vec::new(),
-        None => plan.departed,
-    };
+    plan.changes = changes;
+    if implausibility.is_some() {
+        // The record is the only way to find the attribute again. It must not be deleted because a wrong tailnet lacks the
+        // device.
+        plan.departed.clear();
+    }
     let waiting_removals = match removals {
         0 => "no attribute is removed".to_owned(),
         removals => format!("{removals} removals wait"),
@@ -87,11 +88,7 @@ pub fn guard(
     let names = waiting.into_iter().map(|change| change.name.into());
     let held = Finding::new(FindingKind::HeldRemovals, names);
     GuardedPlan {
-        plan: Plan {
-            changes,
-            departed,
-            ..plan
-        },
+        plan,
         held: Some(Held {
             why: format!(
                 "{waiting_removals}: {reason}. If that is right, run a sync of the \
