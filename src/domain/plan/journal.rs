@@ -53,12 +53,8 @@ pub struct InvalidPendingWrite;
 
 impl From<PendingWrite> for String {
     fn from(write: PendingWrite) -> Self {
-        let PendingWrite {
-            name,
-            hostname,
-            new,
-        } = write;
-        match new {
+        let (name, hostname) = (write.name, write.hostname);
+        match write.new {
             None => format!("{name}\t{hostname}"),
             Some(new) => format!(
                 "{name}\t{hostname}\t{}\t{}\t{}\t{}",
