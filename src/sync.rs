@@ -140,10 +140,7 @@ pub async fn inspect(
     include_policy: bool,
     invocation: &Invocation,
 ) -> Result<Inspection, StoreError> {
-    let request = SyncRequest {
-        dry_run: true,
-        ..SyncRequest::automatic(integration.clone())
-    };
+    let request = SyncRequest::automatic(integration.clone());
     let mut run = Run::read_only(app, &request, invocation).await?;
     let snapshot = match decide_without_lease(&mut run).await {
         Ok(decision) => {

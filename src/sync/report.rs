@@ -181,20 +181,14 @@ impl Report {
     }
 
     fn from_decision(outcome: RunOutcome, decision: &Decision) -> Self {
-        let Decision {
-            observation,
-            matches,
-            lost_identities,
-            guarded,
-            ..
-        } = decision;
-        let findings = lost_identity::finding(lost_identities)
+        let observation = &decision.observation;
+        let findings = lost_identity::finding(&decision.lost_identities)
             .into_iter()
             .chain(skipped_devices(&observation.skipped))
-            .chain(matches.findings.iter().cloned())
+            .chain(decision.matches.findings.iter().cloned())
             .chain(observation.native.and_then(NativeIntegration::finding));
         Self {
-            unchanged: guarded.plan.unchanged,
+            unchanged: decision.guarded.plan.unchanged,
             findings: findings.collect(),
             ..Self::new(outcome)
         }
