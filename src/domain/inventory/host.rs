@@ -204,18 +204,10 @@ pub struct FalconInventory {
 
 impl FalconInventory {
     /// Adds the results of a listing or a lookup. They replace older values of the same sensor.
-    pub fn extend(&mut self, hosts: Hosts, scores: Assessments) {
-        if self.hosts.is_empty() {
-            self.hosts = hosts;
-        } else {
-            self.hosts.extend(hosts);
-        }
+    pub fn extend(&mut self, mut hosts: Hosts, mut scores: Assessments) {
+        self.hosts.append(&mut hosts);
+        self.scores.append(&mut scores);
         self.visible = self.visible.max(self.hosts.len());
-        if self.scores.is_empty() {
-            self.scores = scores;
-        } else {
-            self.scores.extend(scores);
-        }
     }
 }
 
