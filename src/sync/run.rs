@@ -176,11 +176,10 @@ impl<'a> Run<'a> {
             return None;
         }
         let pause = self.integration.pause.clone()?;
-        let mut context = self.pause_context();
-        if pause.is_active(context) {
+        let context = self.pause_context();
+        if pause.is_active(context, None) {
             let version = self.current_secret_version(pause.service).await;
-            context.secret_version = version.as_deref();
-            if pause.is_active(context) {
+            if pause.is_active(context, version.as_deref()) {
                 return Some(pause);
             }
             self.previous_pause = None;
@@ -190,12 +189,11 @@ impl<'a> Run<'a> {
         None
     }
 
-    pub(super) fn pause_context(&self) -> PauseContext<'static> {
+    pub(super) fn pause_context(&self) -> PauseContext {
         let status = self.integration.status.as_ref();
         let synced_version = status.map(|status| status.config_version);
         PauseContext {
             now: self.app.clock.now(),
-            secret_version: None,
             is_config_changed: synced_version != Some(self.integration.config_version),
             is_forced: self.request.force,
         }

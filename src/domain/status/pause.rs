@@ -30,11 +30,9 @@ pub struct Pause {
 
 /// The present, as far as it decides about a pause.
 #[derive(Clone, Copy, Debug)]
-pub struct PauseContext<'a> {
+pub struct PauseContext {
     /// The present time.
     pub now: Timestamp,
-    /// The present version of the service's secret, if it is known.
-    pub secret_version: Option<&'a str>,
     /// True if the settings were changed since the rejection.
     pub is_config_changed: bool,
     /// True if a person requests a run in spite of the pause.
@@ -42,15 +40,13 @@ pub struct PauseContext<'a> {
 }
 
 impl Pause {
-    /// Returns whether the pause is active. Time, changed settings, a new secret version or a forced run end it.
-    pub(crate) fn is_active(&self, context: PauseContext<'_>) -> bool {
-        // An unknown version is no new one.
-        let is_same_secret = context.secret_version.is_none()
-            || context.secret_version == self.secret_version.as_deref();
+    /// Returns whether the pause is active. Time, changed settings, a new secret version or a forced run end it. An unknown
+    /// version is no new one.
+    pub(crate) fn is_active(&self, context: PauseContext, secret_version: Option<&str>) -> bool {
         context.now < self.until
             && !context.is_config_changed
             && !context.is_forced
-            && is_same_secret
+            && (secret_version.is_none() || secret_version == self.secret_version.as_deref())
     }
 
     /// Returns the pause after a rejection. A rejection after the end of the previous pause makes a longer pause. The first
@@ -63,7 +59,6 @@ impl Pause {
     /// let reject = |previous: Option<&Pause>, now| {
     ///     let context = PauseContext {
     ///         now,
-    ///         secret_version: Some("v1"),
     ///         is_config_changed: false,
     ///         is_forced: false,
     ///     };
@@ -82,7 +77,7 @@ impl Pause {
         service: Service,
         error: String,
         secret_version: Option<String>,
-        context: PauseContext<'_>,
+        context: PauseContext,
     ) -> Self {
         let extended = previous.filter(|pause| {
             pause.service == service
@@ -123,16 +118,15 @@ mod tests {
         Timestamp::from_second(hours * 3600).unwrap()
     }
 
-    fn context(hours: i64) -> PauseContext<'static> {
+    fn context(hours: i64) -> PauseContext {
         PauseContext {
             now: at(hours),
-            secret_version: Some("v1"),
             is_config_changed: false,
             is_forced: false,
         }
     }
 
-    fn reject(previous: Option<&Pause>, context: PauseContext<'_>) -> Pause {
+    fn reject(previous: Option<&Pause>, context: PauseContext) -> Pause {
         Pause::next(
             previous,
             Service::Falcon,
@@ -160,24 +154,20 @@ mod tests {
     #[test]
     fn time_a_change_or_force_ends_a_pause() {
         let pause = reject(None, context(0));
-        assert!(pause.is_active(context(0)));
-        assert!(!pause.is_active(context(1)));
-        assert!(!pause.is_active(PauseContext {
+        assert!(pause.is_active(context(0), Some("v1")));
+        assert!(!pause.is_active(context(1), Some("v1")));
+        let forced = PauseContext {
             is_forced: true,
             ..context(0)
-        }));
-        assert!(!pause.is_active(PauseContext {
+        };
+        assert!(!pause.is_active(forced, Some("v1")));
+        let changed = PauseContext {
             is_config_changed: true,
             ..context(0)
-        }));
-        assert!(!pause.is_active(PauseContext {
-            secret_version: Some("v2"),
-            ..context(0)
-        }));
-        assert!(pause.is_active(PauseContext {
-            secret_version: None,
-            ..context(0)
-        }));
+        };
+        assert!(!pause.is_active(changed, Some("v1")));
+        assert!(!pause.is_active(context(0), Some("v2")));
+        assert!(pause.is_active(context(0), None));
     }
 
     #[test]
