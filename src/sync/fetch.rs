@@ -30,7 +30,7 @@ const PAGE_SIZES: PageSizes = PageSizes {
 
 /// Data fetched from Falcon before the devices are known.
 pub(super) enum Prefetched {
-    Everything(StrategyChoice, FalconInventory),
+    Everything(Fetched),
     Hosts(StrategyChoice, Hosts),
     HostCount(usize),
     /// Of an account without a fetch state.
@@ -40,6 +40,9 @@ pub(super) enum Prefetched {
 /// The first pages of both listings.
 type FirstPages = (FirstHostPage, FirstScores);
 
+/// What the run knows of Falcon, and the state for the next run.
+type Fetched = (FalconInventory, FetchState);
+
 /// Fetches what the next step needs whatever the devices are.
 pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetched, UpstreamError> {
     let Some(choice) = expected_choice(run) else {
@@ -48,14 +51,13 @@ pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetche
         let choice = full_listing_is_cheapest(previous_state(run), visible, PAGE_SIZES);
         return Ok(match choice {
             Some(choice) => {
-                let inventory = fetch_all(run, falcon, Some(first_pages)).await?;
-                Prefetched::Everything(choice, inventory)
+                Prefetched::Everything(fetch_all(run, falcon, choice, Some(first_pages)).await?)
             }
             None => Prefetched::FirstPages(first_pages),
         });
     };
     Ok(match choice.strategy {
-        FetchStrategy::Full => Prefetched::Everything(choice, fetch_all(run, falcon, None).await?),
+        FetchStrategy::Full => Prefetched::Everything(fetch_all(run, falcon, choice, None).await?),
         FetchStrategy::Hosts => Prefetched::Hosts(choice, falcon.hosts().await?),
         FetchStrategy::Filtered => Prefetched::HostCount(falcon.count_hosts().await?),
     })
@@ -68,7 +70,7 @@ pub(super) async fn complete(
     prefetched: Prefetched,
     devices: &Devices,
     records: &NodeRecords,
-) -> Result<(FalconInventory, FetchState), UpstreamError> {
+) -> Result<Fetched, UpstreamError> {
     let choose = |hosts: usize| {
         let demand = LookupDemand {
             serials: serial_query_values(devices).len(),
@@ -77,15 +79,13 @@ pub(super) async fn complete(
         choose_strategy(previous_state(run), hosts, demand, PAGE_SIZES, run.started)
     };
     let (visible, first_pages) = match prefetched {
-        Prefetched::Everything(choice, inventory) => {
-            return Ok(listed_fully(run, choice, inventory));
-        }
+        Prefetched::Everything(fetched) => return Ok(fetched),
         Prefetched::Hosts(choice, hosts) => {
             // The tailnet may have grown so much that listing all scores costs less than looking them up.
             let current = choose(hosts.len());
             if current.strategy == FetchStrategy::Full {
                 let scores = falcon.scores(&score_ranges(run)).await?;
-                return Ok(listed_fully(run, current, inventory(run, hosts, scores)));
+                return Ok(listed_fully(run, current, hosts, scores));
             }
             return fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await;
         }
@@ -94,10 +94,7 @@ pub(super) async fn complete(
     };
     let choice = choose(visible);
     match choice.strategy {
-        FetchStrategy::Full => {
-            let inventory = fetch_all(run, falcon, first_pages).await?;
-            Ok(listed_fully(run, choice, inventory))
-        }
+        FetchStrategy::Full => fetch_all(run, falcon, choice, first_pages).await,
         FetchStrategy::Hosts => {
             let first_page = first_pages.map(|(hosts, _)| hosts);
             let hosts = falcon.remaining_hosts(first_page).await?;
@@ -119,19 +116,17 @@ pub(super) async fn complete(
 async fn fetch_all(
     run: &Run<'_>,
     falcon: &Falcon,
+    choice: StrategyChoice,
     first_pages: Option<FirstPages>,
-) -> Result<FalconInventory, UpstreamError> {
-    let (hosts, scores) = match first_pages {
-        Some((hosts, scores)) => {
-            let hosts = falcon.remaining_hosts(Some(hosts));
-            try_join(hosts, falcon.remaining_scores(scores)).await?
-        }
-        None => {
-            let ranges = score_ranges(run);
-            try_join(falcon.hosts(), falcon.scores(&ranges)).await?
-        }
+) -> Result<Fetched, UpstreamError> {
+    let (hosts, scores) = if let Some((hosts, scores)) = first_pages {
+        let hosts = falcon.remaining_hosts(Some(hosts));
+        try_join(hosts, falcon.remaining_scores(scores)).await?
+    } else {
+        let ranges = score_ranges(run);
+        try_join(falcon.hosts(), falcon.scores(&ranges)).await?
     };
-    Ok(inventory(run, hosts, scores))
+    Ok(listed_fully(run, choice, hosts, scores))
 }
 
 /// Looks up the scores of the listed hosts that match a device.
@@ -142,7 +137,7 @@ async fn fetch_scores_of_matches(
     hosts: Hosts,
     devices: &Devices,
     records: &NodeRecords,
-) -> Result<(FalconInventory, FetchState), UpstreamError> {
+) -> Result<Fetched, UpstreamError> {
     let mut matching = matching_aids(&hosts, devices);
     let scores = falcon.scores_of(&matching).await?;
     let inventory = inventory(run, hosts, scores);
@@ -193,8 +188,10 @@ fn score_ranges(run: &Run<'_>) -> Vec<Range> {
 fn listed_fully(
     run: &Run<'_>,
     choice: StrategyChoice,
-    inventory: FalconInventory,
-) -> (FalconInventory, FetchState) {
+    hosts: Hosts,
+    scores: Assessments,
+) -> Fetched {
+    let inventory = inventory(run, hosts, scores);
     let histogram = ScoreHistogram::from_assessments(&inventory.scores);
     let state = FetchState {
         scores: Some(inventory.scores.len()),
