@@ -16,15 +16,13 @@ use smol_str::SmolStr;
 use crate::batch;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::inventory::serial::Serial;
 use crate::domain::plan::{Change, DesiredAttribute, NodeRecords};
 use crate::settings::AttributeKey;
 use crate::text::sanitize;
 
 /// Maximum characters of a name: devices choose their names.
 const MAX_NAME_CHARS: usize = 100;
-
-/// Maximum characters of a serial. A valid serial is no longer, but a record may have been edited.
-const MAX_SERIAL_CHARS: usize = 128;
 
 /// Maximum bytes of all entries of a run: an item holds 400 kB, and the rest of it takes some 20.
 const MAX_JOURNAL_BYTES: usize = 280_000;
@@ -117,7 +115,8 @@ pub fn journal_entry(batch: &[Change]) -> JournalEntry {
         name: sanitize(&change.name, MAX_NAME_CHARS).into(),
         hostname: sanitize(&change.hostname, MAX_NAME_CHARS).into(),
         new: change.new.as_ref().map(|new| DesiredAttribute {
-            serial: sanitize(&new.serial, MAX_SERIAL_CHARS).into(),
+            // A valid serial is no longer, but a record may have been edited.
+            serial: sanitize(&new.serial, Serial::MAX_CHARS).into(),
             falcon_hostname: None,
             ..new.clone()
         }),
