@@ -27,7 +27,6 @@ fn batch_size_for(limits: WriteLimits, changes: usize) -> usize {
 /// call while others still record.
 const RECORD_CONCURRENCY: usize = 8;
 
-/// The result of applying a plan.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
     /// Attributes that were set or changed, and recorded.
@@ -70,7 +69,8 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
     applied
 }
 
-/// Stores the changes in the journal before they are written, so that the next run can record them if this one dies.
+/// Stores the changes in the journal before they are written, so that the next run can record them if this one dies. Then
+/// writes them, and records the accepted ones.
 async fn apply_batch(
     run: &Run<'_>,
     writer: &TailscaleWriter,
@@ -81,19 +81,6 @@ async fn apply_batch(
     if let Err(error) = run.journal_batch(entry, batch).await {
         return Applied::failed(error);
     }
-    let applied = write_batch(run, writer, permits, batch).await;
-    if applied.failure.is_none() {
-        run.mark_recorded(entry);
-    }
-    applied
-}
-
-async fn write_batch(
-    run: &Run<'_>,
-    writer: &TailscaleWriter,
-    permits: &Semaphore,
-    batch: &[Change],
-) -> Applied {
     let attributes: Vec<AttributeWrite> = batch.iter().map(attribute_write).collect();
     let comment = format!("falcon-posture-sync run {}", run.id());
     let result = writer.write(&attributes, &comment).await;
@@ -102,15 +89,17 @@ async fn write_batch(
     let changes: Vec<Change> = batch.iter().filter(is_accepted).cloned().collect();
     let records = changes.chunks(MAX_CHANGES);
     let records = records.map(|changes| record(run, permits, changes));
-    let recorded = join_all(records).await.into_iter();
     let rejected = Applied {
         rejected: result.rejected,
         failure: result.error.map(SyncError::from),
         ..Applied::default()
     };
-    recorded
-        .fold(Applied::default(), Applied::merge)
-        .merge(rejected)
+    let parts = join_all(records).await.into_iter().chain([rejected]);
+    let applied = parts.fold(Applied::default(), Applied::merge);
+    if applied.failure.is_none() {
+        run.mark_recorded(entry);
+    }
+    applied
 }
 
 /// Records accepted changes. If that fails, the journal entry stays and the next run records them.
