@@ -103,7 +103,6 @@ impl NativeIntegration {
     }
 }
 
-/// The latest change of attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LastChange {
@@ -125,10 +124,9 @@ pub struct Problem {
 impl Problem {
     /// Formats the problem, with when it started and how many runs failed in a row.
     pub(crate) fn since(&self, since: Timestamp, runs: u32) -> String {
-        let row = if runs > 1 {
-            format!(", {runs} runs in a row")
-        } else {
-            String::new()
+        let row = match runs {
+            0 | 1 => String::new(),
+            runs => format!(", {runs} runs in a row"),
         };
         let (what, remedy) = (sentence(&self.message), sentence(&self.remedy));
         format!("{what} Since {since:.0}{row}. {remedy}")

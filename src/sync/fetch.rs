@@ -171,7 +171,6 @@ fn expected_choice(run: &Run<'_>) -> Option<StrategyChoice> {
     Some(choose_strategy(Some(state), hosts, demand, PAGE_SIZES, now))
 }
 
-/// Returns the sensors that matched before.
 fn matched_aids(run: &Run<'_>, records: &NodeRecords) -> BTreeSet<Aid> {
     let recorded = records.values().map(|record| &record.aid);
     let tracked = previous_state(run)

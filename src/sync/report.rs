@@ -15,7 +15,6 @@ use crate::domain::status::pause::Pause;
 use crate::domain::status::{NativeIntegration, Problem, RunOutcome};
 use crate::store::StoreError;
 
-/// The report of a run.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) outcome: RunOutcome,

@@ -21,7 +21,6 @@ const MAX_STORED: usize = 200;
 /// Maximum characters of a stored name, for the same reason.
 const MAX_NAME_CHARS: usize = 100;
 
-/// A device that lost its identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LostIdentity {
