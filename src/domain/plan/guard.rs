@@ -62,14 +62,12 @@ pub fn guard(
     max: MaxRemovals,
     is_allowed: bool,
 ) -> GuardedPlan {
-    if is_allowed {
-        return GuardedPlan { plan, held: None };
-    }
     let removals = plan.removals().count();
     let removes_something = removals > 0 || !plan.departed.is_empty();
     let implausibility = inputs.implausibility(removes_something);
     let exceeded = || exceeded_limit(removals, inputs.records, max);
-    let Some(reason) = implausibility.clone().or_else(exceeded) else {
+    let reason = implausibility.clone().or_else(exceeded);
+    let Some(reason) = reason.filter(|_| !is_allowed) else {
         return GuardedPlan { plan, held: None };
     };
     let (waiting, changes): (Vec<Change>, _) =
