@@ -37,7 +37,13 @@ pub(super) async fn skip_report(run: &mut Run<'_>) -> Option<Report> {
         run.integration.id,
         pause.until,
     );
-    emit_pause_metrics(run);
+    // In each run, so that the alarm of a pause lasts as long as the pause.
+    let (status, now) = (Some(&run.previous), run.app.clock.now());
+    let since_success = run.integration.seconds_since_success(status, now);
+    let event = metric_event(run, RunOutcome::Paused)
+        .value(metrics::PAUSED, 1_u64)
+        .value(metrics::SECONDS_SINCE_SUCCESS, since_success);
+    run.app.metrics.emit(&event);
     Some(Report::paused(&pause))
 }
 
@@ -244,16 +250,6 @@ fn emit_metrics(run: &Run<'_>, report: &Report, status: &Status) {
     if let Some(kind) = report.error_kind {
         event = event.property("errorKind", kind.to_string());
     }
-    run.app.metrics.emit(&event);
-}
-
-/// Emits the metrics of a pause in each run, so that its alarm lasts as long as the pause.
-fn emit_pause_metrics(run: &Run<'_>) {
-    let (status, now) = (Some(&run.previous), run.app.clock.now());
-    let since_success = run.integration.seconds_since_success(status, now);
-    let event = metric_event(run, RunOutcome::Paused)
-        .value(metrics::PAUSED, 1_u64)
-        .value(metrics::SECONDS_SINCE_SUCCESS, since_success);
     run.app.metrics.emit(&event);
 }
 
