@@ -29,7 +29,7 @@ use crate::falcon::wire::HostRecord;
 use crate::secrets::FalconCredentials;
 use crate::settings::CloudId;
 use crate::text::error_chain;
-use crate::upstream::auth::{AccessToken, TokenCache, TokenOutcome};
+use crate::upstream::auth::{AccessToken, TokenCache};
 use crate::upstream::client::{ApiClient, Response, endpoint};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::operation::Operation;
@@ -95,13 +95,13 @@ impl Falcon {
         cloud: &CloudId,
         credentials: FalconCredentials,
     ) -> Result<Self, UpstreamError> {
-        let signed_in = token::sign_in(&client, clouds, cloud, &credentials).await?;
+        let (cloud, base, token) = token::sign_in(&client, clouds, cloud, &credentials).await?;
         Ok(Self {
-            cloud: signed_in.cloud,
-            base: signed_in.base,
+            cloud: cloud.clone(),
+            base: base.clone(),
             credentials,
             limiter: RateLimiter::new(client.budget.clone()),
-            token: TokenCache::new(signed_in.token),
+            token: TokenCache::new(token),
             client,
         })
     }
@@ -249,33 +249,20 @@ impl Falcon {
         read: fn(Operation, &Response) -> Result<T, UpstreamError>,
     ) -> Result<T, UpstreamError> {
         let mint = || token::mint(&self.client, &self.base, &self.credentials);
-        let attempt = |token| self.attempt(operation, url, token, read);
+        let attempt = |token: AccessToken| async move {
+            let permit = self.limiter.acquire().await;
+            let request = token.authorize(self.client.request(Method::GET, url.clone()));
+            let sent = self.client.send(request, operation, MAX_RESPONSE_BYTES);
+            let response = sent.await?;
+            drop(permit);
+            if let Some((limit, remaining)) = errors::quota(&response) {
+                self.limiter.record_quota(limit, remaining);
+            }
+            read(operation, &response)
+        };
         self.token
             .with_token(&self.client, operation, mint, attempt)
             .await
-    }
-
-    async fn attempt<T>(
-        &self,
-        operation: Operation,
-        url: &Url,
-        token: AccessToken,
-        read: fn(Operation, &Response) -> Result<T, UpstreamError>,
-    ) -> Result<TokenOutcome<T>, UpstreamError> {
-        let permit = self.limiter.acquire().await;
-        let request = token.authorize(self.client.request(Method::GET, url.clone()));
-        let response = self
-            .client
-            .send(request, operation, MAX_RESPONSE_BYTES)
-            .await?;
-        drop(permit);
-        if let Some((limit, remaining)) = errors::quota(&response) {
-            self.limiter.record_quota(limit, remaining);
-        }
-        if let Some(error) = errors::token_rejected(operation, &response) {
-            return Ok(TokenOutcome::Rejected(error));
-        }
-        read(operation, &response).map(TokenOutcome::Accepted)
     }
 }
 

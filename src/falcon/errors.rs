@@ -1,6 +1,5 @@
 //! Classifies Falcon's error responses.
 
-use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
@@ -124,6 +123,10 @@ pub(super) fn classify(operation: Operation, response: &Response) -> UpstreamErr
         401 => operation.unauthorized(status, TOKEN),
         403 => forbidden(operation, response),
         408 | 500.. => operation.server_error(status),
+        // Bad tokens have a rate limit of their own.
+        429 if rate_limit(response).is_some_and(|limit| limit <= BAD_TOKEN_LIMIT) => {
+            operation.unauthorized(status, TOKEN)
+        }
         429 => operation.rate_limited(response.retry_after()),
         _ => operation.rejected(status, error_message(response)),
     }
@@ -150,18 +153,9 @@ pub(super) fn classify_token(operation: Operation, response: &Response) -> Upstr
     }
 }
 
-/// Returns the error if the token was rejected: 401, or a 429 from the rate limit of bad tokens.
-pub(super) fn token_rejected(operation: Operation, response: &Response) -> Option<UpstreamError> {
-    let is_rejected = response.status == StatusCode::UNAUTHORIZED
-        || (response.status == StatusCode::TOO_MANY_REQUESTS
-            && numeric_header(response, "x-ratelimit-limit")
-                .is_some_and(|limit| limit <= BAD_TOKEN_LIMIT));
-    is_rejected.then(|| operation.unauthorized(response.status.as_u16(), TOKEN))
-}
-
 /// Returns the account's quota (limit, remaining). The token call (300) and bad tokens have rate limits of their own.
 pub(super) fn quota(response: &Response) -> Option<(u64, u64)> {
-    let limit = numeric_header(response, "x-ratelimit-limit").filter(|limit| *limit > 300)?;
+    let limit = rate_limit(response).filter(|limit| *limit > 300)?;
     Some((limit, numeric_header(response, "x-ratelimit-remaining")?))
 }
 
@@ -202,6 +196,10 @@ fn error_message(response: &Response) -> String {
         .first()
         .map(|error| redact(&error.message, MAX_MESSAGE_CHARS))
         .unwrap_or_default()
+}
+
+fn rate_limit(response: &Response) -> Option<u64> {
+    numeric_header(response, "x-ratelimit-limit")
 }
 
 fn numeric_header(response: &Response, header: &str) -> Option<u64> {

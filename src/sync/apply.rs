@@ -41,7 +41,7 @@ pub(super) struct Applied {
 }
 
 /// Writes the changes of the plan and records the accepted ones. Stops at the first failure that is not one device's own.
-pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
+pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'_>) -> Applied {
     let (limits, is_stopped) = (run.app.write_limits, &AtomicBool::new(false));
     let permits = &Semaphore::new(RECORD_CONCURRENCY);
     let batch_size = batch_size_for(limits, plan.changes.len());
@@ -75,7 +75,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
 /// Stores the changes in the journal before they are written, so that the next run can record them if this one dies.
 async fn apply_batch(
     run: &Run<'_>,
-    writer: &TailscaleWriter,
+    writer: &TailscaleWriter<'_>,
     permits: &Semaphore,
     entry: usize,
     batch: &[Change],
@@ -92,7 +92,7 @@ async fn apply_batch(
 
 async fn write_batch(
     run: &Run<'_>,
-    writer: &TailscaleWriter,
+    writer: &TailscaleWriter<'_>,
     permits: &Semaphore,
     batch: &[Change],
 ) -> Applied {

@@ -74,14 +74,13 @@ impl Tailscale {
     /// # Errors
     /// A missing scope without `policy_file:read`; or as for any call.
     pub(crate) async fn policy(&self) -> Result<Policy, UpstreamError> {
-        let session = &self.session;
-        let url = session.tailnet_url(["acl"]);
+        let url = self.tailnet_url(["acl"]);
         // Without the header, the response has comments and trailing commas.
         let request = || {
-            let request = session.client.request(Method::GET, url.clone());
+            let request = self.client.request(Method::GET, url.clone());
             request.header(ACCEPT, "application/json")
         };
-        let response = session.call(POLICY, request, |_| false).await?;
+        let response = self.call(POLICY, request, |_| false).await?;
         let wire: Wire = POLICY.decode(&response.body)?;
         Ok(wire.into())
     }

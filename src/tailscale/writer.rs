@@ -4,7 +4,6 @@
 //! a rate limit for single writes only.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
@@ -14,7 +13,7 @@ use tracing::{info, warn};
 use crate::domain::inventory::device::NodeId;
 use crate::settings::AttributeKey;
 use crate::tailscale::wire::{Attribute, BatchWrite, Patch, SingleWrite};
-use crate::tailscale::{Session, errors, operation};
+use crate::tailscale::{Tailscale, errors, operation};
 use crate::text::sanitize;
 use crate::upstream::client::Response;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
@@ -72,8 +71,8 @@ pub(crate) struct WriteResult {
 
 /// The part of a session that writes. It remembers the limits of the API that it finds: use one writer for a whole run.
 #[derive(Debug)]
-pub(crate) struct TailscaleWriter {
-    session: Arc<Session>,
+pub(crate) struct TailscaleWriter<'a> {
+    session: &'a Tailscale,
     /// The control plane has no batch call (an older or another one).
     batch_unsupported: AtomicBool,
     rejected_devices: AtomicUsize,
@@ -87,8 +86,8 @@ enum BatchOutcome {
     Unsupported,
 }
 
-impl TailscaleWriter {
-    pub(super) fn new(session: Arc<Session>) -> Self {
+impl<'a> TailscaleWriter<'a> {
+    pub(super) fn new(session: &'a Tailscale) -> Self {
         Self {
             session,
             batch_unsupported: AtomicBool::new(false),
@@ -202,13 +201,12 @@ impl TailscaleWriter {
             nodes: patches(batch),
             comment,
         };
-        let session = &*self.session;
-        let url = session.tailnet_url(["device-attributes"]);
+        let url = self.session.tailnet_url(["device-attributes"]);
         let request = || {
-            let request = session.client.request(Method::PATCH, url.clone());
+            let request = self.session.client.request(Method::PATCH, url.clone());
             request.json(&body)
         };
-        match session.call(UPDATE, request, is_unsupported).await {
+        match self.session.call(UPDATE, request, is_unsupported).await {
             Ok(response) if is_unsupported(&response) => Ok(BatchOutcome::Unsupported),
             Ok(_) => Ok(BatchOutcome::Accepted),
             Err(error) => rejection(error).map(BatchOutcome::Rejected),

@@ -104,14 +104,6 @@ pub(crate) async fn request_token<T>(
         .await
 }
 
-/// The outcome of a call with a token.
-#[derive(Debug)]
-pub(crate) enum TokenOutcome<T> {
-    Accepted(T),
-    /// The token is not accepted (any more). The error counts if a new token is rejected, too.
-    Rejected(UpstreamError),
-}
-
 /// The token of a client.
 #[derive(Debug)]
 pub(crate) struct TokenCache(Mutex<AccessToken>);
@@ -132,28 +124,20 @@ impl TokenCache {
     ) -> Result<T, UpstreamError>
     where
         M: Future<Output = Result<AccessToken, UpstreamError>>,
-        A: Future<Output = Result<TokenOutcome<T>, UpstreamError>>,
+        A: Future<Output = Result<T, UpstreamError>>,
     {
-        let token = self
-            .get_or_refresh(|cached| cached.is_expiring(client.budget.now()), &mint)
-            .await?;
-        let first = client
-            .budget
-            .retry(operation, || attempt(token.clone()))
-            .await?;
-        if let TokenOutcome::Accepted(value) = first {
-            return Ok(value);
-        }
-        let renewed = self
-            .get_or_refresh(|cached| Arc::ptr_eq(&cached.secret, &token.secret), &mint)
-            .await?;
-        match client
-            .budget
-            .retry(operation, || attempt(renewed.clone()))
-            .await?
-        {
-            TokenOutcome::Accepted(value) => Ok(value),
-            TokenOutcome::Rejected(error) => Err(error),
+        let budget = &client.budget;
+        let is_expiring = |cached: &AccessToken| cached.is_expiring(budget.now());
+        let token = self.get_or_refresh(is_expiring, &mint).await?;
+        let first = budget.retry(operation, || attempt(token.clone()));
+        match first.await {
+            Err(error) if error.is_token_rejected() => {
+                let is_rejected = |cached: &AccessToken| Arc::ptr_eq(&cached.secret, &token.secret);
+                let renewed = self.get_or_refresh(is_rejected, &mint).await?;
+                let second = budget.retry(operation, || attempt(renewed.clone()));
+                second.await
+            }
+            result => result,
         }
     }
 
@@ -204,10 +188,10 @@ mod tests {
         };
         let attempt = |token: AccessToken| async move {
             tokio::task::yield_now().await;
-            Ok(match token.secret.expose_secret() {
-                "new" => TokenOutcome::Accepted(()),
-                _ => TokenOutcome::Rejected(PROBE.unauthorized(401, "")),
-            })
+            match token.secret.expose_secret() {
+                "new" => Ok(()),
+                _ => Err(PROBE.unauthorized(401, "")),
+            }
         };
         let (a, b) = tokio::join!(
             cache.with_token(&client, PROBE, mint, attempt),
@@ -228,7 +212,7 @@ mod tests {
                 || ready(Ok(token("new", None))),
                 |_| {
                     calls.set(calls.get() + 1);
-                    ready(Ok(TokenOutcome::Rejected(PROBE.unauthorized(401, ""))))
+                    ready(Err(PROBE.unauthorized(401, "")))
                 },
             )
             .await;
@@ -246,11 +230,7 @@ mod tests {
                 &client,
                 PROBE,
                 || ready(Ok(token("new", None))),
-                |token| {
-                    ready(Ok(TokenOutcome::Accepted(
-                        token.secret.expose_secret().to_owned(),
-                    )))
-                },
+                |token| ready(Ok(token.secret.expose_secret().to_owned())),
             )
             .await;
         assert_eq!(used.unwrap(), "new");

@@ -91,13 +91,6 @@ impl Response {
     }
 }
 
-/// A list that was decoded while it arrived, or an unsuccessful response.
-#[derive(Debug)]
-pub(crate) enum Streamed<R> {
-    List(Vec<R>),
-    Other(Response),
-}
-
 impl ApiClient {
     /// Creates a client that calls within this budget.
     pub fn new(http: HttpClient, budget: CallBudget) -> Self {
@@ -128,19 +121,20 @@ impl ApiClient {
     /// Sends a request and decodes the list of a successful response while it arrives. The list is never held whole.
     ///
     /// # Errors
-    /// As [`ApiClient::send`]; also if the response does not decode.
+    /// As [`ApiClient::send`]; also if the response does not decode, or as `classify` says of an unsuccessful response.
     pub(crate) async fn stream<E: ListEnvelope>(
         &self,
         request: RequestBuilder,
         operation: Operation,
         max_bytes: usize,
-    ) -> Result<Streamed<E::Item>, UpstreamError> {
+        classify: fn(Operation, &Response) -> UpstreamError,
+    ) -> Result<Vec<E::Item>, UpstreamError> {
         let timeout = self.budget.request_timeout() * STREAM_TIMEOUT_FACTOR;
         let sent = InFlight::send(request, operation, timeout, &self.budget).await?;
         if sent.response.status().is_success() {
-            sent.read_list::<E>(max_bytes).await.map(Streamed::List)
+            sent.read_list::<E>(max_bytes).await
         } else {
-            sent.read(MAX_ERROR_BYTES).await.map(Streamed::Other)
+            Err(classify(operation, &sent.read(MAX_ERROR_BYTES).await?))
         }
     }
 }

@@ -154,6 +154,11 @@ impl UpstreamError {
         matches!(self.kind, UpstreamErrorKind::Unauthorized { .. })
     }
 
+    /// Returns whether another token may help. With 403, the credential itself is rejected.
+    pub(crate) fn is_token_rejected(&self) -> bool {
+        matches!(self.kind, UpstreamErrorKind::Unauthorized { status, .. } if status != 403)
+    }
+
     /// Returns whether the request was rejected with this status.
     pub(crate) fn is_rejected_with(&self, expected: u16) -> bool {
         matches!(self.kind, UpstreamErrorKind::Rejected { status, .. } if status == expected)

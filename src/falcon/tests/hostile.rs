@@ -209,7 +209,6 @@ proptest! {
         let error = errors::classify_token(token::TOKEN, &reply);
         assert_error(&error);
         prop_assert!(!error_chain(&error).contains(MARK));
-        errors::token_rejected(HOST_LISTING, &reply);
         if let Some((limit, remaining)) = errors::quota(&reply) {
             RateLimiter::new(client().budget).record_quota(limit, remaining);
         }
