@@ -3,7 +3,6 @@
 //! A run lists all hosts and all scores (12 requests for 10,000 hosts instead of one look-up a device), or looks up the
 //! hosts and scores of a few devices.
 
-mod count;
 mod errors;
 mod paging;
 mod rate_limit;
@@ -17,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{try_join, try_join_all};
 use reqwest::{Method, Url};
-use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::batch::batches;
@@ -25,7 +23,7 @@ use crate::domain::inventory::host::{Aid, Assessments, Hosts};
 use crate::domain::status::error_kind::Service;
 use crate::falcon::paging::{ListedRecord, ListingPage, PageCollector, Step};
 use crate::falcon::rate_limit::RateLimiter;
-use crate::falcon::wire::HostRecord;
+use crate::falcon::wire::{HostRecord, ScoreRecord};
 use crate::secrets::FalconCredentials;
 use crate::settings::CloudId;
 use crate::text::error_chain;
@@ -34,7 +32,10 @@ use crate::upstream::client::{ApiClient, Response, endpoint};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::operation::Operation;
 
-pub(crate) use crate::falcon::scores::FirstScores;
+/// The first page of the host listing, which is complete in most accounts.
+pub(crate) type FirstHosts = ListingPage<HostRecord>;
+/// The first page of the score listing, with the lowest scores. It is complete in most accounts.
+pub(crate) type FirstScores = ListingPage<ScoreRecord>;
 
 const HOST_LISTING: Operation = Operation::new(Service::Falcon, "host listing", HOSTS_READ);
 const HOST_LOOK_UP: Operation = Operation::new(Service::Falcon, "host lookup", HOSTS_READ);
@@ -75,13 +76,13 @@ pub struct Falcon {
 }
 
 /// A listing that comes in pages.
-struct Listing<'a> {
+#[derive(Clone)]
+struct Listing {
     operation: Operation,
-    path: [&'a str; 4],
-    limit: usize,
-    query: Vec<(&'a str, &'a str)>,
+    /// The URL of the first page.
+    first_page: Url,
     /// The parameter that takes the cursor.
-    cursor: &'a str,
+    cursor: &'static str,
 }
 
 impl Falcon {
@@ -119,21 +120,31 @@ impl Falcon {
         self.remaining_hosts(None).await
     }
 
-    /// Reads the first page of the host listing, which is complete in most accounts.
-    pub(crate) async fn first_hosts(&self) -> Result<FirstHostPage, UpstreamError> {
-        let url = all_hosts().url(&self.base, None);
-        self.get(HOST_LISTING, &url, wire::page)
-            .await
-            .map(FirstHostPage)
+    pub(crate) async fn first_hosts(&self) -> Result<FirstHosts, UpstreamError> {
+        self.page(&self.all_hosts(), None).await
     }
 
     /// Lists all hosts, starting after the first page if it is given. Fails as [`Falcon::hosts`].
     pub(crate) async fn remaining_hosts(
         &self,
-        first: Option<FirstHostPage>,
+        first: Option<FirstHosts>,
     ) -> Result<Hosts, UpstreamError> {
-        let first = first.map(|FirstHostPage(page)| page);
-        self.list(&all_hosts(), first).await
+        self.list(&self.all_hosts(), first).await
+    }
+
+    /// Counts the visible hosts, as the host listing announces. Hidden hosts are not counted.
+    ///
+    /// The request has the form of [`Falcon::hosts`], so its success means that the listing is allowed, too.
+    ///
+    /// # Errors
+    /// As for any call; also if the announced number and the page contradict each other.
+    pub(crate) async fn count_hosts(&self) -> Result<usize, UpstreamError> {
+        let listing = host_listing(&self.base, HOST_LISTING, 1, None);
+        self.count::<HostRecord>(&listing).await
+    }
+
+    fn all_hosts(&self) -> Listing {
+        host_listing(&self.base, HOST_LISTING, HOSTS_PER_PAGE, None)
     }
 
     /// Finds the visible hosts with one of these serials or aids.
@@ -158,7 +169,7 @@ impl Falcon {
         let aids: Vec<&str> = aids.iter().map(String::as_str).collect();
         let look_up = async |field: &str, values: &[&str]| {
             let filter = format!("{field}:['{}']", values.join("','"));
-            let listing = host_listing(HOST_LOOK_UP, HOSTS_PER_PAGE, Some(&filter));
+            let listing = host_listing(&self.base, HOST_LOOK_UP, HOSTS_PER_PAGE, Some(&filter));
             self.list::<HostRecord>(&listing, None).await
         };
         let by_serial = filter_chunks(&serials).map(|serials| look_up("serial_number", serials));
@@ -187,9 +198,9 @@ impl Falcon {
 
     /// Reads a listing to its end. An incomplete listing is read once more from the start: a cursor may have expired, and
     /// records move between pages.
-    async fn list<R: ListedRecord + DeserializeOwned>(
+    async fn list<R: ListedRecord>(
         &self,
-        listing: &Listing<'_>,
+        listing: &Listing,
         first: Option<ListingPage<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
         match self.list_once::<R>(listing, first).await {
@@ -204,19 +215,17 @@ impl Falcon {
         }
     }
 
-    async fn list_once<R: ListedRecord + DeserializeOwned>(
+    async fn list_once<R: ListedRecord>(
         &self,
-        listing: &Listing<'_>,
+        listing: &Listing,
         mut first: Option<ListingPage<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
         let mut collector = PageCollector::<R>::default();
         let mut cursor: Option<String> = None;
         loop {
-            let result = if let Some(first) = first.take() {
-                Ok(first)
-            } else {
-                let url = listing.url(&self.base, cursor.as_deref());
-                self.get(listing.operation, &url, wire::page).await
+            let result = match first.take() {
+                Some(first) => Ok(first),
+                None => self.page(listing, cursor.as_deref()).await,
             };
             let page = match result {
                 // The sibling services reject an expired cursor with 404 (elastic/integrations#14670).
@@ -232,14 +241,27 @@ impl Falcon {
                 Step::End => break,
             }
         }
-        if collector.unusable() > 0 {
-            let (operation, records) = (listing.operation.name, collector.unusable());
-            warn!(
-                operation,
-                records, "records without a sensor id were skipped"
-            );
-        }
         collector.finish(listing.operation)
+    }
+
+    /// Reads the announced number of records, with the first page of a listing.
+    async fn count<R: ListedRecord>(&self, listing: &Listing) -> Result<usize, UpstreamError> {
+        let ListingPage { records, total, .. } = self.page::<R>(listing, None).await?;
+        // A total below the page's records is wrong (a listing ignores it, too). An empty page must announce 0.
+        if total < records.len() || (records.is_empty() && total > 0) {
+            return Err(listing.operation.incomplete(records.len(), total));
+        }
+        Ok(total)
+    }
+
+    /// Reads the page at a cursor, or the first one.
+    async fn page<R: ListedRecord>(
+        &self,
+        listing: &Listing,
+        cursor: Option<&str>,
+    ) -> Result<ListingPage<R>, UpstreamError> {
+        self.get(listing.operation, &listing.url(cursor), wire::page)
+            .await
     }
 
     async fn get<T>(
@@ -266,40 +288,25 @@ impl Falcon {
     }
 }
 
-impl Listing<'_> {
-    fn url(&self, base: &Url, cursor: Option<&str>) -> Url {
-        let mut url = endpoint(base, self.path);
+impl Listing {
+    fn url(&self, cursor: Option<&str>) -> Url {
+        let mut url = self.first_page.clone();
         url.query_pairs_mut()
-            .append_pair("limit", &self.limit.to_string())
-            .extend_pairs(&self.query)
             .extend_pairs(cursor.map(|cursor| (self.cursor, cursor)));
         url
     }
 }
 
-/// The first page of the host listing.
-#[derive(Debug)]
-pub(crate) struct FirstHostPage(ListingPage<HostRecord>);
-
-impl FirstHostPage {
-    /// Returns the announced number of visible hosts in the account.
-    pub(crate) fn total(&self) -> usize {
-        self.0.total.max(self.0.records.len())
-    }
-}
-
-fn all_hosts() -> Listing<'static> {
-    host_listing(HOST_LISTING, HOSTS_PER_PAGE, None)
-}
-
-fn host_listing(operation: Operation, limit: usize, filter: Option<&str>) -> Listing<'_> {
-    let mut query = vec![("fields", FIELDS)];
-    query.extend(filter.map(|filter| ("filter", filter)));
+fn host_listing(base: &Url, operation: Operation, limit: usize, filter: Option<&str>) -> Listing {
+    let mut first_page = endpoint(base, HOSTS);
+    first_page
+        .query_pairs_mut()
+        .append_pair("limit", &limit.to_string())
+        .append_pair("fields", FIELDS)
+        .extend_pairs(filter.map(|filter| ("filter", filter)));
     Listing {
         operation,
-        path: HOSTS,
-        limit,
-        query,
+        first_page,
         // The offset is the `next` of the previous page.
         cursor: "offset",
     }

@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
 use crate::domain::inventory::host::Aid;
 use crate::upstream::error::{Progress, UpstreamError, UpstreamErrorKind};
 use crate::upstream::operation::Operation;
 
 /// A record of a listing, keyed by aid.
-pub(super) trait ListedRecord {
+pub(super) trait ListedRecord: DeserializeOwned {
     type Value;
 
     /// Returns the aid and the value; `None` without a usable aid.
@@ -24,10 +27,17 @@ pub(super) trait ListedRecord {
 
 /// A page of a listing. A `null` in the list is a record without an id.
 #[derive(Debug)]
-pub(super) struct ListingPage<R> {
+pub(crate) struct ListingPage<R> {
     pub(super) records: Vec<Option<R>>,
     pub(super) total: usize,
     pub(super) next: Option<String>,
+}
+
+impl<R> ListingPage<R> {
+    /// Returns the announced number of records in the account.
+    pub(crate) fn announced(&self) -> usize {
+        self.total.max(self.records.len())
+    }
 }
 
 /// The next step after a page.
@@ -109,11 +119,6 @@ impl<R: ListedRecord> PageCollector<R> {
         }
     }
 
-    /// Returns the number of records without a usable aid.
-    pub(super) fn unusable(&self) -> usize {
-        self.unusable
-    }
-
     /// Returns the records by aid.
     ///
     /// # Errors
@@ -122,6 +127,13 @@ impl<R: ListedRecord> PageCollector<R> {
         self,
         operation: Operation,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
+        if self.unusable > 0 {
+            warn!(
+                operation = operation.name,
+                records = self.unusable,
+                "records without a sensor id were skipped"
+            );
+        }
         if self.total.is_some_and(|total| self.received >= total) {
             Ok(self.found)
         } else {

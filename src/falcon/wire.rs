@@ -58,7 +58,7 @@ struct Meta {
 }
 
 /// Reads a page of a listing.
-pub(super) fn page<R: ListedRecord + DeserializeOwned>(
+pub(super) fn page<R: ListedRecord>(
     operation: Operation,
     response: &Response,
 ) -> Result<ListingPage<R>, UpstreamError> {
@@ -126,7 +126,7 @@ impl FromText for Hostname {
 
 /// A host, with the requested fields. All are optional: recorded hosts lack some.
 #[derive(Debug, Deserialize)]
-pub(super) struct HostRecord {
+pub(crate) struct HostRecord {
     #[serde(default)]
     device_id: LenientText<Aid>,
     #[serde(default)]
@@ -159,7 +159,7 @@ impl ListedRecord for HostRecord {
 
 /// A record of the score listing.
 #[derive(Debug, Deserialize)]
-pub(super) struct ScoreRecord {
+pub(crate) struct ScoreRecord {
     #[serde(default)]
     aid: LenientText<Aid>,
     #[serde(default)]

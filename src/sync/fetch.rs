@@ -16,7 +16,7 @@ use crate::domain::inventory::host::{Aid, Assessments, FalconInventory, Hosts};
 use crate::domain::matching::{matching_aids, serial_query_values};
 use crate::domain::plan::NodeRecords;
 use crate::falcon::{
-    Falcon, FirstHostPage, FirstScores, HOSTS_PER_LOOKUP, HOSTS_PER_PAGE, SCORES_PER_LOOKUP,
+    Falcon, FirstHosts, FirstScores, HOSTS_PER_LOOKUP, HOSTS_PER_PAGE, SCORES_PER_LOOKUP,
     SCORES_PER_PAGE,
 };
 use crate::upstream::error::UpstreamError;
@@ -34,14 +34,14 @@ pub(super) enum Prefetched {
     Hosts(StrategyChoice, Hosts),
     HostCount(usize),
     /// The first pages of both listings, of an account without a fetch state.
-    FirstPages(FirstHostPage, FirstScores),
+    FirstPages(FirstHosts, FirstScores),
 }
 
 /// Fetches what the next step needs whatever the devices are.
 pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetched, UpstreamError> {
     let Some(choice) = expected_choice(run) else {
         let (hosts, scores) = try_join(falcon.first_hosts(), falcon.first_scores()).await?;
-        let choice = full_listing_is_cheapest(previous_state(run), hosts.total(), PAGE_SIZES);
+        let choice = full_listing_is_cheapest(previous_state(run), hosts.announced(), PAGE_SIZES);
         return match choice {
             Some(choice) => {
                 let inventory = fetch_remaining(run, falcon, hosts, scores).await?;
@@ -79,7 +79,7 @@ pub(super) async fn complete(
             return fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await;
         }
         Prefetched::HostCount(hosts) => (hosts, None),
-        Prefetched::FirstPages(hosts, scores) => (hosts.total(), Some((hosts, scores))),
+        Prefetched::FirstPages(hosts, scores) => (hosts.announced(), Some((hosts, scores))),
     };
     let choice = choose(run, visible, devices, records);
     match (choice.strategy, first_pages) {
@@ -114,7 +114,7 @@ async fn fetch_all(run: &Run<'_>, falcon: &Falcon) -> Result<FalconInventory, Up
 async fn fetch_remaining(
     run: &Run<'_>,
     falcon: &Falcon,
-    first_hosts: FirstHostPage,
+    first_hosts: FirstHosts,
     first_scores: FirstScores,
 ) -> Result<FalconInventory, UpstreamError> {
     let hosts = falcon.remaining_hosts(Some(first_hosts));
