@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
-use crate::json::lenient::{LenientObject, ListOrOther, LooseValue};
+use crate::json::lenient::{LenientObject, LenientText, ListOrOther, LooseValue};
 use crate::settings::CloudId;
 use crate::text::redact;
 use crate::upstream::client::Response;
@@ -39,28 +39,22 @@ const CLOUD: &str = "correct cloudId; a cloud that this deployment does not know
 const NOT_ON_ALLOW_LIST: &str = "access denied, authorization failed";
 
 /// An entry of `errors` in a response. Its code can differ from the HTTP status.
-#[derive(Debug, Default)]
-pub(super) struct FalconApiError {
-    pub(super) code: Option<u16>,
-    pub(super) message: String,
-}
-
-impl From<LenientObject<WireError>> for FalconApiError {
-    fn from(LenientObject(wire): LenientObject<WireError>) -> Self {
-        let WireError { code, message } = wire.unwrap_or_default();
-        let code = code.number().and_then(Number::as_u64);
-        Self {
-            code: code.and_then(|code| u16::try_from(code).ok()),
-            message: message.text().unwrap_or_default(),
-        }
-    }
-}
-
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct WireError {
-    code: LooseValue<'static>,
-    message: LooseValue<'static>,
+pub(super) struct FalconApiError {
+    code: LooseValue,
+    message: LenientText<String>,
+}
+
+impl FalconApiError {
+    fn code(&self) -> Option<u16> {
+        let code = self.code.number().and_then(Number::as_u64);
+        code.and_then(|code| u16::try_from(code).ok())
+    }
+
+    pub(super) fn message(&self) -> &str {
+        self.message.0.as_deref().unwrap_or_default()
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -73,24 +67,22 @@ struct Reported {
 pub(super) fn list<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<FalconApiError>, D::Error> {
-    Ok(
-        match ListOrOther::<LenientObject<WireError>, MAX_ERRORS>::deserialize(deserializer)? {
-            ListOrOther::Scalar(LooseValue::Null) => Vec::new(),
-            ListOrOther::Scalar(_) => vec![FalconApiError::default()],
-            ListOrOther::One(error) => vec![error.into()],
-            ListOrOther::Many { first, has_more } => first
-                .into_iter()
-                .map(FalconApiError::from)
-                .chain(has_more.then(FalconApiError::default))
-                .collect(),
-        },
-    )
+    type Errors<'de> = ListOrOther<'de, LenientObject<FalconApiError>, MAX_ERRORS>;
+    let (listed, has_more) = match Errors::deserialize(deserializer)? {
+        ListOrOther::Scalar(LooseValue::Null) => (Vec::new(), false),
+        ListOrOther::Scalar(_) | ListOrOther::Text(_) => (Vec::new(), true),
+        ListOrOther::One(error) => (vec![error], false),
+        ListOrOther::Many { first, has_more } => (first, has_more),
+    };
+    let rest = has_more.then_some(LenientObject(None));
+    let errors = listed.into_iter().chain(rest);
+    Ok(errors.map(|error| error.0.unwrap_or_default()).collect())
 }
 
 /// Returns the errors in a body that may be anything: empty, HTML, or JSON.
 pub(super) fn in_body(body: &[u8]) -> Vec<FalconApiError> {
-    let reported: Reported = serde_json::from_slice(body).unwrap_or_default();
-    reported.errors
+    let reported = serde_json::from_slice::<Reported>(body);
+    reported.unwrap_or_default().errors
 }
 
 /// Returns the errors in a successful response.
@@ -194,7 +186,7 @@ pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamEr
 fn error_message(response: &Response) -> String {
     in_body(&response.body)
         .first()
-        .map(|error| redact(&error.message, MAX_MESSAGE_CHARS))
+        .map(|error| redact(error.message(), MAX_MESSAGE_CHARS))
         .unwrap_or_default()
 }
 
@@ -212,8 +204,8 @@ pub(super) fn error_in_success(
     response: &Response,
     error: &FalconApiError,
 ) -> UpstreamError {
-    let text = redact(&error.message, MAX_MESSAGE_CHARS);
-    match error.code {
+    let text = redact(error.message(), MAX_MESSAGE_CHARS);
+    match error.code() {
         Some(429) => operation.rate_limited(response.retry_after()),
         Some(500..) => operation.unreachable(text),
         _ => operation.protocol(ErrorInSuccess(text)),

@@ -6,7 +6,7 @@ use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
-use crate::json::lenient::{BoundedList, LenientObject, ListOrOther, LooseValue};
+use crate::json::lenient::{BoundedList, LenientObject, LenientText, ListOrOther};
 use crate::tailscale::{Tailscale, operation};
 use crate::text::sanitize;
 use crate::upstream::error::UpstreamError;
@@ -46,16 +46,10 @@ struct StringList(Vec<String>);
 
 impl<'de> Deserialize<'de> for StringList {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let first = match ListOrOther::<LooseValue, MAX_CONDITIONS>::deserialize(deserializer)? {
-            ListOrOther::Many { first, .. } => first,
-            ListOrOther::Scalar(_) | ListOrOther::One(_) => Vec::new(),
-        };
-        let strings = first.into_iter().filter_map(LooseValue::text);
-        Ok(Self(
-            strings
-                .map(|text| sanitize(&text, MAX_TEXT_CHARS))
-                .collect(),
-        ))
+        let texts = ListOrOther::<LenientText<String>, MAX_CONDITIONS>::deserialize(deserializer)?;
+        let strings = texts.into_list().into_iter().filter_map(|text| text.0);
+        let sanitized = strings.map(|text| sanitize(&text, MAX_TEXT_CHARS));
+        Ok(Self(sanitized.collect()))
     }
 }
 
