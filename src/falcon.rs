@@ -29,8 +29,7 @@ use crate::settings::CloudId;
 use crate::text::error_chain;
 use crate::upstream::auth::{AccessToken, TokenCache};
 use crate::upstream::client::{ApiClient, Response, endpoint};
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError, UpstreamErrorKind};
 
 /// The first page of the host listing, which is complete in most accounts.
 pub(crate) type FirstHosts = ListingPage<HostRecord>;

@@ -22,8 +22,7 @@ use crate::secrets::TailscaleCredentials;
 use crate::settings::Tailnet;
 use crate::upstream::auth::{AccessToken, TokenCache};
 use crate::upstream::client::{ApiClient, Response, endpoint};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 pub use crate::tailscale::policy::Policy;
 pub use crate::tailscale::writer::WriteLimits;

@@ -7,8 +7,7 @@ use crate::json::lenient::{LenientObject, LenientText, ListOrOther, LooseValue};
 use crate::settings::CloudId;
 use crate::text::redact;
 use crate::upstream::client::Response;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 /// Quota of requests with a missing, malformed or expired token, per minute and IP address.
 const BAD_TOKEN_LIMIT: u64 = 15;
@@ -208,10 +207,6 @@ pub(super) fn error_in_success(
     match error.code() {
         Some(429) => operation.rate_limited(response.retry_after()),
         Some(500..) => operation.unreachable(text),
-        _ => operation.protocol(ErrorInSuccess(text)),
+        _ => operation.protocol(format!("a successful response with an error: {text}")),
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("a successful response with an error: {0}")]
-struct ErrorInSuccess(String);

@@ -11,8 +11,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::domain::inventory::host::Aid;
-use crate::upstream::error::{Progress, UpstreamError, UpstreamErrorKind};
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, Progress, UpstreamError, UpstreamErrorKind};
 
 /// A record of a listing, keyed by aid.
 pub(super) trait ListedRecord: DeserializeOwned {

@@ -12,8 +12,7 @@ use crate::secrets::FalconCredentials;
 use crate::settings::CloudId;
 use crate::upstream::auth::{AccessToken, request_token};
 use crate::upstream::client::{ApiClient, Response, endpoint};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 pub(super) const TOKEN: Operation = Operation::new(Service::Falcon, "token request", "");
 

@@ -19,8 +19,7 @@ use crate::falcon::paging::{ListedRecord, ListingPage};
 use crate::json::lenient::{BoundedList, FromText, LenientObject, LenientText, LooseValue};
 use crate::text::sanitize;
 use crate::upstream::client::Response;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 /// Maximum characters of an invalid score, before the ellipsis.
 const MAX_SCORE_CHARS: usize = 39;

@@ -8,8 +8,7 @@ use serde_json::Value;
 use crate::domain::inventory::device::NodeId;
 use crate::tailscale::{Tailscale, operation, wire};
 use crate::text::sanitize;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 const SETTINGS: Operation = operation("settings lookup", "feature_settings:read");
 const INTEGRATIONS: Operation = operation("posture integration listing", "feature_settings:read");

@@ -9,8 +9,7 @@ use serde::Deserialize;
 use crate::json::lenient::{BoundedList, LenientObject, LenientText, ListOrOther};
 use crate::tailscale::{Tailscale, operation};
 use crate::text::sanitize;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 const POLICY: Operation = operation("policy file lookup", "policy_file:read");
 

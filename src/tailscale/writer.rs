@@ -16,8 +16,7 @@ use crate::tailscale::wire::{Attribute, BatchWrite, Patch, SingleWrite};
 use crate::tailscale::{Tailscale, errors, operation};
 use crate::text::sanitize;
 use crate::upstream::client::Response;
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError, UpstreamErrorKind};
 
 const UPDATE: Operation = operation("attribute write", "devices:posture_attributes");
 

@@ -11,8 +11,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::upstream::client::{ApiClient, Response};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 /// A token with less time left is replaced before a call, because the call and its retries take time.
 const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(120);

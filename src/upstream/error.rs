@@ -1,4 +1,4 @@
-//! Failures of the two APIs.
+//! The calls to the two APIs, and their failures.
 //!
 //! A status or an invalid body becomes a kind once, where it is met. Retry, pause, status and log use the kind. The
 //! messages say what failed, at which service, and what to do; none holds a body, a token or a secret.
@@ -11,7 +11,16 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::json::{self, JsonError};
-use crate::upstream::operation::Operation;
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) service: Service,
+    /// The name for readers, such as "the host listing".
+    pub(crate) name: &'static str,
+    /// The scope that the credential needs, as the service names it.
+    pub(crate) scope: &'static str,
+}
 
 /// A failure of one of the two APIs, or of the credentials for them.
 #[derive(Debug)]
@@ -124,11 +133,6 @@ fn status_suffix(status: Option<u16>) -> String {
 }
 
 impl UpstreamError {
-    /// Returns the service that failed.
-    pub(crate) fn service(&self) -> Service {
-        self.operation.service
-    }
-
     /// Returns the class of the failure.
     pub(crate) fn error_kind(&self) -> ErrorKind {
         use UpstreamErrorKind as Kind;
@@ -142,11 +146,6 @@ impl UpstreamError {
             Kind::Protocol | Kind::Rejected { .. } => ErrorKind::Protocol,
             Kind::Deadline { .. } => ErrorKind::Deadline,
         }
-    }
-
-    /// Returns whether a retry of the same call may succeed.
-    pub(crate) fn is_transient(&self) -> bool {
-        self.error_kind().is_transient()
     }
 
     /// Returns whether the credential was rejected.
@@ -207,6 +206,14 @@ type Source = Box<dyn StdError + Send + Sync>;
 
 /// The errors that a call can end with.
 impl Operation {
+    pub(crate) const fn new(service: Service, name: &'static str, scope: &'static str) -> Self {
+        Self {
+            service,
+            name,
+            scope,
+        }
+    }
+
     pub(crate) fn error(self, kind: UpstreamErrorKind) -> UpstreamError {
         UpstreamError {
             operation: self,

@@ -115,7 +115,7 @@ async fn an_incomplete_response_is_unavailable_without_its_url() {
         get(&silent, 99).await.unwrap_err(),
         stream(&early, 99).await.unwrap_err(),
     ] {
-        assert!(error.is_transient(), "{error:?}");
+        assert!(error.error_kind().is_transient(), "{error:?}");
         assert!(
             !error_chain(&error).contains("127.0.0.1"),
             "{}",
