@@ -19,6 +19,7 @@ use reqwest::{Method, Url};
 use tracing::warn;
 
 use crate::batch::batches;
+use crate::domain::fetch::{HOSTS_PER_LOOKUP, HOSTS_PER_PAGE, SCORES_PER_LOOKUP};
 use crate::domain::inventory::host::{Aid, Assessments, Hosts};
 use crate::domain::status::error_kind::Service;
 use crate::falcon::paging::{ListedRecord, ListingPage, PageCollector, Step};
@@ -50,14 +51,6 @@ const ASSESSMENTS: [&str; 4] = ["zero-trust-assessment", "entities", "assessment
 
 /// The requested fields of a host: 200 bytes a host instead of 3,700.
 const FIELDS: &str = "device_id,serial_number,hostname,last_seen";
-/// The API's largest page of hosts; the default is 100.
-pub(crate) const HOSTS_PER_PAGE: usize = 10_000;
-/// The API's largest page of scores; the default is 100.
-pub(crate) const SCORES_PER_PAGE: usize = 1_000;
-/// Values per filter, as in `CrowdStrike`'s own sample (falconpy, `serial_search.py`).
-pub(crate) const HOSTS_PER_LOOKUP: usize = 250;
-/// Ids per score look-up. The API takes 1,000; psfalcon sends 500, which makes a URL of 18 kB.
-pub(crate) const SCORES_PER_LOOKUP: usize = 500;
 /// Maximum bytes of a filter: serials of virtual machines have 54 characters.
 const MAX_FILTER_BYTES: usize = 10 << 10;
 /// Maximum bytes of a response: a page of 10,000 hosts has some 2 MB, a look-up of 500 assessments 4 MB.
@@ -67,7 +60,8 @@ const MAX_RESPONSE_BYTES: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Falcon {
     client: ApiClient,
-    cloud: CloudId,
+    /// The cloud of the account, which can differ from the named one.
+    pub(crate) cloud: CloudId,
     base: Url,
     credentials: FalconCredentials,
     limiter: RateLimiter,
@@ -104,11 +98,6 @@ impl Falcon {
             token: TokenCache::new(token),
             client,
         })
-    }
-
-    /// Returns the cloud of the account, which can differ from the named one.
-    pub(crate) fn cloud(&self) -> &CloudId {
-        &self.cloud
     }
 
     /// Lists all visible hosts of the account. Hidden hosts are not included.
@@ -159,14 +148,10 @@ impl Falcon {
         serials: &BTreeSet<String>,
         aids: &BTreeSet<Aid>,
     ) -> Result<Hosts, UpstreamError> {
-        let serials: Vec<&str> = serials
-            .iter()
-            .map(String::as_str)
-            .filter(|serial| is_filterable(serial))
-            .collect();
+        let filterable = serials.iter().filter(|serial| is_filterable(serial));
+        let serials: Vec<String> = filterable.cloned().collect();
         let aids = valid_aids(aids);
-        let aids: Vec<&str> = aids.iter().map(String::as_str).collect();
-        let look_up = async |field: &str, values: &[&str]| {
+        let look_up = async |field: &str, values: &[String]| {
             let filter = format!("{field}:['{}']", values.join("','"));
             let listing = host_listing(&self.base, HOST_LOOK_UP, HOSTS_PER_PAGE, Some(&filter));
             self.list::<HostRecord>(&listing, None).await
@@ -312,8 +297,8 @@ fn host_listing(base: &Url, operation: Operation, limit: usize, filter: Option<&
 }
 
 /// Splits values into chunks that fit into one filter each. A single value is sent whatever its length.
-fn filter_chunks<'a, 'v>(values: &'a [&'v str]) -> impl Iterator<Item = &'a [&'v str]> {
-    let quoted = |value: &&str| value.len() + "','".len();
+fn filter_chunks(values: &[String]) -> impl Iterator<Item = &[String]> {
+    let quoted = |value: &String| value.len() + "','".len();
     batches(values, HOSTS_PER_LOOKUP, MAX_FILTER_BYTES, quoted)
 }
 

@@ -23,18 +23,14 @@ const MIN_SAVING_FACTOR: usize = 4;
 /// Time between two listings of all hosts, which find serials that filters do not.
 const FULL_LISTING_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 
-/// Records or filter values per request, by kind of request.
-#[derive(Clone, Copy, Debug)]
-pub struct PageSizes {
-    /// Hosts in a page of the listing.
-    pub hosts: usize,
-    /// Scores in a page of the listing.
-    pub scores: usize,
-    /// Serials or sensors in a filter for hosts.
-    pub hosts_by_value: usize,
-    /// Sensors in a lookup of scores.
-    pub scores_by_id: usize,
-}
+/// The API's largest page of hosts; the default is 100.
+pub(crate) const HOSTS_PER_PAGE: usize = 10_000;
+/// The API's largest page of scores; the default is 100.
+pub(crate) const SCORES_PER_PAGE: usize = 1_000;
+/// Values per filter, as in `CrowdStrike`'s own sample (falconpy, `serial_search.py`).
+pub(crate) const HOSTS_PER_LOOKUP: usize = 250;
+/// Ids per score look-up. The API takes 1,000; psfalcon sends 500, which makes a URL of 18 kB.
+pub(crate) const SCORES_PER_LOOKUP: usize = 500;
 
 /// Maximum tracked sensors. In an account with more of them, every run lists the hosts.
 const MAX_TRACKED_AIDS: usize = 200;
@@ -134,15 +130,13 @@ pub fn choose_strategy(
     previous: Option<&FetchState>,
     hosts: usize,
     need: LookupDemand,
-    pages: PageSizes,
     now: Timestamp,
 ) -> StrategyChoice {
-    let looked_up = need.serials.div_ceil(pages.scores_by_id);
-    let full = listing_requests(previous, hosts, pages);
+    let full = listing_requests(previous, hosts);
     let filtered = 1
-        + need.serials.div_ceil(pages.hosts_by_value)
-        + need.aids.div_ceil(pages.hosts_by_value)
-        + looked_up;
+        + need.serials.div_ceil(HOSTS_PER_LOOKUP)
+        + need.aids.div_ceil(HOSTS_PER_LOOKUP)
+        + need.serials.div_ceil(SCORES_PER_LOOKUP);
     let due = previous.is_some_and(|state| {
         state
             .last_full_listing
@@ -167,40 +161,29 @@ pub fn choose_strategy(
 pub fn full_listing_is_cheapest(
     previous: Option<&FetchState>,
     hosts: usize,
-    pages: PageSizes,
 ) -> Option<StrategyChoice> {
-    let full = listing_requests(previous, hosts, pages);
+    let full = listing_requests(previous, hosts);
     (MIN_SAVING_FACTOR > full).then(|| StrategyChoice {
         strategy: FetchStrategy::Full,
         reason: format!("{full} requests list all {hosts} hosts and their scores"),
     })
 }
 
-fn listing_requests(previous: Option<&FetchState>, hosts: usize, pages: PageSizes) -> usize {
+fn listing_requests(previous: Option<&FetchState>, hosts: usize) -> usize {
     let scores = previous.and_then(|state| state.scores).unwrap_or(hosts);
-    hosts.div_ceil(pages.hosts).max(1) + scores.div_ceil(pages.scores).max(1)
+    hosts.div_ceil(HOSTS_PER_PAGE).max(1) + scores.div_ceil(SCORES_PER_PAGE).max(1)
 }
 
 impl fmt::Display for FetchStrategy {
+    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "full",
-            Self::Hosts => "hosts",
-            Self::Filtered => "filtered",
-        })
+        self.serialize(f)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PAGES: PageSizes = PageSizes {
-        hosts: 10_000,
-        scores: 1_000,
-        hosts_by_value: 250,
-        scores_by_id: 500,
-    };
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(hours * 3600).unwrap()
@@ -231,7 +214,7 @@ mod tests {
         devices: usize,
         hour: i64,
     ) -> FetchStrategy {
-        choose_strategy(previous, hosts, need(devices), PAGES, at(hour)).strategy
+        choose_strategy(previous, hosts, need(devices), at(hour)).strategy
     }
 
     #[test]
@@ -285,16 +268,15 @@ mod tests {
     #[test]
     fn a_small_account_is_listed_whatever_is_needed() {
         for hosts in (0..12_000).step_by(500) {
-            let always = full_listing_is_cheapest(None, hosts, PAGES);
-            let fewest =
-                choose_strategy(None, hosts, LookupDemand::default(), PAGES, at(1)).strategy;
+            let always = full_listing_is_cheapest(None, hosts);
+            let fewest = choose_strategy(None, hosts, LookupDemand::default(), at(1)).strategy;
             assert_eq!(always.is_some(), fewest == FetchStrategy::Full, "{hosts}");
         }
     }
 
     #[test]
     fn the_reason_is_told() {
-        let choice = choose_strategy(Some(&before(Some(0))), 100_000, need(200), PAGES, at(1));
+        let choice = choose_strategy(Some(&before(Some(0))), 100_000, need(200), at(1));
         assert_eq!(
             choice.reason,
             "100 requests list all 100000 hosts and their scores, 4 ask by serial number"

@@ -10,11 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::{try_join, try_join_all};
 
+use crate::domain::fetch::SCORES_PER_PAGE;
 use crate::domain::fetch::ranges::{Range, even_ranges};
 use crate::domain::inventory::host::{Aid, Assessment, Assessments};
 use crate::falcon::paging::{ListedRecord, Step};
 use crate::falcon::wire::ScoreRecord;
-use crate::falcon::{Falcon, FirstScores, Listing, SCORE_LISTING, SCORES, SCORES_PER_PAGE};
+use crate::falcon::{Falcon, FirstScores, Listing, SCORE_LISTING, SCORES};
 use crate::upstream::client::endpoint;
 use crate::upstream::error::UpstreamError;
 

@@ -104,7 +104,10 @@ impl<E: ListEnvelope> ListDecoder<E> {
         loop {
             let start = self.scanner.find_element(text);
             let (envelope, element) = text.split_at(start.unwrap_or(text.len()));
-            append_capped(&mut self.envelope, envelope, MAX_ENVELOPE_BYTES)?;
+            if envelope.len() > MAX_ENVELOPE_BYTES.saturating_sub(self.envelope.len()) {
+                return Err(JsonError::TooLarge(MAX_ENVELOPE_BYTES));
+            }
+            self.envelope.extend_from_slice(envelope);
             if start.is_none() {
                 return Ok(());
             }
@@ -130,15 +133,13 @@ impl<E: ListEnvelope> ListDecoder<E> {
         if n == E::MAX_ITEMS {
             return Err(JsonError::TooMany(n));
         }
-        match decode_prefix(text).map_err(|error| error.in_list(E::LIST_NAME, n))? {
-            Prefix::Incomplete => Ok(None),
-            Prefix::Complete(end, element) => {
-                self.elements.push(Some(element));
-                // Writing to a vector cannot fail.
-                let _ = write!(self.envelope, r#"{{"record":{n}}}"#);
-                Ok(Some(end))
-            }
-        }
+        let prefix = decode_prefix(text).map_err(|error| error.in_list(E::LIST_NAME, n))?;
+        Ok(prefix.map(|(element, end)| {
+            self.elements.push(Some(element));
+            // Writing to a vector cannot fail.
+            let _ = write!(self.envelope, r#"{{"record":{n}}}"#);
+            end
+        }))
     }
 
     /// Returns the elements of the list, once the whole body was fed.
@@ -170,54 +171,39 @@ impl<E: ListEnvelope> ListDecoder<E> {
     }
 }
 
-fn append_capped(text: &mut Vec<u8>, more: &[u8], max_bytes: usize) -> Result<(), JsonError> {
-    if more.len() > max_bytes.saturating_sub(text.len()) {
-        return Err(JsonError::TooLarge(max_bytes));
-    }
-    text.extend_from_slice(more);
-    Ok(())
-}
-
-/// The object or list that a text starts with.
-enum Prefix<T> {
-    /// Its end in the text, and the decoded value.
-    Complete(usize, Result<T, JsonError>),
-    Incomplete,
-}
-
-/// Decodes the object or list that a text starts with. Valid JSON that is not a `T` has an end as well.
+/// Decodes the object or list that a text starts with. Returns the decoded value and its end in the text, or `None` if it
+/// is incomplete. Valid JSON that is not a `T` has an end as well.
 ///
 /// # Errors
 /// When the text is not JSON.
-fn decode_prefix<T: DeserializeOwned>(text: &[u8]) -> Result<Prefix<T>, JsonError> {
+fn decode_prefix<T: DeserializeOwned>(
+    text: &[u8],
+) -> Result<Option<(Result<T, JsonError>, usize)>, JsonError> {
     let mut values = Deserializer::from_slice(text).into_iter::<T>();
     let error = match values.next() {
-        Some(Ok(value)) => return Ok(Prefix::Complete(values.byte_offset(), Ok(value))),
+        Some(Ok(value)) => return Ok(Some((Ok(value), values.byte_offset()))),
         Some(Err(error)) if !error.is_eof() => error,
-        Some(Err(_)) | None => return Ok(Prefix::Incomplete),
+        Some(Err(_)) | None => return Ok(None),
     };
     let mut skipped = Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     match skipped.next() {
         Some(Ok(IgnoredAny)) => {
             let error = JsonError::locate::<T>(text, &error);
-            Ok(Prefix::Complete(skipped.byte_offset(), Err(error)))
+            Ok(Some((Err(error), skipped.byte_offset())))
         }
         Some(Err(error)) if !error.is_eof() && !is_at_end(text, &error) => {
             Err(JsonError::locate::<T>(text, &error))
         }
-        Some(Err(_)) | None => Ok(Prefix::Incomplete),
+        Some(Err(_)) | None => Ok(None),
     }
 }
 
 /// Returns whether an error is at the end of the text. `serde_json` calls a number that is cut there, such as `1.` or `1e-`,
 /// an invalid number instead of an early end.
 fn is_at_end(text: &[u8], error: &serde_json::Error) -> bool {
-    let lines = text.split(|byte| *byte == b'\n');
-    let (mut number, mut column) = (0, 0);
-    for line in lines {
-        (number, column) = (number + 1, line.len());
-    }
-    (error.line(), error.column()) == (number, column)
+    let lines = || text.split(|byte| *byte == b'\n');
+    let column = lines().next_back().map_or(0, <[u8]>::len);
+    (error.line(), error.column()) == (lines().count(), column)
 }
 
 /// Finds the first bracket of each element in the envelope.

@@ -7,7 +7,7 @@ use futures::future::try_join;
 use super::run::Run;
 use crate::domain::fetch::ranges::{Range, partition, ranges};
 use crate::domain::fetch::{
-    FetchState, FetchStrategy, LookupDemand, PageSizes, StrategyChoice, choose_strategy,
+    FetchState, FetchStrategy, LookupDemand, SCORES_PER_PAGE, StrategyChoice, choose_strategy,
     full_listing_is_cheapest,
 };
 use crate::domain::inventory::device::Devices;
@@ -15,18 +15,8 @@ use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::{Aid, Assessments, FalconInventory, Hosts};
 use crate::domain::matching::{matching_aids, serial_query_values};
 use crate::domain::plan::NodeRecords;
-use crate::falcon::{
-    Falcon, FirstHosts, FirstScores, HOSTS_PER_LOOKUP, HOSTS_PER_PAGE, SCORES_PER_LOOKUP,
-    SCORES_PER_PAGE,
-};
+use crate::falcon::{Falcon, FirstHosts, FirstScores};
 use crate::upstream::error::UpstreamError;
-
-const PAGE_SIZES: PageSizes = PageSizes {
-    hosts: HOSTS_PER_PAGE,
-    scores: SCORES_PER_PAGE,
-    hosts_by_value: HOSTS_PER_LOOKUP,
-    scores_by_id: SCORES_PER_LOOKUP,
-};
 
 /// Data fetched from Falcon before the devices are known.
 pub(super) enum Prefetched {
@@ -41,7 +31,7 @@ pub(super) enum Prefetched {
 pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetched, UpstreamError> {
     let Some(choice) = expected_choice(run) else {
         let (hosts, scores) = try_join(falcon.first_hosts(), falcon.first_scores()).await?;
-        let choice = full_listing_is_cheapest(previous_state(run), hosts.announced(), PAGE_SIZES);
+        let choice = full_listing_is_cheapest(previous_state(run), hosts.announced());
         return match choice {
             Some(choice) => {
                 let inventory = fetch_remaining(run, falcon, hosts, scores).await?;
@@ -187,7 +177,7 @@ fn expected_choice(run: &Run<'_>) -> Option<StrategyChoice> {
         aids: status.score_counts.total() + state.tracked_aids.len(),
     };
     let (hosts, now) = (state.hosts, run.started);
-    Some(choose_strategy(Some(state), hosts, demand, PAGE_SIZES, now))
+    Some(choose_strategy(Some(state), hosts, demand, now))
 }
 
 fn choose(run: &Run<'_>, hosts: usize, devices: &Devices, records: &NodeRecords) -> StrategyChoice {
@@ -195,7 +185,7 @@ fn choose(run: &Run<'_>, hosts: usize, devices: &Devices, records: &NodeRecords)
         serials: serial_query_values(devices.values()).len(),
         aids: matched_aids(run, records).len(),
     };
-    choose_strategy(previous_state(run), hosts, demand, PAGE_SIZES, run.started)
+    choose_strategy(previous_state(run), hosts, demand, run.started)
 }
 
 /// Returns the sensors that matched before.

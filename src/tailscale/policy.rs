@@ -52,8 +52,7 @@ impl<'de> Deserialize<'de> for StringList {
     }
 }
 
-#[derive(Default, Deserialize)]
-struct Rules(Option<BoundedList<LenientObject<Rule>, MAX_RULES>>);
+type Rules = Option<BoundedList<LenientObject<Rule>, MAX_RULES>>;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -82,24 +81,19 @@ impl Tailscale {
 impl From<Wire> for Policy {
     fn from(wire: Wire) -> Self {
         let mut used_in: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut add_use = |posture, rule| used_in.entry(posture).or_default().push(rule);
         for posture in wire.default_src_posture.0 {
-            used_in
-                .entry(posture)
-                .or_default()
-                .push("defaultSrcPosture".to_owned());
+            add_use(posture, "defaultSrcPosture".to_owned());
         }
-        for (kind, Rules(rules)) in [
+        for (kind, rules) in [
             ("grants", wire.grants),
             ("acls", wire.acls),
             ("ssh", wire.ssh),
         ] {
-            let rules = rules.map_or_else(Vec::new, |BoundedList(rules)| rules);
-            for (position, LenientObject(rule)) in rules.into_iter().enumerate() {
+            let rules = rules.into_iter().flat_map(|BoundedList(rules)| rules);
+            for (position, LenientObject(rule)) in rules.enumerate() {
                 for posture in rule.unwrap_or_default().src_posture.0 {
-                    used_in
-                        .entry(posture)
-                        .or_default()
-                        .push(format!("{kind}[{position}]"));
+                    add_use(posture, format!("{kind}[{position}]"));
                 }
             }
         }

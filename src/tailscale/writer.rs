@@ -150,44 +150,23 @@ impl<'a> TailscaleWriter<'a> {
         change: &AttributeWrite,
         comment: &str,
     ) -> Result<(), UpstreamError> {
-        let comment = sanitize(comment, MAX_COMMENT_CHARS);
-        if let Some((key, score)) = &change.set {
+        let session = self.session;
+        let node = &change.node_id.0;
+        let url = |key: &AttributeKey| session.url(["device", node, "attributes", key.as_str()]);
+        // The bodies of the responses are ignored: they are `null` instead of the schema's object (tailscale#18253).
+        if let Some((key, value)) = &change.set {
             let body = SingleWrite {
-                value: *score,
-                comment: &comment,
+                value: *value,
+                comment: &sanitize(comment, MAX_COMMENT_CHARS),
             };
-            self.single(Method::POST, &change.node_id, key, Some(&body), |_| false)
-                .await?;
+            let request = || session.client.request(Method::POST, url(key)).json(&body);
+            session.call(UPDATE, request, |_| false).await?;
         }
         if let Some(key) = &change.delete {
+            let request = || session.client.request(Method::DELETE, url(key));
             // A missing attribute or a missing device counts as deleted.
-            let is_expected = errors::is_not_found;
-            self.single(Method::DELETE, &change.node_id, key, None, is_expected)
-                .await?;
+            session.call(UPDATE, request, errors::is_not_found).await?;
         }
-        Ok(())
-    }
-
-    async fn single(
-        &self,
-        method: Method,
-        node: &NodeId,
-        key: &AttributeKey,
-        body: Option<&SingleWrite<'_>>,
-        is_expected: fn(&Response) -> bool,
-    ) -> Result<(), UpstreamError> {
-        let url = self
-            .session
-            .url(["device", &node.0, "attributes", key.as_str()]);
-        let request = || {
-            let request = self.session.client.request(method.clone(), url.clone());
-            match body {
-                Some(body) => request.json(body),
-                None => request,
-            }
-        };
-        // The body is ignored: it is `null` instead of the schema's object (tailscale#18253).
-        self.session.call(UPDATE, request, is_expected).await?;
         Ok(())
     }
 
@@ -200,12 +179,13 @@ impl<'a> TailscaleWriter<'a> {
             nodes: patches(batch),
             comment,
         };
-        let url = self.session.tailnet_url(["device-attributes"]);
+        let session = self.session;
+        let url = session.tailnet_url(["device-attributes"]);
         let request = || {
-            let request = self.session.client.request(Method::PATCH, url.clone());
+            let request = session.client.request(Method::PATCH, url.clone());
             request.json(&body)
         };
-        match self.session.call(UPDATE, request, is_unsupported).await {
+        match session.call(UPDATE, request, is_unsupported).await {
             Ok(response) if is_unsupported(&response) => Ok(BatchOutcome::Unsupported),
             Ok(_) => Ok(BatchOutcome::Accepted),
             Err(error) => rejection(error).map(BatchOutcome::Rejected),
