@@ -48,8 +48,10 @@ pub struct Tailscale {
     tailnet: Tailnet,
     credentials: TailscaleCredentials,
     token: TokenCache,
-    /// The scopes of the first token. A later token of the same credential has the same scopes.
-    scopes: Option<BTreeSet<String>>,
+    /// The scopes of the first token, such as `devices:posture_attributes`. A later token of the same credential has the same
+    /// scopes. `None` if the token response had none, or for an API key, which has the rights of its user. A scope includes
+    /// its own `:read`, and wider scopes exist (`all`): a missing name does not prove a missing right.
+    pub(crate) scopes: Option<BTreeSet<String>>,
 }
 
 impl Tailscale {
@@ -69,7 +71,7 @@ impl Tailscale {
             base: base.clone(),
             tailnet: tailnet.clone(),
             credentials,
-            scopes: token.scope().and_then(diagnostics::parse_scopes),
+            scopes: token.scope.as_deref().and_then(diagnostics::parse_scopes),
             token: TokenCache::new(token),
         })
     }
@@ -106,11 +108,6 @@ impl Tailscale {
         };
         let unusable = || DEVICE_LOOK_UP.protocol("the device has no usable id");
         device.into_device().ok_or_else(unusable).map(Some)
-    }
-
-    /// Returns the writer of this session.
-    pub(crate) fn writer(&self) -> TailscaleWriter<'_> {
-        TailscaleWriter::new(self)
     }
 
     /// Returns a URL of the API; the segments are encoded.

@@ -112,7 +112,7 @@ impl FetchState {
 pub struct LookupDemand {
     /// Serials of devices, in each spelling.
     pub serials: usize,
-    /// Sensors that matched previous.
+    /// Sensors that matched before.
     pub aids: usize,
 }
 
@@ -125,7 +125,8 @@ pub struct StrategyChoice {
     pub reason: String,
 }
 
-/// Chooses the strategy for an account with this many hosts. `previous` is the state of the previous run of the same account.
+/// Chooses the cheapest strategy for an account with this many hosts. `previous` is the state of the previous run of the same
+/// account.
 pub fn choose_strategy(
     previous: Option<&FetchState>,
     hosts: usize,

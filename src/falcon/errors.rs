@@ -92,9 +92,8 @@ pub(super) fn in_success(
     operation: Operation,
     response: &Response,
 ) -> Result<Vec<FalconApiError>, UpstreamError> {
-    operation
-        .decode::<Reported>(&response.body)
-        .map(|reported| reported.errors)
+    let reported: Reported = operation.decode(&response.body)?;
+    Ok(reported.errors)
 }
 
 /// Returns an error unless the response is a success.
@@ -112,7 +111,11 @@ pub(super) fn classify(operation: Operation, response: &Response) -> UpstreamErr
     match status {
         300..=399 => wrong_cloud(operation, response),
         401 => operation.unauthorized(status, TOKEN),
-        403 => forbidden(operation, response),
+        // Older clouds send one message for a missing scope and for an address that is not on the allow-list.
+        403 if lower_case_message(response).contains("authorization failed") => {
+            operation.unauthorized(status, NOT_ALLOWED)
+        }
+        403 => operation.missing_scope(),
         408 | 500.. => operation.server_error(status),
         // Bad tokens have a rate limit of their own.
         429 if rate_limit(response).is_some_and(|limit| limit <= BAD_TOKEN_LIMIT) => {
@@ -129,7 +132,7 @@ pub(super) fn classify_token(operation: Operation, response: &Response) -> Upstr
     match status {
         400 => operation.unauthorized(status, CLIENT_ID),
         401 => operation.unauthorized(status, CREDENTIAL),
-        403 => match error_message(response).to_lowercase() {
+        403 => match lower_case_message(response) {
             text if text == NOT_ON_ALLOW_LIST => {
                 let problem = "this function's IP address is not on the account's API allow-list";
                 operation.misconfigured(Some(status), problem, ALLOW_LIST)
@@ -148,18 +151,6 @@ pub(super) fn classify_token(operation: Operation, response: &Response) -> Upstr
 pub(super) fn quota(response: &Response) -> Option<(u64, u64)> {
     let limit = rate_limit(response).filter(|limit| *limit > 300)?;
     Some((limit, numeric_header(response, "x-ratelimit-remaining")?))
-}
-
-/// Classifies a 403. Older clouds send one message for a missing scope and for an address that is not on the allow-list.
-fn forbidden(operation: Operation, response: &Response) -> UpstreamError {
-    if error_message(response)
-        .to_lowercase()
-        .contains("authorization failed")
-    {
-        operation.unauthorized(403, NOT_ALLOWED)
-    } else {
-        operation.missing_scope()
-    }
 }
 
 /// Returns the error of a redirect, which is not followed. The wrong cloud responds to every call with a 308 that
@@ -187,6 +178,10 @@ fn error_message(response: &Response) -> String {
         .first()
         .map(|error| redact(error.message(), MAX_MESSAGE_CHARS))
         .unwrap_or_default()
+}
+
+fn lower_case_message(response: &Response) -> String {
+    error_message(response).to_lowercase()
 }
 
 fn rate_limit(response: &Response) -> Option<u64> {

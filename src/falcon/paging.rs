@@ -89,32 +89,25 @@ impl<R: ListedRecord> PageCollector<R> {
         }
         self.pages += 1;
         let known = self.found.len();
+        self.received += page.records.len();
         for record in page.records {
-            self.add_record(record);
-        }
-        match page.next {
-            Some(next) if self.total.is_none_or(|total| self.found.len() < total) => {
-                if self.found.len() == known || self.pages == MAX_PAGES {
-                    Step::NoProgress
-                } else {
-                    Step::Next(next)
+            let Some((aid, value)) = record.and_then(R::into_entry) else {
+                self.unusable += 1;
+                continue;
+            };
+            match self.found.entry(aid) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
                 }
+                Entry::Occupied(mut entry) => R::merge(entry.get_mut(), value),
             }
-            _ => Step::End,
         }
-    }
-
-    fn add_record(&mut self, record: Option<R>) {
-        self.received += 1;
-        let Some((aid, value)) = record.and_then(R::into_entry) else {
-            self.unusable += 1;
-            return;
-        };
-        match self.found.entry(aid) {
-            Entry::Vacant(entry) => {
-                entry.insert(value);
-            }
-            Entry::Occupied(mut entry) => R::merge(entry.get_mut(), value),
+        let found = self.found.len();
+        match page.next {
+            None => Step::End,
+            Some(_) if self.total.is_some_and(|total| found >= total) => Step::End,
+            Some(_) if found == known || self.pages == MAX_PAGES => Step::NoProgress,
+            Some(next) => Step::Next(next),
         }
     }
 
@@ -142,11 +135,9 @@ impl<R: ListedRecord> PageCollector<R> {
 
     /// Adds the progress of the listing to an exceeded deadline.
     pub(super) fn with_progress(&self, mut error: UpstreamError) -> UpstreamError {
-        if let (UpstreamErrorKind::Deadline { progress }, Some(total)) =
-            (&mut error.kind, self.total)
-        {
-            let got = self.received;
-            *progress = Some(Progress { got, total });
+        let got = self.received;
+        if let UpstreamErrorKind::Deadline { progress } = &mut error.kind {
+            *progress = self.total.map(|total| Progress { got, total });
         }
         error
     }

@@ -81,7 +81,7 @@ pub(super) fn page<R: ListedRecord>(
     let envelope = envelope?;
     let Pagination { total, after, next } = envelope.meta.pagination;
     Ok(ListingPage {
-        records: envelope.resources.map_or_else(Vec::new, |list| list.0),
+        records: envelope.resources.unwrap_or_default().0,
         total: usize::try_from(total).unwrap_or(usize::MAX),
         next: after.or(next),
     })
@@ -208,10 +208,10 @@ pub(super) fn assessments(
     }
     let envelope: Envelope = operation.decode(&response.body)?;
     // Only the 404 may lack the list.
-    let entities = match envelope.resources {
-        None if !is_unknown => return Err(operation.protocol("the list of resources is missing")),
-        list => list.map_or_else(Vec::new, |list| list.0),
-    };
+    if envelope.resources.is_none() && !is_unknown {
+        return Err(operation.protocol("the list of resources is missing"));
+    }
+    let BoundedList(entities) = envelope.resources.unwrap_or_default();
     let mut assessments = BTreeMap::new();
     for entity in entities.into_iter().flatten() {
         // psfalcon#179: a record without an assessment. It means the same as no record.

@@ -171,7 +171,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for LenientObject<T> {
 }
 
 /// A list of at most `MAX` elements. A longer list or any other value is an error.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct BoundedList<T, const MAX: usize>(pub(crate) Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedList<T, MAX> {

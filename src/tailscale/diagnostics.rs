@@ -21,14 +21,6 @@ const MAX_SCOPE_CHARS: usize = 100;
 const FALCON_PROVIDER: &str = "falcon";
 
 impl Tailscale {
-    /// Returns the scopes that were granted at sign-in, such as `devices:posture_attributes`.
-    ///
-    /// Returns `None` if the token response had none, or for an API key, which has the rights of its user. A scope
-    /// includes its own `:read`, and wider scopes exist (`all`): a missing name does not prove a missing right.
-    pub(crate) fn scopes(&self) -> Option<BTreeSet<String>> {
-        self.scopes.clone()
-    }
-
     /// Returns whether Device Identity Collection is on in the tailnet (`postureIdentityCollectionOn`). While it is off,
     /// no device has a serial number.
     ///

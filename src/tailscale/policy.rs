@@ -90,8 +90,8 @@ impl From<Wire> for Policy {
             ("acls", wire.acls),
             ("ssh", wire.ssh),
         ] {
-            let rules = rules.into_iter().flat_map(|BoundedList(rules)| rules);
-            for (position, LenientObject(rule)) in rules.enumerate() {
+            let BoundedList(rules) = rules.unwrap_or_default();
+            for (position, LenientObject(rule)) in rules.into_iter().enumerate() {
                 for posture in rule.unwrap_or_default().src_posture.0 {
                     add_use(posture, format!("{kind}[{position}]"));
                 }

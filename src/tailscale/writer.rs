@@ -85,16 +85,19 @@ enum BatchOutcome {
     Unsupported,
 }
 
-impl<'a> TailscaleWriter<'a> {
-    pub(super) fn new(session: &'a Tailscale) -> Self {
-        Self {
-            session,
+impl Tailscale {
+    /// Returns the writer of this session.
+    pub(crate) fn writer(&self) -> TailscaleWriter<'_> {
+        TailscaleWriter {
+            session: self,
             batch_unsupported: AtomicBool::new(false),
             rejected_devices: AtomicUsize::new(0),
             max_batch: AtomicUsize::new(MAX_BATCH_DEVICES),
         }
     }
+}
 
+impl TailscaleWriter<'_> {
     /// Writes a list of changes in batches. A rejected batch is bisected until the rejected device is found, and the
     /// others are written. The comment goes to Tailscale's audit log.
     ///

@@ -24,8 +24,9 @@ const MAX_TOKEN_BYTES: usize = 64 << 10;
 pub(crate) struct AccessToken {
     secret: Arc<SecretString>,
     expires_at: Option<Timestamp>,
-    /// The `scope` of the token response.
-    scope: Option<Arc<str>>,
+    /// The granted scopes, space-delimited, if the response had a text there. A response may leave them out (RFC 6749,
+    /// section 5.1).
+    pub(crate) scope: Option<Arc<str>>,
 }
 
 impl AccessToken {
@@ -67,12 +68,6 @@ impl AccessToken {
             scope: wire.scope.as_str().map(Arc::from),
             ..token
         })
-    }
-
-    /// Returns the granted scopes, space-delimited, if the response had a text there. A response may leave them out
-    /// (RFC 6749, section 5.1).
-    pub(crate) fn scope(&self) -> Option<&str> {
-        self.scope.as_deref()
     }
 
     /// Adds the token to a request, as a sensitive header.

@@ -90,17 +90,16 @@ impl fmt::Display for Progress {
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use UpstreamErrorKind as Kind;
-        let Operation {
-            service,
-            name: operation,
-            scope,
-        } = self.operation;
+        let (service, operation) = (self.operation.service, self.operation.name);
         write!(f, "{service}: {operation} failed")?;
         match &self.kind {
             Kind::Unauthorized { status, .. } => {
                 write!(f, " (HTTP {status}): the credential was rejected")
             }
-            Kind::MissingScope => write!(f, ": the credential lacks the scope {scope}"),
+            Kind::MissingScope => {
+                let scope = self.operation.scope;
+                write!(f, ": the credential lacks the scope {scope}")
+            }
             Kind::Misconfigured {
                 status, problem, ..
             } => write!(f, "{}: {problem}", status_suffix(*status)),
@@ -166,11 +165,7 @@ impl UpstreamError {
     /// Returns the remedy, as half a sentence.
     pub(crate) fn remedy(&self) -> String {
         use UpstreamErrorKind as Kind;
-        let Operation {
-            service: side,
-            scope,
-            ..
-        } = self.operation;
+        let (side, scope) = (self.operation.service, self.operation.scope);
         match &self.kind {
             Kind::Unauthorized { remedy, .. } | Kind::Misconfigured { remedy, .. } => {
                 (*remedy).to_owned()
