@@ -38,7 +38,7 @@ const MAX_TRACKED_AIDS: usize = 200;
 /// The strategies; the names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum FetchStrategy {
+pub(crate) enum FetchStrategy {
     /// Lists all hosts and scores.
     Full,
     /// Lists all hosts, and looks up the scores of those that match.
@@ -50,33 +50,31 @@ pub enum FetchStrategy {
 /// The strategy of a run, and the numbers for the choice of the next run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FetchState {
-    /// The strategy that the run used.
+pub(crate) struct FetchState {
     #[serde(rename = "way")]
-    pub strategy: FetchStrategy,
+    pub(crate) strategy: FetchStrategy,
     /// The reason for the strategy, as half a sentence.
     #[serde(rename = "why")]
-    pub reason: String,
+    pub(crate) reason: String,
     /// Visible hosts of the account.
-    pub hosts: usize,
+    pub(crate) hosts: usize,
     /// Scores of the account, at the last listing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scores: Option<usize>,
+    pub(crate) scores: Option<usize>,
     /// The lowest score of each range of the next listing, except the first range.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub score_bounds: Vec<Score>,
-    /// The time of the last listing of all hosts.
+    pub(crate) score_bounds: Vec<Score>,
     #[serde(rename = "lastFull", default, skip_serializing_if = "Option::is_none")]
-    pub last_full_listing: Option<Timestamp>,
+    pub(crate) last_full_listing: Option<Timestamp>,
     /// Sensors that matched a device but did not decide its score, such as a clone with a higher score.
     #[serde(rename = "beside", default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub tracked_aids: BTreeSet<Aid>,
+    pub(crate) tracked_aids: BTreeSet<Aid>,
 }
 
 impl FetchState {
     /// Records a listing of all hosts, in which these sensors matched without deciding a score.
     #[must_use]
-    pub fn with_listing(mut self, now: Timestamp, tracked_aids: BTreeSet<Aid>) -> Self {
+    pub(crate) fn with_listing(mut self, now: Timestamp, tracked_aids: BTreeSet<Aid>) -> Self {
         (self.last_full_listing, self.tracked_aids) = (Some(now), BTreeSet::new());
         self.track(tracked_aids);
         self
@@ -84,7 +82,7 @@ impl FetchState {
 
     /// Tracks the hosts that decided until this plan: filters may not find their serials either.
     #[must_use]
-    pub fn after(mut self, plan: &Plan) -> Self {
+    pub(crate) fn after(mut self, plan: &Plan) -> Self {
         if self.strategy != FetchStrategy::Full {
             let replaced = |change: &Change| {
                 let old = &change.old.as_ref()?.aid;
@@ -109,25 +107,23 @@ impl FetchState {
 
 /// The number of values that lookups would ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LookupDemand {
+pub(crate) struct LookupDemand {
     /// Serials of devices, in each spelling.
-    pub serials: usize,
+    pub(crate) serials: usize,
     /// Sensors that matched before.
-    pub aids: usize,
+    pub(crate) aids: usize,
 }
 
-/// A strategy with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StrategyChoice {
-    /// The cheapest strategy.
-    pub strategy: FetchStrategy,
+pub(crate) struct StrategyChoice {
+    pub(crate) strategy: FetchStrategy,
     /// Half a sentence.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// Chooses the cheapest strategy for an account with this many hosts. `previous` is the state of the previous run of the same
 /// account.
-pub fn choose_strategy(
+pub(crate) fn choose_strategy(
     previous: Option<&FetchState>,
     hosts: usize,
     need: LookupDemand,
@@ -159,7 +155,7 @@ pub fn choose_strategy(
 }
 
 /// Returns the choice of a full listing if it is the cheapest strategy whatever the devices need.
-pub fn full_listing_is_cheapest(
+pub(crate) fn full_listing_is_cheapest(
     previous: Option<&FetchState>,
     hosts: usize,
 ) -> Option<StrategyChoice> {

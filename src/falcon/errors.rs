@@ -12,13 +12,11 @@ use crate::upstream::error::{Operation, UpstreamError};
 /// Quota of requests with a missing, malformed or expired token, per minute and IP address.
 const BAD_TOKEN_LIMIT: u64 = 15;
 
-/// Maximum characters of a cloud's name.
 const MAX_CLOUD_CHARS: usize = 10;
 
 /// Maximum errors that are read from one response: more than the ids of a look-up.
 const MAX_ERRORS: usize = 200;
 
-/// Maximum characters of an upstream message.
 const MAX_MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check clientId and clientSecret, that the API client still exists, and that cloudId is its cloud";
@@ -96,7 +94,6 @@ pub(super) fn in_success(
     Ok(reported.errors)
 }
 
-/// Returns an error unless the response is a success.
 pub(super) fn check_status(operation: Operation, response: &Response) -> Result<(), UpstreamError> {
     if response.status.is_success() {
         Ok(())
@@ -167,7 +164,6 @@ pub(super) fn wrong_cloud(operation: Operation, response: &Response) -> Upstream
     operation.misconfigured(Some(response.status.as_u16()), problem, CLOUD)
 }
 
-/// Returns the error for a cloud without a known address.
 pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamError {
     let problem = format!("this deployment has no CrowdStrike cloud {cloud}");
     operation.misconfigured(None, problem, CLOUD)

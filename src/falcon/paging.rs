@@ -39,12 +39,9 @@ impl<R> ListingPage<R> {
     }
 }
 
-/// The next step after a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Request the page at this cursor.
     Next(String),
-    /// The listing is at its end.
     End,
     /// The page points to another one but has no new record, or the listing has too many pages. It might never end.
     NoProgress,

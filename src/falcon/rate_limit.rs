@@ -42,7 +42,6 @@ impl RateLimiter {
         permit
     }
 
-    /// Records the quota that a response tells.
     pub(super) fn record_quota(&self, limit: u64, remaining: u64) {
         let permille = remaining
             .saturating_mul(1000)

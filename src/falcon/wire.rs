@@ -55,7 +55,6 @@ struct Meta {
     pagination: Pagination,
 }
 
-/// Reads a page of a listing.
 pub(super) fn page<R: ListedRecord>(
     operation: Operation,
     response: &Response,
@@ -142,7 +141,6 @@ impl ListedRecord for HostRecord {
     }
 }
 
-/// A record of the score listing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ScoreRecord {

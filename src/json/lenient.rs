@@ -15,7 +15,6 @@ use smol_str::SmolStr;
 
 use crate::text::sanitize_smol;
 
-/// Maximum characters of a name.
 const MAX_NAME_CHARS: usize = 255;
 
 /// A JSON value without the contents of lists and objects.

@@ -7,7 +7,6 @@ use crate::text::redact;
 use crate::upstream::client::Response;
 use crate::upstream::error::{Operation, UpstreamError};
 
-/// Maximum characters of an upstream message.
 const MAX_MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check that the OAuth client still exists and that the secret holds its clientId and clientSecret";

@@ -1,8 +1,6 @@
-//! Tailscale's JSON: the fields of a device, and the bodies of attribute writes.
+//! Tailscale's JSON: the fields of a device.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use smol_str::SmolStr;
 use tracing::warn;
 
@@ -10,7 +8,6 @@ use crate::domain::inventory::device::{Device, Devices, Identity, NodeId, Report
 use crate::json::lenient::{FromText, LenientText, ListOrOther, LooseValue};
 use crate::json::{ListEnvelope, RecordIndex};
 
-/// Maximum characters of a serial.
 const MAX_SERIAL_CHARS: usize = 255;
 /// Maximum serials of a device. Real devices report up to three.
 const MAX_SERIALS: usize = 32;
@@ -116,7 +113,6 @@ impl ListEnvelope for Listing {
     }
 }
 
-/// Returns the devices of a listing by node id.
 pub(super) fn devices(listed: Vec<WireDevice>) -> Devices {
     let total = listed.len();
     let devices = listed.into_iter().filter_map(WireDevice::into_device);
@@ -127,28 +123,6 @@ pub(super) fn devices(listed: Vec<WireDevice>) -> Devices {
     }
     let entry = |device: Device| (device.node_id.clone(), device);
     devices.into_iter().map(entry).collect()
-}
-
-/// A device's attributes in a merge patch: a value to set, or `null` to delete.
-pub(super) type Patch<'a> = BTreeMap<&'a str, Option<Attribute>>;
-
-/// A value in a merge patch: always an object, never the bare number.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Attribute {
-    pub(super) value: u8,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct BatchWrite<'a> {
-    pub(super) nodes: BTreeMap<&'a str, Patch<'a>>,
-    pub(super) comment: &'a str,
-}
-
-/// The body of a write to one device.
-#[derive(Debug, Serialize)]
-pub(super) struct SingleWrite<'a> {
-    pub(super) value: u8,
-    pub(super) comment: &'a str,
 }
 
 #[cfg(test)]
@@ -212,26 +186,6 @@ mod tests {
         assert_eq!(
             device(json!({"nodeId": "nA"})).unwrap().identity,
             Identity::Missing
-        );
-    }
-
-    #[test]
-    fn a_batch_is_a_merge_patch_of_objects_and_nulls() {
-        let batch = BatchWrite {
-            nodes: [(
-                "nA",
-                [
-                    ("custom:a", Some(Attribute { value: 71 })),
-                    ("custom:b", None),
-                ]
-                .into(),
-            )]
-            .into(),
-            comment: "why",
-        };
-        assert_eq!(
-            serde_json::to_value(&batch).unwrap(),
-            json!({"nodes": {"nA": {"custom:a": {"value": 71}, "custom:b": null}}, "comment": "why"})
         );
     }
 }

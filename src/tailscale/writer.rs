@@ -3,16 +3,15 @@
 //! Setting an attribute is idempotent, so writes are retried like reads. Batches are preferred, because Tailscale declares
 //! a rate limit for single writes only.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
+use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
 use crate::domain::inventory::device::NodeId;
 use crate::settings::AttributeKey;
-use crate::tailscale::wire::{Attribute, BatchWrite, Patch, SingleWrite};
 use crate::tailscale::{Tailscale, errors, operation};
 use crate::text::sanitize;
 use crate::upstream::client::Response;
@@ -49,7 +48,6 @@ impl Default for WriteLimits {
     }
 }
 
-/// A write to one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AttributeWrite {
     pub(crate) node_id: NodeId,
@@ -86,7 +84,6 @@ enum BatchOutcome {
 }
 
 impl Tailscale {
-    /// Returns the writer of this session.
     pub(crate) fn writer(&self) -> TailscaleWriter<'_> {
         TailscaleWriter {
             session: self,
@@ -157,11 +154,8 @@ impl TailscaleWriter<'_> {
         let node = &change.node_id.0;
         let url = |key: &AttributeKey| session.url(["device", node, "attributes", key.as_str()]);
         // The bodies of the responses are ignored: they are `null` instead of the schema's object (tailscale#18253).
-        if let Some((key, value)) = &change.set {
-            let body = SingleWrite {
-                value: *value,
-                comment: &sanitize(comment, MAX_COMMENT_CHARS),
-            };
+        if let Some((key, score)) = &change.set {
+            let body = json!({"value": score, "comment": sanitize(comment, MAX_COMMENT_CHARS)});
             let request = || session.client.request(Method::POST, url(key)).json(&body);
             session.call(UPDATE, request, |_| false).await?;
         }
@@ -178,10 +172,7 @@ impl TailscaleWriter<'_> {
         batch: &[AttributeWrite],
         comment: &str,
     ) -> Result<BatchOutcome, UpstreamError> {
-        let body = BatchWrite {
-            nodes: patches(batch),
-            comment,
-        };
+        let body = batch_body(batch, comment);
         let session = self.session;
         let url = session.tailnet_url(["device-attributes"]);
         let request = || {
@@ -242,17 +233,19 @@ fn node_ids(changes: &[AttributeWrite]) -> impl Iterator<Item = NodeId> {
     changes.iter().map(|change| change.node_id.clone())
 }
 
-fn patches(changes: &[AttributeWrite]) -> BTreeMap<&str, Patch<'_>> {
-    let mut nodes: BTreeMap<&str, Patch<'_>> = BTreeMap::new();
+/// Returns the body of a batch, a merge patch: each value is an object, never the bare number, and `null` deletes.
+pub(super) fn batch_body(changes: &[AttributeWrite], comment: &str) -> Value {
+    let mut nodes = Map::new();
     for change in changes {
-        let patch = nodes.entry(&change.node_id.0).or_default();
-        patch.extend(change.delete.iter().map(|key| (key.as_str(), None)));
-        patch.extend(change.set.iter().map(|(key, score)| {
-            let attribute = Attribute { value: *score };
-            (key.as_str(), Some(attribute))
-        }));
+        let patch = nodes.entry(change.node_id.0.as_str()).or_insert(json!({}));
+        if let Some(key) = &change.delete {
+            patch[key.as_str()] = Value::Null;
+        }
+        if let Some((key, score)) = &change.set {
+            patch[key.as_str()] = json!({"value": score});
+        }
     }
-    nodes
+    json!({"nodes": nodes, "comment": comment})
 }
 
 /// Returns the message of a write that was rejected for its content. Any other error concerns all writes.

@@ -132,7 +132,6 @@ fn status_suffix(status: Option<u16>) -> String {
 }
 
 impl UpstreamError {
-    /// Returns the class of the failure.
     pub(crate) fn error_kind(&self) -> ErrorKind {
         use UpstreamErrorKind as Kind;
         match self.kind {
@@ -147,7 +146,6 @@ impl UpstreamError {
         }
     }
 
-    /// Returns whether the credential was rejected.
     pub(crate) fn is_unauthorized(&self) -> bool {
         matches!(self.kind, UpstreamErrorKind::Unauthorized { .. })
     }
@@ -157,7 +155,6 @@ impl UpstreamError {
         matches!(self.kind, UpstreamErrorKind::Unauthorized { status, .. } if status != 403)
     }
 
-    /// Returns whether the request was rejected with this status.
     pub(crate) fn is_rejected_with(&self, expected: u16) -> bool {
         matches!(self.kind, UpstreamErrorKind::Rejected { status, .. } if status == expected)
     }
@@ -282,7 +279,6 @@ impl Operation {
         json::parse(body).map_err(|error| self.invalid_json(error))
     }
 
-    /// Returns the error of a body that does not decode.
     pub(crate) fn invalid_json(self, error: JsonError) -> UpstreamError {
         match error {
             // A proxy or a server that shuts down truncates bodies; a retry helps.

@@ -120,12 +120,10 @@ impl CallBudget {
             .store(remaining, Ordering::Relaxed);
     }
 
-    /// Returns the time on the run's clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Returns the remaining time of the run.
     pub(crate) fn remaining(&self) -> Duration {
         self.deadline.remaining()
     }

@@ -56,6 +56,14 @@ async fn a_batch_is_one_merge_patch() {
     assert_eq!(body["comment"].as_str().unwrap().chars().count(), 200);
 }
 
+#[test]
+fn a_batch_is_a_merge_patch_of_objects_and_nulls() {
+    assert_eq!(
+        writer::batch_body(&[write("nA", Some(71), true)], "why"),
+        json!({"nodes": {"nA": {"custom:ztaScore": {"value": 71}, "custom:old": null}}, "comment": "why"})
+    );
+}
+
 #[tokio::test]
 async fn a_rejected_device_is_found_and_the_others_are_written() {
     let server = rejecting_server(|node| node == "n042" || node == "n101");
