@@ -37,7 +37,7 @@ impl RateLimiter {
         let permit = self.permits.acquire_many(permits).await.ok();
         let delay = throttle_delay(self.remaining_permille.load(Ordering::Relaxed));
         if !delay.is_zero() {
-            tokio::time::sleep(delay.min(self.budget.remaining())).await;
+            tokio::time::sleep(delay.min(self.budget.deadline.remaining())).await;
         }
         permit
     }

@@ -77,54 +77,44 @@ impl<E: ListEnvelope> ListDecoder<E> {
     ///
     /// # Errors
     /// When the body is not JSON, or a part of it is too large.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Result<(), JsonError> {
-        while !self.incomplete.is_empty() {
-            // The element is tried again at twice its length, so that a long one is not decoded for each chunk.
-            let old_len = self.incomplete.len();
-            let (more, rest) = chunk.split_at(chunk.len().min(self.retry_at_len - old_len));
-            self.incomplete.extend_from_slice(more);
-            if self.incomplete.len() < self.retry_at_len {
-                return Ok(());
-            }
-            let text = mem::take(&mut self.incomplete);
-            match self.decode_element(&text)? {
-                Some(end) if end >= old_len => chunk = &chunk[end - old_len..],
-                Some(end) => self.feed_envelope(&text[end..old_len])?,
-                None => {
-                    self.keep_incomplete(text)?;
-                    chunk = rest;
-                }
-            }
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Result<(), JsonError> {
+        let is_in_element = !self.incomplete.is_empty();
+        self.incomplete.extend_from_slice(chunk);
+        if self.incomplete.len() < self.retry_at_len {
+            return Ok(());
         }
-        self.feed_envelope(chunk)
+        let text = mem::take(&mut self.incomplete);
+        self.decode(&text, is_in_element)
     }
 
-    /// Decodes a text that starts outside of an element.
-    fn feed_envelope(&mut self, mut text: &[u8]) -> Result<(), JsonError> {
+    /// Decodes a text up to its last incomplete element. The text starts with an element or outside of one.
+    fn decode(&mut self, mut text: &[u8], mut is_element: bool) -> Result<(), JsonError> {
+        self.retry_at_len = 0;
         loop {
-            let start = self.scanner.find_element(text);
-            let (envelope, element) = text.split_at(start.unwrap_or(text.len()));
-            if envelope.len() > MAX_ENVELOPE_BYTES.saturating_sub(self.envelope.len()) {
-                return Err(JsonError::TooLarge(MAX_ENVELOPE_BYTES));
+            if !is_element {
+                let start = self.scanner.find_element(text);
+                let (envelope, element) = text.split_at(start.unwrap_or(text.len()));
+                if envelope.len() > MAX_ENVELOPE_BYTES.saturating_sub(self.envelope.len()) {
+                    return Err(JsonError::TooLarge(MAX_ENVELOPE_BYTES));
+                }
+                self.envelope.extend_from_slice(envelope);
+                text = element;
             }
-            self.envelope.extend_from_slice(envelope);
-            if start.is_none() {
+            if text.is_empty() {
                 return Ok(());
             }
-            match self.decode_element(element)? {
-                Some(end) => text = &element[end..],
-                None => return self.keep_incomplete(element.to_vec()),
-            }
+            let Some(end) = self.decode_element(text)? else {
+                if text.len() > MAX_ELEMENT_BYTES {
+                    return Err(JsonError::TooLarge(MAX_ELEMENT_BYTES));
+                }
+                // The element is tried again at twice its length, so that a long one is not decoded for each chunk.
+                self.retry_at_len = (text.len() * 2).min(MAX_ELEMENT_BYTES + 1);
+                self.incomplete = text.to_vec();
+                return Ok(());
+            };
+            text = &text[end..];
+            is_element = false;
         }
-    }
-
-    fn keep_incomplete(&mut self, text: Vec<u8>) -> Result<(), JsonError> {
-        if text.len() > MAX_ELEMENT_BYTES {
-            return Err(JsonError::TooLarge(MAX_ELEMENT_BYTES));
-        }
-        self.retry_at_len = (text.len() * 2).min(MAX_ELEMENT_BYTES + 1);
-        self.incomplete = text;
-        Ok(())
     }
 
     /// Decodes the element that a text starts with. Returns its end, or `None` if it is incomplete.
@@ -148,11 +138,7 @@ impl<E: ListEnvelope> ListDecoder<E> {
     /// When the envelope or an element of the list does not decode.
     pub(crate) fn finish(mut self) -> Result<Vec<E::Item>, JsonError> {
         let text = mem::take(&mut self.incomplete);
-        if !text.is_empty()
-            && let Some(end) = self.decode_element(&text)?
-        {
-            self.feed_envelope(&text[end..])?;
-        }
+        self.decode(&text, !text.is_empty())?;
         // An unterminated element leaves the envelope unterminated, so parsing it fails.
         let envelope: E = parse(&self.envelope)?;
         let mut items = Vec::new();

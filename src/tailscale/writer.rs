@@ -77,12 +77,6 @@ pub(crate) struct TailscaleWriter<'a> {
     max_batch: AtomicUsize,
 }
 
-enum BatchOutcome {
-    Accepted,
-    Rejected(String),
-    Unsupported,
-}
-
 impl Tailscale {
     pub(crate) fn writer(&self) -> TailscaleWriter<'_> {
         TailscaleWriter {
@@ -110,27 +104,25 @@ impl TailscaleWriter<'_> {
             if self.batch_unsupported.load(Ordering::Relaxed) {
                 self.write_singly(batch, &comment, &mut result).await;
             } else {
-                match self.write_batch(batch, &comment).await {
-                    Ok(BatchOutcome::Accepted) => {
-                        accepted = accepted.max(batch.len());
-                        result.accepted.extend(node_ids(batch));
-                    }
-                    Ok(BatchOutcome::Rejected(_)) if self.should_bisect(batch) => {
-                        bisected = true;
-                        let (first, second) = batch.split_at(batch.len() / 2);
-                        batches.extend([second, first]);
-                    }
-                    Ok(BatchOutcome::Rejected(message)) => {
-                        self.mark_rejected(batch, &message, &mut result);
-                    }
-                    Ok(BatchOutcome::Unsupported) => {
+                match self.write_batch(batch, &comment).await.map_err(rejection) {
+                    Ok(response) if is_unsupported(&response) => {
                         info!(
                             "this control plane has no batch call; attributes are written one by one"
                         );
                         self.batch_unsupported.store(true, Ordering::Relaxed);
                         batches.push(batch);
                     }
-                    Err(error) => result.error = Some(error),
+                    Ok(_) => {
+                        accepted = accepted.max(batch.len());
+                        result.accepted.extend(node_ids(batch));
+                    }
+                    Err(Ok(_)) if self.should_bisect(batch) => {
+                        bisected = true;
+                        let (first, second) = batch.split_at(batch.len() / 2);
+                        batches.extend([second, first]);
+                    }
+                    Err(Ok(message)) => self.mark_rejected(batch, &message, &mut result),
+                    Err(Err(error)) => result.error = Some(error),
                 }
             }
             if result.error.is_some() {
@@ -145,7 +137,7 @@ impl TailscaleWriter<'_> {
     }
 
     /// Writes to one device, with one call per attribute.
-    pub(crate) async fn write_one(
+    pub(super) async fn write_one(
         &self,
         change: &AttributeWrite,
         comment: &str,
@@ -171,7 +163,7 @@ impl TailscaleWriter<'_> {
         &self,
         batch: &[AttributeWrite],
         comment: &str,
-    ) -> Result<BatchOutcome, UpstreamError> {
+    ) -> Result<Response, UpstreamError> {
         let body = batch_body(batch, comment);
         let session = self.session;
         let url = session.tailnet_url(["device-attributes"]);
@@ -179,11 +171,7 @@ impl TailscaleWriter<'_> {
             let request = session.client.request(Method::PATCH, url.clone());
             request.json(&body)
         };
-        match session.call(UPDATE, request, is_unsupported).await {
-            Ok(response) if is_unsupported(&response) => Ok(BatchOutcome::Unsupported),
-            Ok(_) => Ok(BatchOutcome::Accepted),
-            Err(error) => rejection(error).map(BatchOutcome::Rejected),
-        }
+        session.call(UPDATE, request, is_unsupported).await
     }
 
     async fn write_singly(

@@ -121,7 +121,7 @@ impl TokenCache {
         A: Future<Output = Result<T, UpstreamError>>,
     {
         let budget = &client.budget;
-        let is_expiring = |cached: &AccessToken| cached.is_expiring(budget.now());
+        let is_expiring = |cached: &AccessToken| cached.is_expiring(budget.clock.now());
         let token = self.get_or_refresh(is_expiring, &mint).await?;
         let first = budget.retry(operation, || attempt(token.clone()));
         match first.await {
@@ -217,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn an_expiring_token_is_replaced_before_the_call() {
         let client = client();
-        let expires_at = client.budget.now() + SignedDuration::from_secs(119);
+        let expires_at = client.budget.clock.now() + SignedDuration::from_secs(119);
         let cache = TokenCache::new(token("old", Some(expires_at)));
         let used = cache
             .with_token(

@@ -154,12 +154,12 @@ impl<'a> InFlight<'a> {
         timeout: Duration,
         budget: &'a CallBudget,
     ) -> Result<Self, UpstreamError> {
-        let remaining = budget.remaining();
+        let remaining = budget.deadline.remaining();
         if remaining.is_zero() {
             return Err(operation.deadline_exceeded());
         }
         budget.count_request(operation.service);
-        let started = budget.now();
+        let started = budget.clock.now();
         let response = request
             .timeout(timeout.min(remaining))
             .send()
@@ -183,7 +183,7 @@ impl<'a> InFlight<'a> {
         Ok(Response {
             status: self.response.status(),
             headers: self.response.headers().clone(),
-            received: self.budget.now(),
+            received: self.budget.clock.now(),
             body,
         })
     }
@@ -217,7 +217,7 @@ impl<'a> InFlight<'a> {
             }
             feed(&chunk).map_err(|error| operation.invalid_json(error))?;
         }
-        let duration_ms = budget.now().duration_since(self.started).as_millis();
+        let duration_ms = budget.clock.now().duration_since(self.started).as_millis();
         debug!(
             side = %operation.service,
             operation = operation.name,
@@ -236,7 +236,7 @@ fn transport_error(
     budget: &CallBudget,
     error: reqwest::Error,
 ) -> UpstreamError {
-    if budget.remaining() < MIN_CALL_TIME {
+    if budget.deadline.remaining() < MIN_CALL_TIME {
         operation.deadline_exceeded()
     } else {
         operation.unreachable(error.without_url())

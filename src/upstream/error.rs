@@ -126,9 +126,7 @@ impl StdError for UpstreamError {
 }
 
 fn status_suffix(status: Option<u16>) -> String {
-    status
-        .map(|status| format!(" (HTTP {status})"))
-        .unwrap_or_default()
+    status.map_or_else(String::new, |status| format!(" (HTTP {status})"))
 }
 
 impl UpstreamError {

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
-use jiff::Timestamp;
 use tracing::warn;
 
 use crate::clock::{Clock, Deadline};
@@ -57,8 +56,8 @@ impl RetryPolicy {
 #[derive(Clone, Debug)]
 pub struct CallBudget {
     pub(crate) policy: RetryPolicy,
-    clock: Clock,
-    deadline: Deadline,
+    pub(crate) clock: Clock,
+    pub(crate) deadline: Deadline,
     shared: Arc<Shared>,
 }
 
@@ -120,14 +119,6 @@ impl CallBudget {
             .store(remaining, Ordering::Relaxed);
     }
 
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    pub(crate) fn remaining(&self) -> Duration {
-        self.deadline.remaining()
-    }
-
     pub(crate) fn count_request(&self, service: Service) {
         let requests = &self.counters(service).requests;
         requests.fetch_add(1, Ordering::Relaxed);
@@ -146,13 +137,13 @@ impl CallBudget {
         let delay = match error.kind {
             // Callers that all return at the advertised second are limited again, so the jitter is added.
             UpstreamErrorKind::RateLimited { until: Some(until) } => {
-                let wait = Duration::try_from(until.duration_since(self.now()));
+                let wait = Duration::try_from(until.duration_since(self.clock.now()));
                 proposed.saturating_add(wait.unwrap_or_default())
             }
             UpstreamErrorKind::RateLimited { until: None } => self.policy.max_backoff,
             _ => proposed,
         };
-        (delay < self.remaining() && self.take_retry()).then_some(delay)
+        (delay < self.deadline.remaining() && self.take_retry()).then_some(delay)
     }
 
     fn take_retry(&self) -> bool {
@@ -201,7 +192,7 @@ impl CallBudget {
 pub(crate) mod tests {
     use std::cell::Cell;
 
-    use jiff::SignedDuration;
+    use jiff::{SignedDuration, Timestamp};
 
     use super::*;
     use crate::upstream::client::{ApiClient, HttpClient};
@@ -271,7 +262,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_advertised_wait_before_the_deadline_is_waited() {
         let budget = budget();
-        let until = budget.now() + SignedDuration::from_millis(30);
+        let until = budget.clock.now() + SignedDuration::from_millis(30);
         let started = tokio::time::Instant::now();
         let (count, result) = attempts(&budget, 1, || PROBE.rate_limited(Some(until))).await;
         assert_eq!(count, 2);
@@ -282,7 +273,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_advertised_wait_past_the_deadline_fails_at_once() {
         let budget = budget();
-        let until = budget.now() + SignedDuration::from_secs(61);
+        let until = budget.clock.now() + SignedDuration::from_secs(61);
         let (count, result) = attempts(&budget, 9, || PROBE.rate_limited(Some(until))).await;
         assert_eq!(count, 1);
         assert!(matches!(
