@@ -121,11 +121,6 @@ impl Falcon {
     }
 
     /// Counts the visible hosts, as the host listing announces. Hidden hosts are not counted.
-    ///
-    /// The request has the form of [`Falcon::hosts`], so its success means that the listing is allowed, too.
-    ///
-    /// # Errors
-    /// As for any call; also if the announced number and the page contradict each other.
     pub(crate) async fn count_hosts(&self) -> Result<usize, UpstreamError> {
         let listing = host_listing(&self.base, HOST_LISTING, 1, None);
         self.count::<HostRecord>(&listing).await
@@ -228,7 +223,10 @@ impl Falcon {
         collector.finish(listing.operation)
     }
 
-    /// Reads the announced number of records, with the first page of a listing.
+    /// Returns the number of records that a listing announces. Its success means that the whole listing is allowed, too.
+    ///
+    /// # Errors
+    /// As for any call; also if the announced number and the page contradict each other.
     async fn count<R: ListedRecord>(&self, listing: &Listing) -> Result<usize, UpstreamError> {
         let ListingPage { records, total, .. } = self.page::<R>(listing, None).await?;
         // A total below the page's records is wrong (a listing ignores it, too). An empty page must announce 0.
@@ -258,8 +256,10 @@ impl Falcon {
         let attempt = |token: AccessToken| async move {
             let permit = self.limiter.acquire().await;
             let request = token.authorize(self.client.request(Method::GET, url.clone()));
-            let sent = self.client.send(request, operation, MAX_RESPONSE_BYTES);
-            let response = sent.await?;
+            let response = self
+                .client
+                .send(request, operation, MAX_RESPONSE_BYTES)
+                .await?;
             drop(permit);
             if let Some((limit, remaining)) = errors::quota(&response) {
                 self.limiter.record_quota(limit, remaining);

@@ -168,9 +168,11 @@ impl Tailscale {
     ) -> Result<Response, UpstreamError> {
         let attempt = |token: AccessToken| {
             let request = token.authorize(request());
-            let sent = self.client.send(request, operation, MAX_RESPONSE_BYTES);
             async move {
-                let response = sent.await?;
+                let response = self
+                    .client
+                    .send(request, operation, MAX_RESPONSE_BYTES)
+                    .await?;
                 if response.status.is_success() || is_expected(&response) {
                     Ok(response)
                 } else {

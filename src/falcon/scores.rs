@@ -55,11 +55,6 @@ impl Falcon {
     }
 
     /// Counts the scores, as the score listing announces. Some belong to sensors that are no visible hosts.
-    ///
-    /// The request has the form of [`Falcon::scores`], so its success means that the listing is allowed, too.
-    ///
-    /// # Errors
-    /// As for any call; also if the announced number and the page contradict each other.
     pub(crate) async fn count_scores(&self) -> Result<usize, UpstreamError> {
         let listing = self.score_listing(EVERY_SCORE, 1);
         self.count::<ScoreRecord>(&listing).await

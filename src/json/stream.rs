@@ -103,10 +103,11 @@ impl<E: ListEnvelope> ListDecoder<E> {
             if text.is_empty() {
                 return Ok(());
             }
-            let Some(end) = self.decode_element(text)? else {
-                if text.len() > MAX_ELEMENT_BYTES {
-                    return Err(JsonError::TooLarge(MAX_ELEMENT_BYTES));
-                }
+            let end = self.decode_element(text)?;
+            if end.unwrap_or(text.len()) > MAX_ELEMENT_BYTES {
+                return Err(JsonError::TooLarge(MAX_ELEMENT_BYTES));
+            }
+            let Some(end) = end else {
                 // The element is tried again at twice its length, so that a long one is not decoded for each chunk.
                 self.retry_at_len = (text.len() * 2).min(MAX_ELEMENT_BYTES + 1);
                 self.incomplete = text.to_vec();
@@ -157,14 +158,15 @@ impl<E: ListEnvelope> ListDecoder<E> {
     }
 }
 
-/// Decodes the object or list that a text starts with. Returns the decoded value and its end in the text, or `None` if it
-/// is incomplete. Valid JSON that is not a `T` has an end as well.
+/// The object or list that a text starts with, and its end in the text.
+type Prefix<T> = (Result<T, JsonError>, usize);
+
+/// Decodes the object or list that a text starts with. Returns `None` if it is incomplete. Valid JSON that is not a `T` has
+/// an end as well.
 ///
 /// # Errors
 /// When the text is not JSON.
-fn decode_prefix<T: DeserializeOwned>(
-    text: &[u8],
-) -> Result<Option<(Result<T, JsonError>, usize)>, JsonError> {
+fn decode_prefix<T: DeserializeOwned>(text: &[u8]) -> Result<Option<Prefix<T>>, JsonError> {
     let mut values = Deserializer::from_slice(text).into_iter::<T>();
     let error = match values.next() {
         Some(Ok(value)) => return Ok(Some((Ok(value), values.byte_offset()))),

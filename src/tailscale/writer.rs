@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
@@ -147,7 +148,10 @@ impl TailscaleWriter<'_> {
         let url = |key: &AttributeKey| session.url(["device", node, "attributes", key.as_str()]);
         // The bodies of the responses are ignored: they are `null` instead of the schema's object (tailscale#18253).
         if let Some((key, score)) = &change.set {
-            let body = json!({"value": score, "comment": sanitize(comment, MAX_COMMENT_CHARS)});
+            let body = SingleWrite {
+                value: *score,
+                comment: &sanitize(comment, MAX_COMMENT_CHARS),
+            };
             let request = || session.client.request(Method::POST, url(key)).json(&body);
             session.call(UPDATE, request, |_| false).await?;
         }
@@ -221,8 +225,20 @@ fn node_ids(changes: &[AttributeWrite]) -> impl Iterator<Item = NodeId> {
     changes.iter().map(|change| change.node_id.clone())
 }
 
-/// Returns the body of a batch, a merge patch: each value is an object, never the bare number, and `null` deletes.
-pub(super) fn batch_body(changes: &[AttributeWrite], comment: &str) -> Value {
+#[derive(Serialize)]
+struct SingleWrite<'a> {
+    value: u8,
+    comment: &'a str,
+}
+
+/// A merge patch of the attributes of each node: a value is an object, never the bare number, and `null` deletes.
+#[derive(Serialize)]
+pub(super) struct BatchWrite<'a> {
+    nodes: Map<String, Value>,
+    comment: &'a str,
+}
+
+pub(super) fn batch_body<'a>(changes: &[AttributeWrite], comment: &'a str) -> BatchWrite<'a> {
     let mut nodes = Map::new();
     for change in changes {
         let patch = nodes.entry(change.node_id.0.as_str()).or_insert(json!({}));
@@ -233,7 +249,7 @@ pub(super) fn batch_body(changes: &[AttributeWrite], comment: &str) -> Value {
             patch[key.as_str()] = json!({"value": score});
         }
     }
-    json!({"nodes": nodes, "comment": comment})
+    BatchWrite { nodes, comment }
 }
 
 /// Returns the message of a write that was rejected for its content. Any other error concerns all writes.

@@ -123,13 +123,11 @@ impl TokenCache {
         let budget = &client.budget;
         let is_expiring = |cached: &AccessToken| cached.is_expiring(budget.clock.now());
         let token = self.get_or_refresh(is_expiring, &mint).await?;
-        let first = budget.retry(operation, || attempt(token.clone()));
-        match first.await {
+        match budget.retry(operation, || attempt(token.clone())).await {
             Err(error) if error.is_token_rejected() => {
                 let is_rejected = |cached: &AccessToken| Arc::ptr_eq(&cached.secret, &token.secret);
                 let renewed = self.get_or_refresh(is_rejected, &mint).await?;
-                let second = budget.retry(operation, || attempt(renewed.clone()));
-                second.await
+                budget.retry(operation, || attempt(renewed.clone())).await
             }
             result => result,
         }
