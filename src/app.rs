@@ -17,8 +17,7 @@ use crate::store::Store;
 use crate::tailscale::{Tailscale, WriteLimits};
 use crate::text::error_chain;
 use crate::upstream::client::{ApiClient, HttpClient};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 use crate::upstream::retry::{CallBudget, RetryPolicy};
 
 /// The deployment's settings, the clock, and a client of each service.

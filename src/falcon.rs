@@ -3,7 +3,6 @@
 //! A run lists all hosts and all scores (12 requests for 10,000 hosts instead of one look-up a device), or looks up the
 //! hosts and scores of a few devices.
 
-mod count;
 mod errors;
 mod paging;
 mod rate_limit;
@@ -17,24 +16,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{try_join, try_join_all};
 use reqwest::{Method, Url};
-use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::batch::batches;
+use crate::domain::fetch::{HOSTS_PER_LOOKUP, HOSTS_PER_PAGE, SCORES_PER_LOOKUP};
 use crate::domain::inventory::host::{Aid, Assessments, Hosts};
 use crate::domain::status::error_kind::Service;
 use crate::falcon::paging::{ListedRecord, ListingPage, PageCollector, Step};
 use crate::falcon::rate_limit::RateLimiter;
-use crate::falcon::wire::HostRecord;
+use crate::falcon::wire::{HostRecord, ScoreRecord};
 use crate::secrets::FalconCredentials;
 use crate::settings::CloudId;
 use crate::text::error_chain;
-use crate::upstream::auth::{AccessToken, TokenCache, TokenOutcome};
+use crate::upstream::auth::{AccessToken, TokenCache};
 use crate::upstream::client::{ApiClient, Response, endpoint};
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError, UpstreamErrorKind};
 
-pub(crate) use crate::falcon::scores::FirstScores;
+/// The first page of the host listing, which is complete in most accounts.
+pub(crate) type FirstHosts = ListingPage<HostRecord>;
+/// The first page of the score listing, with the lowest scores. It is complete in most accounts.
+pub(crate) type FirstScores = ListingPage<ScoreRecord>;
 
 const HOST_LISTING: Operation = Operation::new(Service::Falcon, "host listing", HOSTS_READ);
 const HOST_LOOK_UP: Operation = Operation::new(Service::Falcon, "host lookup", HOSTS_READ);
@@ -50,14 +51,6 @@ const ASSESSMENTS: [&str; 4] = ["zero-trust-assessment", "entities", "assessment
 
 /// The requested fields of a host: 200 bytes a host instead of 3,700.
 const FIELDS: &str = "device_id,serial_number,hostname,last_seen";
-/// The API's largest page of hosts; the default is 100.
-pub(crate) const HOSTS_PER_PAGE: usize = 10_000;
-/// The API's largest page of scores; the default is 100.
-pub(crate) const SCORES_PER_PAGE: usize = 1_000;
-/// Values per filter, as in `CrowdStrike`'s own sample (falconpy, `serial_search.py`).
-pub(crate) const HOSTS_PER_LOOKUP: usize = 250;
-/// Ids per score look-up. The API takes 1,000; psfalcon sends 500, which makes a URL of 18 kB.
-pub(crate) const SCORES_PER_LOOKUP: usize = 500;
 /// Maximum bytes of a filter: serials of virtual machines have 54 characters.
 const MAX_FILTER_BYTES: usize = 10 << 10;
 /// Maximum bytes of a response: a page of 10,000 hosts has some 2 MB, a look-up of 500 assessments 4 MB.
@@ -67,7 +60,8 @@ const MAX_RESPONSE_BYTES: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Falcon {
     client: ApiClient,
-    cloud: CloudId,
+    /// The cloud of the account, which can differ from the named one.
+    pub(crate) cloud: CloudId,
     base: Url,
     credentials: FalconCredentials,
     limiter: RateLimiter,
@@ -75,13 +69,13 @@ pub struct Falcon {
 }
 
 /// A listing that comes in pages.
-struct Listing<'a> {
+#[derive(Clone)]
+struct Listing {
     operation: Operation,
-    path: [&'a str; 4],
-    limit: usize,
-    query: Vec<(&'a str, &'a str)>,
+    /// The URL of the first page.
+    first_page: Url,
     /// The parameter that takes the cursor.
-    cursor: &'a str,
+    cursor: &'static str,
 }
 
 impl Falcon {
@@ -95,20 +89,15 @@ impl Falcon {
         cloud: &CloudId,
         credentials: FalconCredentials,
     ) -> Result<Self, UpstreamError> {
-        let signed_in = token::sign_in(&client, clouds, cloud, &credentials).await?;
+        let (cloud, base, token) = token::sign_in(&client, clouds, cloud, &credentials).await?;
         Ok(Self {
-            cloud: signed_in.cloud,
-            base: signed_in.base,
+            cloud: cloud.clone(),
+            base: base.clone(),
             credentials,
             limiter: RateLimiter::new(client.budget.clone()),
-            token: TokenCache::new(signed_in.token),
+            token: TokenCache::new(token),
             client,
         })
-    }
-
-    /// Returns the cloud of the account, which can differ from the named one.
-    pub(crate) fn cloud(&self) -> &CloudId {
-        &self.cloud
     }
 
     /// Lists all visible hosts of the account. Hidden hosts are not included.
@@ -119,21 +108,26 @@ impl Falcon {
         self.remaining_hosts(None).await
     }
 
-    /// Reads the first page of the host listing, which is complete in most accounts.
-    pub(crate) async fn first_hosts(&self) -> Result<FirstHostPage, UpstreamError> {
-        let url = all_hosts().url(&self.base, None);
-        self.get(HOST_LISTING, &url, wire::page)
-            .await
-            .map(FirstHostPage)
+    pub(crate) async fn first_hosts(&self) -> Result<FirstHosts, UpstreamError> {
+        self.page(&self.all_hosts(), None).await
     }
 
     /// Lists all hosts, starting after the first page if it is given. Fails as [`Falcon::hosts`].
     pub(crate) async fn remaining_hosts(
         &self,
-        first: Option<FirstHostPage>,
+        first: Option<FirstHosts>,
     ) -> Result<Hosts, UpstreamError> {
-        let first = first.map(|FirstHostPage(page)| page);
-        self.list(&all_hosts(), first).await
+        self.list(&self.all_hosts(), first).await
+    }
+
+    /// Counts the visible hosts, as the host listing announces. Hidden hosts are not counted.
+    pub(crate) async fn count_hosts(&self) -> Result<usize, UpstreamError> {
+        let listing = host_listing(&self.base, HOST_LISTING, 1, None);
+        self.count::<HostRecord>(&listing).await
+    }
+
+    fn all_hosts(&self) -> Listing {
+        host_listing(&self.base, HOST_LISTING, HOSTS_PER_PAGE, None)
     }
 
     /// Finds the visible hosts with one of these serials or aids.
@@ -149,16 +143,12 @@ impl Falcon {
         serials: &BTreeSet<String>,
         aids: &BTreeSet<Aid>,
     ) -> Result<Hosts, UpstreamError> {
-        let serials: Vec<&str> = serials
-            .iter()
-            .map(String::as_str)
-            .filter(|serial| is_filterable(serial))
-            .collect();
+        let filterable = serials.iter().filter(|serial| is_filterable(serial));
+        let serials: Vec<String> = filterable.cloned().collect();
         let aids = valid_aids(aids);
-        let aids: Vec<&str> = aids.iter().map(String::as_str).collect();
-        let look_up = async |field: &str, values: &[&str]| {
+        let look_up = async |field: &str, values: &[String]| {
             let filter = format!("{field}:['{}']", values.join("','"));
-            let listing = host_listing(HOST_LOOK_UP, HOSTS_PER_PAGE, Some(&filter));
+            let listing = host_listing(&self.base, HOST_LOOK_UP, HOSTS_PER_PAGE, Some(&filter));
             self.list::<HostRecord>(&listing, None).await
         };
         let by_serial = filter_chunks(&serials).map(|serials| look_up("serial_number", serials));
@@ -187,9 +177,9 @@ impl Falcon {
 
     /// Reads a listing to its end. An incomplete listing is read once more from the start: a cursor may have expired, and
     /// records move between pages.
-    async fn list<R: ListedRecord + DeserializeOwned>(
+    async fn list<R: ListedRecord>(
         &self,
-        listing: &Listing<'_>,
+        listing: &Listing,
         first: Option<ListingPage<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
         match self.list_once::<R>(listing, first).await {
@@ -204,19 +194,17 @@ impl Falcon {
         }
     }
 
-    async fn list_once<R: ListedRecord + DeserializeOwned>(
+    async fn list_once<R: ListedRecord>(
         &self,
-        listing: &Listing<'_>,
+        listing: &Listing,
         mut first: Option<ListingPage<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
         let mut collector = PageCollector::<R>::default();
         let mut cursor: Option<String> = None;
         loop {
-            let result = if let Some(first) = first.take() {
-                Ok(first)
-            } else {
-                let url = listing.url(&self.base, cursor.as_deref());
-                self.get(listing.operation, &url, wire::page).await
+            let result = match first.take() {
+                Some(first) => Ok(first),
+                None => self.page(listing, cursor.as_deref()).await,
             };
             let page = match result {
                 // The sibling services reject an expired cursor with 404 (elastic/integrations#14670).
@@ -232,14 +220,30 @@ impl Falcon {
                 Step::End => break,
             }
         }
-        if collector.unusable() > 0 {
-            let (operation, records) = (listing.operation.name, collector.unusable());
-            warn!(
-                operation,
-                records, "records without a sensor id were skipped"
-            );
-        }
         collector.finish(listing.operation)
+    }
+
+    /// Returns the number of records that a listing announces. Its success means that the whole listing is allowed, too.
+    ///
+    /// # Errors
+    /// As for any call; also if the announced number and the page contradict each other.
+    async fn count<R: ListedRecord>(&self, listing: &Listing) -> Result<usize, UpstreamError> {
+        let ListingPage { records, total, .. } = self.page::<R>(listing, None).await?;
+        // A total below the page's records is wrong (a listing ignores it, too). An empty page must announce 0.
+        if total < records.len() || (records.is_empty() && total > 0) {
+            return Err(listing.operation.incomplete(records.len(), total));
+        }
+        Ok(total)
+    }
+
+    /// Reads the page at a cursor, or the first one.
+    async fn page<R: ListedRecord>(
+        &self,
+        listing: &Listing,
+        cursor: Option<&str>,
+    ) -> Result<ListingPage<R>, UpstreamError> {
+        self.get(listing.operation, &listing.url(cursor), wire::page)
+            .await
     }
 
     async fn get<T>(
@@ -249,78 +253,52 @@ impl Falcon {
         read: fn(Operation, &Response) -> Result<T, UpstreamError>,
     ) -> Result<T, UpstreamError> {
         let mint = || token::mint(&self.client, &self.base, &self.credentials);
-        let attempt = |token| self.attempt(operation, url, token, read);
+        let attempt = |token: AccessToken| async move {
+            let permit = self.limiter.acquire().await;
+            let request = token.authorize(self.client.request(Method::GET, url.clone()));
+            let response = self
+                .client
+                .send(request, operation, MAX_RESPONSE_BYTES)
+                .await?;
+            drop(permit);
+            if let Some((limit, remaining)) = errors::quota(&response) {
+                self.limiter.record_quota(limit, remaining);
+            }
+            read(operation, &response)
+        };
         self.token
             .with_token(&self.client, operation, mint, attempt)
             .await
     }
-
-    async fn attempt<T>(
-        &self,
-        operation: Operation,
-        url: &Url,
-        token: AccessToken,
-        read: fn(Operation, &Response) -> Result<T, UpstreamError>,
-    ) -> Result<TokenOutcome<T>, UpstreamError> {
-        let permit = self.limiter.acquire().await;
-        let request = token.authorize(self.client.request(Method::GET, url.clone()));
-        let response = self
-            .client
-            .send(request, operation, MAX_RESPONSE_BYTES)
-            .await?;
-        drop(permit);
-        if let Some((limit, remaining)) = errors::quota(&response) {
-            self.limiter.record_quota(limit, remaining);
-        }
-        if let Some(error) = errors::token_rejected(operation, &response) {
-            return Ok(TokenOutcome::Rejected(error));
-        }
-        read(operation, &response).map(TokenOutcome::Accepted)
-    }
 }
 
-impl Listing<'_> {
-    fn url(&self, base: &Url, cursor: Option<&str>) -> Url {
-        let mut url = endpoint(base, self.path);
+impl Listing {
+    fn url(&self, cursor: Option<&str>) -> Url {
+        let mut url = self.first_page.clone();
         url.query_pairs_mut()
-            .append_pair("limit", &self.limit.to_string())
-            .extend_pairs(&self.query)
             .extend_pairs(cursor.map(|cursor| (self.cursor, cursor)));
         url
     }
 }
 
-/// The first page of the host listing.
-#[derive(Debug)]
-pub(crate) struct FirstHostPage(ListingPage<HostRecord>);
-
-impl FirstHostPage {
-    /// Returns the announced number of visible hosts in the account.
-    pub(crate) fn total(&self) -> usize {
-        self.0.total.max(self.0.records.len())
-    }
-}
-
-fn all_hosts() -> Listing<'static> {
-    host_listing(HOST_LISTING, HOSTS_PER_PAGE, None)
-}
-
-fn host_listing(operation: Operation, limit: usize, filter: Option<&str>) -> Listing<'_> {
-    let mut query = vec![("fields", FIELDS)];
-    query.extend(filter.map(|filter| ("filter", filter)));
+fn host_listing(base: &Url, operation: Operation, limit: usize, filter: Option<&str>) -> Listing {
+    let mut first_page = endpoint(base, HOSTS);
+    first_page
+        .query_pairs_mut()
+        .append_pair("limit", &limit.to_string())
+        .append_pair("fields", FIELDS)
+        .extend_pairs(filter.map(|filter| ("filter", filter)));
     Listing {
         operation,
-        path: HOSTS,
-        limit,
-        query,
+        first_page,
         // The offset is the `next` of the previous page.
         cursor: "offset",
     }
 }
 
 /// Splits values into chunks that fit into one filter each. A single value is sent whatever its length.
-fn filter_chunks<'a, 'v>(values: &'a [&'v str]) -> impl Iterator<Item = &'a [&'v str]> {
-    let quoted = |value: &&str| value.len() + "','".len();
+fn filter_chunks(values: &[String]) -> impl Iterator<Item = &[String]> {
+    let quoted = |value: &String| value.len() + "','".len();
     batches(values, HOSTS_PER_LOOKUP, MAX_FILTER_BYTES, quoted)
 }
 

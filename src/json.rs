@@ -61,20 +61,13 @@ impl JsonError {
     }
 
     /// Puts the path of a list's nth element before the path in that element.
-    fn in_list(self, list: &str, n: usize) -> Self {
-        let Self::Malformed { path, line, column } = self else {
-            return self;
-        };
-        let dot = if path.is_empty() || path.starts_with('[') {
-            ""
-        } else {
-            "."
-        };
-        Self::Malformed {
-            path: redact(&format!("{list}[{n}]{dot}{path}"), PATH_CHARS),
-            line,
-            column,
+    fn in_list(mut self, list: &str, n: usize) -> Self {
+        if let Self::Malformed { path, .. } = &mut self {
+            let is_field = !path.is_empty() && !path.starts_with('[');
+            let dot = if is_field { "." } else { "" };
+            *path = redact(&format!("{list}[{n}]{dot}{path}"), PATH_CHARS);
         }
+        self
     }
 }
 

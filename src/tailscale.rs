@@ -12,18 +12,17 @@ mod wire;
 mod writer;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
+use serde::de::DeserializeOwned;
 
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::status::error_kind::Service;
 use crate::secrets::TailscaleCredentials;
 use crate::settings::Tailnet;
-use crate::upstream::auth::{AccessToken, TokenCache, TokenOutcome};
-use crate::upstream::client::{ApiClient, Response, Streamed, endpoint};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::auth::{AccessToken, TokenCache};
+use crate::upstream::client::{ApiClient, Response, endpoint};
+use crate::upstream::error::{Operation, UpstreamError};
 
 pub use crate::tailscale::policy::Policy;
 pub use crate::tailscale::writer::WriteLimits;
@@ -41,21 +40,18 @@ const fn operation(name: &'static str, scope: &'static str) -> Operation {
     Operation::new(Service::Tailscale, name, scope)
 }
 
-/// A session with the Tailscale API that only reads. Clones share the session.
-#[derive(Clone, Debug)]
-pub struct Tailscale {
-    session: Arc<Session>,
-}
-
+/// A session with the Tailscale API that only reads.
 #[derive(Debug)]
-struct Session {
+pub struct Tailscale {
     client: ApiClient,
     base: Url,
     tailnet: Tailnet,
     credentials: TailscaleCredentials,
     token: TokenCache,
-    /// The scopes of the first token. A later token of the same credential has the same scopes.
-    scopes: Option<BTreeSet<String>>,
+    /// The scopes of the first token, such as `devices:posture_attributes`. A later token of the same credential has the same
+    /// scopes. `None` if the token response had none, or for an API key, which has the rights of its user. A scope includes
+    /// its own `:read`, and wider scopes exist (`all`): a missing name does not prove a missing right.
+    pub(crate) scopes: Option<BTreeSet<String>>,
 }
 
 impl Tailscale {
@@ -70,16 +66,13 @@ impl Tailscale {
         credentials: TailscaleCredentials,
     ) -> Result<Self, UpstreamError> {
         let token = token::mint(&client, base, &credentials).await?;
-        let scopes = token.scope().and_then(diagnostics::parse_scopes);
         Ok(Self {
-            session: Arc::new(Session {
-                client,
-                base: base.clone(),
-                tailnet: tailnet.clone(),
-                credentials,
-                token: TokenCache::new(token),
-                scopes,
-            }),
+            client,
+            base: base.clone(),
+            tailnet: tailnet.clone(),
+            credentials,
+            scopes: token.scope.as_deref().and_then(diagnostics::parse_scopes),
+            token: TokenCache::new(token),
         })
     }
 
@@ -88,14 +81,18 @@ impl Tailscale {
     /// # Errors
     /// If the listing is incomplete or does not decode.
     pub async fn devices(&self) -> Result<Devices, UpstreamError> {
-        let session = &*self.session;
-        let mut url = session.tailnet_url(["devices"]);
+        let mut url = self.tailnet_url(["devices"]);
         // The default fields lack the posture identity.
         url.set_query(Some("fields=all"));
-        let attempt = |token: AccessToken| session.list(token, url.clone());
-        session
-            .authorized(DEVICE_LISTING, attempt)
+        let attempt = |token: AccessToken| {
+            let request = token.authorize(self.client.request(Method::GET, url.clone()));
+            let (operation, classify) = (DEVICE_LISTING, errors::classify);
+            self.client
+                .stream::<wire::Listing>(request, operation, MAX_LISTING_BYTES, classify)
+        };
+        self.authorized(DEVICE_LISTING, attempt)
             .await
+            .map(wire::devices)
             .map_err(|error| errors::no_tailnet(DEVICE_LISTING, error))
     }
 
@@ -104,40 +101,23 @@ impl Tailscale {
         if !wire::is_node_id(&id.0) {
             return Ok(None);
         }
-        let mut url = self.session.url(["device", &id.0]);
+        let mut url = self.url(["device", &id.0]);
         url.set_query(Some("fields=all"));
-        let response = self
-            .session
-            .get(DEVICE_LOOK_UP, &url, errors::is_not_found)
-            .await?;
-        if response.status == StatusCode::NOT_FOUND {
+        let Some(device) = self.find::<wire::WireDevice>(DEVICE_LOOK_UP, &url).await? else {
             return Ok(None);
-        }
-        let device: wire::WireDevice = DEVICE_LOOK_UP.decode(&response.body)?;
-        device
-            .into_device()
-            .map(Some)
-            .ok_or_else(|| DEVICE_LOOK_UP.protocol("the device has no usable id"))
+        };
+        let unusable = || DEVICE_LOOK_UP.protocol("the device has no usable id");
+        device.into_device().ok_or_else(unusable).map(Some)
     }
 
-    /// Returns the writer of this session.
-    pub(crate) fn writer(&self) -> TailscaleWriter {
-        TailscaleWriter::new(Arc::clone(&self.session))
-    }
-}
-
-impl Session {
     /// Returns a URL of the API; the segments are encoded.
     fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         endpoint(&self.base, ["api", "v2"].into_iter().chain(segments))
     }
 
     fn tailnet_url<'a>(&'a self, segments: impl IntoIterator<Item = &'a str>) -> Url {
-        self.url(
-            ["tailnet", self.tailnet.as_str()]
-                .into_iter()
-                .chain(segments),
-        )
+        let tailnet = ["tailnet", self.tailnet.as_str()];
+        self.url(tailnet.into_iter().chain(segments))
     }
 
     /// Makes a call with the cached token, or with a new one.
@@ -147,7 +127,7 @@ impl Session {
         attempt: impl Fn(AccessToken) -> A,
     ) -> Result<T, UpstreamError>
     where
-        A: Future<Output = Result<TokenOutcome<T>, UpstreamError>>,
+        A: Future<Output = Result<T, UpstreamError>>,
     {
         let mint = || token::mint(&self.client, &self.base, &self.credentials);
         self.token
@@ -155,14 +135,28 @@ impl Session {
             .await
     }
 
-    async fn get(
+    async fn get<T: DeserializeOwned>(
         &self,
         operation: Operation,
         url: &Url,
-        is_expected: fn(&Response) -> bool,
-    ) -> Result<Response, UpstreamError> {
+    ) -> Result<T, UpstreamError> {
         let request = || self.client.request(Method::GET, url.clone());
-        self.call(operation, request, is_expected).await
+        let response = self.call(operation, request, |_| false).await?;
+        operation.decode(&response.body)
+    }
+
+    /// Gets an item of the tailnet; `None` if it does not exist (any more).
+    async fn find<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        url: &Url,
+    ) -> Result<Option<T>, UpstreamError> {
+        let request = || self.client.request(Method::GET, url.clone());
+        let response = self.call(operation, request, errors::is_not_found).await?;
+        if response.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        operation.decode(&response.body).map(Some)
     }
 
     /// Makes a call. An unsuccessful response is an error, unless `is_expected` accepts it.
@@ -180,41 +174,12 @@ impl Session {
                     .send(request, operation, MAX_RESPONSE_BYTES)
                     .await?;
                 if response.status.is_success() || is_expected(&response) {
-                    Ok(TokenOutcome::Accepted(response))
+                    Ok(response)
                 } else {
-                    unsuccessful(operation, &response)
+                    Err(errors::classify(operation, &response))
                 }
             }
         };
         self.authorized(operation, attempt).await
-    }
-
-    async fn list(
-        &self,
-        token: AccessToken,
-        url: Url,
-    ) -> Result<TokenOutcome<Devices>, UpstreamError> {
-        let request = token.authorize(self.client.request(Method::GET, url));
-        let streamed = self
-            .client
-            .stream::<wire::Listing>(request, DEVICE_LISTING, MAX_LISTING_BYTES)
-            .await?;
-        match streamed {
-            Streamed::List(listed) => Ok(TokenOutcome::Accepted(wire::devices(listed))),
-            Streamed::Other(response) => unsuccessful(DEVICE_LISTING, &response),
-        }
-    }
-}
-
-/// Classifies an unsuccessful response as a rejected token or as an error.
-fn unsuccessful<T>(
-    operation: Operation,
-    response: &Response,
-) -> Result<TokenOutcome<T>, UpstreamError> {
-    let error = errors::classify(operation, response);
-    if response.status == StatusCode::UNAUTHORIZED {
-        Ok(TokenOutcome::Rejected(error))
-    } else {
-        Err(error)
     }
 }

@@ -3,5 +3,4 @@
 pub(crate) mod auth;
 pub mod client;
 pub mod error;
-pub(crate) mod operation;
 pub mod retry;

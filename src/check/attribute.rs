@@ -37,7 +37,7 @@ const OTHER_KEY: &str =
 pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check, StoreError> {
     let kind = CheckKind::Attribute;
     let key = &inputs.settings.attribute_key;
-    let scopes = inputs.tailscale.scopes();
+    let scopes = &inputs.tailscale.scopes;
     let may_write =
         |scopes: &BTreeSet<String>| WRITE_SCOPES.iter().any(|scope| scopes.contains(*scope));
     if scopes.as_ref().is_some_and(|scopes| !may_write(scopes)) {

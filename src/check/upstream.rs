@@ -62,7 +62,7 @@ async fn check_falcon(app: &App, settings: &Settings, budget: &CallBudget, check
 
 /// Compares the named cloud with the account's own, to which the named cloud may redirect.
 fn check_cloud(settings: &Settings, falcon: &Falcon) -> Check {
-    let (named, found) = (&settings.cloud_id, falcon.cloud());
+    let (named, found) = (&settings.cloud_id, &falcon.cloud);
     if named == found {
         let text = format!("Falcon issued a token; the account is in {found}");
         Check::passed(CheckKind::FalconToken, text)

@@ -23,18 +23,14 @@ const MIN_SAVING_FACTOR: usize = 4;
 /// Time between two listings of all hosts, which find serials that filters do not.
 const FULL_LISTING_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 
-/// Records or filter values per request, by kind of request.
-#[derive(Clone, Copy, Debug)]
-pub struct PageSizes {
-    /// Hosts in a page of the listing.
-    pub hosts: usize,
-    /// Scores in a page of the listing.
-    pub scores: usize,
-    /// Serials or sensors in a filter for hosts.
-    pub hosts_by_value: usize,
-    /// Sensors in a lookup of scores.
-    pub scores_by_id: usize,
-}
+/// The API's largest page of hosts; the default is 100.
+pub(crate) const HOSTS_PER_PAGE: usize = 10_000;
+/// The API's largest page of scores; the default is 100.
+pub(crate) const SCORES_PER_PAGE: usize = 1_000;
+/// Values per filter, as in `CrowdStrike`'s own sample (falconpy, `serial_search.py`).
+pub(crate) const HOSTS_PER_LOOKUP: usize = 250;
+/// Ids per score look-up. The API takes 1,000; psfalcon sends 500, which makes a URL of 18 kB.
+pub(crate) const SCORES_PER_LOOKUP: usize = 500;
 
 /// Maximum tracked sensors. In an account with more of them, every run lists the hosts.
 const MAX_TRACKED_AIDS: usize = 200;
@@ -42,7 +38,7 @@ const MAX_TRACKED_AIDS: usize = 200;
 /// The strategies; the names are stable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum FetchStrategy {
+pub(crate) enum FetchStrategy {
     /// Lists all hosts and scores.
     #[default]
     Full,
@@ -55,33 +51,31 @@ pub enum FetchStrategy {
 /// The strategy of a run, and the numbers for the choice of the next run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FetchState {
-    /// The strategy that the run used.
+pub(crate) struct FetchState {
     #[serde(rename = "way")]
-    pub strategy: FetchStrategy,
+    pub(crate) strategy: FetchStrategy,
     /// The reason for the strategy, as half a sentence.
     #[serde(rename = "why")]
-    pub reason: String,
+    pub(crate) reason: String,
     /// Visible hosts of the account.
-    pub hosts: usize,
+    pub(crate) hosts: usize,
     /// Scores of the account, at the last listing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scores: Option<usize>,
+    pub(crate) scores: Option<usize>,
     /// The lowest score of each range of the next listing, except the first range.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub score_bounds: Vec<Score>,
-    /// The time of the last listing of all hosts.
+    pub(crate) score_bounds: Vec<Score>,
     #[serde(rename = "lastFull", default, skip_serializing_if = "Option::is_none")]
-    pub last_full_listing: Option<Timestamp>,
+    pub(crate) last_full_listing: Option<Timestamp>,
     /// Sensors that matched a device but did not decide its score, such as a clone with a higher score.
     #[serde(rename = "beside", default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub tracked_aids: BTreeSet<Aid>,
+    pub(crate) tracked_aids: BTreeSet<Aid>,
 }
 
 impl FetchState {
     /// Records a listing of all hosts, in which these sensors matched without deciding a score.
     #[must_use]
-    pub fn with_listing(mut self, now: Timestamp, tracked_aids: BTreeSet<Aid>) -> Self {
+    pub(crate) fn with_listing(mut self, now: Timestamp, tracked_aids: BTreeSet<Aid>) -> Self {
         (self.last_full_listing, self.tracked_aids) = (Some(now), BTreeSet::new());
         self.track(tracked_aids);
         self
@@ -89,7 +83,7 @@ impl FetchState {
 
     /// Tracks the hosts that decided until this plan: filters may not find their serials either.
     #[must_use]
-    pub fn after(mut self, plan: &Plan) -> Self {
+    pub(crate) fn after(mut self, plan: &Plan) -> Self {
         if self.strategy != FetchStrategy::Full {
             let replaced = |change: &Change| {
                 let old = &change.old.as_ref()?.aid;
@@ -114,36 +108,33 @@ impl FetchState {
 
 /// The number of values that lookups would ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LookupDemand {
+pub(crate) struct LookupDemand {
     /// Serials of devices, in each spelling.
-    pub serials: usize,
-    /// Sensors that matched previous.
-    pub aids: usize,
+    pub(crate) serials: usize,
+    /// Sensors that matched before.
+    pub(crate) aids: usize,
 }
 
-/// A strategy with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StrategyChoice {
-    /// The cheapest strategy.
-    pub strategy: FetchStrategy,
+pub(crate) struct StrategyChoice {
+    pub(crate) strategy: FetchStrategy,
     /// Half a sentence.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
-/// Chooses the strategy for an account with this many hosts. `previous` is the state of the previous run of the same account.
-pub fn choose_strategy(
+/// Chooses the cheapest strategy for an account with this many hosts. `previous` is the state of the previous run of the same
+/// account.
+pub(crate) fn choose_strategy(
     previous: Option<&FetchState>,
     hosts: usize,
     need: LookupDemand,
-    pages: PageSizes,
     now: Timestamp,
 ) -> StrategyChoice {
-    let looked_up = need.serials.div_ceil(pages.scores_by_id);
-    let full = listing_requests(previous, hosts, pages);
+    let full = listing_requests(previous, hosts);
     let filtered = 1
-        + need.serials.div_ceil(pages.hosts_by_value)
-        + need.aids.div_ceil(pages.hosts_by_value)
-        + looked_up;
+        + need.serials.div_ceil(HOSTS_PER_LOOKUP)
+        + need.aids.div_ceil(HOSTS_PER_LOOKUP)
+        + need.serials.div_ceil(SCORES_PER_LOOKUP);
     let due = previous.is_some_and(|state| {
         state
             .last_full_listing
@@ -165,43 +156,32 @@ pub fn choose_strategy(
 }
 
 /// Returns the choice of a full listing if it is the cheapest strategy whatever the devices need.
-pub fn full_listing_is_cheapest(
+pub(crate) fn full_listing_is_cheapest(
     previous: Option<&FetchState>,
     hosts: usize,
-    pages: PageSizes,
 ) -> Option<StrategyChoice> {
-    let full = listing_requests(previous, hosts, pages);
+    let full = listing_requests(previous, hosts);
     (MIN_SAVING_FACTOR > full).then(|| StrategyChoice {
         strategy: FetchStrategy::Full,
         reason: format!("{full} requests list all {hosts} hosts and their scores"),
     })
 }
 
-fn listing_requests(previous: Option<&FetchState>, hosts: usize, pages: PageSizes) -> usize {
+fn listing_requests(previous: Option<&FetchState>, hosts: usize) -> usize {
     let scores = previous.and_then(|state| state.scores).unwrap_or(hosts);
-    hosts.div_ceil(pages.hosts).max(1) + scores.div_ceil(pages.scores).max(1)
+    hosts.div_ceil(HOSTS_PER_PAGE).max(1) + scores.div_ceil(SCORES_PER_PAGE).max(1)
 }
 
 impl fmt::Display for FetchStrategy {
+    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "full",
-            Self::Hosts => "hosts",
-            Self::Filtered => "filtered",
-        })
+        self.serialize(f)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const PAGES: PageSizes = PageSizes {
-        hosts: 10_000,
-        scores: 1_000,
-        hosts_by_value: 250,
-        scores_by_id: 500,
-    };
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(hours * 3600).unwrap()
@@ -232,7 +212,7 @@ mod tests {
         devices: usize,
         hour: i64,
     ) -> FetchStrategy {
-        choose_strategy(previous, hosts, need(devices), PAGES, at(hour)).strategy
+        choose_strategy(previous, hosts, need(devices), at(hour)).strategy
     }
 
     #[test]
@@ -286,16 +266,15 @@ mod tests {
     #[test]
     fn a_small_account_is_listed_whatever_is_needed() {
         for hosts in (0..12_000).step_by(500) {
-            let always = full_listing_is_cheapest(None, hosts, PAGES);
-            let fewest =
-                choose_strategy(None, hosts, LookupDemand::default(), PAGES, at(1)).strategy;
+            let always = full_listing_is_cheapest(None, hosts);
+            let fewest = choose_strategy(None, hosts, LookupDemand::default(), at(1)).strategy;
             assert_eq!(always.is_some(), fewest == FetchStrategy::Full, "{hosts}");
         }
     }
 
     #[test]
     fn the_reason_is_told() {
-        let choice = choose_strategy(Some(&before(Some(0))), 100_000, need(200), PAGES, at(1));
+        let choice = choose_strategy(Some(&before(Some(0))), 100_000, need(200), at(1));
         assert_eq!(
             choice.reason,
             "100 requests list all 100000 hosts and their scores, 4 ask by serial number"

@@ -1,26 +1,22 @@
 //! Classifies Falcon's error responses.
 
-use reqwest::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
 
-use crate::json::lenient::{LenientObject, ListOrOther, LooseValue};
+use crate::json::lenient::{LenientObject, LenientText, ListOrOther, LooseValue};
 use crate::settings::CloudId;
 use crate::text::redact;
 use crate::upstream::client::Response;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 /// Quota of requests with a missing, malformed or expired token, per minute and IP address.
 const BAD_TOKEN_LIMIT: u64 = 15;
 
-/// Maximum characters of a cloud's name.
 const MAX_CLOUD_CHARS: usize = 10;
 
 /// Maximum errors that are read from one response: more than the ids of a look-up.
 const MAX_ERRORS: usize = 200;
 
-/// Maximum characters of an upstream message.
 const MAX_MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check clientId and clientSecret, that the API client still exists, and that cloudId is its cloud";
@@ -40,28 +36,22 @@ const CLOUD: &str = "correct cloudId; a cloud that this deployment does not know
 const NOT_ON_ALLOW_LIST: &str = "access denied, authorization failed";
 
 /// An entry of `errors` in a response. Its code can differ from the HTTP status.
-#[derive(Debug, Default)]
-pub(super) struct FalconApiError {
-    pub(super) code: Option<u16>,
-    pub(super) message: String,
-}
-
-impl From<LenientObject<WireError>> for FalconApiError {
-    fn from(LenientObject(wire): LenientObject<WireError>) -> Self {
-        let WireError { code, message } = wire.unwrap_or_default();
-        let code = code.number().and_then(Number::as_u64);
-        Self {
-            code: code.and_then(|code| u16::try_from(code).ok()),
-            message: message.text().unwrap_or_default(),
-        }
-    }
-}
-
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct WireError {
-    code: LooseValue<'static>,
-    message: LooseValue<'static>,
+pub(super) struct FalconApiError {
+    code: LooseValue,
+    message: LenientText<String>,
+}
+
+impl FalconApiError {
+    fn code(&self) -> Option<u16> {
+        let code = self.code.number().and_then(Number::as_u64);
+        code.and_then(|code| u16::try_from(code).ok())
+    }
+
+    pub(super) fn message(&self) -> &str {
+        self.message.0.as_deref().unwrap_or_default()
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -74,24 +64,22 @@ struct Reported {
 pub(super) fn list<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<FalconApiError>, D::Error> {
-    Ok(
-        match ListOrOther::<LenientObject<WireError>, MAX_ERRORS>::deserialize(deserializer)? {
-            ListOrOther::Scalar(LooseValue::Null) => Vec::new(),
-            ListOrOther::Scalar(_) => vec![FalconApiError::default()],
-            ListOrOther::One(error) => vec![error.into()],
-            ListOrOther::Many { first, has_more } => first
-                .into_iter()
-                .map(FalconApiError::from)
-                .chain(has_more.then(FalconApiError::default))
-                .collect(),
-        },
-    )
+    type Errors<'de> = ListOrOther<'de, LenientObject<FalconApiError>, MAX_ERRORS>;
+    let (listed, has_more) = match Errors::deserialize(deserializer)? {
+        ListOrOther::Scalar(LooseValue::Null) => (Vec::new(), false),
+        ListOrOther::Scalar(_) | ListOrOther::Text(_) => (Vec::new(), true),
+        ListOrOther::One(error) => (vec![error], false),
+        ListOrOther::Many { first, has_more } => (first, has_more),
+    };
+    let rest = has_more.then_some(LenientObject(None));
+    let errors = listed.into_iter().chain(rest);
+    Ok(errors.map(|error| error.0.unwrap_or_default()).collect())
 }
 
 /// Returns the errors in a body that may be anything: empty, HTML, or JSON.
 pub(super) fn in_body(body: &[u8]) -> Vec<FalconApiError> {
-    let reported: Reported = serde_json::from_slice(body).unwrap_or_default();
-    reported.errors
+    let reported = serde_json::from_slice::<Reported>(body);
+    reported.unwrap_or_default().errors
 }
 
 /// Returns the errors in a successful response.
@@ -102,12 +90,10 @@ pub(super) fn in_success(
     operation: Operation,
     response: &Response,
 ) -> Result<Vec<FalconApiError>, UpstreamError> {
-    operation
-        .decode::<Reported>(&response.body)
-        .map(|reported| reported.errors)
+    let reported: Reported = operation.decode(&response.body)?;
+    Ok(reported.errors)
 }
 
-/// Returns an error unless the response is a success.
 pub(super) fn check_status(operation: Operation, response: &Response) -> Result<(), UpstreamError> {
     if response.status.is_success() {
         Ok(())
@@ -122,8 +108,16 @@ pub(super) fn classify(operation: Operation, response: &Response) -> UpstreamErr
     match status {
         300..=399 => wrong_cloud(operation, response),
         401 => operation.unauthorized(status, TOKEN),
-        403 => forbidden(operation, response),
+        // Older clouds send one message for a missing scope and for an address that is not on the allow-list.
+        403 if lower_case_message(response).contains("authorization failed") => {
+            operation.unauthorized(status, NOT_ALLOWED)
+        }
+        403 => operation.missing_scope(),
         408 | 500.. => operation.server_error(status),
+        // Bad tokens have a rate limit of their own.
+        429 if rate_limit(response).is_some_and(|limit| limit <= BAD_TOKEN_LIMIT) => {
+            operation.unauthorized(status, TOKEN)
+        }
         429 => operation.rate_limited(response.retry_after()),
         _ => operation.rejected(status, error_message(response)),
     }
@@ -135,7 +129,7 @@ pub(super) fn classify_token(operation: Operation, response: &Response) -> Upstr
     match status {
         400 => operation.unauthorized(status, CLIENT_ID),
         401 => operation.unauthorized(status, CREDENTIAL),
-        403 => match error_message(response).to_lowercase() {
+        403 => match lower_case_message(response) {
             text if text == NOT_ON_ALLOW_LIST => {
                 let problem = "this function's IP address is not on the account's API allow-list";
                 operation.misconfigured(Some(status), problem, ALLOW_LIST)
@@ -150,31 +144,10 @@ pub(super) fn classify_token(operation: Operation, response: &Response) -> Upstr
     }
 }
 
-/// Returns the error if the token was rejected: 401, or a 429 from the rate limit of bad tokens.
-pub(super) fn token_rejected(operation: Operation, response: &Response) -> Option<UpstreamError> {
-    let is_rejected = response.status == StatusCode::UNAUTHORIZED
-        || (response.status == StatusCode::TOO_MANY_REQUESTS
-            && numeric_header(response, "x-ratelimit-limit")
-                .is_some_and(|limit| limit <= BAD_TOKEN_LIMIT));
-    is_rejected.then(|| operation.unauthorized(response.status.as_u16(), TOKEN))
-}
-
 /// Returns the account's quota (limit, remaining). The token call (300) and bad tokens have rate limits of their own.
 pub(super) fn quota(response: &Response) -> Option<(u64, u64)> {
-    let limit = numeric_header(response, "x-ratelimit-limit").filter(|limit| *limit > 300)?;
+    let limit = rate_limit(response).filter(|limit| *limit > 300)?;
     Some((limit, numeric_header(response, "x-ratelimit-remaining")?))
-}
-
-/// Classifies a 403. Older clouds send one message for a missing scope and for an address that is not on the allow-list.
-fn forbidden(operation: Operation, response: &Response) -> UpstreamError {
-    if error_message(response)
-        .to_lowercase()
-        .contains("authorization failed")
-    {
-        operation.unauthorized(403, NOT_ALLOWED)
-    } else {
-        operation.missing_scope()
-    }
 }
 
 /// Returns the error of a redirect, which is not followed. The wrong cloud responds to every call with a 308 that
@@ -191,7 +164,6 @@ pub(super) fn wrong_cloud(operation: Operation, response: &Response) -> Upstream
     operation.misconfigured(Some(response.status.as_u16()), problem, CLOUD)
 }
 
-/// Returns the error for a cloud without a known address.
 pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamError {
     let problem = format!("this deployment has no CrowdStrike cloud {cloud}");
     operation.misconfigured(None, problem, CLOUD)
@@ -200,8 +172,16 @@ pub(super) fn unknown_cloud(operation: Operation, cloud: &CloudId) -> UpstreamEr
 fn error_message(response: &Response) -> String {
     in_body(&response.body)
         .first()
-        .map(|error| redact(&error.message, MAX_MESSAGE_CHARS))
+        .map(|error| redact(error.message(), MAX_MESSAGE_CHARS))
         .unwrap_or_default()
+}
+
+fn lower_case_message(response: &Response) -> String {
+    error_message(response).to_lowercase()
+}
+
+fn rate_limit(response: &Response) -> Option<u64> {
+    numeric_header(response, "x-ratelimit-limit")
 }
 
 fn numeric_header(response: &Response, header: &str) -> Option<u64> {
@@ -214,14 +194,10 @@ pub(super) fn error_in_success(
     response: &Response,
     error: &FalconApiError,
 ) -> UpstreamError {
-    let text = redact(&error.message, MAX_MESSAGE_CHARS);
-    match error.code {
+    let text = redact(error.message(), MAX_MESSAGE_CHARS);
+    match error.code() {
         Some(429) => operation.rate_limited(response.retry_after()),
         Some(500..) => operation.unreachable(text),
-        _ => operation.protocol(ErrorInSuccess(text)),
+        _ => operation.protocol(format!("a successful response with an error: {text}")),
     }
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("a successful response with an error: {0}")]
-struct ErrorInSuccess(String);

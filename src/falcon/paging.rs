@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
 use crate::domain::inventory::host::Aid;
-use crate::upstream::error::{Progress, UpstreamError, UpstreamErrorKind};
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, Progress, UpstreamError, UpstreamErrorKind};
 
 /// A record of a listing, keyed by aid.
-pub(super) trait ListedRecord {
+pub(super) trait ListedRecord: DeserializeOwned {
     type Value;
 
     /// Returns the aid and the value; `None` without a usable aid.
@@ -24,18 +26,22 @@ pub(super) trait ListedRecord {
 
 /// A page of a listing. A `null` in the list is a record without an id.
 #[derive(Debug)]
-pub(super) struct ListingPage<R> {
+pub(crate) struct ListingPage<R> {
     pub(super) records: Vec<Option<R>>,
     pub(super) total: usize,
     pub(super) next: Option<String>,
 }
 
-/// The next step after a page.
+impl<R> ListingPage<R> {
+    /// Returns the announced number of records in the account.
+    pub(crate) fn announced(&self) -> usize {
+        self.total.max(self.records.len())
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Request the page at this cursor.
     Next(String),
-    /// The listing is at its end.
     End,
     /// The page points to another one but has no new record, or the listing has too many pages. It might never end.
     NoProgress,
@@ -80,38 +86,26 @@ impl<R: ListedRecord> PageCollector<R> {
         }
         self.pages += 1;
         let known = self.found.len();
+        self.received += page.records.len();
         for record in page.records {
-            self.add_record(record);
-        }
-        match page.next {
-            Some(next) if self.total.is_none_or(|total| self.found.len() < total) => {
-                if self.found.len() == known || self.pages == MAX_PAGES {
-                    Step::NoProgress
-                } else {
-                    Step::Next(next)
+            let Some((aid, value)) = record.and_then(R::into_entry) else {
+                self.unusable += 1;
+                continue;
+            };
+            match self.found.entry(aid) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
                 }
+                Entry::Occupied(mut entry) => R::merge(entry.get_mut(), value),
             }
-            _ => Step::End,
         }
-    }
-
-    fn add_record(&mut self, record: Option<R>) {
-        self.received += 1;
-        let Some((aid, value)) = record.and_then(R::into_entry) else {
-            self.unusable += 1;
-            return;
-        };
-        match self.found.entry(aid) {
-            Entry::Vacant(entry) => {
-                entry.insert(value);
-            }
-            Entry::Occupied(mut entry) => R::merge(entry.get_mut(), value),
+        let found = self.found.len();
+        match page.next {
+            None => Step::End,
+            Some(_) if self.total.is_some_and(|total| found >= total) => Step::End,
+            Some(_) if found == known || self.pages == MAX_PAGES => Step::NoProgress,
+            Some(next) => Step::Next(next),
         }
-    }
-
-    /// Returns the number of records without a usable aid.
-    pub(super) fn unusable(&self) -> usize {
-        self.unusable
     }
 
     /// Returns the records by aid.
@@ -122,6 +116,13 @@ impl<R: ListedRecord> PageCollector<R> {
         self,
         operation: Operation,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
+        if self.unusable > 0 {
+            warn!(
+                operation = operation.name,
+                records = self.unusable,
+                "records without a sensor id were skipped"
+            );
+        }
         if self.total.is_some_and(|total| self.received >= total) {
             Ok(self.found)
         } else {
@@ -131,11 +132,9 @@ impl<R: ListedRecord> PageCollector<R> {
 
     /// Adds the progress of the listing to an exceeded deadline.
     pub(super) fn with_progress(&self, mut error: UpstreamError) -> UpstreamError {
-        if let (UpstreamErrorKind::Deadline { progress }, Some(total)) =
-            (&mut error.kind, self.total)
-        {
-            let got = self.received;
-            *progress = Some(Progress { got, total });
+        let got = self.received;
+        if let UpstreamErrorKind::Deadline { progress } = &mut error.kind {
+            *progress = self.total.map(|total| Progress { got, total });
         }
         error
     }

@@ -37,12 +37,11 @@ impl RateLimiter {
         let permit = self.permits.acquire_many(permits).await.ok();
         let delay = throttle_delay(self.remaining_permille.load(Ordering::Relaxed));
         if !delay.is_zero() {
-            tokio::time::sleep(delay.min(self.budget.remaining())).await;
+            tokio::time::sleep(delay.min(self.budget.deadline.remaining())).await;
         }
         permit
     }
 
-    /// Records the quota that a response tells.
     pub(super) fn record_quota(&self, limit: u64, remaining: u64) {
         let permille = remaining
             .saturating_mul(1000)

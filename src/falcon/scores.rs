@@ -10,25 +10,22 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::{try_join, try_join_all};
 
-use super::paging::{ListingPage, Step};
-use super::wire::{self, ScoreRecord};
-use super::{Falcon, Listing, SCORE_LISTING, SCORES, SCORES_PER_PAGE};
+use crate::domain::fetch::SCORES_PER_PAGE;
 use crate::domain::fetch::ranges::{Range, even_ranges};
 use crate::domain::inventory::host::{Aid, Assessment, Assessments};
-use crate::falcon::paging::ListedRecord;
+use crate::falcon::paging::{ListedRecord, Step};
+use crate::falcon::wire::ScoreRecord;
+use crate::falcon::{Falcon, FirstScores, Listing, SCORE_LISTING, SCORES};
+use crate::upstream::client::endpoint;
 use crate::upstream::error::UpstreamError;
 
 /// A filter is mandatory, and this one excludes nothing.
-pub(super) const EVERY_SCORE: &str = "score:>=0";
+const EVERY_SCORE: &str = "score:>=0";
 
 /// Pages per part of a listing whose distribution is unknown.
 const PAGES_PER_PART: usize = 16;
 /// Maximum parts, each read from both ends.
 const MAX_PARTS: usize = 5;
-
-/// The first page of the score listing, with the lowest scores. It is complete in most accounts.
-#[derive(Debug)]
-pub(crate) struct FirstScores(ListingPage<ScoreRecord>);
 
 /// The order of a listing. Falcon's default is ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,26 +42,28 @@ impl Falcon {
     /// If one of the listings cannot be read to its end. A partial listing is never returned.
     pub async fn scores(&self, ranges: &[Range]) -> Result<Assessments, UpstreamError> {
         let list = async |range: &Range| {
-            let filter = range_filter(*range);
-            self.list::<ScoreRecord>(&score_listing(&filter, SCORES_PER_PAGE), None)
-                .await
+            let listing = self.score_listing(&range_filter(*range), SCORES_PER_PAGE);
+            self.list::<ScoreRecord>(&listing, None).await
         };
         let parts = try_join_all(ranges.iter().map(list)).await?;
         Ok(merge_parts(parts))
     }
 
-    /// Reads the first page of the score listing.
     pub(crate) async fn first_scores(&self) -> Result<FirstScores, UpstreamError> {
-        let url = score_listing(EVERY_SCORE, SCORES_PER_PAGE).url(&self.base, None);
-        self.get(SCORE_LISTING, &url, wire::page)
-            .await
-            .map(FirstScores)
+        let listing = self.score_listing(EVERY_SCORE, SCORES_PER_PAGE);
+        self.page(&listing, None).await
+    }
+
+    /// Counts the scores, as the score listing announces. Some belong to sensors that are no visible hosts.
+    pub(crate) async fn count_scores(&self) -> Result<usize, UpstreamError> {
+        let listing = self.score_listing(EVERY_SCORE, 1);
+        self.count::<ScoreRecord>(&listing).await
     }
 
     /// Lists all scores, starting after the first page. Fails as [`Falcon::scores`].
     pub(crate) async fn remaining_scores(
         &self,
-        FirstScores(first): FirstScores,
+        first: FirstScores,
     ) -> Result<Assessments, UpstreamError> {
         let parts = first.total.div_ceil(SCORES_PER_PAGE) / PAGES_PER_PART;
         let ranges = even_ranges(parts.clamp(1, MAX_PARTS));
@@ -81,73 +80,79 @@ impl Falcon {
     async fn scan_both_ends(
         &self,
         range: Range,
-        first: Option<ListingPage<ScoreRecord>>,
+        first: Option<FirstScores>,
     ) -> Result<Assessments, UpstreamError> {
-        let filter = range_filter(range);
+        let whole = self.score_listing(&range_filter(range), SCORES_PER_PAGE);
+        let mut downwards = whole.clone();
+        downwards
+            .first_page
+            .query_pairs_mut()
+            .append_pair("sort", "score|desc");
         // The first page has no range, so its cursor continues a listing without a range.
-        let upward_filter = if first.is_some() {
-            EVERY_SCORE
-        } else {
-            &filter
+        let upwards = match first {
+            Some(_) => &self.score_listing(EVERY_SCORE, SCORES_PER_PAGE),
+            None => &whole,
         };
-        let upwards = score_listing(upward_filter, SCORES_PER_PAGE);
-        let downwards = Listing {
-            query: vec![("filter", &filter), ("sort", "score|desc")],
-            ..score_listing(&filter, SCORES_PER_PAGE)
-        };
-        let scan = TwoEndedScan::default();
-        let first_step = first.map(|first| scan.add_page(Order::Ascending, first));
+        let scan = Mutex::default();
         try_join(
-            self.scan_from(&scan, Order::Ascending, &upwards, first_step),
+            self.scan_from(&scan, Order::Ascending, upwards, first),
             self.scan_from(&scan, Order::Descending, &downwards, None),
         )
         .await?;
-        match scan.finish() {
-            Some(scores) => Ok(scores),
+        let scan = scan.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !scan.is_complete(0) {
             // The pages came in another order than requested, or too many scores have moved.
-            None => {
-                self.list::<ScoreRecord>(&score_listing(&filter, SCORES_PER_PAGE), None)
-                    .await
-            }
+            return self.list::<ScoreRecord>(&whole, None).await;
         }
+        let entry = |(aid, (score, _))| (aid, score);
+        Ok(scan.found.into_iter().map(entry).collect())
     }
 
     async fn scan_from(
         &self,
-        scan: &TwoEndedScan,
+        scan: &Mutex<TwoEndedScan>,
         order: Order,
-        listing: &Listing<'_>,
-        first_step: Option<Step>,
+        listing: &Listing,
+        first: Option<FirstScores>,
     ) -> Result<(), UpstreamError> {
-        let mut cursor = match first_step {
-            None => None,
-            Some(Step::Next(next)) => Some(next),
-            Some(Step::End | Step::NoProgress) => return Ok(()),
-        };
-        while scan.try_start() {
-            let url = listing.url(&self.base, cursor.as_deref());
-            let result = self.get(listing.operation, &url, wire::page).await;
-            scan.finish_request();
-            match result {
-                Ok(page) => match scan.add_page(order, page) {
-                    Step::Next(next) => cursor = Some(next),
-                    Step::End | Step::NoProgress => break,
-                },
-                // The cursor has expired. `TwoEndedScan::finish` finds the missing scores.
-                Err(error) if error.is_rejected_with(404) && cursor.is_some() => break,
-                Err(error) => return Err(error),
+        let mut step = first.map(|first| lock(scan).add_page(order, first));
+        loop {
+            let cursor = match step {
+                None => None,
+                Some(Step::Next(next)) => Some(next),
+                Some(Step::End | Step::NoProgress) => return Ok(()),
+            };
+            if !lock(scan).try_start() {
+                return Ok(());
             }
+            let result = self.page(listing, cursor.as_deref()).await;
+            lock(scan).in_flight -= 1;
+            step = match result {
+                Ok(page) => Some(lock(scan).add_page(order, page)),
+                // The cursor has expired. `TwoEndedScan::is_complete` finds the missing scores.
+                Err(error) if error.is_rejected_with(404) && cursor.is_some() => return Ok(()),
+                Err(error) => return Err(error),
+            };
         }
-        Ok(())
+    }
+
+    fn score_listing(&self, filter: &str, limit: usize) -> Listing {
+        let mut first_page = endpoint(&self.base, SCORES);
+        first_page
+            .query_pairs_mut()
+            .append_pair("limit", &limit.to_string())
+            .append_pair("filter", filter);
+        Listing {
+            operation: SCORE_LISTING,
+            first_page,
+            cursor: "after",
+        }
     }
 }
 
 /// A listing that is read from both ends.
 #[derive(Default)]
-struct TwoEndedScan(Mutex<ScanState>);
-
-#[derive(Default)]
-struct ScanState {
+struct TwoEndedScan {
     /// The end that found a score first tells whether the score is found again because it moved.
     found: BTreeMap<Aid, (Assessment, Order)>,
     total: Option<usize>,
@@ -159,39 +164,19 @@ struct ScanState {
     in_flight: usize,
 }
 
-impl TwoEndedScan {
-    fn state(&self) -> MutexGuard<'_, ScanState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(scan: &Mutex<TwoEndedScan>) -> MutexGuard<'_, TwoEndedScan> {
+    scan.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
+impl TwoEndedScan {
     /// Starts a request, and returns `true`, if scores are missing that no request in flight will bring.
-    fn try_start(&self) -> bool {
-        let mut state = self.state();
-        let is_needed = !state.is_complete(state.in_flight * SCORES_PER_PAGE);
-        state.in_flight += usize::from(is_needed);
+    fn try_start(&mut self) -> bool {
+        let is_needed = !self.is_complete(self.in_flight * SCORES_PER_PAGE);
+        self.in_flight += usize::from(is_needed);
         is_needed
     }
 
-    fn finish_request(&self) {
-        self.state().in_flight -= 1;
-    }
-
-    fn add_page(&self, order: Order, page: ListingPage<ScoreRecord>) -> Step {
-        self.state().add_page(order, page)
-    }
-
-    /// Returns the scores if they are complete.
-    fn finish(self) -> Option<Assessments> {
-        let state = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let entry = |(aid, (score, _))| (aid, score);
-        state
-            .is_complete(0)
-            .then(|| state.found.into_iter().map(entry).collect())
-    }
-}
-
-impl ScanState {
-    fn add_page(&mut self, order: Order, page: ListingPage<ScoreRecord>) -> Step {
+    fn add_page(&mut self, order: Order, page: FirstScores) -> Step {
         if page.records.is_empty() {
             // The total of an empty page only counts if the page is the first one.
             self.total.get_or_insert(page.total);
@@ -229,16 +214,6 @@ impl ScanState {
         let unusable = self.unusable.into_iter().max().unwrap_or(0);
         let received = self.found.len() + self.duplicates + unusable;
         self.total.is_some_and(|total| received + expected >= total)
-    }
-}
-
-pub(super) fn score_listing(filter: &str, limit: usize) -> Listing<'_> {
-    Listing {
-        operation: SCORE_LISTING,
-        path: SCORES,
-        limit,
-        query: vec![("filter", filter)],
-        cursor: "after",
     }
 }
 

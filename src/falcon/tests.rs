@@ -124,7 +124,7 @@ async fn the_token_form_holds_the_credentials_and_the_bare_account_id() {
         "client_id=0123456789abcdef0123456789abcdef&client_secret=s3cret\
          &member_cid=87428e31806e4c879014212b2579686f"
     );
-    assert_eq!(falcon.cloud().as_str(), "us-1");
+    assert_eq!(falcon.cloud.as_str(), "us-1");
     let debug = format!("{falcon:?}");
     assert!(
         !debug.contains("s3cret") && !debug.contains("t0ken"),
@@ -140,7 +140,7 @@ async fn the_wrong_cloud_redirects_to_the_right_one() {
     let falcon = sign_in_to(&[("us-1", &wrong), ("us-2", &right)])
         .await
         .unwrap();
-    assert_eq!(falcon.cloud().as_str(), "us-2");
+    assert_eq!(falcon.cloud.as_str(), "us-2");
     assert_eq!(falcon.scores(&ranges(&[])).await.unwrap().len(), 1);
     assert_eq!(wrong.asked().len(), 1);
     assert_eq!(right.asked().len(), 2);

@@ -12,46 +12,28 @@ use crate::secrets::FalconCredentials;
 use crate::settings::CloudId;
 use crate::upstream::auth::{AccessToken, request_token};
 use crate::upstream::client::{ApiClient, Response, endpoint};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 pub(super) const TOKEN: Operation = Operation::new(Service::Falcon, "token request", "");
 
-/// A token, with the cloud that issued it.
-pub(super) struct SignedIn {
-    pub(super) cloud: CloudId,
-    pub(super) base: Url,
-    pub(super) token: AccessToken,
-}
-
-/// Mints the first token. The wrong cloud responds with a 308 to the right one (recorded). The redirect is followed once,
-/// and only to a cloud that the deployment knows, because the form holds the secret.
-pub(super) async fn sign_in(
+/// Mints the first token, and returns it with its cloud. The wrong cloud responds with a 308 to the right one (recorded).
+/// The redirect is followed once, and only to a cloud that the deployment knows, because the form holds the secret.
+pub(super) async fn sign_in<'a>(
     client: &ApiClient,
-    clouds: &BTreeMap<CloudId, Url>,
+    clouds: &'a BTreeMap<CloudId, Url>,
     cloud: &CloudId,
     credentials: &FalconCredentials,
-) -> Result<SignedIn, UpstreamError> {
-    let base = clouds
-        .get(cloud)
+) -> Result<(&'a CloudId, &'a Url, AccessToken), UpstreamError> {
+    let (cloud, base) = clouds
+        .get_key_value(cloud)
         .ok_or_else(|| errors::unknown_cloud(TOKEN, cloud))?;
     let response = request(client, base, credentials).await?;
     if response.status != StatusCode::PERMANENT_REDIRECT {
-        return SignedIn::new(cloud, base, &response);
+        return Ok((cloud, base, read_token(&response)?));
     }
     let (cloud, base) =
         redirect_target(clouds, &response).ok_or_else(|| errors::wrong_cloud(TOKEN, &response))?;
-    SignedIn::new(cloud, base, &request(client, base, credentials).await?)
-}
-
-impl SignedIn {
-    fn new(cloud: &CloudId, base: &Url, response: &Response) -> Result<Self, UpstreamError> {
-        Ok(Self {
-            cloud: cloud.clone(),
-            base: base.clone(),
-            token: read_token(response)?,
-        })
-    }
+    Ok((cloud, base, mint(client, base, credentials).await?))
 }
 
 /// Mints another token at the cloud of the first one.

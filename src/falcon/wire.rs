@@ -17,12 +17,10 @@ use crate::domain::inventory::serial::Serial;
 use crate::falcon::errors::{self, FalconApiError};
 use crate::falcon::paging::{ListedRecord, ListingPage};
 use crate::json::lenient::{BoundedList, FromText, LenientObject, LenientText, LooseValue};
-use crate::text::{sanitize, sanitize_smol};
+use crate::text::sanitize;
 use crate::upstream::client::Response;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
-const MAX_HOSTNAME_CHARS: usize = 255;
 /// Maximum characters of an invalid score, before the ellipsis.
 const MAX_SCORE_CHARS: usize = 39;
 /// Maximum records of a response: the largest page that is requested.
@@ -37,7 +35,7 @@ fn cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
         LooseValue::Text(text) if text.len() > MAX_CURSOR_BYTES => {
             Err(D::Error::invalid_length(text.len(), &"a shorter cursor"))
         }
-        LooseValue::Text(text) if !text.is_empty() => Ok(Some(text.into_owned())),
+        LooseValue::Text(text) if !text.is_empty() => Ok(Some(text)),
         LooseValue::Number(number) => Ok(Some(number.to_string())),
         _ => Ok(None),
     }
@@ -57,8 +55,7 @@ struct Meta {
     pagination: Pagination,
 }
 
-/// Reads a page of a listing.
-pub(super) fn page<R: ListedRecord + DeserializeOwned>(
+pub(super) fn page<R: ListedRecord>(
     operation: Operation,
     response: &Response,
 ) -> Result<ListingPage<R>, UpstreamError> {
@@ -83,7 +80,7 @@ pub(super) fn page<R: ListedRecord + DeserializeOwned>(
     let envelope = envelope?;
     let Pagination { total, after, next } = envelope.meta.pagination;
     Ok(ListingPage {
-        records: envelope.resources.map_or_else(Vec::new, |list| list.0),
+        records: envelope.resources.unwrap_or_default().0,
         total: usize::try_from(total).unwrap_or(usize::MAX),
         next: after.or(next),
     })
@@ -114,26 +111,13 @@ impl FromText for Timestamp {
     }
 }
 
-/// A host name, sanitized.
-#[derive(Debug)]
-struct Hostname(SmolStr);
-
-impl FromText for Hostname {
-    fn from_text(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self(sanitize_smol(text, MAX_HOSTNAME_CHARS)))
-    }
-}
-
 /// A host, with the requested fields. All are optional: recorded hosts lack some.
-#[derive(Debug, Deserialize)]
-pub(super) struct HostRecord {
-    #[serde(default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HostRecord {
     device_id: LenientText<Aid>,
-    #[serde(default)]
     serial_number: LenientText<Serial>,
-    #[serde(default)]
-    hostname: LenientText<Hostname>,
-    #[serde(default)]
+    hostname: LenientText<SmolStr>,
     last_seen: LenientText<Timestamp>,
 }
 
@@ -145,7 +129,7 @@ impl ListedRecord for HostRecord {
         let host = Host {
             aid: aid.clone(),
             serial: self.serial_number.0,
-            hostname: self.hostname.0.map(|Hostname(name)| name),
+            hostname: self.hostname.0,
             last_seen: self.last_seen.0,
         };
         Some((aid, host))
@@ -157,13 +141,11 @@ impl ListedRecord for HostRecord {
     }
 }
 
-/// A record of the score listing.
-#[derive(Debug, Deserialize)]
-pub(super) struct ScoreRecord {
-    #[serde(default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ScoreRecord {
     aid: LenientText<Aid>,
-    #[serde(default)]
-    score: LooseValue<'static>,
+    score: LooseValue,
 }
 
 impl ListedRecord for ScoreRecord {
@@ -202,17 +184,16 @@ pub(super) fn assessments(
     struct Envelope {
         resources: Option<BoundedList<Option<Entity>, MAX_RECORDS>>,
     }
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
     struct Entity {
-        #[serde(default)]
         aid: LenientText<Aid>,
-        #[serde(default)]
         assessment: LenientObject<Rating>,
     }
     #[derive(Deserialize)]
     struct Rating {
         #[serde(default)]
-        overall: LooseValue<'static>,
+        overall: LooseValue,
     }
     let is_unknown =
         response.status == 404 && are_about_unknown_ids(&errors::in_body(&response.body));
@@ -225,10 +206,10 @@ pub(super) fn assessments(
     }
     let envelope: Envelope = operation.decode(&response.body)?;
     // Only the 404 may lack the list.
-    let entities = match envelope.resources {
-        None if !is_unknown => return Err(operation.protocol("the list of resources is missing")),
-        list => list.map_or_else(Vec::new, |list| list.0),
-    };
+    if envelope.resources.is_none() && !is_unknown {
+        return Err(operation.protocol("the list of resources is missing"));
+    }
+    let BoundedList(entities) = envelope.resources.unwrap_or_default();
     let mut assessments = BTreeMap::new();
     for entity in entities.into_iter().flatten() {
         // psfalcon#179: a record without an assessment. It means the same as no record.
@@ -248,6 +229,6 @@ fn are_about_unknown_ids(problems: &[FalconApiError]) -> bool {
 /// Returns whether an error is about a sensor, not about a missing path: "One or more of the specified agent IDs is not
 /// found", "Assessment not found".
 fn is_unknown_id(problem: &FalconApiError) -> bool {
-    let text = problem.message.to_lowercase();
+    let text = problem.message().to_lowercase();
     text.contains("not found") && (text.contains("agent id") || text.contains("assessment"))
 }

@@ -11,27 +11,25 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Number;
+use smol_str::SmolStr;
+
+use crate::text::sanitize_smol;
+
+const MAX_NAME_CHARS: usize = 255;
 
 /// A JSON value without the contents of lists and objects.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) enum LooseValue<'de> {
+pub(crate) enum LooseValue {
     #[default]
     Null,
     Flag(bool),
     Number(Number),
-    Text(Cow<'de, str>),
+    Text(String),
     List,
     Object,
 }
 
-impl LooseValue<'_> {
-    pub(crate) fn text(self) -> Option<String> {
-        match self {
-            Self::Text(text) => Some(text.into_owned()),
-            _ => None,
-        }
-    }
-
+impl LooseValue {
     pub(crate) fn number(&self) -> Option<&Number> {
         match self {
             Self::Number(number) => Some(number),
@@ -41,7 +39,7 @@ impl LooseValue<'_> {
 }
 
 /// Formats as JSON, with `…` for the contents of a list or an object.
-impl fmt::Display for LooseValue<'_> {
+impl fmt::Display for LooseValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("null"),
@@ -54,32 +52,39 @@ impl fmt::Display for LooseValue<'_> {
     }
 }
 
-impl<'de> Deserialize<'de> for LooseValue<'static> {
+impl<'de> Deserialize<'de> for LooseValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(
-            match ListOrOther::<IgnoredAny, 0>::deserialize(deserializer)? {
-                ListOrOther::Scalar(LooseValue::Text(text)) => Self::Text(text.into_owned().into()),
-                ListOrOther::Scalar(LooseValue::Number(number)) => Self::Number(number),
-                ListOrOther::Scalar(LooseValue::Flag(flag)) => Self::Flag(flag),
-                ListOrOther::Scalar(_) => Self::Null,
-                ListOrOther::One(_) => Self::Object,
-                ListOrOther::Many { .. } => Self::List,
-            },
-        )
+        Ok(match ListOrOther::<_, 0>::deserialize(deserializer)? {
+            ListOrOther::Scalar(value) => value,
+            ListOrOther::Text(text) => Self::Text(text.into_owned()),
+            ListOrOther::One(IgnoredAny) => Self::Object,
+            ListOrOther::Many { .. } => Self::List,
+        })
     }
 }
 
 /// A value in the place of a list. Of a list, it keeps the first `MAX` elements.
 #[derive(Debug)]
 pub(crate) enum ListOrOther<'de, T, const MAX: usize> {
-    /// Null, a flag, a number or a text.
-    Scalar(LooseValue<'de>),
+    /// Null, a flag or a number.
+    Scalar(LooseValue),
+    Text(Cow<'de, str>),
     /// An object, decoded as if it were the only element of a list.
     One(T),
     Many {
         first: Vec<T>,
         has_more: bool,
     },
+}
+
+impl<T, const MAX: usize> ListOrOther<'_, T, MAX> {
+    /// Returns the first elements of a list. Any other value counts as an empty list.
+    pub(crate) fn into_list(self) -> Vec<T> {
+        match self {
+            Self::Many { first, .. } => first,
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for ListOrOther<'de, T, MAX> {
@@ -114,20 +119,16 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for LooseVisitor<T
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-        let number = Number::from_f64(number);
-        Ok(ListOrOther::Scalar(
-            number.map_or(LooseValue::Null, LooseValue::Number),
-        ))
+        let number = Number::from_f64(number).map(LooseValue::Number);
+        Ok(ListOrOther::Scalar(number.unwrap_or_default()))
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(ListOrOther::Scalar(LooseValue::Text(text.into())))
+        Ok(ListOrOther::Text(text.into()))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(ListOrOther::Scalar(LooseValue::Text(
-            text.to_owned().into(),
-        )))
+        Ok(ListOrOther::Text(text.to_owned().into()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
@@ -136,16 +137,10 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for LooseVisitor<T
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut first = Vec::new();
-        while first.len() < MAX {
-            match list.next_element()? {
-                Some(element) => first.push(element),
-                None => {
-                    return Ok(ListOrOther::Many {
-                        first,
-                        has_more: false,
-                    });
-                }
-            }
+        while first.len() < MAX
+            && let Some(element) = list.next_element()?
+        {
+            first.push(element);
         }
         let mut has_more = false;
         while list.next_element::<IgnoredAny>()?.is_some() {
@@ -167,17 +162,15 @@ impl<T> Default for LenientObject<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for LenientObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(
-            match ListOrOther::<T, 0>::deserialize(deserializer)? {
-                ListOrOther::One(object) => Some(object),
-                ListOrOther::Scalar(_) | ListOrOther::Many { .. } => None,
-            },
-        ))
+        match ListOrOther::<T, 0>::deserialize(deserializer)? {
+            ListOrOther::One(object) => Ok(Self(Some(object))),
+            _ => Ok(Self(None)),
+        }
     }
 }
 
 /// A list of at most `MAX` elements. A longer list or any other value is an error.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct BoundedList<T, const MAX: usize>(pub(crate) Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedList<T, MAX> {
@@ -198,6 +191,19 @@ pub(crate) trait FromText: Sized {
     fn from_text(text: &str) -> Option<Self>;
 }
 
+impl FromText for String {
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+/// A name of a machine or a person. It is sanitized, because it is printed.
+impl FromText for SmolStr {
+    fn from_text(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| sanitize_smol(text, MAX_NAME_CHARS))
+    }
+}
+
 /// A value that is read from a text; `None` in the place of any other value.
 #[derive(Clone, Debug)]
 pub(crate) struct LenientText<T>(pub(crate) Option<T>);
@@ -210,24 +216,16 @@ impl<T> Default for LenientText<T> {
 
 impl<'de, T: FromText> Deserialize<'de> for LenientText<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(
-            match ListOrOther::<IgnoredAny, 0>::deserialize(deserializer)? {
-                ListOrOther::Scalar(LooseValue::Text(text)) => T::from_text(&text),
-                _ => None,
-            },
-        ))
+        match ListOrOther::<IgnoredAny, 0>::deserialize(deserializer)? {
+            ListOrOther::Text(text) => Ok(Self(T::from_text(&text))),
+            _ => Ok(Self(None)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl FromText for String {
-        fn from_text(text: &str) -> Option<Self> {
-            Some(text.to_owned())
-        }
-    }
 
     #[test]
     fn each_kind_of_value_is_told_apart() {

@@ -77,51 +77,45 @@ impl<E: ListEnvelope> ListDecoder<E> {
     ///
     /// # Errors
     /// When the body is not JSON, or a part of it is too large.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8]) -> Result<(), JsonError> {
-        while !self.incomplete.is_empty() {
-            // The element is tried again at twice its length, so that a long one is not decoded for each chunk.
-            let old_len = self.incomplete.len();
-            let (more, rest) = chunk.split_at(chunk.len().min(self.retry_at_len - old_len));
-            self.incomplete.extend_from_slice(more);
-            if self.incomplete.len() < self.retry_at_len {
-                return Ok(());
-            }
-            let text = mem::take(&mut self.incomplete);
-            match self.decode_element(&text)? {
-                Some(end) if end >= old_len => chunk = &chunk[end - old_len..],
-                Some(end) => self.feed_envelope(&text[end..old_len])?,
-                None => {
-                    self.keep_incomplete(text)?;
-                    chunk = rest;
-                }
-            }
+    pub(crate) fn feed(&mut self, chunk: &[u8]) -> Result<(), JsonError> {
+        let is_in_element = !self.incomplete.is_empty();
+        self.incomplete.extend_from_slice(chunk);
+        if self.incomplete.len() < self.retry_at_len {
+            return Ok(());
         }
-        self.feed_envelope(chunk)
+        let text = mem::take(&mut self.incomplete);
+        self.decode(&text, is_in_element)
     }
 
-    /// Decodes a text that starts outside of an element.
-    fn feed_envelope(&mut self, mut text: &[u8]) -> Result<(), JsonError> {
+    /// Decodes a text up to its last incomplete element. The text starts with an element or outside of one.
+    fn decode(&mut self, mut text: &[u8], mut is_element: bool) -> Result<(), JsonError> {
+        self.retry_at_len = 0;
         loop {
-            let start = self.scanner.find_element(text);
-            let (envelope, element) = text.split_at(start.unwrap_or(text.len()));
-            append_capped(&mut self.envelope, envelope, MAX_ENVELOPE_BYTES)?;
-            if start.is_none() {
+            if !is_element {
+                let start = self.scanner.find_element(text);
+                let (envelope, element) = text.split_at(start.unwrap_or(text.len()));
+                if envelope.len() > MAX_ENVELOPE_BYTES.saturating_sub(self.envelope.len()) {
+                    return Err(JsonError::TooLarge(MAX_ENVELOPE_BYTES));
+                }
+                self.envelope.extend_from_slice(envelope);
+                text = element;
+            }
+            if text.is_empty() {
                 return Ok(());
             }
-            match self.decode_element(element)? {
-                Some(end) => text = &element[end..],
-                None => return self.keep_incomplete(element.to_vec()),
+            let end = self.decode_element(text)?;
+            if end.unwrap_or(text.len()) > MAX_ELEMENT_BYTES {
+                return Err(JsonError::TooLarge(MAX_ELEMENT_BYTES));
             }
+            let Some(end) = end else {
+                // The element is tried again at twice its length, so that a long one is not decoded for each chunk.
+                self.retry_at_len = (text.len() * 2).min(MAX_ELEMENT_BYTES + 1);
+                self.incomplete = text.to_vec();
+                return Ok(());
+            };
+            text = &text[end..];
+            is_element = false;
         }
-    }
-
-    fn keep_incomplete(&mut self, text: Vec<u8>) -> Result<(), JsonError> {
-        if text.len() > MAX_ELEMENT_BYTES {
-            return Err(JsonError::TooLarge(MAX_ELEMENT_BYTES));
-        }
-        self.retry_at_len = (text.len() * 2).min(MAX_ELEMENT_BYTES + 1);
-        self.incomplete = text;
-        Ok(())
     }
 
     /// Decodes the element that a text starts with. Returns its end, or `None` if it is incomplete.
@@ -130,15 +124,13 @@ impl<E: ListEnvelope> ListDecoder<E> {
         if n == E::MAX_ITEMS {
             return Err(JsonError::TooMany(n));
         }
-        match decode_prefix(text).map_err(|error| error.in_list(E::LIST_NAME, n))? {
-            Prefix::Incomplete => Ok(None),
-            Prefix::Complete(end, element) => {
-                self.elements.push(Some(element));
-                // Writing to a vector cannot fail.
-                let _ = write!(self.envelope, r#"{{"record":{n}}}"#);
-                Ok(Some(end))
-            }
-        }
+        let prefix = decode_prefix(text).map_err(|error| error.in_list(E::LIST_NAME, n))?;
+        Ok(prefix.map(|(element, end)| {
+            self.elements.push(Some(element));
+            // Writing to a vector cannot fail.
+            let _ = write!(self.envelope, r#"{{"record":{n}}}"#);
+            end
+        }))
     }
 
     /// Returns the elements of the list, once the whole body was fed.
@@ -147,11 +139,7 @@ impl<E: ListEnvelope> ListDecoder<E> {
     /// When the envelope or an element of the list does not decode.
     pub(crate) fn finish(mut self) -> Result<Vec<E::Item>, JsonError> {
         let text = mem::take(&mut self.incomplete);
-        if !text.is_empty()
-            && let Some(end) = self.decode_element(&text)?
-        {
-            self.feed_envelope(&text[end..])?;
-        }
+        self.decode(&text, !text.is_empty())?;
         // An unterminated element leaves the envelope unterminated, so parsing it fails.
         let envelope: E = parse(&self.envelope)?;
         let mut items = Vec::new();
@@ -170,54 +158,40 @@ impl<E: ListEnvelope> ListDecoder<E> {
     }
 }
 
-fn append_capped(text: &mut Vec<u8>, more: &[u8], max_bytes: usize) -> Result<(), JsonError> {
-    if more.len() > max_bytes.saturating_sub(text.len()) {
-        return Err(JsonError::TooLarge(max_bytes));
-    }
-    text.extend_from_slice(more);
-    Ok(())
-}
+/// The object or list that a text starts with, and its end in the text.
+type Prefix<T> = (Result<T, JsonError>, usize);
 
-/// The object or list that a text starts with.
-enum Prefix<T> {
-    /// Its end in the text, and the decoded value.
-    Complete(usize, Result<T, JsonError>),
-    Incomplete,
-}
-
-/// Decodes the object or list that a text starts with. Valid JSON that is not a `T` has an end as well.
+/// Decodes the object or list that a text starts with. Returns `None` if it is incomplete. Valid JSON that is not a `T` has
+/// an end as well.
 ///
 /// # Errors
 /// When the text is not JSON.
-fn decode_prefix<T: DeserializeOwned>(text: &[u8]) -> Result<Prefix<T>, JsonError> {
+fn decode_prefix<T: DeserializeOwned>(text: &[u8]) -> Result<Option<Prefix<T>>, JsonError> {
     let mut values = Deserializer::from_slice(text).into_iter::<T>();
     let error = match values.next() {
-        Some(Ok(value)) => return Ok(Prefix::Complete(values.byte_offset(), Ok(value))),
+        Some(Ok(value)) => return Ok(Some((Ok(value), values.byte_offset()))),
         Some(Err(error)) if !error.is_eof() => error,
-        Some(Err(_)) | None => return Ok(Prefix::Incomplete),
+        Some(Err(_)) | None => return Ok(None),
     };
     let mut skipped = Deserializer::from_slice(text).into_iter::<IgnoredAny>();
     match skipped.next() {
         Some(Ok(IgnoredAny)) => {
             let error = JsonError::locate::<T>(text, &error);
-            Ok(Prefix::Complete(skipped.byte_offset(), Err(error)))
+            Ok(Some((Err(error), skipped.byte_offset())))
         }
         Some(Err(error)) if !error.is_eof() && !is_at_end(text, &error) => {
             Err(JsonError::locate::<T>(text, &error))
         }
-        Some(Err(_)) | None => Ok(Prefix::Incomplete),
+        Some(Err(_)) | None => Ok(None),
     }
 }
 
 /// Returns whether an error is at the end of the text. `serde_json` calls a number that is cut there, such as `1.` or `1e-`,
 /// an invalid number instead of an early end.
 fn is_at_end(text: &[u8], error: &serde_json::Error) -> bool {
-    let lines = text.split(|byte| *byte == b'\n');
-    let (mut number, mut column) = (0, 0);
-    for line in lines {
-        (number, column) = (number + 1, line.len());
-    }
-    (error.line(), error.column()) == (number, column)
+    let lines = || text.split(|byte| *byte == b'\n');
+    let column = lines().next_back().map_or(0, <[u8]>::len);
+    (error.line(), error.column()) == (lines().count(), column)
 }
 
 /// Finds the first bracket of each element in the envelope.

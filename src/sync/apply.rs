@@ -40,7 +40,7 @@ pub(super) struct Applied {
 }
 
 /// Writes the changes of the plan and records the accepted ones. Stops at the first failure that is not one device's own.
-pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) -> Applied {
+pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'_>) -> Applied {
     let (limits, is_stopped) = (run.app.write_limits, &AtomicBool::new(false));
     let permits = &Semaphore::new(RECORD_CONCURRENCY);
     let batch_size = batch_size_for(limits, plan.changes.len());
@@ -73,7 +73,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter) 
 /// writes them, and records the accepted ones.
 async fn apply_batch(
     run: &Run<'_>,
-    writer: &TailscaleWriter,
+    writer: &TailscaleWriter<'_>,
     permits: &Semaphore,
     entry: usize,
     batch: &[Change],

@@ -51,7 +51,7 @@ impl SyncError {
     pub(crate) fn unauthorized_by(&self) -> Option<Service> {
         match self {
             _ if !self.kind().pauses() => None,
-            Self::Upstream(error) => Some(error.service()),
+            Self::Upstream(error) => Some(error.operation.service),
             Self::Secret(_) => Some(Service::SecretsManager),
             Self::Settings(_) | Self::Store(_) => None,
         }

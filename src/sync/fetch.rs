@@ -7,7 +7,7 @@ use futures::future::try_join;
 use super::run::Run;
 use crate::domain::fetch::ranges::{Range, partition, ranges};
 use crate::domain::fetch::{
-    FetchState, FetchStrategy, LookupDemand, PageSizes, StrategyChoice, choose_strategy,
+    FetchState, FetchStrategy, LookupDemand, SCORES_PER_PAGE, StrategyChoice, choose_strategy,
     full_listing_is_cheapest,
 };
 use crate::domain::inventory::device::Devices;
@@ -15,18 +15,8 @@ use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::{Aid, Assessments, FalconInventory, Hosts};
 use crate::domain::matching::{matching_aids, serial_query_values};
 use crate::domain::plan::NodeRecords;
-use crate::falcon::{
-    Falcon, FirstHostPage, FirstScores, HOSTS_PER_LOOKUP, HOSTS_PER_PAGE, SCORES_PER_LOOKUP,
-    SCORES_PER_PAGE,
-};
+use crate::falcon::{Falcon, FirstHosts, FirstScores};
 use crate::upstream::error::UpstreamError;
-
-const PAGE_SIZES: PageSizes = PageSizes {
-    hosts: HOSTS_PER_PAGE,
-    scores: SCORES_PER_PAGE,
-    hosts_by_value: HOSTS_PER_LOOKUP,
-    scores_by_id: SCORES_PER_LOOKUP,
-};
 
 /// Data fetched from Falcon before the devices are known.
 pub(super) enum Prefetched {
@@ -38,7 +28,7 @@ pub(super) enum Prefetched {
 }
 
 /// The first pages of both listings.
-type FirstPages = (FirstHostPage, FirstScores);
+type FirstPages = (FirstHosts, FirstScores);
 
 /// What the run knows of Falcon, and the state for the next run.
 type Fetched = (FalconInventory, FetchState);
@@ -47,8 +37,8 @@ type Fetched = (FalconInventory, FetchState);
 pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetched, UpstreamError> {
     let Some(choice) = expected_choice(run) else {
         let first_pages = try_join(falcon.first_hosts(), falcon.first_scores()).await?;
-        let visible = first_pages.0.total();
-        let choice = full_listing_is_cheapest(previous_state(run), visible, PAGE_SIZES);
+        let visible = first_pages.0.announced();
+        let choice = full_listing_is_cheapest(previous_state(run), visible);
         return Ok(match choice {
             Some(choice) => {
                 Prefetched::Everything(fetch_all(run, falcon, choice, Some(first_pages)).await?)
@@ -76,7 +66,7 @@ pub(super) async fn complete(
             serials: serial_query_values(devices).len(),
             aids: matched_aids(run, records).len(),
         };
-        choose_strategy(previous_state(run), hosts, demand, PAGE_SIZES, run.started)
+        choose_strategy(previous_state(run), hosts, demand, run.started)
     };
     let (visible, first_pages) = match prefetched {
         Prefetched::Everything(fetched) => return Ok(fetched),
@@ -90,7 +80,7 @@ pub(super) async fn complete(
             return fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await;
         }
         Prefetched::HostCount(hosts) => (hosts, None),
-        Prefetched::FirstPages(first_pages) => (first_pages.0.total(), Some(first_pages)),
+        Prefetched::FirstPages(first_pages) => (first_pages.0.announced(), Some(first_pages)),
     };
     let choice = choose(visible);
     match choice.strategy {
@@ -168,7 +158,7 @@ fn expected_choice(run: &Run<'_>) -> Option<StrategyChoice> {
         aids: run.previous.score_counts.total() + state.tracked_aids.len(),
     };
     let (hosts, now) = (state.hosts, run.started);
-    Some(choose_strategy(Some(state), hosts, demand, PAGE_SIZES, now))
+    Some(choose_strategy(Some(state), hosts, demand, now))
 }
 
 fn matched_aids(run: &Run<'_>, records: &NodeRecords) -> BTreeSet<Aid> {

@@ -100,7 +100,7 @@ async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<Nati
     if known.is_some_and(|native| native.is_fresh(run.started)) {
         return known;
     }
-    let scopes = tailscale.scopes()?;
+    let scopes = tailscale.scopes.as_ref()?;
     if !LISTING_SCOPES.iter().any(|scope| scopes.contains(*scope)) {
         return None;
     }

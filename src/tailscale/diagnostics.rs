@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reqwest::StatusCode;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::domain::inventory::device::NodeId;
-use crate::tailscale::{Tailscale, errors, operation, wire};
+use crate::tailscale::{Tailscale, operation, wire};
 use crate::text::sanitize;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 const SETTINGS: Operation = operation("settings lookup", "feature_settings:read");
 const INTEGRATIONS: Operation = operation("posture integration listing", "feature_settings:read");
@@ -23,14 +21,6 @@ const MAX_SCOPE_CHARS: usize = 100;
 const FALCON_PROVIDER: &str = "falcon";
 
 impl Tailscale {
-    /// Returns the scopes that were granted at sign-in, such as `devices:posture_attributes`.
-    ///
-    /// Returns `None` if the token response had none, or for an API key, which has the rights of its user. A scope
-    /// includes its own `:read`, and wider scopes exist (`all`): a missing name does not prove a missing right.
-    pub(crate) fn scopes(&self) -> Option<BTreeSet<String>> {
-        self.session.scopes.clone()
-    }
-
     /// Returns whether Device Identity Collection is on in the tailnet (`postureIdentityCollectionOn`). While it is off,
     /// no device has a serial number.
     ///
@@ -45,9 +35,8 @@ impl Tailscale {
         struct Wire {
             posture_identity_collection_on: Option<bool>,
         }
-        let url = self.session.tailnet_url(["settings"]);
-        let response = self.session.get(SETTINGS, &url, |_| false).await?;
-        let wire: Wire = SETTINGS.decode(&response.body)?;
+        let url = self.tailnet_url(["settings"]);
+        let wire: Wire = self.get(SETTINGS, &url).await?;
         Ok(wire.posture_identity_collection_on)
     }
 
@@ -59,27 +48,19 @@ impl Tailscale {
     pub(crate) async fn has_falcon_integration(&self) -> Result<bool, UpstreamError> {
         #[derive(Deserialize)]
         struct Wire {
-            /// Required: a response without a list is not from this API.
-            #[serde(deserialize_with = "list")]
-            integrations: Vec<ListedIntegration>,
+            /// Required: a response without a list is not from this API. But the API is known to send `null` for an empty
+            /// value of the schema (tailscale#18253).
+            #[serde(deserialize_with = "Option::deserialize")]
+            integrations: Option<Vec<ListedIntegration>>,
         }
         #[derive(Deserialize)]
         struct ListedIntegration {
             provider: String,
         }
-        fn list<'de, D: Deserializer<'de>>(
-            deserializer: D,
-        ) -> Result<Vec<ListedIntegration>, D::Error> {
-            // The API is known to send `null` for an empty value of the schema (tailscale#18253).
-            Option::deserialize(deserializer).map(Option::unwrap_or_default)
-        }
-        let url = self.session.tailnet_url(["posture", "integrations"]);
-        let response = self.session.get(INTEGRATIONS, &url, |_| false).await?;
-        let wire: Wire = INTEGRATIONS.decode(&response.body)?;
-        Ok(wire
-            .integrations
-            .iter()
-            .any(|integration| integration.provider == FALCON_PROVIDER))
+        let url = self.tailnet_url(["posture", "integrations"]);
+        let wire: Wire = self.get(INTEGRATIONS, &url).await?;
+        let mut integrations = wire.integrations.into_iter().flatten();
+        Ok(integrations.any(|integration| integration.provider == FALCON_PROVIDER))
     }
 
     /// Gets a device's posture attributes by key, in all namespaces (`custom:`, `falcon:`, `node:`); `None` if the tailnet
@@ -101,20 +82,15 @@ impl Tailscale {
         if !wire::is_node_id(&node.0) {
             return Ok(None);
         }
-        let url = self.session.url(["device", &node.0, "attributes"]);
-        let response = self
-            .session
-            .get(ATTRIBUTES, &url, errors::is_not_found)
-            .await?;
-        if response.status == StatusCode::NOT_FOUND {
-            // A wrong 404 would mean that an existing device has no attributes, so the device is looked up.
-            return match self.device(node).await? {
-                Some(_) => Err(ATTRIBUTES.rejected(404, "the device exists".to_owned())),
-                None => Ok(None),
-            };
+        let url = self.url(["device", &node.0, "attributes"]);
+        if let Some(Wire { attributes }) = self.find(ATTRIBUTES, &url).await? {
+            return Ok(Some(attributes));
         }
-        let wire: Wire = ATTRIBUTES.decode(&response.body)?;
-        Ok(Some(wire.attributes))
+        // A wrong 404 would mean that an existing device has no attributes, so the device is looked up.
+        match self.device(node).await? {
+            Some(_) => Err(ATTRIBUTES.rejected(404, "the device exists".to_owned())),
+            None => Ok(None),
+        }
     }
 }
 

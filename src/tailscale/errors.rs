@@ -5,10 +5,8 @@ use tracing::warn;
 
 use crate::text::redact;
 use crate::upstream::client::Response;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
-/// Maximum characters of an upstream message.
 const MAX_MESSAGE_CHARS: usize = 200;
 
 const CREDENTIAL: &str = "check that the OAuth client still exists and that the secret holds its clientId and clientSecret";

@@ -6,11 +6,10 @@ use reqwest::Method;
 use reqwest::header::ACCEPT;
 use serde::Deserialize;
 
-use crate::json::lenient::{BoundedList, LenientObject, ListOrOther, LooseValue};
+use crate::json::lenient::{BoundedList, LenientObject, LenientText, ListOrOther};
 use crate::tailscale::{Tailscale, operation};
 use crate::text::sanitize;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 const POLICY: Operation = operation("policy file lookup", "policy_file:read");
 
@@ -46,21 +45,14 @@ struct StringList(Vec<String>);
 
 impl<'de> Deserialize<'de> for StringList {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let first = match ListOrOther::<LooseValue, MAX_CONDITIONS>::deserialize(deserializer)? {
-            ListOrOther::Many { first, .. } => first,
-            ListOrOther::Scalar(_) | ListOrOther::One(_) => Vec::new(),
-        };
-        let strings = first.into_iter().filter_map(LooseValue::text);
-        Ok(Self(
-            strings
-                .map(|text| sanitize(&text, MAX_TEXT_CHARS))
-                .collect(),
-        ))
+        let texts = ListOrOther::<LenientText<String>, MAX_CONDITIONS>::deserialize(deserializer)?;
+        let strings = texts.into_list().into_iter().filter_map(|text| text.0);
+        let sanitized = strings.map(|text| sanitize(&text, MAX_TEXT_CHARS));
+        Ok(Self(sanitized.collect()))
     }
 }
 
-#[derive(Default, Deserialize)]
-struct Rules(Option<BoundedList<LenientObject<Rule>, MAX_RULES>>);
+type Rules = Option<BoundedList<LenientObject<Rule>, MAX_RULES>>;
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -74,14 +66,13 @@ impl Tailscale {
     /// # Errors
     /// A missing scope without `policy_file:read`; or as for any call.
     pub(crate) async fn policy(&self) -> Result<Policy, UpstreamError> {
-        let session = &self.session;
-        let url = session.tailnet_url(["acl"]);
+        let url = self.tailnet_url(["acl"]);
         // Without the header, the response has comments and trailing commas.
         let request = || {
-            let request = session.client.request(Method::GET, url.clone());
+            let request = self.client.request(Method::GET, url.clone());
             request.header(ACCEPT, "application/json")
         };
-        let response = session.call(POLICY, request, |_| false).await?;
+        let response = self.call(POLICY, request, |_| false).await?;
         let wire: Wire = POLICY.decode(&response.body)?;
         Ok(wire.into())
     }
@@ -90,24 +81,19 @@ impl Tailscale {
 impl From<Wire> for Policy {
     fn from(wire: Wire) -> Self {
         let mut used_in: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut add_use = |posture, rule| used_in.entry(posture).or_default().push(rule);
         for posture in wire.default_src_posture.0 {
-            used_in
-                .entry(posture)
-                .or_default()
-                .push("defaultSrcPosture".to_owned());
+            add_use(posture, "defaultSrcPosture".to_owned());
         }
-        for (kind, Rules(rules)) in [
+        for (kind, rules) in [
             ("grants", wire.grants),
             ("acls", wire.acls),
             ("ssh", wire.ssh),
         ] {
-            let rules = rules.map_or_else(Vec::new, |BoundedList(rules)| rules);
+            let BoundedList(rules) = rules.unwrap_or_default();
             for (position, LenientObject(rule)) in rules.into_iter().enumerate() {
                 for posture in rule.unwrap_or_default().src_posture.0 {
-                    used_in
-                        .entry(posture)
-                        .or_default()
-                        .push(format!("{kind}[{position}]"));
+                    add_use(posture, format!("{kind}[{position}]"));
                 }
             }
         }

@@ -7,8 +7,7 @@ use crate::secrets::TailscaleCredentials;
 use crate::tailscale::{errors, operation};
 use crate::upstream::auth::{AccessToken, request_token};
 use crate::upstream::client::{ApiClient, endpoint};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 const TOKEN: Operation = operation("token request", "");
 

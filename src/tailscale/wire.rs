@@ -1,18 +1,14 @@
-//! Tailscale's JSON: the fields of a device, and the bodies of attribute writes.
+//! Tailscale's JSON: the fields of a device.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use smol_str::SmolStr;
 use tracing::warn;
 
 use crate::domain::inventory::device::{Device, Devices, Identity, NodeId, ReportedSerials};
 use crate::json::lenient::{FromText, LenientText, ListOrOther, LooseValue};
 use crate::json::{ListEnvelope, RecordIndex};
-use crate::text::sanitize_smol;
 
-/// Maximum characters of a name or a serial.
-const MAX_TEXT_CHARS: usize = 255;
+const MAX_SERIAL_CHARS: usize = 255;
 /// Maximum serials of a device. Real devices report up to three.
 const MAX_SERIALS: usize = 32;
 /// Maximum devices of a listing, by its maximum size.
@@ -24,12 +20,8 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 
 /// Reads the strings among the first values of a list, and skips the others.
 fn serials<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ReportedSerials, D::Error> {
-    let first =
-        match ListOrOther::<LenientText<ReportedSerial>, MAX_SERIALS>::deserialize(deserializer)? {
-            ListOrOther::Many { first, .. } => first,
-            ListOrOther::Scalar(_) | ListOrOther::One(_) => Vec::new(),
-        };
-    let reported = first.into_iter().filter_map(|text| text.0);
+    let texts = ListOrOther::<LenientText<ReportedSerial>, MAX_SERIALS>::deserialize(deserializer)?;
+    let reported = texts.into_list().into_iter().filter_map(|text| text.0);
     Ok(reported.map(|ReportedSerial(text)| text).collect())
 }
 
@@ -39,20 +31,10 @@ struct ReportedSerial(SmolStr);
 
 impl FromText for ReportedSerial {
     fn from_text(text: &str) -> Option<Self> {
-        if text.len() <= MAX_TEXT_CHARS {
+        if text.len() <= MAX_SERIAL_CHARS {
             return Some(Self(text.into()));
         }
-        Some(Self(text.chars().take(MAX_TEXT_CHARS).collect()))
-    }
-}
-
-/// A sanitized name.
-#[derive(Debug)]
-struct Name(SmolStr);
-
-impl FromText for Name {
-    fn from_text(text: &str) -> Option<Self> {
-        Some(Self(sanitize_smol(text, MAX_TEXT_CHARS)))
+        Some(Self(text.chars().take(MAX_SERIAL_CHARS).collect()))
     }
 }
 
@@ -63,48 +45,39 @@ impl FromText for NodeId {
 }
 
 /// The used fields of a device. A complete device has some 1.8 kB.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct WireDevice {
-    #[serde(default)]
     node_id: LenientText<NodeId>,
     /// The legacy id, which the API still accepts in place of the node id.
-    #[serde(default)]
     id: LenientText<NodeId>,
-    #[serde(default)]
-    name: LenientText<Name>,
-    #[serde(default)]
-    hostname: LenientText<Name>,
-    #[serde(default)]
-    user: LenientText<Name>,
-    #[serde(default)]
-    os: LenientText<Name>,
-    #[serde(default, deserialize_with = "flag")]
+    name: LenientText<SmolStr>,
+    hostname: LenientText<SmolStr>,
+    user: LenientText<SmolStr>,
+    os: LenientText<SmolStr>,
+    #[serde(deserialize_with = "flag")]
     is_external: bool,
-    #[serde(default)]
     posture_identity: Option<PostureIdentity>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct PostureIdentity {
-    #[serde(default, deserialize_with = "flag")]
+    #[serde(deserialize_with = "flag")]
     disabled: bool,
-    #[serde(default, deserialize_with = "serials")]
+    #[serde(deserialize_with = "serials")]
     serial_numbers: ReportedSerials,
 }
 
 impl WireDevice {
     /// Returns the device; `None` without a usable id.
     pub(super) fn into_device(self) -> Option<Device> {
-        let text =
-            |name: LenientText<Name>| name.0.map_or_else(SmolStr::default, |Name(name)| name);
         Some(Device {
             node_id: self.node_id.0.or(self.id.0)?,
-            name: text(self.name),
-            hostname: text(self.hostname),
-            user: text(self.user),
-            os: text(self.os),
+            name: self.name.0.unwrap_or_default(),
+            hostname: self.hostname.0.unwrap_or_default(),
+            user: self.user.0.unwrap_or_default(),
+            os: self.os.0.unwrap_or_default(),
             is_external: self.is_external,
             identity: match self.posture_identity {
                 None => Identity::Missing,
@@ -130,7 +103,7 @@ pub(super) struct Listing {
 }
 
 impl ListEnvelope for Listing {
-    type Item = ListedDevice;
+    type Item = WireDevice;
 
     const LIST_NAME: &str = "devices";
     const MAX_ITEMS: usize = MAX_DEVICES;
@@ -140,50 +113,16 @@ impl ListEnvelope for Listing {
     }
 }
 
-/// A device of the listing; `None` without a usable id.
-#[derive(Debug, Deserialize)]
-#[serde(from = "WireDevice")]
-pub(super) struct ListedDevice(Option<Device>);
-
-impl From<WireDevice> for ListedDevice {
-    fn from(device: WireDevice) -> Self {
-        Self(device.into_device())
-    }
-}
-
-/// Returns the devices of a listing by node id.
-pub(super) fn devices(listed: Vec<ListedDevice>) -> Devices {
-    let skipped = listed.iter().filter(|device| device.0.is_none()).count();
+pub(super) fn devices(listed: Vec<WireDevice>) -> Devices {
+    let total = listed.len();
+    let devices = listed.into_iter().filter_map(WireDevice::into_device);
+    let devices: Vec<Device> = devices.collect();
+    let skipped = total - devices.len();
     if skipped > 0 {
         warn!(skipped, "devices without a usable id were skipped");
     }
-    listed
-        .into_iter()
-        .filter_map(|ListedDevice(device)| device)
-        .map(|device| (device.node_id.clone(), device))
-        .collect()
-}
-
-/// A device's attributes in a merge patch: a value to set, or `null` to delete.
-pub(super) type Patch<'a> = BTreeMap<&'a str, Option<Attribute>>;
-
-/// A value in a merge patch: always an object, never the bare number.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Attribute {
-    pub(super) value: u8,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct BatchWrite<'a> {
-    pub(super) nodes: BTreeMap<&'a str, Patch<'a>>,
-    pub(super) comment: &'a str,
-}
-
-/// The body of a write to one device.
-#[derive(Debug, Serialize)]
-pub(super) struct SingleWrite<'a> {
-    pub(super) value: u8,
-    pub(super) comment: &'a str,
+    let entry = |device: Device| (device.node_id.clone(), device);
+    devices.into_iter().map(entry).collect()
 }
 
 #[cfg(test)]
@@ -247,26 +186,6 @@ mod tests {
         assert_eq!(
             device(json!({"nodeId": "nA"})).unwrap().identity,
             Identity::Missing
-        );
-    }
-
-    #[test]
-    fn a_batch_is_a_merge_patch_of_objects_and_nulls() {
-        let batch = BatchWrite {
-            nodes: [(
-                "nA",
-                [
-                    ("custom:a", Some(Attribute { value: 71 })),
-                    ("custom:b", None),
-                ]
-                .into(),
-            )]
-            .into(),
-            comment: "why",
-        };
-        assert_eq!(
-            serde_json::to_value(&batch).unwrap(),
-            json!({"nodes": {"nA": {"custom:a": {"value": 71}, "custom:b": null}}, "comment": "why"})
         );
     }
 }

@@ -3,22 +3,20 @@
 //! Setting an attribute is idempotent, so writes are retried like reads. Batches are preferred, because Tailscale declares
 //! a rate limit for single writes only.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use reqwest::{Method, StatusCode};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
 use crate::domain::inventory::device::NodeId;
 use crate::settings::AttributeKey;
-use crate::tailscale::wire::{Attribute, BatchWrite, Patch, SingleWrite};
-use crate::tailscale::{Session, errors, operation};
+use crate::tailscale::{Tailscale, errors, operation};
 use crate::text::sanitize;
 use crate::upstream::client::Response;
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError, UpstreamErrorKind};
 
 const UPDATE: Operation = operation("attribute write", "devices:posture_attributes");
 
@@ -51,7 +49,6 @@ impl Default for WriteLimits {
     }
 }
 
-/// A write to one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AttributeWrite {
     pub(crate) node_id: NodeId,
@@ -72,8 +69,8 @@ pub(crate) struct WriteResult {
 
 /// The part of a session that writes. It remembers the limits of the API that it finds: use one writer for a whole run.
 #[derive(Debug)]
-pub(crate) struct TailscaleWriter {
-    session: Arc<Session>,
+pub(crate) struct TailscaleWriter<'a> {
+    session: &'a Tailscale,
     /// The control plane has no batch call (an older or another one).
     batch_unsupported: AtomicBool,
     rejected_devices: AtomicUsize,
@@ -81,22 +78,18 @@ pub(crate) struct TailscaleWriter {
     max_batch: AtomicUsize,
 }
 
-enum BatchOutcome {
-    Accepted,
-    Rejected(String),
-    Unsupported,
-}
-
-impl TailscaleWriter {
-    pub(super) fn new(session: Arc<Session>) -> Self {
-        Self {
-            session,
+impl Tailscale {
+    pub(crate) fn writer(&self) -> TailscaleWriter<'_> {
+        TailscaleWriter {
+            session: self,
             batch_unsupported: AtomicBool::new(false),
             rejected_devices: AtomicUsize::new(0),
             max_batch: AtomicUsize::new(MAX_BATCH_DEVICES),
         }
     }
+}
 
+impl TailscaleWriter<'_> {
     /// Writes a list of changes in batches. A rejected batch is bisected until the rejected device is found, and the
     /// others are written. The comment goes to Tailscale's audit log.
     ///
@@ -112,27 +105,25 @@ impl TailscaleWriter {
             if self.batch_unsupported.load(Ordering::Relaxed) {
                 self.write_singly(batch, &comment, &mut result).await;
             } else {
-                match self.write_batch(batch, &comment).await {
-                    Ok(BatchOutcome::Accepted) => {
-                        accepted = accepted.max(batch.len());
-                        result.accepted.extend(node_ids(batch));
-                    }
-                    Ok(BatchOutcome::Rejected(_)) if self.should_bisect(batch) => {
-                        bisected = true;
-                        let (first, second) = batch.split_at(batch.len() / 2);
-                        batches.extend([second, first]);
-                    }
-                    Ok(BatchOutcome::Rejected(message)) => {
-                        self.mark_rejected(batch, &message, &mut result);
-                    }
-                    Ok(BatchOutcome::Unsupported) => {
+                match self.write_batch(batch, &comment).await.map_err(rejection) {
+                    Ok(response) if is_unsupported(&response) => {
                         info!(
                             "this control plane has no batch call; attributes are written one by one"
                         );
                         self.batch_unsupported.store(true, Ordering::Relaxed);
                         batches.push(batch);
                     }
-                    Err(error) => result.error = Some(error),
+                    Ok(_) => {
+                        accepted = accepted.max(batch.len());
+                        result.accepted.extend(node_ids(batch));
+                    }
+                    Err(Ok(_)) if self.should_bisect(batch) => {
+                        bisected = true;
+                        let (first, second) = batch.split_at(batch.len() / 2);
+                        batches.extend([second, first]);
+                    }
+                    Err(Ok(message)) => self.mark_rejected(batch, &message, &mut result),
+                    Err(Err(error)) => result.error = Some(error),
                 }
             }
             if result.error.is_some() {
@@ -147,49 +138,28 @@ impl TailscaleWriter {
     }
 
     /// Writes to one device, with one call per attribute.
-    pub(crate) async fn write_one(
+    pub(super) async fn write_one(
         &self,
         change: &AttributeWrite,
         comment: &str,
     ) -> Result<(), UpstreamError> {
-        let comment = sanitize(comment, MAX_COMMENT_CHARS);
+        let session = self.session;
+        let node = &change.node_id.0;
+        let url = |key: &AttributeKey| session.url(["device", node, "attributes", key.as_str()]);
+        // The bodies of the responses are ignored: they are `null` instead of the schema's object (tailscale#18253).
         if let Some((key, score)) = &change.set {
             let body = SingleWrite {
                 value: *score,
-                comment: &comment,
+                comment: &sanitize(comment, MAX_COMMENT_CHARS),
             };
-            self.single(Method::POST, &change.node_id, key, Some(&body), |_| false)
-                .await?;
+            let request = || session.client.request(Method::POST, url(key)).json(&body);
+            session.call(UPDATE, request, |_| false).await?;
         }
         if let Some(key) = &change.delete {
+            let request = || session.client.request(Method::DELETE, url(key));
             // A missing attribute or a missing device counts as deleted.
-            let is_expected = errors::is_not_found;
-            self.single(Method::DELETE, &change.node_id, key, None, is_expected)
-                .await?;
+            session.call(UPDATE, request, errors::is_not_found).await?;
         }
-        Ok(())
-    }
-
-    async fn single(
-        &self,
-        method: Method,
-        node: &NodeId,
-        key: &AttributeKey,
-        body: Option<&SingleWrite<'_>>,
-        is_expected: fn(&Response) -> bool,
-    ) -> Result<(), UpstreamError> {
-        let url = self
-            .session
-            .url(["device", &node.0, "attributes", key.as_str()]);
-        let request = || {
-            let request = self.session.client.request(method.clone(), url.clone());
-            match body {
-                Some(body) => request.json(body),
-                None => request,
-            }
-        };
-        // The body is ignored: it is `null` instead of the schema's object (tailscale#18253).
-        self.session.call(UPDATE, request, is_expected).await?;
         Ok(())
     }
 
@@ -197,22 +167,15 @@ impl TailscaleWriter {
         &self,
         batch: &[AttributeWrite],
         comment: &str,
-    ) -> Result<BatchOutcome, UpstreamError> {
-        let body = BatchWrite {
-            nodes: patches(batch),
-            comment,
-        };
-        let session = &*self.session;
+    ) -> Result<Response, UpstreamError> {
+        let body = batch_body(batch, comment);
+        let session = self.session;
         let url = session.tailnet_url(["device-attributes"]);
         let request = || {
             let request = session.client.request(Method::PATCH, url.clone());
             request.json(&body)
         };
-        match session.call(UPDATE, request, is_unsupported).await {
-            Ok(response) if is_unsupported(&response) => Ok(BatchOutcome::Unsupported),
-            Ok(_) => Ok(BatchOutcome::Accepted),
-            Err(error) => rejection(error).map(BatchOutcome::Rejected),
-        }
+        session.call(UPDATE, request, is_unsupported).await
     }
 
     async fn write_singly(
@@ -262,17 +225,31 @@ fn node_ids(changes: &[AttributeWrite]) -> impl Iterator<Item = NodeId> {
     changes.iter().map(|change| change.node_id.clone())
 }
 
-fn patches(changes: &[AttributeWrite]) -> BTreeMap<&str, Patch<'_>> {
-    let mut nodes: BTreeMap<&str, Patch<'_>> = BTreeMap::new();
+#[derive(Serialize)]
+struct SingleWrite<'a> {
+    value: u8,
+    comment: &'a str,
+}
+
+/// A merge patch of the attributes of each node: a value is an object, never the bare number, and `null` deletes.
+#[derive(Serialize)]
+pub(super) struct BatchWrite<'a> {
+    nodes: Map<String, Value>,
+    comment: &'a str,
+}
+
+pub(super) fn batch_body<'a>(changes: &[AttributeWrite], comment: &'a str) -> BatchWrite<'a> {
+    let mut nodes = Map::new();
     for change in changes {
-        let patch = nodes.entry(&change.node_id.0).or_default();
-        patch.extend(change.delete.iter().map(|key| (key.as_str(), None)));
-        patch.extend(change.set.iter().map(|(key, score)| {
-            let attribute = Attribute { value: *score };
-            (key.as_str(), Some(attribute))
-        }));
+        let patch = nodes.entry(change.node_id.0.as_str()).or_insert(json!({}));
+        if let Some(key) = &change.delete {
+            patch[key.as_str()] = Value::Null;
+        }
+        if let Some((key, score)) = &change.set {
+            patch[key.as_str()] = json!({"value": score});
+        }
     }
-    nodes
+    BatchWrite { nodes, comment }
 }
 
 /// Returns the message of a write that was rejected for its content. Any other error concerns all writes.

@@ -11,8 +11,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::upstream::client::{ApiClient, Response};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError};
 
 /// A token with less time left is replaced before a call, because the call and its retries take time.
 const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(120);
@@ -25,8 +24,9 @@ const MAX_TOKEN_BYTES: usize = 64 << 10;
 pub(crate) struct AccessToken {
     secret: Arc<SecretString>,
     expires_at: Option<Timestamp>,
-    /// The `scope` of the token response.
-    scope: Option<Arc<str>>,
+    /// The granted scopes, space-delimited, if the response had a text there. A response may leave them out (RFC 6749,
+    /// section 5.1).
+    pub(crate) scope: Option<Arc<str>>,
 }
 
 impl AccessToken {
@@ -70,12 +70,6 @@ impl AccessToken {
         })
     }
 
-    /// Returns the granted scopes, space-delimited, if the response had a text there. A response may leave them out
-    /// (RFC 6749, section 5.1).
-    pub(crate) fn scope(&self) -> Option<&str> {
-        self.scope.as_deref()
-    }
-
     /// Adds the token to a request, as a sensitive header.
     pub(crate) fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
         request.bearer_auth(self.secret.expose_secret())
@@ -104,14 +98,6 @@ pub(crate) async fn request_token<T>(
         .await
 }
 
-/// The outcome of a call with a token.
-#[derive(Debug)]
-pub(crate) enum TokenOutcome<T> {
-    Accepted(T),
-    /// The token is not accepted (any more). The error counts if a new token is rejected, too.
-    Rejected(UpstreamError),
-}
-
 /// The token of a client.
 #[derive(Debug)]
 pub(crate) struct TokenCache(Mutex<AccessToken>);
@@ -132,28 +118,18 @@ impl TokenCache {
     ) -> Result<T, UpstreamError>
     where
         M: Future<Output = Result<AccessToken, UpstreamError>>,
-        A: Future<Output = Result<TokenOutcome<T>, UpstreamError>>,
+        A: Future<Output = Result<T, UpstreamError>>,
     {
-        let token = self
-            .get_or_refresh(|cached| cached.is_expiring(client.budget.now()), &mint)
-            .await?;
-        let first = client
-            .budget
-            .retry(operation, || attempt(token.clone()))
-            .await?;
-        if let TokenOutcome::Accepted(value) = first {
-            return Ok(value);
-        }
-        let renewed = self
-            .get_or_refresh(|cached| Arc::ptr_eq(&cached.secret, &token.secret), &mint)
-            .await?;
-        match client
-            .budget
-            .retry(operation, || attempt(renewed.clone()))
-            .await?
-        {
-            TokenOutcome::Accepted(value) => Ok(value),
-            TokenOutcome::Rejected(error) => Err(error),
+        let budget = &client.budget;
+        let is_expiring = |cached: &AccessToken| cached.is_expiring(budget.clock.now());
+        let token = self.get_or_refresh(is_expiring, &mint).await?;
+        match budget.retry(operation, || attempt(token.clone())).await {
+            Err(error) if error.is_token_rejected() => {
+                let is_rejected = |cached: &AccessToken| Arc::ptr_eq(&cached.secret, &token.secret);
+                let renewed = self.get_or_refresh(is_rejected, &mint).await?;
+                budget.retry(operation, || attempt(renewed.clone())).await
+            }
+            result => result,
         }
     }
 
@@ -204,10 +180,10 @@ mod tests {
         };
         let attempt = |token: AccessToken| async move {
             tokio::task::yield_now().await;
-            Ok(match token.secret.expose_secret() {
-                "new" => TokenOutcome::Accepted(()),
-                _ => TokenOutcome::Rejected(PROBE.unauthorized(401, "")),
-            })
+            match token.secret.expose_secret() {
+                "new" => Ok(()),
+                _ => Err(PROBE.unauthorized(401, "")),
+            }
         };
         let (a, b) = tokio::join!(
             cache.with_token(&client, PROBE, mint, attempt),
@@ -228,7 +204,7 @@ mod tests {
                 || ready(Ok(token("new", None))),
                 |_| {
                     calls.set(calls.get() + 1);
-                    ready(Ok(TokenOutcome::Rejected(PROBE.unauthorized(401, ""))))
+                    ready(Err(PROBE.unauthorized(401, "")))
                 },
             )
             .await;
@@ -239,18 +215,14 @@ mod tests {
     #[tokio::test]
     async fn an_expiring_token_is_replaced_before_the_call() {
         let client = client();
-        let expires_at = client.budget.now() + SignedDuration::from_secs(119);
+        let expires_at = client.budget.clock.now() + SignedDuration::from_secs(119);
         let cache = TokenCache::new(token("old", Some(expires_at)));
         let used = cache
             .with_token(
                 &client,
                 PROBE,
                 || ready(Ok(token("new", None))),
-                |token| {
-                    ready(Ok(TokenOutcome::Accepted(
-                        token.secret.expose_secret().to_owned(),
-                    )))
-                },
+                |token| ready(Ok(token.secret.expose_secret().to_owned())),
             )
             .await;
         assert_eq!(used.unwrap(), "new");

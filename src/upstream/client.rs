@@ -14,9 +14,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode, Url, redirect, retry, tls};
 use tracing::debug;
 
-use crate::json::{ListDecoder, ListEnvelope};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::operation::Operation;
+use crate::json::{JsonError, ListDecoder, ListEnvelope};
+use crate::upstream::error::{Operation, UpstreamError};
 use crate::upstream::retry::CallBudget;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,13 +90,6 @@ impl Response {
     }
 }
 
-/// A list that was decoded while it arrived, or an unsuccessful response.
-#[derive(Debug)]
-pub(crate) enum Streamed<R> {
-    List(Vec<R>),
-    Other(Response),
-}
-
 impl ApiClient {
     /// Creates a client that calls within this budget.
     pub fn new(http: HttpClient, budget: CallBudget) -> Self {
@@ -118,7 +110,7 @@ impl ApiClient {
         operation: Operation,
         max_bytes: usize,
     ) -> Result<Response, UpstreamError> {
-        let timeout = self.budget.request_timeout();
+        let timeout = self.budget.policy.request_timeout;
         InFlight::send(request, operation, timeout, &self.budget)
             .await?
             .read(max_bytes)
@@ -128,19 +120,20 @@ impl ApiClient {
     /// Sends a request and decodes the list of a successful response while it arrives. The list is never held whole.
     ///
     /// # Errors
-    /// As [`ApiClient::send`]; also if the response does not decode.
+    /// As [`ApiClient::send`]; also if the response does not decode, or as `classify` says of an unsuccessful response.
     pub(crate) async fn stream<E: ListEnvelope>(
         &self,
         request: RequestBuilder,
         operation: Operation,
         max_bytes: usize,
-    ) -> Result<Streamed<E::Item>, UpstreamError> {
-        let timeout = self.budget.request_timeout() * STREAM_TIMEOUT_FACTOR;
+        classify: fn(Operation, &Response) -> UpstreamError,
+    ) -> Result<Vec<E::Item>, UpstreamError> {
+        let timeout = self.budget.policy.request_timeout * STREAM_TIMEOUT_FACTOR;
         let sent = InFlight::send(request, operation, timeout, &self.budget).await?;
         if sent.response.status().is_success() {
-            sent.read_list::<E>(max_bytes).await.map(Streamed::List)
+            sent.read_list::<E>(max_bytes).await
         } else {
-            sent.read(MAX_ERROR_BYTES).await.map(Streamed::Other)
+            Err(classify(operation, &sent.read(MAX_ERROR_BYTES).await?))
         }
     }
 }
@@ -161,12 +154,12 @@ impl<'a> InFlight<'a> {
         timeout: Duration,
         budget: &'a CallBudget,
     ) -> Result<Self, UpstreamError> {
-        let remaining = budget.remaining();
+        let remaining = budget.deadline.remaining();
         if remaining.is_zero() {
             return Err(operation.deadline_exceeded());
         }
         budget.count_request(operation.service);
-        let started = budget.now();
+        let started = budget.clock.now();
         let response = request
             .timeout(timeout.min(remaining))
             .send()
@@ -181,15 +174,16 @@ impl<'a> InFlight<'a> {
     }
 
     async fn read(mut self, max_bytes: usize) -> Result<Response, UpstreamError> {
-        let (mut body, mut bytes) = (Vec::new(), 0);
-        while let Some(chunk) = self.next_chunk(max_bytes, &mut bytes).await? {
-            body.extend_from_slice(chunk.as_ref());
-        }
-        self.log(bytes);
+        let mut body = Vec::new();
+        let append = |chunk: &[u8]| {
+            body.extend_from_slice(chunk);
+            Ok(())
+        };
+        self.read_chunks(max_bytes, append).await?;
         Ok(Response {
             status: self.response.status(),
             headers: self.response.headers().clone(),
-            received: self.budget.now(),
+            received: self.budget.clock.now(),
             body,
         })
     }
@@ -198,46 +192,41 @@ impl<'a> InFlight<'a> {
         mut self,
         max_bytes: usize,
     ) -> Result<Vec<E::Item>, UpstreamError> {
-        let operation = self.operation;
-        let (mut decoder, mut bytes) = (ListDecoder::<E>::new(), 0);
-        while let Some(chunk) = self.next_chunk(max_bytes, &mut bytes).await? {
-            decoder
-                .feed(chunk.as_ref())
-                .map_err(|error| operation.invalid_json(error))?;
-        }
-        self.log(bytes);
-        decoder
-            .finish()
-            .map_err(|error| operation.invalid_json(error))
+        let mut decoder = ListDecoder::<E>::new();
+        self.read_chunks(max_bytes, |chunk| decoder.feed(chunk))
+            .await?;
+        let list = decoder.finish();
+        list.map_err(|error| self.operation.invalid_json(error))
     }
 
-    async fn next_chunk(
+    /// Reads the body in chunks, and logs the call.
+    async fn read_chunks(
         &mut self,
         max_bytes: usize,
-        bytes: &mut usize,
-    ) -> Result<Option<impl AsRef<[u8]> + use<>>, UpstreamError> {
-        let chunk = self
-            .response
-            .chunk()
-            .await
-            .map_err(|error| transport_error(self.operation, self.budget, error))?;
-        *bytes += chunk.as_deref().map_or(0, <[u8]>::len);
-        if *bytes > max_bytes {
-            return Err(self.operation.protocol(TooLarge(max_bytes)));
+        mut feed: impl FnMut(&[u8]) -> Result<(), JsonError>,
+    ) -> Result<(), UpstreamError> {
+        let (operation, budget) = (self.operation, self.budget);
+        let mut response_bytes = 0;
+        loop {
+            let chunk = self.response.chunk().await;
+            let chunk = chunk.map_err(|error| transport_error(operation, budget, error))?;
+            let Some(chunk) = chunk else { break };
+            response_bytes += chunk.len();
+            if response_bytes > max_bytes {
+                return Err(operation.protocol(format!("it is larger than {max_bytes} bytes")));
+            }
+            feed(&chunk).map_err(|error| operation.invalid_json(error))?;
         }
-        Ok(chunk)
-    }
-
-    fn log(&self, response_bytes: usize) {
-        let duration_ms = self.budget.now().duration_since(self.started).as_millis();
+        let duration_ms = budget.clock.now().duration_since(self.started).as_millis();
         debug!(
-            side = %self.operation.service,
-            operation = self.operation.name,
+            side = %operation.service,
+            operation = operation.name,
             status = self.response.status().as_u16(),
             duration_ms = i64::try_from(duration_ms).unwrap_or(i64::MAX),
             response_bytes,
             "an API call was answered",
         );
+        Ok(())
     }
 }
 
@@ -247,17 +236,12 @@ fn transport_error(
     budget: &CallBudget,
     error: reqwest::Error,
 ) -> UpstreamError {
-    if budget.remaining() < MIN_CALL_TIME {
+    if budget.deadline.remaining() < MIN_CALL_TIME {
         operation.deadline_exceeded()
     } else {
         operation.unreachable(error.without_url())
     }
 }
-
-/// A body exceeded this limit.
-#[derive(Debug, thiserror::Error)]
-#[error("it is larger than {0} bytes")]
-struct TooLarge(usize);
 
 /// Appends segments to a base URL. Each segment is encoded, so that none can change the path before it.
 pub(crate) fn endpoint<'a>(base: &Url, segments: impl IntoIterator<Item = &'a str>) -> Url {

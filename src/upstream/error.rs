@@ -1,4 +1,4 @@
-//! Failures of the two APIs.
+//! The calls to the two APIs, and their failures.
 //!
 //! A status or an invalid body becomes a kind once, where it is met. Retry, pause, status and log use the kind. The
 //! messages say what failed, at which service, and what to do; none holds a body, a token or a secret.
@@ -11,7 +11,16 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::json::{self, JsonError};
-use crate::upstream::operation::Operation;
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Operation {
+    pub(crate) service: Service,
+    /// The name for readers, such as "the host listing".
+    pub(crate) name: &'static str,
+    /// The scope that the credential needs, as the service names it.
+    pub(crate) scope: &'static str,
+}
 
 /// A failure of one of the two APIs, or of the credentials for them.
 #[derive(Debug)]
@@ -81,17 +90,16 @@ impl fmt::Display for Progress {
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use UpstreamErrorKind as Kind;
-        let Operation {
-            service,
-            name: operation,
-            scope,
-        } = self.operation;
+        let (service, operation) = (self.operation.service, self.operation.name);
         write!(f, "{service}: {operation} failed")?;
         match &self.kind {
             Kind::Unauthorized { status, .. } => {
                 write!(f, " (HTTP {status}): the credential was rejected")
             }
-            Kind::MissingScope => write!(f, ": the credential lacks the scope {scope}"),
+            Kind::MissingScope => {
+                let scope = self.operation.scope;
+                write!(f, ": the credential lacks the scope {scope}")
+            }
             Kind::Misconfigured {
                 status, problem, ..
             } => write!(f, "{}: {problem}", status_suffix(*status)),
@@ -118,18 +126,10 @@ impl StdError for UpstreamError {
 }
 
 fn status_suffix(status: Option<u16>) -> String {
-    status
-        .map(|status| format!(" (HTTP {status})"))
-        .unwrap_or_default()
+    status.map_or_else(String::new, |status| format!(" (HTTP {status})"))
 }
 
 impl UpstreamError {
-    /// Returns the service that failed.
-    pub(crate) fn service(&self) -> Service {
-        self.operation.service
-    }
-
-    /// Returns the class of the failure.
     pub(crate) fn error_kind(&self) -> ErrorKind {
         use UpstreamErrorKind as Kind;
         match self.kind {
@@ -144,17 +144,15 @@ impl UpstreamError {
         }
     }
 
-    /// Returns whether a retry of the same call may succeed.
-    pub(crate) fn is_transient(&self) -> bool {
-        self.error_kind().is_transient()
-    }
-
-    /// Returns whether the credential was rejected.
     pub(crate) fn is_unauthorized(&self) -> bool {
         matches!(self.kind, UpstreamErrorKind::Unauthorized { .. })
     }
 
-    /// Returns whether the request was rejected with this status.
+    /// Returns whether another token may help. With 403, the credential itself is rejected.
+    pub(crate) fn is_token_rejected(&self) -> bool {
+        matches!(self.kind, UpstreamErrorKind::Unauthorized { status, .. } if status != 403)
+    }
+
     pub(crate) fn is_rejected_with(&self, expected: u16) -> bool {
         matches!(self.kind, UpstreamErrorKind::Rejected { status, .. } if status == expected)
     }
@@ -162,11 +160,7 @@ impl UpstreamError {
     /// Returns the remedy, as half a sentence.
     pub(crate) fn remedy(&self) -> String {
         use UpstreamErrorKind as Kind;
-        let Operation {
-            service: side,
-            scope,
-            ..
-        } = self.operation;
+        let (side, scope) = (self.operation.service, self.operation.scope);
         match &self.kind {
             Kind::Unauthorized { remedy, .. } | Kind::Misconfigured { remedy, .. } => {
                 (*remedy).to_owned()
@@ -202,6 +196,14 @@ type Source = Box<dyn StdError + Send + Sync>;
 
 /// The errors that a call can end with.
 impl Operation {
+    pub(crate) const fn new(service: Service, name: &'static str, scope: &'static str) -> Self {
+        Self {
+            service,
+            name,
+            scope,
+        }
+    }
+
     pub(crate) fn error(self, kind: UpstreamErrorKind) -> UpstreamError {
         UpstreamError {
             operation: self,
@@ -275,7 +277,6 @@ impl Operation {
         json::parse(body).map_err(|error| self.invalid_json(error))
     }
 
-    /// Returns the error of a body that does not decode.
     pub(crate) fn invalid_json(self, error: JsonError) -> UpstreamError {
         match error {
             // A proxy or a server that shuts down truncates bodies; a retry helps.

@@ -7,14 +7,12 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
-use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
 use crate::clock::{Clock, Deadline};
 use crate::domain::status::error_kind::Service;
 use crate::text::error_chain;
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::operation::Operation;
+use crate::upstream::error::{Operation, UpstreamError, UpstreamErrorKind};
 
 /// Limits of retries and of the time of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +55,9 @@ impl RetryPolicy {
 /// State that the calls of a run share: the remaining time, the policy, and the counters. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct CallBudget {
-    policy: RetryPolicy,
-    clock: Clock,
-    deadline: Deadline,
+    pub(crate) policy: RetryPolicy,
+    pub(crate) clock: Clock,
+    pub(crate) deadline: Deadline,
     shared: Arc<Shared>,
 }
 
@@ -67,6 +65,8 @@ pub struct CallBudget {
 struct Shared {
     falcon: CallCounters,
     tailscale: CallCounters,
+    /// Stays empty: the AWS SDK makes the calls to AWS.
+    others: CallCounters,
     remaining_retries: AtomicU32,
     /// Remaining requests of Falcon's quota; -1 before the first response.
     quota_remaining: AtomicI64,
@@ -90,6 +90,7 @@ impl CallBudget {
             shared: Arc::new(Shared {
                 falcon: CallCounters::default(),
                 tailscale: CallCounters::default(),
+                others: CallCounters::default(),
                 remaining_retries: AtomicU32::new(policy.max_retries_per_run),
                 quota_remaining: AtomicI64::new(-1),
             }),
@@ -98,14 +99,12 @@ impl CallBudget {
 
     /// Returns the number of HTTP requests sent to a service, including retries.
     pub(crate) fn requests(&self, service: Service) -> u64 {
-        self.counters(service)
-            .map_or(0, |counters| counters.requests.load(Ordering::Relaxed))
+        self.counters(service).requests.load(Ordering::Relaxed)
     }
 
     /// Returns the number of retries among the requests to a service.
     pub(crate) fn retries(&self, service: Service) -> u64 {
-        self.counters(service)
-            .map_or(0, |counters| counters.retries.load(Ordering::Relaxed))
+        self.counters(service).retries.load(Ordering::Relaxed)
     }
 
     /// Returns the remaining requests of this minute's Falcon quota, by the latest response; `None` before the first.
@@ -120,38 +119,16 @@ impl CallBudget {
             .store(remaining, Ordering::Relaxed);
     }
 
-    /// Returns the time on the run's clock.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Returns the remaining time of the run.
-    pub(crate) fn remaining(&self) -> Duration {
-        self.deadline.remaining()
-    }
-
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.policy.request_timeout
-    }
-
     pub(crate) fn count_request(&self, service: Service) {
-        if let Some(counters) = self.counters(service) {
-            counters.requests.fetch_add(1, Ordering::Relaxed);
-        }
+        let requests = &self.counters(service).requests;
+        requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count_retry(&self, service: Service) {
-        if let Some(counters) = self.counters(service) {
-            counters.retries.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn counters(&self, service: Service) -> Option<&CallCounters> {
+    fn counters(&self, service: Service) -> &CallCounters {
         match service {
-            Service::Falcon => Some(&self.shared.falcon),
-            Service::Tailscale => Some(&self.shared.tailscale),
-            // The AWS SDK makes these calls.
-            Service::SecretsManager | Service::Deployment => None,
+            Service::Falcon => &self.shared.falcon,
+            Service::Tailscale => &self.shared.tailscale,
+            Service::SecretsManager | Service::Deployment => &self.shared.others,
         }
     }
 
@@ -160,29 +137,23 @@ impl CallBudget {
         let delay = match error.kind {
             // Callers that all return at the advertised second are limited again, so the jitter is added.
             UpstreamErrorKind::RateLimited { until: Some(until) } => {
-                proposed.saturating_add(non_negative(until.duration_since(self.now())))
+                let wait = Duration::try_from(until.duration_since(self.clock.now()));
+                proposed.saturating_add(wait.unwrap_or_default())
             }
             UpstreamErrorKind::RateLimited { until: None } => self.policy.max_backoff,
             _ => proposed,
         };
-        (delay < self.remaining() && self.take_retry()).then_some(delay)
+        (delay < self.deadline.remaining() && self.take_retry()).then_some(delay)
     }
 
     fn take_retry(&self) -> bool {
+        let take = |remaining: u32| remaining.checked_sub(1);
         self.shared
             .remaining_retries
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |remaining| {
-                remaining.checked_sub(1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
     }
-}
 
-fn non_negative(duration: SignedDuration) -> Duration {
-    Duration::try_from(duration).unwrap_or(Duration::ZERO)
-}
-
-impl CallBudget {
     /// Makes a call. Repeats it while it fails transiently, attempts are left, and the next one is within the budget's
     /// time. Each retry is logged once.
     ///
@@ -198,7 +169,7 @@ impl CallBudget {
     {
         let mut attempt = 1_u32;
         call.retry(self.policy.backoff())
-            .when(UpstreamError::is_transient)
+            .when(|error| error.error_kind().is_transient())
             .adjust(|error, proposed| self.retry_delay(error, proposed?))
             .notify(|error, delay| {
                 warn!(
@@ -210,7 +181,8 @@ impl CallBudget {
                     "a call failed and is made again",
                 );
                 attempt += 1;
-                self.count_retry(operation.service);
+                let retries = &self.counters(operation.service).retries;
+                retries.fetch_add(1, Ordering::Relaxed);
             })
             .await
     }
@@ -219,6 +191,8 @@ impl CallBudget {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::Cell;
+
+    use jiff::{SignedDuration, Timestamp};
 
     use super::*;
     use crate::upstream::client::{ApiClient, HttpClient};
@@ -288,7 +262,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_advertised_wait_before_the_deadline_is_waited() {
         let budget = budget();
-        let until = budget.now() + SignedDuration::from_millis(30);
+        let until = budget.clock.now() + SignedDuration::from_millis(30);
         let started = tokio::time::Instant::now();
         let (count, result) = attempts(&budget, 1, || PROBE.rate_limited(Some(until))).await;
         assert_eq!(count, 2);
@@ -299,7 +273,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_advertised_wait_past_the_deadline_fails_at_once() {
         let budget = budget();
-        let until = budget.now() + SignedDuration::from_secs(61);
+        let until = budget.clock.now() + SignedDuration::from_secs(61);
         let (count, result) = attempts(&budget, 9, || PROBE.rate_limited(Some(until))).await;
         assert_eq!(count, 1);
         assert!(matches!(

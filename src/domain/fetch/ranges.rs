@@ -59,19 +59,13 @@ pub fn partition(scores: &ScoreHistogram, page: usize) -> Vec<Score> {
     let allowed = whole + (whole / 16).max(1);
     (whole.div_ceil(MAX_RANGES)..whole)
         .map(|longest| fill_ranges(scores, longest, page))
-        .find(|partition| partition.lower_bounds.len() < MAX_RANGES && partition.pages <= allowed)
-        .map_or_else(Vec::new, |partition| partition.lower_bounds)
-}
-
-struct Partition {
-    /// The lowest score of each range except the first.
-    lower_bounds: Vec<Score>,
-    /// Pages of all ranges together.
-    pages: usize,
+        .find(|(lower_bounds, pages)| lower_bounds.len() < MAX_RANGES && *pages <= allowed)
+        .map_or_else(Vec::new, |(lower_bounds, _)| lower_bounds)
 }
 
 /// Fills ranges of at most `longest` pages, one after the other. A score that more hosts have is a range of its own.
-fn fill_ranges(scores: &ScoreHistogram, longest: usize, page: usize) -> Partition {
+/// Returns the lowest score of each range except the first, and the pages of all ranges together.
+fn fill_ranges(scores: &ScoreHistogram, longest: usize, page: usize) -> (Vec<Score>, usize) {
     let room = longest * page * PAGE_FILL_PERCENT / 100;
     let (mut lower_bounds, mut pages_before, mut in_current) = (Vec::new(), 0, 0);
     for (score, count) in scores.iter() {
@@ -82,10 +76,7 @@ fn fill_ranges(scores: &ScoreHistogram, longest: usize, page: usize) -> Partitio
         }
         in_current += count;
     }
-    Partition {
-        lower_bounds,
-        pages: pages_before + pages(in_current, page),
-    }
+    (lower_bounds, pages_before + pages(in_current, page))
 }
 
 fn pages(records: usize, page: usize) -> usize {

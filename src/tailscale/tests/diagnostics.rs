@@ -21,7 +21,7 @@ async fn diagnose(
 async fn scopes(scope: Value) -> Option<Vec<String>> {
     let body = json!({"access_token": "t0ken", "expires_in": 3600, "scope": scope});
     let server = Server::new(move |_, _| json(200, &body));
-    let scopes = sign_in(&server).await.scopes();
+    let scopes = sign_in(&server).await.scopes;
     scopes.map(|scopes| scopes.into_iter().collect())
 }
 
@@ -44,9 +44,9 @@ async fn the_granted_scopes_are_in_the_token_response() {
     }
     // A response without the field, and an API key, which has no token response.
     let server = server(|_, _| Vec::new());
-    assert_eq!(sign_in(&server).await.scopes(), None);
+    assert_eq!(sign_in(&server).await.scopes, None);
     let key = TailscaleCredentials::ApiKey("tskey-api-key".into());
-    assert_eq!(sign_in_with(&server, key).await.unwrap().scopes(), None);
+    assert_eq!(sign_in_with(&server, key).await.unwrap().scopes, None);
 }
 
 #[tokio::test]

@@ -159,7 +159,7 @@ fn whatever_the_token_call_answers_is_a_token_or_an_error_that_repeats_nothing()
         let signing_in = Tailscale::sign_in(client.clone(), &server.url, &tailnet, credentials);
         match runtime.block_on(signing_in) {
             Ok(tailscale) => {
-                for scope in tailscale.scopes().unwrap_or_default() {
+                for scope in tailscale.scopes.clone().unwrap_or_default() {
                     prop_assert!(scope.chars().count() <= 101 && !scope.contains(char::is_control), "{scope:?}");
                 }
             }

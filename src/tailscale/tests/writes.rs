@@ -56,6 +56,15 @@ async fn a_batch_is_one_merge_patch() {
     assert_eq!(body["comment"].as_str().unwrap().chars().count(), 200);
 }
 
+#[test]
+fn a_batch_is_a_merge_patch_of_objects_and_nulls() {
+    let changes = [write("nA", Some(71), true)];
+    assert_eq!(
+        serde_json::to_value(writer::batch_body(&changes, "why")).unwrap(),
+        json!({"nodes": {"nA": {"custom:ztaScore": {"value": 71}, "custom:old": null}}, "comment": "why"})
+    );
+}
+
 #[tokio::test]
 async fn a_rejected_device_is_found_and_the_others_are_written() {
     let server = rejecting_server(|node| node == "n042" || node == "n101");
@@ -76,7 +85,8 @@ async fn a_rejected_device_is_found_and_the_others_are_written() {
 #[tokio::test]
 async fn bisecting_ends_if_all_devices_are_rejected() {
     let server = rejecting_server(|_| true);
-    let writer = sign_in(&server).await.writer();
+    let tailscale = sign_in(&server).await;
+    let writer = tailscale.writer();
     let result = writer.write(&writes(0..1000), "why").await;
     assert_eq!(result.rejected.len(), 1000);
     let first = calls(&server).len();
@@ -93,7 +103,8 @@ async fn bisecting_ends_if_all_devices_are_rejected() {
 #[tokio::test]
 async fn after_many_rejections_one_bad_device_affects_few_others() {
     let server = rejecting_server(|node| node < "n100" || node == "n700");
-    let writer = sign_in(&server).await.writer();
+    let tailscale = sign_in(&server).await;
+    let writer = tailscale.writer();
     assert_eq!(
         writer.write(&writes(0..100), "why").await.rejected.len(),
         100
@@ -121,7 +132,8 @@ async fn the_maximum_batch_is_found_and_remembered() {
             answer(200, &[], "null")
         }
     });
-    let writer = sign_in(&server).await.writer();
+    let tailscale = sign_in(&server).await;
+    let writer = tailscale.writer();
     let result = writer.write(&writes(0..500), "why").await;
     assert_eq!((result.accepted.len(), result.rejected.len()), (500, 0));
     let first = calls(&server).len();
@@ -189,7 +201,8 @@ async fn without_a_batch_call_attributes_are_written_singly() {
             write("nB", Some(1), false),
             write("nC", None, true),
         ];
-        let writer = sign_in(&server).await.writer();
+        let tailscale = sign_in(&server).await;
+        let writer = tailscale.writer();
         let result = writer.write(&changes, "why").await;
         assert_eq!(result.accepted, [id("nA"), id("nC")]);
         assert_eq!(result.rejected, [(id("nB"), "no such device".to_owned())]);

@@ -20,10 +20,15 @@ async fn get(server: &Server, max_bytes: usize) -> Result<Response, UpstreamErro
     client.send(request, PROBE, max_bytes).await
 }
 
-async fn stream(server: &Server, max_bytes: usize) -> Result<Streamed<Value>, UpstreamError> {
+async fn stream(server: &Server, max_bytes: usize) -> Result<Vec<Value>, UpstreamError> {
     let client = client();
     let request = client.request(Method::GET, server.url.clone());
-    client.stream::<TestList>(request, PROBE, max_bytes).await
+    let classify = |operation: Operation, response: &Response| {
+        operation.rejected(response.status.as_u16(), String::new())
+    };
+    client
+        .stream::<TestList>(request, PROBE, max_bytes, classify)
+        .await
 }
 
 #[tokio::test]
@@ -110,7 +115,7 @@ async fn an_incomplete_response_is_unavailable_without_its_url() {
         get(&silent, 99).await.unwrap_err(),
         stream(&early, 99).await.unwrap_err(),
     ] {
-        assert!(error.is_transient(), "{error:?}");
+        assert!(error.error_kind().is_transient(), "{error:?}");
         assert!(
             !error_chain(&error).contains("127.0.0.1"),
             "{}",
@@ -136,11 +141,9 @@ async fn a_call_without_remaining_time_is_not_sent() {
 }
 
 #[tokio::test]
-async fn an_unsuccessful_stream_is_a_response() {
+async fn an_unsuccessful_stream_is_a_classified_response() {
     let server = Server::new(|_, _| answer(403, &[], "{}"));
-    assert!(
-        matches!(stream(&server, 1).await, Ok(Streamed::Other(response)) if response.status == 403)
-    );
+    assert!(stream(&server, 1).await.unwrap_err().is_rejected_with(403));
 }
 
 #[test]
