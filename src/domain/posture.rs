@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::settings::AttributeKey;
 
-pub(crate) use condition::{Comparison, Predicate, os_value};
 pub use condition::{Condition, ConditionError, Value};
+pub(crate) use condition::{Predicate, os_value};
 
 /// A posture of the policy file that is about our attribute, or a minimum score to try.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -50,7 +50,7 @@ impl Posture {
         Self {
             evaluated: vec![Condition {
                 key: key.to_string(),
-                predicate: Predicate::Compare(Comparison::AtLeast, Value::Number(min_score.into())),
+                predicate: Predicate::at_least(Value::Number(min_score.into())),
             }],
             conditions: vec![format!("{key} >= {min_score}")],
             ..Self::default()
