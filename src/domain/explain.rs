@@ -26,7 +26,7 @@ use crate::settings::Settings;
 
 pub(crate) use search::{find_devices, find_in_records};
 
-use reasons::Perspective;
+use reasons::is_deciding;
 
 /// Maximum hosts in an explanation: hundreds of clones may share a serial.
 const MAX_HOSTS: usize = 20;
@@ -69,7 +69,7 @@ impl ExplainContext<'_> {
         };
         let (next_action, next) = self.next_step(node_id, outcome);
         let (serials, serials_omitted) = reported_serials(device);
-        let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Perspective::new(outcome));
+        let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Some(outcome));
         Some(Explanation {
             node_id: node_id.clone(),
             name: truncate(&device.name),
@@ -94,7 +94,7 @@ impl ExplainContext<'_> {
     /// Explains the hosts with a serial that no device reports. Returns how many more there are, too.
     pub(crate) fn hosts_with_serial(&self, serial: &Serial) -> (Vec<ExplainedHost>, usize) {
         let candidates = self.hosts_by_serial.candidates(serial);
-        self.explain_hosts(&candidates, Perspective::NoDevice)
+        self.explain_hosts(&candidates, None)
     }
 
     /// Returns the hosts with one of a device's serials.
@@ -112,12 +112,12 @@ impl ExplainContext<'_> {
     fn explain_hosts(
         &self,
         candidates: &[Candidate<'_>],
-        perspective: Perspective<'_>,
+        outcome: Option<&MatchOutcome>,
     ) -> (Vec<ExplainedHost>, usize) {
         let mut candidates = candidates.to_vec();
         candidates.sort_by_key(|candidate| {
             (
-                !perspective.is_deciding(candidate.host),
+                !is_deciding(outcome, candidate.host),
                 candidate.status,
                 Reverse(candidate.host.last_seen),
                 &candidate.host.aid,
@@ -130,9 +130,9 @@ impl ExplainContext<'_> {
                 serial: candidate.host.serial.as_ref()?.to_string(),
                 last_seen: candidate.host.last_seen,
                 score: candidate.score(),
-                is_deciding: perspective.is_deciding(candidate.host),
+                is_deciding: is_deciding(outcome, candidate.host),
                 status: candidate.status,
-                reason: self.host_reason(candidate, perspective),
+                reason: self.host_reason(candidate, outcome),
             })
         });
         (hosts.collect(), candidates.len().saturating_sub(MAX_HOSTS))

@@ -106,6 +106,14 @@ impl Plan {
         self.changes.iter().filter(|change| change.is_removal())
     }
 
+    /// Returns the change of a device. The changes are sorted by node id.
+    pub(crate) fn change(&self, node_id: &NodeId) -> Option<&Change> {
+        let index = self
+            .changes
+            .binary_search_by_key(&node_id, |change| &change.node_id);
+        self.changes.get(index.ok()?)
+    }
+
     /// Leaves out these devices: neither their attribute nor their record changes.
     #[must_use]
     pub fn without_devices<T>(mut self, nodes: &BTreeMap<NodeId, T>) -> Self {
