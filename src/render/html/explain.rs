@@ -10,6 +10,7 @@ use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSe
 use crate::domain::matching::reasons::Verdict;
 use crate::domain::plan::NodeRecord;
 use crate::explain::{ExplainResponse, RecordedDevice};
+use crate::render::text::score_or_none;
 use crate::settings::IntegrationId;
 use crate::status::IntegrationView;
 
@@ -72,12 +73,7 @@ fn device(frame: &WidgetContext<'_>, explanation: &Explanation) -> Markup {
     html! {
         div.fps-item {
             h3 { (untrusted(&explanation.name)) }
-            div.fps-score {
-                @match explanation.score {
-                    Some(score) => { (severity.badge(format!("score {score}"))) }
-                    None => { (severity.badge("no score")) }
-                }
-            }
+            div.fps-score { (severity.badge(score_or_none(explanation.score))) }
             p { "Because " (truncate(&explanation.reason)) "." }
             @if let Some(remedy) = &explanation.remedy { (notice(remedy)) }
             dl {
@@ -137,7 +133,7 @@ fn serials(serials: &[ReportedSerial], omitted: usize) -> Markup {
                     @if let Some(problem) = &serial.problem { span.fps-m { " is not a serial number: " (truncate(problem)) } }
                 }
             }
-            @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }
+            (more(omitted))
         }
     }
 }
@@ -149,10 +145,8 @@ fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> 
             @if hosts.is_empty() { "none with its serial numbers" }
             @for host in hosts {
                 div {
-                    (untrusted(host.hostname.as_deref().unwrap_or("a host without a name")))
-                    ", "
-                    @match host.score { Some(score) => { "score " (score) } None => { "no score" } }
-                    ", "
+                    (untrusted(host.hostname.as_deref().unwrap_or("a host without a name"))) ", "
+                    (score_or_none(host.score)) ", "
                     @match host.last_seen {
                         Some(seen) => { "seen " (frame.relative_time(seen)) }
                         None => { "never seen at a known time" }
@@ -163,7 +157,7 @@ fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> 
                     }
                 }
             }
-            @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }
+            (more(omitted))
         }
     }
 }
@@ -181,4 +175,8 @@ fn history(frame: &WidgetContext<'_>, history: &[AuditRecord]) -> Markup {
             }
         }
     }
+}
+
+fn more(omitted: usize) -> Markup {
+    html! { @if omitted > 0 { div.fps-m { "and " (omitted) " more" } } }
 }

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::page::{Severity, WidgetContext, notice, pluralize};
 use crate::domain::status::RunOutcome;
 use crate::domain::status::history::RunStreak;
+use crate::render::text::list_counts;
 use crate::status::IntegrationView;
 
 /// Maximum rows.
@@ -91,20 +92,15 @@ fn when(widget: &WidgetContext<'_>, streak: &RunStreak) -> Markup {
 }
 
 fn changed(streak: &RunStreak) -> String {
-    let parts = [
+    let counts = list_counts([
         (streak.written, "written"),
         (streak.removed, "removed"),
         (streak.failed, "refused"),
-    ];
-    let texts: Vec<String> = parts
-        .into_iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, word)| format!("{number} {word}"))
-        .collect();
-    if texts.is_empty() {
+    ]);
+    if counts.is_empty() {
         "nothing".to_owned()
     } else {
-        texts.join(", ")
+        counts
     }
 }
 
@@ -134,7 +130,7 @@ fn strip(now: Timestamp, view: &IntegrationView) -> Markup {
         .collect();
     let label = format!(
         "{} of {} in the last 24 hours{}",
-        pluralize(usize::try_from(runs).unwrap_or(usize::MAX), "run"),
+        pluralize(runs, "run"),
         view.id,
         bad.concat()
     );

@@ -1,10 +1,10 @@
 //! The status of the integrations as text.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::time_with_age;
+use super::{list_counts, time_with_age};
 use crate::domain::status::Status;
 use crate::domain::status::finding::Finding;
 use crate::status::{IntegrationView, Summary};
@@ -19,7 +19,7 @@ pub(crate) fn status(views: &[IntegrationView], now: Timestamp) -> String {
     match views {
         [] => "No integration is connected. `make connect` connects one.".to_owned() + "\n",
         [_] => body,
-        _ => format!("{}\n\n{body}", Summary::new(views)),
+        _ => format!("{}\n\n{body}", summary(&Summary::new(views))),
     }
 }
 
@@ -145,27 +145,16 @@ fn times(count: u32) -> String {
     }
 }
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = [
-            (self.ok, "ok"),
-            (self.failing, "failing"),
-            (self.paused, "paused"),
-            (self.held, "held"),
-            (self.new, "new"),
-            (self.disabled, "disabled"),
-            (self.removing, "removing"),
-            (self.overdue, "overdue"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, name)| format!("{count} {name}"))
-        .collect();
-        write!(
-            f,
-            "{} integrations: {}",
-            self.integrations,
-            parts.join(", ")
-        )
-    }
+fn summary(summary: &Summary) -> String {
+    let states = list_counts([
+        (summary.ok, "ok"),
+        (summary.failing, "failing"),
+        (summary.paused, "paused"),
+        (summary.held, "held"),
+        (summary.new, "new"),
+        (summary.disabled, "disabled"),
+        (summary.removing, "removing"),
+        (summary.overdue, "overdue"),
+    ]);
+    format!("{} integrations: {states}", summary.integrations)
 }
