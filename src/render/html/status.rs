@@ -143,7 +143,7 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
         problems.push((
             Severity::Paused,
             html! {
-                "Paused until " (widget.local_time(pause.until)) " (" (pause.service) ", " (pluralize(to_usize(pause.attempts), "refusal"))
+                "Paused until " (widget.local_time(pause.until)) " (" (pause.service) ", " (pluralize(pause.attempts, "refusal"))
                 " since " (widget.local_time(pause.since)) "). " (truncate(&pause.error))
             },
         ));
@@ -164,8 +164,4 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
         ));
     }
     problems
-}
-
-fn to_usize(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
