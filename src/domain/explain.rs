@@ -12,11 +12,11 @@ use jiff::Timestamp;
 
 use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
-use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, HostsBySerial};
 use crate::domain::matching::reasons::{Verdict, truncate};
-use crate::domain::matching::{MatchOutcome, Matches, serials};
+use crate::domain::matching::{MatchOutcome, Matches, finding_kind, serials};
 use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
 use crate::domain::plan::journal::Journal;
@@ -99,10 +99,7 @@ impl ExplainContext<'_> {
 
     /// Returns the hosts with one of a device's serials.
     fn candidates(&self, device: &Device) -> Vec<Candidate<'_>> {
-        let Identity::Serials(texts) = &device.identity else {
-            return Vec::new();
-        };
-        serials(texts)
+        serials(device.identity.serials())
             .0
             .iter()
             .flat_map(|serial| self.hosts_by_serial.candidates(serial))
@@ -148,9 +145,7 @@ impl ExplainContext<'_> {
 
 /// Returns the first serials of a device, and how many more there are.
 fn reported_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
-    let Identity::Serials(texts) = &device.identity else {
-        return (Vec::new(), 0);
-    };
+    let texts = device.identity.serials();
     let first = texts.iter().take(MAX_SERIALS).map(|text| {
         let parsed = Serial::parse(text);
         ReportedSerial {
@@ -164,21 +159,14 @@ fn reported_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
 
 /// Returns the remedy of the finding that the device belongs to.
 fn remedy(outcome: &MatchOutcome, candidates: &[Candidate<'_>], had_score: bool) -> Option<String> {
+    let mut live = candidates.iter().filter(|one| one.status.is_live());
     let finding = match Verdict::from(outcome) {
-        Verdict::Scored | Verdict::External => return None,
         Verdict::NoIdentity | Verdict::NoSerial if had_score => FindingKind::LostIdentity,
-        Verdict::NoIdentity => FindingKind::NoIdentity,
         Verdict::NoSerial => FindingKind::PlaceholderSerials,
-        Verdict::Unmatched => FindingKind::Unmatched,
-        Verdict::Stale => FindingKind::StaleHosts,
-        Verdict::Unassessed => {
-            let mut live = candidates.iter().filter(|one| one.status.is_live());
-            if live.all(|one| one.status == CandidateStatus::InvalidScore) {
-                FindingKind::InvalidScores
-            } else {
-                FindingKind::Unassessed
-            }
+        Verdict::Unassessed if live.all(|one| one.status == CandidateStatus::InvalidScore) => {
+            FindingKind::InvalidScores
         }
+        _ => finding_kind(outcome)?,
     };
     Some(finding.remedy().to_owned())
 }

@@ -291,7 +291,8 @@ fn device_findings(devices: &Devices, outcomes: &BTreeMap<NodeId, MatchOutcome>)
     findings.collect()
 }
 
-fn finding_kind(outcome: &MatchOutcome) -> Option<FindingKind> {
+/// Returns the finding that a device without a score is a case of.
+pub(crate) fn finding_kind(outcome: &MatchOutcome) -> Option<FindingKind> {
     match Verdict::from(outcome) {
         Verdict::NoIdentity => Some(FindingKind::NoIdentity),
         Verdict::Unmatched => Some(FindingKind::Unmatched),

@@ -49,10 +49,9 @@ impl ExplainContext<'_> {
 }
 
 fn deciding(host: &Host, rivals: &[Candidate<'_>], outcome: Option<&MatchOutcome>) -> String {
-    let has_rival = || {
-        let mut statuses = rivals.iter().map(|rival| rival.status);
-        statuses.any(|status| status == CandidateStatus::HigherScore)
-    };
+    let has_rival = rivals
+        .iter()
+        .any(|rival| rival.status == CandidateStatus::HigherScore);
     match outcome {
         None => {
             "live; its score would count for a device that reports its serial number".to_owned()
@@ -64,7 +63,7 @@ fn deciding(host: &Host, rivals: &[Candidate<'_>], outcome: Option<&MatchOutcome
             "live, but {} with another of the device's serial numbers has the score {}",
             evidence.aid, evidence.score
         ),
-        Some(_) if has_rival() => "live, with the lowest score".to_owned(),
+        Some(_) if has_rival => "live, with the lowest score".to_owned(),
         Some(_) => "live, and its score counts".to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! Finds the devices that a person means.
 
-use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::reasons::truncate;
 use crate::domain::plan::NodeRecords;
@@ -24,11 +24,9 @@ pub(crate) fn find_devices<'a>(devices: &'a Devices, text: &str) -> Vec<&'a Node
     let Some(serial) = &query.serial else {
         return Vec::new();
     };
-    let reports = |device: &&Device| match &device.identity {
-        Identity::Serials(texts) => texts
-            .iter()
-            .any(|text| Serial::parse(text).as_ref() == Ok(serial)),
-        Identity::Missing | Identity::Disabled => false,
+    let reports = |device: &&Device| {
+        let mut texts = device.identity.serials().iter();
+        texts.any(|text| Serial::parse(text).as_ref() == Ok(serial))
     };
     let reporting = devices.values().filter(reports);
     reporting.map(|device| &device.node_id).collect()
@@ -86,6 +84,7 @@ impl DeviceQuery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::inventory::device::Identity;
 
     fn device(node_id: &str, name: &str, hostname: &str, serials: &[&str]) -> (NodeId, Device) {
         let node_id = NodeId(node_id.into());
