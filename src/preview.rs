@@ -85,8 +85,8 @@ fn previews(snapshot: &Snapshot, target: PreviewTarget) -> Vec<Preview> {
         &snapshot.plan,
     );
     postures
-        .iter()
-        .map(|posture| preview_posture(&forecasts, posture, key))
+        .into_iter()
+        .map(|posture| preview_posture(&forecasts, posture))
         .collect()
 }
 

@@ -12,7 +12,6 @@ use crate::domain::matching::reasons::Verdict;
 use crate::domain::matching::{MatchOutcome, Matches};
 use crate::domain::plan::{NodeRecords, Plan};
 use crate::domain::posture::{Posture, Value, os_value};
-use crate::settings::AttributeKey;
 
 /// Maximum denied devices, and maximum users, in a preview: a Lambda response has at most 6 MB.
 const MAX_LISTED: usize = 500;
@@ -130,15 +129,11 @@ enum Access {
 }
 
 /// Evaluates a posture on all devices.
-pub(crate) fn preview_posture(
-    forecasts: &[DeviceForecast<'_>],
-    posture: &Posture,
-    key: &AttributeKey,
-) -> Preview {
+pub(crate) fn preview_posture(forecasts: &[DeviceForecast<'_>], posture: Posture) -> Preview {
     let mut counts = PreviewCounts::default();
     let mut own = Vec::new();
     for forecast in forecasts {
-        let access = forecast.access(posture, key);
+        let access = forecast.access(&posture);
         match access {
             Access::Pass => counts.pass += 1,
             Access::Below => counts.below += 1,
@@ -163,11 +158,11 @@ pub(crate) fn preview_posture(
     let (denied, denied_omitted) = limit(denied);
     let (by_user, by_user_omitted) = limit(groups(&own, |device| &device.user));
     let threshold = |min_score| {
-        let passes = |forecast: &DeviceForecast<'_>| {
-            let has_score = forecast.score.is_some_and(|score| score.get() >= min_score);
-            has_score && forecast.os_passes(posture, key)
-        };
-        let pass = own.iter().filter(|(forecast, _)| passes(forecast)).count();
+        let scored = own
+            .iter()
+            .map(|(forecast, _)| forecast)
+            .filter(|one| one.score.is_some_and(|score| score.get() >= min_score));
+        let pass = scored.filter(|one| one.os_passes(&posture)).count();
         Threshold {
             min_score,
             pass,
@@ -175,7 +170,8 @@ pub(crate) fn preview_posture(
         }
     };
     Preview {
-        posture: posture.clone(),
+        thresholds: min_scores(posture.threshold()).map(threshold).collect(),
+        posture,
         counts,
         denied,
         denied_omitted,
@@ -183,7 +179,6 @@ pub(crate) fn preview_posture(
         by_user_omitted,
         by_os: groups(&own, |device| &device.os),
         distribution: own.iter().filter_map(|(one, _)| one.score).collect(),
-        thresholds: min_scores(posture.threshold(key)).map(threshold).collect(),
     }
 }
 
@@ -228,27 +223,23 @@ fn min_scores(threshold: Option<f64>) -> impl Iterator<Item = u8> {
 }
 
 impl DeviceForecast<'_> {
-    fn access(&self, posture: &Posture, key: &AttributeKey) -> Access {
+    fn access(&self, posture: &Posture) -> Access {
         let score = self.score.map(|score| Value::Number(score.get().into()));
-        let mut ours = posture.evaluated.iter().filter(|one| one.is_about(key));
-        if self.device.is_external {
-            Access::External
-        } else if !ours.all(|condition| condition.passes(score.as_ref())) {
-            match score {
-                Some(_) => Access::Below,
-                None => Access::NoScore,
-            }
-        } else if self.os_passes(posture, key) {
-            Access::Pass
-        } else {
-            Access::OtherOs
+        let mut conditions = posture.on_score.iter();
+        let score_passes = conditions.all(|condition| condition.passes(score.as_ref()));
+        match score {
+            _ if self.device.is_external => Access::External,
+            Some(_) if !score_passes => Access::Below,
+            None if !score_passes => Access::NoScore,
+            _ if self.os_passes(posture) => Access::Pass,
+            _ => Access::OtherOs,
         }
     }
 
-    fn os_passes(&self, posture: &Posture, key: &AttributeKey) -> bool {
+    fn os_passes(&self, posture: &Posture) -> bool {
         let os = os_value(&self.device.os);
-        let mut others = posture.evaluated.iter().filter(|one| !one.is_about(key));
-        others.all(|condition| condition.passes(os.as_ref()))
+        let mut conditions = posture.on_os.iter();
+        conditions.all(|condition| condition.passes(os.as_ref()))
     }
 
     fn denied(&self, access: Access) -> DeniedDevice {
