@@ -14,13 +14,12 @@ use crate::render::text::score_or_none;
 use crate::settings::IntegrationId;
 use crate::status::IntegrationView;
 
-/// Renders the form with its present values, and the answer if there is one.
+/// Renders the form with its present values. `answered` is the device that was asked about, with the answer.
 pub(crate) fn form(
     frame: &WidgetContext<'_>,
     integrations: &[IntegrationView],
     chosen: Option<&IntegrationId>,
-    device: Option<&String>,
-    answer: Option<&Markup>,
+    answered: Option<(&str, &Markup)>,
 ) -> Markup {
     let parameters = match integrations {
         [one] => json!({ "view": "explain", "action": "explain", "integration": one.id }),
@@ -38,7 +37,7 @@ pub(crate) fn form(
                 }
             }
             label { "Device: node id, name or serial number"
-                input type="text" name="device" value=[device.map(|device| truncate(device))] maxlength="255" autocomplete="off";
+                input type="text" name="device" value=[answered.map(|(device, _)| truncate(device))] maxlength="255" autocomplete="off";
             }
             // The Enter key would submit the form and leave the dashboard. A disabled submit button prevents that.
             button type="submit" disabled hidden { "Explain" }
@@ -47,7 +46,7 @@ pub(crate) fn form(
             button type="button" { "Explain" }
             cwdb-action action="call" display="widget" endpoint=(frame.endpoint) { (parameters.to_string()) }
         }
-        @if let Some(answer) = answer { (answer) }
+        @if let Some((_, answer)) = answered { (answer) }
     }
 }
 
