@@ -39,6 +39,7 @@ fn render(view: &IntegrationView, now: Timestamp) -> String {
 
 /// Returns the lines about an integration, each with its name.
 fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> {
+    let time = |time| time_with_age(time, now);
     let mut lines = Vec::new();
     if let Some(settings) = &view.settings {
         let carries = format!(
@@ -60,57 +61,37 @@ fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> 
         None => lines.push(("last sync", "none yet".to_owned())),
     }
     if let Some(pause) = &view.pause {
-        let text = format!(
-            "until {}, since {}, rejected {} by {}",
-            time_with_age(pause.until, now),
-            time_with_age(pause.since, now),
-            times(pause.attempts),
-            pause.service
-        );
+        let (until, since) = (time(pause.until), time(pause.since));
+        let (times, service) = (times(pause.attempts), pause.service);
+        let text = format!("until {until}, since {since}, rejected {times} by {service}");
         lines.push(("pause", text));
     }
     if let Some(removal) = &view.removal {
-        let since = time_with_age(removal.since, now);
-        let text = format!("requested {} by {}", since, removal.actor);
-        lines.push(("removal", text));
+        let since = time(removal.since);
+        lines.push(("removal", format!("requested {since} by {}", removal.actor)));
     }
     if let Some(lease) = &view.lease {
         lines.push(("running", format!("run {}", lease.owner)));
     }
-    let next_sync = view.next_sync.map(|next| time_with_age(next, now));
-    lines.push((
-        "next sync",
-        next_sync.unwrap_or_else(|| "never, it is disabled".to_owned()),
-    ));
+    let disabled = || "never, it is disabled".to_owned();
+    lines.push(("next sync", view.next_sync.map_or_else(disabled, time)));
     lines
 }
 
 fn add_latest_run(lines: &mut Vec<(&'static str, String)>, status: &Status, now: Timestamp) {
-    let last_sync = format!(
-        "{}, {} in {} ms, run {}",
-        time_with_age(status.last_sync, now),
-        status.outcome,
-        status.duration_ms,
-        status.run_id
-    );
+    let time = |time| time_with_age(time, now);
+    let (at, outcome, run_id) = (time(status.last_sync), status.outcome, &status.run_id);
+    let millis = status.duration_ms;
+    let last_sync = format!("{at}, {outcome} in {millis} ms, run {run_id}");
     lines.push(("last sync", last_sync));
     lines.extend(status.error.clone().map(|error| ("error", error)));
-    let last_success = status
-        .last_success
-        .map(|success| time_with_age(success, now));
-    lines.push((
-        "last success",
-        last_success.unwrap_or_else(|| "never".to_owned()),
-    ));
+    let never = || "never".to_owned();
+    lines.push(("last success", status.last_success.map_or_else(never, time)));
     if let Some(change) = &status.last_change {
-        let last_change = format!(
-            "{}: {} written, {} removed, run {}",
-            time_with_age(change.at, now),
-            change.written,
-            change.removed,
-            change.run_id
-        );
-        lines.push(("last change", last_change));
+        let (at, run_id) = (time(change.at), &change.run_id);
+        let (written, removed) = (change.written, change.removed);
+        let text = format!("{at}: {written} written, {removed} removed, run {run_id}");
+        lines.push(("last change", text));
     }
     let counts = format!(
         "{} Falcon hosts; {} devices with a serial, {} of them matched, {} with a score",
