@@ -12,7 +12,6 @@ use crate::store::StoreError;
 use crate::sync::{Snapshot, SyncError, Unavailable, inspect};
 use crate::tailscale::Policy;
 
-/// The response to `preview`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PreviewResponse {

@@ -31,7 +31,6 @@ pub(crate) struct IntegrationView {
     pub(crate) config_updated_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) settings_error: Option<String>,
-    /// The status of the latest run.
     pub(crate) status: Option<Status>,
     /// The active pause.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +38,6 @@ pub(crate) struct IntegrationView {
     /// The lease of the run in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Lease>,
-    /// The requested removal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) removal: Option<Removal>,
     /// The time of the next run; none while the integration is disabled.
@@ -182,7 +180,6 @@ pub(crate) async fn load_views(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Summary {
-    /// The number of all integrations.
     pub(crate) integrations: usize,
     pub(crate) ok: usize,
     pub(crate) failing: usize,

@@ -12,7 +12,6 @@ const MAX_QUOTED_CHARS: usize = 60;
 /// Maximum bytes of a device query, as in the command `explain`.
 const DEVICE_BYTES: usize = 255;
 
-/// The message for a button without an integration.
 const NO_INTEGRATION: &str = "The button has no integration.";
 
 /// The call of a widget.
@@ -48,7 +47,6 @@ pub(crate) enum WidgetAction {
     Check(IntegrationId),
 }
 
-/// A view that a widget can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WidgetView {
     Overview,

@@ -38,7 +38,6 @@ const MAX_SERIALS: usize = 20;
 #[derive(Debug)]
 pub struct ExplainContext<'a> {
     pub(crate) settings: &'a Settings,
-    /// The number of Falcon hosts.
     pub(crate) host_count: usize,
     pub(crate) hosts_by_serial: HostsBySerial<'a>,
     pub(crate) devices: &'a Devices,

@@ -48,7 +48,6 @@ pub(crate) struct ConditionProblem {
 }
 
 impl Posture {
-    /// Makes the posture that requires a minimum score.
     pub(crate) fn from_min_score(key: &AttributeKey, min_score: u8) -> Self {
         Self {
             on_score: vec![Condition {

@@ -57,7 +57,6 @@ pub(super) async fn answer(
     Ok(page::page(&widget, &body).into())
 }
 
-/// Serves one request of a widget.
 struct Console<'a> {
     app: &'a App,
     invocation: &'a Invocation,

@@ -51,7 +51,6 @@ fn row(widget: &WidgetContext<'_>, record: &AuditRecord, several: bool) -> Marku
     }
 }
 
-/// Renders the time of a record.
 pub(crate) fn when(widget: &WidgetContext<'_>, record: &AuditRecord) -> Markup {
     let time = record
         .event_time

@@ -50,7 +50,6 @@ pub(crate) fn form(
     }
 }
 
-/// Renders the explanations.
 pub(crate) fn result(frame: &WidgetContext<'_>, answer: &ExplainResponse) -> Markup {
     html! {
         @for text in answer.error.iter().chain(&answer.note) { (notice(text)) }

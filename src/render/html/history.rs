@@ -11,10 +11,7 @@ use crate::domain::status::history::RunStreak;
 use crate::render::text::list_counts;
 use crate::status::IntegrationView;
 
-/// Maximum rows.
 const MAX_ROWS: usize = 30;
-
-/// Maximum integrations with a strip.
 const MAX_STRIPS: usize = 6;
 
 /// The time that a strip shows.

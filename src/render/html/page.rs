@@ -17,7 +17,6 @@ use crate::text::sanitize;
 /// Maximum characters of a text from outside.
 const MAX_TEXT_CHARS: usize = 1_000;
 
-/// The context in which a widget is rendered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WidgetContext<'a> {
     pub(crate) context: DisplayContext,
@@ -52,7 +51,6 @@ pub(crate) fn untrusted(text: &str) -> Markup {
     html! { bdi { (truncate(text)) } }
 }
 
-/// Truncates a text from outside.
 pub(crate) fn truncate(text: &str) -> String {
     sanitize(text, MAX_TEXT_CHARS)
 }
@@ -138,7 +136,6 @@ impl Severity {
         }
     }
 
-    /// Returns the CSS class with the colour.
     pub(crate) const fn class(self) -> &'static str {
         self.style().0
     }

@@ -1,7 +1,5 @@
 //! The status of the integrations as text.
 
-use std::fmt::Write;
-
 use jiff::Timestamp;
 
 use super::{list_counts, time_with_age};
@@ -25,16 +23,12 @@ pub(crate) fn status(views: &[IntegrationView], now: Timestamp) -> String {
 
 fn render(view: &IntegrationView, now: Timestamp) -> String {
     let overdue = if view.is_overdue { ", overdue" } else { "" };
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "{}: {}{overdue}", view.id, view.state);
-    for (name, value) in lines(view, now) {
-        let _ = writeln!(text, "  {name:<13} {value}");
-    }
-    for finding in view.status.iter().flat_map(|status| &status.findings) {
-        add_finding(&mut text, finding);
-    }
-    text
+    let mut text = vec![format!("{}: {}{overdue}", view.id, view.state)];
+    let lines = lines(view, now).into_iter();
+    text.extend(lines.map(|(name, value)| format!("  {name:<13} {value}")));
+    let findings = view.status.iter().flat_map(|status| &status.findings);
+    text.extend(findings.map(finding));
+    text.join("\n") + "\n"
 }
 
 /// Returns the lines about an integration, each with its name.
@@ -106,17 +100,16 @@ fn add_latest_run(lines: &mut Vec<(&'static str, String)>, status: &Status, now:
     }
 }
 
-fn add_finding(text: &mut String, finding: &Finding) {
+fn finding(finding: &Finding) -> String {
     let shown = finding.examples.iter().take(MAX_EXAMPLES);
     let mut examples = shown.cloned().collect::<Vec<_>>().join("; ");
     if finding.count > MAX_EXAMPLES.min(finding.examples.len()) {
         examples.push_str("; …");
     }
-    let _ = writeln!(
-        text,
+    format!(
         "  ! {} {}: {examples}\n      {}",
         finding.count, finding.kind, finding.remedy
-    );
+    )
 }
 
 fn times(count: u32) -> String {
