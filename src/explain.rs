@@ -24,7 +24,6 @@ const MAX_DEVICES: usize = 10;
 /// Maximum changes per device, the latest.
 const MAX_CHANGES: usize = 10;
 
-/// The response to `explain`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ExplainResponse {
@@ -120,8 +119,7 @@ impl DeviceSearch<'_> {
         context: &ExplainContext<'_>,
         mut response: ExplainResponse,
     ) -> Result<ExplainResponse, StoreError> {
-        let found = find_devices(context.devices, self.device);
-        let mut nodes: Vec<NodeId> = found.into_iter().cloned().collect();
+        let mut nodes = find_devices(context.devices, self.device);
         let mut messages = Vec::new();
         if nodes.is_empty() {
             let (present, gone): (Vec<NodeId>, Vec<NodeId>) = self
@@ -217,7 +215,7 @@ impl DeviceSearch<'_> {
     async fn nodes_in_records(&self, records: &NodeRecords) -> Result<Vec<NodeId>, StoreError> {
         let nodes = find_in_records(records, self.device);
         if !nodes.is_empty() {
-            return Ok(nodes.into_iter().cloned().collect());
+            return Ok(nodes);
         }
         let query = AuditQuery {
             integration: Some(self.integration.clone()),

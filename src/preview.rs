@@ -12,7 +12,6 @@ use crate::store::StoreError;
 use crate::sync::{Snapshot, SyncError, Unavailable, inspect};
 use crate::tailscale::Policy;
 
-/// The response to `preview`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PreviewResponse {
@@ -85,8 +84,8 @@ fn previews(snapshot: &Snapshot, target: PreviewTarget) -> Vec<Preview> {
         &snapshot.plan,
     );
     postures
-        .iter()
-        .map(|posture| preview_posture(&forecasts, posture, key))
+        .into_iter()
+        .map(|posture| preview_posture(&forecasts, posture))
         .collect()
 }
 

@@ -17,7 +17,7 @@ use crate::store::{Integration, Lease, StoreError, UnreadableItem};
 use crate::text::error_chain;
 
 /// An integration as `status` and dashboards show it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct IntegrationView {
     /// The settings, unless they are invalid.
@@ -31,7 +31,6 @@ pub(crate) struct IntegrationView {
     pub(crate) config_updated_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) settings_error: Option<String>,
-    /// The status of the latest run.
     pub(crate) status: Option<Status>,
     /// The active pause.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +38,6 @@ pub(crate) struct IntegrationView {
     /// The lease of the run in progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Lease>,
-    /// The requested removal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) removal: Option<Removal>,
     /// The time of the next run; none while the integration is disabled.
@@ -53,13 +51,14 @@ pub(crate) struct IntegrationView {
 }
 
 /// The state of an integration in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum IntegrationState {
     /// The next run removes the integration.
     Removing,
     Disabled,
     /// No run has ended yet.
+    #[default]
     New,
     /// The state after the latest run.
     #[serde(untagged)]
@@ -67,13 +66,9 @@ pub(crate) enum IntegrationState {
 }
 
 impl fmt::Display for IntegrationState {
+    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Removing => f.write_str("removing"),
-            Self::Disabled => f.write_str("disabled"),
-            Self::New => f.write_str("new"),
-            Self::After(state) => state.fmt(f),
-        }
+        self.serialize(f)
     }
 }
 
@@ -117,20 +112,10 @@ impl IntegrationView {
     /// An unreadable item counts as failing, since no run syncs it.
     fn from_unreadable(item: &UnreadableItem) -> Self {
         Self {
-            settings: None,
             id: item.id.clone(),
             state: IntegrationState::After(SyncState::Failing),
-            config_version: 0,
-            config_updated: None,
-            config_updated_by: None,
-            settings_error: None,
-            status: None,
-            pause: None,
-            lease: None,
-            removal: None,
-            next_sync: None,
-            is_overdue: false,
             unreadable: vec![error_chain(item)],
+            ..Self::default()
         }
     }
 
@@ -192,10 +177,9 @@ pub(crate) async fn load_views(
 }
 
 /// The number of integrations in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Summary {
-    /// The number of all integrations.
     pub(crate) integrations: usize,
     pub(crate) ok: usize,
     pub(crate) failing: usize,
@@ -210,23 +194,17 @@ pub(crate) struct Summary {
 
 impl Summary {
     pub(crate) fn new(views: &[IntegrationView]) -> Self {
-        let mut summary = Self {
+        let count = |state| views.iter().filter(|view| view.state == state).count();
+        Self {
             integrations: views.len(),
-            ..Self::default()
-        };
-        for view in views {
-            let count = match view.state {
-                IntegrationState::Removing => &mut summary.removing,
-                IntegrationState::Disabled => &mut summary.disabled,
-                IntegrationState::New => &mut summary.new,
-                IntegrationState::After(SyncState::Ok) => &mut summary.ok,
-                IntegrationState::After(SyncState::Failing) => &mut summary.failing,
-                IntegrationState::After(SyncState::Paused) => &mut summary.paused,
-                IntegrationState::After(SyncState::Held) => &mut summary.held,
-            };
-            *count += 1;
-            summary.overdue += usize::from(view.is_overdue);
+            ok: count(IntegrationState::After(SyncState::Ok)),
+            failing: count(IntegrationState::After(SyncState::Failing)),
+            paused: count(IntegrationState::After(SyncState::Paused)),
+            held: count(IntegrationState::After(SyncState::Held)),
+            new: count(IntegrationState::New),
+            disabled: count(IntegrationState::Disabled),
+            removing: count(IntegrationState::Removing),
+            overdue: views.iter().filter(|view| view.is_overdue).count(),
         }
-        summary
     }
 }

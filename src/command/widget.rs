@@ -12,6 +12,8 @@ const MAX_QUOTED_CHARS: usize = 60;
 /// Maximum bytes of a device query, as in the command `explain`.
 const DEVICE_BYTES: usize = 255;
 
+const NO_INTEGRATION: &str = "The button has no integration.";
+
 /// The call of a widget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WidgetRequest {
@@ -45,7 +47,6 @@ pub(crate) enum WidgetAction {
     Check(IntegrationId),
 }
 
-/// A view that a widget can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WidgetView {
     Overview,
@@ -106,14 +107,8 @@ fn parse_action(payload: &Map<String, Value>, context: &Value) -> Result<WidgetA
                 only: integration,
             })
         }
-        Some(action @ Some("sync" | "check")) => {
-            let id = integration.ok_or("The button has no integration.")?;
-            Ok(if action == Some("sync") {
-                WidgetAction::Sync(id)
-            } else {
-                WidgetAction::Check(id)
-            })
-        }
+        Some(Some("sync")) => Ok(WidgetAction::Sync(integration.ok_or(NO_INTEGRATION)?)),
+        Some(Some("check")) => Ok(WidgetAction::Check(integration.ok_or(NO_INTEGRATION)?)),
         Some(_) => Err("There is no such button.".to_owned()),
     }
 }
@@ -144,15 +139,13 @@ fn parse_integration(value: Option<&Value>) -> Result<Option<IntegrationId>, Str
         Some(value) => {
             let id = value
                 .as_str()
-                .map(str::to_owned)
-                .map(IntegrationId::try_from);
-            match id {
-                Some(Ok(id)) => Ok(Some(id)),
-                _ => Err(format!(
+                .and_then(|text| text.to_owned().try_into().ok());
+            id.map(Some).ok_or_else(|| {
+                format!(
                     "integration: must be a name of lower-case letters, digits and hyphens, not {}.",
                     quote(value)
-                )),
-            }
+                )
+            })
         }
     }
 }
@@ -164,10 +157,8 @@ fn parse_min_score(value: Option<&Value>) -> Result<Option<Score>, String> {
         Some(Value::String(text)) => text.trim().parse().ok(),
         Some(value) => value.as_i64(),
     };
-    let score = number.and_then(Score::new);
-    score
-        .map(Some)
-        .ok_or_else(|| "minScore: must be an integer from 0 to 100.".to_owned())
+    let score = number.and_then(Score::new).map(Some);
+    score.ok_or_else(|| "minScore: must be an integer from 0 to 100.".to_owned())
 }
 
 fn parse_device(value: Option<&Value>) -> Result<String, String> {

@@ -12,11 +12,11 @@ use jiff::Timestamp;
 
 use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
-use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, HostsBySerial};
 use crate::domain::matching::reasons::{Verdict, truncate};
-use crate::domain::matching::{MatchOutcome, Matches, serials};
+use crate::domain::matching::{MatchOutcome, Matches, finding_kind, serials};
 use crate::domain::plan::confirm::Unconfirmed;
 use crate::domain::plan::guard::Held;
 use crate::domain::plan::journal::Journal;
@@ -26,7 +26,7 @@ use crate::settings::Settings;
 
 pub(crate) use search::{find_devices, find_in_records};
 
-use reasons::Perspective;
+use reasons::is_deciding;
 
 /// Maximum hosts in an explanation: hundreds of clones may share a serial.
 const MAX_HOSTS: usize = 20;
@@ -38,7 +38,6 @@ const MAX_SERIALS: usize = 20;
 #[derive(Debug)]
 pub struct ExplainContext<'a> {
     pub(crate) settings: &'a Settings,
-    /// The number of Falcon hosts.
     pub(crate) host_count: usize,
     pub(crate) hosts_by_serial: HostsBySerial<'a>,
     pub(crate) devices: &'a Devices,
@@ -69,7 +68,7 @@ impl ExplainContext<'_> {
         };
         let (next_action, next) = self.next_step(node_id, outcome);
         let (serials, serials_omitted) = reported_serials(device);
-        let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Perspective::new(outcome));
+        let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Some(outcome));
         Some(Explanation {
             node_id: node_id.clone(),
             name: truncate(&device.name),
@@ -94,15 +93,12 @@ impl ExplainContext<'_> {
     /// Explains the hosts with a serial that no device reports. Returns how many more there are, too.
     pub(crate) fn hosts_with_serial(&self, serial: &Serial) -> (Vec<ExplainedHost>, usize) {
         let candidates = self.hosts_by_serial.candidates(serial);
-        self.explain_hosts(&candidates, Perspective::NoDevice)
+        self.explain_hosts(&candidates, None)
     }
 
     /// Returns the hosts with one of a device's serials.
     fn candidates(&self, device: &Device) -> Vec<Candidate<'_>> {
-        let Identity::Serials(texts) = &device.identity else {
-            return Vec::new();
-        };
-        serials(texts)
+        serials(device.identity.serials())
             .0
             .iter()
             .flat_map(|serial| self.hosts_by_serial.candidates(serial))
@@ -112,12 +108,12 @@ impl ExplainContext<'_> {
     fn explain_hosts(
         &self,
         candidates: &[Candidate<'_>],
-        perspective: Perspective<'_>,
+        outcome: Option<&MatchOutcome>,
     ) -> (Vec<ExplainedHost>, usize) {
         let mut candidates = candidates.to_vec();
         candidates.sort_by_key(|candidate| {
             (
-                !perspective.is_deciding(candidate.host),
+                !is_deciding(outcome, candidate.host),
                 candidate.status,
                 Reverse(candidate.host.last_seen),
                 &candidate.host.aid,
@@ -130,9 +126,9 @@ impl ExplainContext<'_> {
                 serial: candidate.host.serial.as_ref()?.to_string(),
                 last_seen: candidate.host.last_seen,
                 score: candidate.score(),
-                is_deciding: perspective.is_deciding(candidate.host),
+                is_deciding: is_deciding(outcome, candidate.host),
                 status: candidate.status,
-                reason: self.host_reason(candidate, perspective),
+                reason: self.host_reason(candidate, outcome),
             })
         });
         (hosts.collect(), candidates.len().saturating_sub(MAX_HOSTS))
@@ -148,9 +144,7 @@ impl ExplainContext<'_> {
 
 /// Returns the first serials of a device, and how many more there are.
 fn reported_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
-    let Identity::Serials(texts) = &device.identity else {
-        return (Vec::new(), 0);
-    };
+    let texts = device.identity.serials();
     let first = texts.iter().take(MAX_SERIALS).map(|text| {
         let parsed = Serial::parse(text);
         ReportedSerial {
@@ -164,21 +158,14 @@ fn reported_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
 
 /// Returns the remedy of the finding that the device belongs to.
 fn remedy(outcome: &MatchOutcome, candidates: &[Candidate<'_>], had_score: bool) -> Option<String> {
+    let mut live = candidates.iter().filter(|one| one.status.is_live());
     let finding = match Verdict::from(outcome) {
-        Verdict::Scored | Verdict::External => return None,
         Verdict::NoIdentity | Verdict::NoSerial if had_score => FindingKind::LostIdentity,
-        Verdict::NoIdentity => FindingKind::NoIdentity,
         Verdict::NoSerial => FindingKind::PlaceholderSerials,
-        Verdict::Unmatched => FindingKind::Unmatched,
-        Verdict::Stale => FindingKind::StaleHosts,
-        Verdict::Unassessed => {
-            let mut live = candidates.iter().filter(|one| one.status.is_live());
-            if live.all(|one| one.status == CandidateStatus::InvalidScore) {
-                FindingKind::InvalidScores
-            } else {
-                FindingKind::Unassessed
-            }
+        Verdict::Unassessed if live.all(|one| one.status == CandidateStatus::InvalidScore) => {
+            FindingKind::InvalidScores
         }
+        _ => finding_kind(outcome)?,
     };
     Some(finding.remedy().to_owned())
 }

@@ -261,7 +261,7 @@ fn aids(candidates: &[Candidate<'_>], includes: impl Fn(CandidateStatus) -> bool
 }
 
 /// Returns the finding that a device without a score is a case of.
-fn finding_kind(outcome: &MatchOutcome) -> Option<FindingKind> {
+pub(crate) fn finding_kind(outcome: &MatchOutcome) -> Option<FindingKind> {
     match Verdict::from(outcome) {
         Verdict::NoIdentity => Some(FindingKind::NoIdentity),
         Verdict::Unmatched => Some(FindingKind::Unmatched),

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::settings::AttributeKey;
 
-pub(crate) use condition::{Comparison, Predicate, os_value};
 pub use condition::{Condition, ConditionError, Value};
+pub(crate) use condition::{Predicate, os_value};
 
 /// A posture of the policy file that is about our attribute, or a minimum score to try.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -27,9 +27,12 @@ pub(crate) struct Posture {
     /// Places in the policy file, such as `grants[1]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) used_in: Vec<String>,
-    /// The conditions on our attribute and on the operating system.
+    /// The conditions on our attribute.
     #[serde(skip)]
-    pub(crate) evaluated: Vec<Condition>,
+    pub(crate) on_score: Vec<Condition>,
+    /// The conditions on the operating system.
+    #[serde(skip)]
+    pub(crate) on_os: Vec<Condition>,
     /// The conditions that the device listing does not suffice for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) not_evaluated: Vec<String>,
@@ -45,12 +48,11 @@ pub(crate) struct ConditionProblem {
 }
 
 impl Posture {
-    /// Makes the posture that requires a minimum score.
     pub(crate) fn from_min_score(key: &AttributeKey, min_score: u8) -> Self {
         Self {
-            evaluated: vec![Condition {
+            on_score: vec![Condition {
                 key: key.to_string(),
-                predicate: Predicate::Compare(Comparison::AtLeast, Value::Number(min_score.into())),
+                predicate: Predicate::at_least(Value::Number(min_score.into())),
             }],
             conditions: vec![format!("{key} >= {min_score}")],
             ..Self::default()
@@ -82,9 +84,9 @@ impl Posture {
                 Ok(condition) if condition.is_about(key) => {
                     let mismatch = condition.type_mismatch();
                     posture.problems.extend(mismatch.map(|text| problem(&text)));
-                    posture.evaluated.push(condition);
+                    posture.on_score.push(condition);
                 }
-                Ok(condition) if condition.is_about_os() => posture.evaluated.push(condition),
+                Ok(condition) if condition.is_about_os() => posture.on_os.push(condition),
                 Err(error) if mentions_key => posture.problems.push(problem(&error)),
                 Ok(_) | Err(_) => posture.not_evaluated.push(text.clone()),
             }
@@ -93,9 +95,8 @@ impl Posture {
     }
 
     /// Returns the score that the posture draws the line at.
-    pub(crate) fn threshold(&self, key: &AttributeKey) -> Option<f64> {
-        let mut ours = self.evaluated.iter().filter(|one| one.is_about(key));
-        ours.find_map(Condition::threshold)
+    pub(crate) fn threshold(&self) -> Option<f64> {
+        self.on_score.iter().find_map(Condition::threshold)
     }
 }
 
@@ -127,9 +128,10 @@ mod tests {
             "node:os == 'macos'",
         ])
         .unwrap();
-        assert_eq!((both.evaluated.len(), both.not_evaluated.len()), (2, 1));
-        assert_eq!(both.threshold(&key), Some(70.0));
+        assert_eq!((both.on_score.len(), both.on_os.len()), (1, 1));
+        assert_eq!(both.not_evaluated.len(), 1);
+        assert_eq!(both.threshold(), Some(70.0));
         let odd = posture(&["custom:ztaScore => 70", "custom:ztaScore == 'high'"]).unwrap();
-        assert_eq!((odd.evaluated.len(), odd.problems.len()), (1, 2));
+        assert_eq!((odd.on_score.len(), odd.problems.len()), (1, 2));
     }
 }

@@ -57,7 +57,6 @@ pub(super) async fn answer(
     Ok(page::page(&widget, &body).into())
 }
 
-/// Serves one request of a widget.
 struct Console<'a> {
     app: &'a App,
     invocation: &'a Invocation,
@@ -74,7 +73,7 @@ impl Console<'_> {
                 integration,
                 min_score,
             } => {
-                let views = self.views(integration.as_ref()).await?;
+                let views = load_views(self.app, integration.as_ref(), widget.now).await?;
                 Ok(match view {
                     WidgetView::Overview => html::status::view(widget, &views),
                     WidgetView::Scores => html::scores::view(&views, *min_score),
@@ -85,7 +84,7 @@ impl Console<'_> {
                         html::audit::view(widget, &records, views.len() > 1)
                     }
                     WidgetView::Explain => {
-                        html::explain::form(widget, &views, integration.as_ref(), None, None)
+                        html::explain::form(widget, &views, integration.as_ref(), None)
                     }
                 })
             }
@@ -95,15 +94,10 @@ impl Console<'_> {
                 only,
             } => {
                 let integration = integration.as_ref();
-                let views = self.views(only.as_ref()).await?;
+                let views = load_views(self.app, only.as_ref(), widget.now).await?;
                 let answer = self.explain(&views, integration, device).await?;
-                Ok(html::explain::form(
-                    widget,
-                    &views,
-                    integration,
-                    Some(device),
-                    Some(&answer),
-                ))
+                let answered = Some((device.as_str(), &answer));
+                Ok(html::explain::form(widget, &views, integration, answered))
             }
             WidgetAction::Sync(_) | WidgetAction::Check(_) if !widget.has_buttons => Ok(notice(
                 "Buttons are disabled. Set CONSOLE_BUTTONS=true in the deployment to enable them.",
@@ -115,13 +109,6 @@ impl Console<'_> {
                 Ok(html::check::view(integration, &checks))
             }
         }
-    }
-
-    async fn views(
-        &self,
-        only: Option<&IntegrationId>,
-    ) -> Result<Vec<IntegrationView>, StoreError> {
-        load_views(self.app, only, self.widget.now).await
     }
 
     /// Returns the newest audit records of these integrations. Audit records are stored by integration, so each is searched.
@@ -139,8 +126,8 @@ impl Console<'_> {
             .buffered(SEARCH_CONCURRENCY)
             .try_collect()
             .await?;
-        let mut records: Vec<AuditRecord> =
-            pages.into_iter().flat_map(|page| page.records).collect();
+        let records = pages.into_iter().flat_map(|page| page.records);
+        let mut records: Vec<AuditRecord> = records.collect();
         // An event id begins with the time of the event.
         records.sort_by(|a, b| b.event_id.cmp(&a.event_id));
         records.truncate(MAX_RECORDS);
@@ -154,9 +141,8 @@ impl Console<'_> {
         device: &str,
     ) -> Result<Markup, HandlerError> {
         if device.trim().is_empty() {
-            return Ok(notice(
-                "Enter a device: its node id, name or serial number.",
-            ));
+            let hint = "Enter a device: its node id, name or serial number.";
+            return Ok(notice(hint));
         }
         let only = match views {
             [view] => view.integration_id(),
@@ -165,13 +151,8 @@ impl Console<'_> {
         let Some(integration) = integration.or(only.as_ref()) else {
             return Ok(notice("Choose an integration."));
         };
-        let answer = Box::pin(explain::explain(
-            self.app,
-            integration,
-            device,
-            self.invocation,
-        ))
-        .await?;
+        let answer = explain::explain(self.app, integration, device, self.invocation);
+        let answer = Box::pin(answer).await?;
         Ok(html::explain::result(&self.widget, &answer))
     }
 
@@ -179,9 +160,8 @@ impl Console<'_> {
     async fn sync(&self, id: &IntegrationId) -> Result<Markup, HandlerError> {
         let integration = self.app.store.integration(id).await?;
         if !integration.should_run() {
-            return Ok(notice(&format!(
-                "{id} is disabled: the schedule does not sync it."
-            )));
+            let reason = format!("{id} is disabled: the schedule does not sync it.");
+            return Ok(notice(&reason));
         }
         let request = Event::SyncRequested {
             integration: id.clone(),

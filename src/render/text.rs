@@ -6,9 +6,28 @@ mod status;
 
 use jiff::Timestamp;
 
+use crate::domain::inventory::host::Score;
+
 pub(crate) use explain::explain;
 pub(crate) use preview::preview;
 pub(crate) use status::status;
+
+/// Formats the score of a device or host: `score 71` or `no score`.
+pub(crate) fn score_or_none(score: Option<Score>) -> String {
+    match score {
+        Some(score) => format!("score {score}"),
+        None => "no score".to_owned(),
+    }
+}
+
+/// Lists the counts above zero, each with its word: `3 ok, 1 failing`.
+pub(crate) fn list_counts<const N: usize>(counts: [(usize, &str); N]) -> String {
+    let above_zero = counts.into_iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = above_zero
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    parts.join(", ")
+}
 
 /// Formats a time with its age: `2026-11-22T09:30:00Z (4 min ago)`.
 pub(crate) fn time_with_age(time: Timestamp, now: Timestamp) -> String {

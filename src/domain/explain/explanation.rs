@@ -52,15 +52,12 @@ pub struct Explanation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum NextAction {
-    /// Changes nothing.
     Nothing,
     /// Sets the attribute, which the device does not have.
     Set,
-    /// Changes the attribute's value.
     Change,
     /// Sets the attribute under another key, and deletes the old one.
     Move,
-    /// Removes the attribute.
     Remove,
     /// Would remove the attribute, but the guard holds removals until a person allows them.
     Held,

@@ -3,8 +3,8 @@
 use crate::domain::explain::explanation::NextAction;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::MatchOutcome;
-use crate::domain::plan::Change;
 use crate::domain::plan::journal::run_id_of;
+use crate::domain::plan::{Change, NodeRecord};
 use crate::settings::OnMissing;
 
 use super::ExplainContext;
@@ -36,7 +36,7 @@ impl ExplainContext<'_> {
 
     fn action(&self, node_id: &NodeId, outcome: &MatchOutcome) -> (NextAction, String) {
         let key = &self.settings.attribute_key;
-        if let Some(change) = self.change(node_id) {
+        if let Some(change) = self.plan.change(node_id) {
             return describe(change);
         }
         if self.unconfirmed.changes.contains(node_id) {
@@ -44,23 +44,20 @@ impl ExplainContext<'_> {
             return (NextAction::Waits, words.to_owned());
         }
         match (outcome, self.records.get(node_id)) {
-            (MatchOutcome::Scored(_), Some(old)) => {
-                let words = format!(
+            (MatchOutcome::Scored(_), Some(old)) => (
+                NextAction::Nothing,
+                format!(
                     "changes nothing: {key} is {}, which is up to date",
                     old.score
-                );
-                (NextAction::Nothing, words)
-            }
-            (_, Some(old)) if self.settings.on_missing == OnMissing::Keep => {
-                let words = format!("keeps {key} at {}, since onMissing is `keep`", old.score);
-                (NextAction::Nothing, words)
-            }
-            (_, Some(old)) => {
+                ),
+            ),
+            (_, Some(old)) if self.settings.on_missing == OnMissing::Keep => (
+                NextAction::Nothing,
+                format!("keeps {key} at {}, since onMissing is `keep`", old.score),
+            ),
+            (_, Some(NodeRecord { key, score, .. })) => {
                 let held = self.held.map_or("removals are held", |held| &held.why);
-                let words = format!(
-                    "keeps {} {} although it would be removed: {held}",
-                    old.key, old.score
-                );
+                let words = format!("keeps {key} {score} although it would be removed: {held}");
                 (NextAction::Held, words)
             }
             (MatchOutcome::External, None) => (
@@ -72,13 +69,6 @@ impl ExplainContext<'_> {
                 "changes nothing: there is no score to set and none to remove".to_owned(),
             ),
         }
-    }
-
-    /// Returns the planned change of a device. The plan is sorted by node id.
-    fn change(&self, node_id: &NodeId) -> Option<&Change> {
-        let changes = &self.plan.changes;
-        let index = changes.binary_search_by_key(&node_id, |change| &change.node_id);
-        changes.get(index.ok()?)
     }
 }
 

@@ -1,46 +1,24 @@
 //! The reasons why a host counts or does not.
 
 use crate::domain::inventory::host::Host;
+use crate::domain::matching::MatchOutcome;
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, Candidates};
 use crate::domain::matching::reasons::truncate;
-use crate::domain::matching::{Evidence, MatchOutcome};
 
 use super::ExplainContext;
 
-/// The device for which hosts are explained.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Perspective<'a> {
-    /// A device with a score.
-    Scored(&'a Evidence),
-    /// A device without a score.
-    Scoreless,
-    /// A device of another tailnet.
-    External,
-    /// No device reports the serial.
-    NoDevice,
-}
-
-impl<'a> Perspective<'a> {
-    pub(super) fn new(outcome: &'a MatchOutcome) -> Self {
-        match outcome {
-            MatchOutcome::Scored(evidence) => Self::Scored(evidence),
-            MatchOutcome::External => Self::External,
-            _ => Self::Scoreless,
-        }
-    }
-
-    /// Returns whether the device gets the score of this host.
-    pub(super) fn is_deciding(self, host: &Host) -> bool {
-        matches!(self, Self::Scored(evidence) if evidence.aid == host.aid)
-    }
+/// Returns whether a device with this outcome gets the score of this host.
+pub(super) fn is_deciding(outcome: Option<&MatchOutcome>, host: &Host) -> bool {
+    matches!(outcome, Some(MatchOutcome::Scored(evidence)) if evidence.aid == host.aid)
 }
 
 impl ExplainContext<'_> {
-    /// Returns why a host counts or does not, as half a sentence about it.
+    /// Returns why a host counts or does not, as half a sentence about it. `outcome` is that of the device; `None` if no
+    /// device reports the serial.
     pub(super) fn host_reason(
         &self,
         candidate: &Candidate<'_>,
-        perspective: Perspective<'_>,
+        outcome: Option<&MatchOutcome>,
     ) -> String {
         let host = candidate.host;
         let rivals = match &host.serial {
@@ -48,7 +26,7 @@ impl ExplainContext<'_> {
             None => Candidates::new(),
         };
         match candidate.status {
-            CandidateStatus::Deciding => deciding(host, &rivals, perspective),
+            CandidateStatus::Deciding => deciding(host, &rivals, outcome),
             CandidateStatus::HigherScore => higher_score(candidate, &rivals),
             CandidateStatus::Unassessed => "live, but Falcon has not assessed it".to_owned(),
             CandidateStatus::InvalidScore => format!(
@@ -70,24 +48,23 @@ impl ExplainContext<'_> {
     }
 }
 
-fn deciding(host: &Host, rivals: &[Candidate<'_>], perspective: Perspective<'_>) -> String {
-    let has_rival = || {
-        let mut statuses = rivals.iter().map(|rival| rival.status);
-        statuses.any(|status| status == CandidateStatus::HigherScore)
-    };
-    match perspective {
-        Perspective::Scored(evidence) if evidence.aid != host.aid => format!(
+fn deciding(host: &Host, rivals: &[Candidate<'_>], outcome: Option<&MatchOutcome>) -> String {
+    let has_rival = rivals
+        .iter()
+        .any(|rival| rival.status == CandidateStatus::HigherScore);
+    match outcome {
+        None => {
+            "live; its score would count for a device that reports its serial number".to_owned()
+        }
+        Some(MatchOutcome::External) => {
+            "live, but the device belongs to another tailnet".to_owned()
+        }
+        Some(MatchOutcome::Scored(evidence)) if evidence.aid != host.aid => format!(
             "live, but {} with another of the device's serial numbers has the score {}",
             evidence.aid, evidence.score
         ),
-        Perspective::Scored(_) | Perspective::Scoreless if has_rival() => {
-            "live, with the lowest score".to_owned()
-        }
-        Perspective::Scored(_) | Perspective::Scoreless => "live, and its score counts".to_owned(),
-        Perspective::External => "live, but the device belongs to another tailnet".to_owned(),
-        Perspective::NoDevice => {
-            "live; its score would count for a device that reports its serial number".to_owned()
-        }
+        Some(_) if has_rival => "live, with the lowest score".to_owned(),
+        Some(_) => "live, and its score counts".to_owned(),
     }
 }
 
@@ -99,16 +76,11 @@ fn higher_score(candidate: &Candidate<'_>, rivals: &[Candidate<'_>]) -> String {
     else {
         return "alive".to_owned();
     };
+    let name = distinct_name(deciding, candidate.host);
     if Some(lowest) < candidate.score() {
-        format!(
-            "live, but {} has a lower score, {lowest}",
-            distinct_name(deciding, candidate.host)
-        )
+        format!("live, but {name} has a lower score, {lowest}")
     } else {
-        format!(
-            "live, with the same score as {}",
-            distinct_name(deciding, candidate.host)
-        )
+        format!("live, with the same score as {name}")
     }
 }
 

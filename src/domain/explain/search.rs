@@ -1,22 +1,22 @@
 //! Finds the devices that a person means.
 
-use crate::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::reasons::truncate;
 use crate::domain::plan::NodeRecords;
 
 /// Finds the devices that a text means, the best match first. The order of precedence is the node id, then a name, then a
 /// serial. A name is the full one, the full one without the tailnet's domain, or the machine's own, in any case.
-pub(crate) fn find_devices<'a>(devices: &'a Devices, text: &str) -> Vec<&'a NodeId> {
+pub(crate) fn find_devices(devices: &Devices, text: &str) -> Vec<NodeId> {
     let query = DeviceQuery::parse(text);
-    if let Some((node_id, _)) = devices.get_key_value(&query.node_id) {
-        return vec![node_id];
+    if devices.contains_key(&query.node_id) {
+        return vec![query.node_id];
     }
-    let rank = |device: &'a Device| {
+    let rank = |device: &Device| {
         let rank = query.rank(&device.name, &device.hostname)?;
-        Some((rank, &device.node_id))
+        Some((rank, device.node_id.clone()))
     };
-    let mut named: Vec<(usize, &NodeId)> = devices.values().filter_map(rank).collect();
+    let mut named: Vec<(usize, NodeId)> = devices.values().filter_map(rank).collect();
     if !named.is_empty() {
         named.sort();
         return named.into_iter().map(|(_, node_id)| node_id).collect();
@@ -24,22 +24,20 @@ pub(crate) fn find_devices<'a>(devices: &'a Devices, text: &str) -> Vec<&'a Node
     let Some(serial) = &query.serial else {
         return Vec::new();
     };
-    let reports = |device: &&Device| match &device.identity {
-        Identity::Serials(texts) => texts
-            .iter()
-            .any(|text| Serial::parse(text).as_ref() == Ok(serial)),
-        Identity::Missing | Identity::Disabled => false,
+    let reports = |device: &&Device| {
+        let mut texts = device.identity.serials().iter();
+        texts.any(|text| Serial::parse(text).as_ref() == Ok(serial))
     };
     let reporting = devices.values().filter(reports);
-    reporting.map(|device| &device.node_id).collect()
+    reporting.map(|device| device.node_id.clone()).collect()
 }
 
 /// Finds devices by their node records: a device may have left the tailnet, changed its name or stopped reporting its
 /// serial.
-pub(crate) fn find_in_records<'a>(records: &'a NodeRecords, text: &str) -> Vec<&'a NodeId> {
+pub(crate) fn find_in_records(records: &NodeRecords, text: &str) -> Vec<NodeId> {
     let query = DeviceQuery::parse(text);
-    if let Some((node_id, _)) = records.get_key_value(&query.node_id) {
-        return vec![node_id];
+    if records.contains_key(&query.node_id) {
+        return vec![query.node_id];
     }
     let serial = query.serial.as_ref().map(Serial::as_str);
     records
@@ -48,7 +46,7 @@ pub(crate) fn find_in_records<'a>(records: &'a NodeRecords, text: &str) -> Vec<&
             query.rank(&record.name, "").is_some()
                 || serial.is_some_and(|text| *text == *record.serial)
         })
-        .map(|(node_id, _)| node_id)
+        .map(|(node_id, _)| node_id.clone())
         .collect()
 }
 
@@ -86,6 +84,7 @@ impl DeviceQuery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::inventory::device::Identity;
 
     fn device(node_id: &str, name: &str, hostname: &str, serials: &[&str]) -> (NodeId, Device) {
         let node_id = NodeId(node_id.into());
@@ -126,10 +125,8 @@ mod tests {
             (" ", &[]),
             (".", &[]),
         ] {
-            let found: Vec<&str> = find_devices(&devices, text)
-                .iter()
-                .map(|id| id.0.as_str())
-                .collect();
+            let found = find_devices(&devices, text);
+            let found: Vec<&str> = found.iter().map(|id| id.0.as_str()).collect();
             assert_eq!(found, expect, "{text:?}");
         }
         let mut devices = devices;

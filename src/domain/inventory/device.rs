@@ -47,6 +47,16 @@ pub enum Identity {
     Serials(ReportedSerials),
 }
 
+impl Identity {
+    /// Returns the reported texts.
+    pub(crate) fn serials(&self) -> &[SmolStr] {
+        match self {
+            Self::Serials(texts) => texts,
+            Self::Missing | Self::Disabled => &[],
+        }
+    }
+}
+
 /// The texts that a device reports as its serials.
 pub type ReportedSerials = SmallVec<[SmolStr; 2]>;
 

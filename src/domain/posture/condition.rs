@@ -1,6 +1,6 @@
 //! Parses and evaluates one condition on one attribute.
 
-use std::cmp::Ordering;
+use std::cmp::Ordering::{self, Equal, Greater, Less};
 
 use crate::settings::AttributeKey;
 
@@ -26,21 +26,14 @@ pub struct Condition {
 /// The test of an attribute's value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Predicate {
-    Compare(Comparison, Value),
+    /// Also `==`, with a single value.
     In(Vec<Value>),
+    /// Also `!=`, with a single value.
     NotIn(Vec<Value>),
+    /// `<`, `<=`, `>` or `>=`: the attribute's value passes in these orders to the other one.
+    Order(&'static [Ordering], Value),
     IsSet,
     NotSet,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Equal,
-    Unequal,
-    Less,
-    AtMost,
-    Greater,
-    AtLeast,
 }
 
 /// A value in a condition, or of an attribute.
@@ -59,15 +52,23 @@ pub enum Value {
 #[error("it cannot be parsed from {0:?} on")]
 pub struct ConditionError(String);
 
+type Operator = (&'static str, fn(Value) -> Predicate);
+
 /// The operators; a longer one stands before its prefix.
-const COMPARISONS: [(&str, Comparison); 6] = [
-    ("==", Comparison::Equal),
-    ("!=", Comparison::Unequal),
-    ("<=", Comparison::AtMost),
-    (">=", Comparison::AtLeast),
-    ("<", Comparison::Less),
-    (">", Comparison::Greater),
+const OPERATORS: [Operator; 6] = [
+    ("==", |value| Predicate::In(vec![value])),
+    ("!=", |value| Predicate::NotIn(vec![value])),
+    ("<=", |value| Predicate::Order(&[Less, Equal], value)),
+    (">=", Predicate::at_least),
+    ("<", |value| Predicate::Order(&[Less], value)),
+    (">", |value| Predicate::Order(&[Greater], value)),
 ];
+
+impl Predicate {
+    pub(crate) fn at_least(value: Value) -> Self {
+        Self::Order(&[Equal, Greater], value)
+    }
+}
 
 impl Condition {
     /// Parses a condition.
@@ -96,7 +97,11 @@ impl Condition {
         if !key.contains(':') {
             return Err(error_at(text));
         }
-        let predicate = match keywords(rest).as_slice() {
+        let words: Vec<&str> = rest
+            .split(|c: char| c.is_whitespace() || c == '[')
+            .filter(|word| !word.is_empty())
+            .collect();
+        let predicate = match words.as_slice() {
             ["IS", "SET"] => Predicate::IsSet,
             ["NOT", "SET"] => Predicate::NotSet,
             ["NOT", "IN", ..] => Predicate::NotIn(parse_list(rest)?),
@@ -129,15 +134,20 @@ impl Condition {
             Predicate::NotSet => false,
             Predicate::In(values) => values.contains(value),
             Predicate::NotIn(values) => !values.contains(value),
-            Predicate::Compare(comparison, other) => comparison.is_met(value, other),
+            // Only numbers have an order; our attribute is no version.
+            Predicate::Order(passing, other) => match (value, other) {
+                (Value::Number(value), Value::Number(other)) => value
+                    .partial_cmp(other)
+                    .is_some_and(|order| passing.contains(&order)),
+                _ => false,
+            },
         }
     }
 
     /// Returns the number in an order comparison.
     pub(crate) fn threshold(&self) -> Option<f64> {
         match &self.predicate {
-            Predicate::Compare(Comparison::Equal | Comparison::Unequal, _) => None,
-            Predicate::Compare(_, Value::Number(number)) => Some(*number),
+            Predicate::Order(_, Value::Number(number)) => Some(*number),
             _ => None,
         }
     }
@@ -145,8 +155,8 @@ impl Condition {
     /// Returns the problem of a condition on our attribute, which is a number, with a value of another type.
     pub(crate) fn type_mismatch(&self) -> Option<&'static str> {
         let values = match &self.predicate {
-            Predicate::Compare(_, value) => std::slice::from_ref(value),
             Predicate::In(values) | Predicate::NotIn(values) => values.as_slice(),
+            Predicate::Order(_, value) => std::slice::from_ref(value),
             Predicate::IsSet | Predicate::NotSet => &[],
         };
         values
@@ -156,43 +166,15 @@ impl Condition {
     }
 }
 
-impl Comparison {
-    /// Returns whether a value compares so with another. Only numbers have an order; our attribute is no version.
-    fn is_met(self, value: &Value, other: &Value) -> bool {
-        let order = match (value, other) {
-            (Value::Number(value), Value::Number(other)) => value.partial_cmp(other),
-            _ => None,
-        };
-        match self {
-            Self::Equal => value == other,
-            Self::Unequal => value != other,
-            Self::Less => order.is_some_and(Ordering::is_lt),
-            Self::AtMost => order.is_some_and(Ordering::is_le),
-            Self::Greater => order.is_some_and(Ordering::is_gt),
-            Self::AtLeast => order.is_some_and(Ordering::is_ge),
-        }
-    }
-}
-
-/// Splits a text into words, for the operators that are words.
-fn keywords(text: &str) -> Vec<&str> {
-    text.split(|c: char| c.is_whitespace() || c == '[')
-        .filter(|word| !word.is_empty())
-        .collect()
-}
-
 fn parse_comparison(text: &str) -> Result<Predicate, ConditionError> {
-    for (sign, comparison) in COMPARISONS {
-        if let Some(operand) = text.strip_prefix(sign) {
-            let (value, rest) = parse_value(operand.trim_start())?;
-            return if rest.trim().is_empty() {
-                Ok(Predicate::Compare(comparison, value))
-            } else {
-                Err(error_at(rest))
-            };
-        }
+    let mut operators = OPERATORS.iter();
+    let (operand, predicate) = operators
+        .find_map(|(sign, predicate)| Some((text.strip_prefix(sign)?, predicate)))
+        .ok_or_else(|| error_at(text))?;
+    match parse_value(operand.trim_start())? {
+        (value, rest) if rest.trim().is_empty() => Ok(predicate(value)),
+        (_, rest) => Err(error_at(rest)),
     }
-    Err(error_at(text))
 }
 
 /// Parses the list after the word `IN`.
@@ -204,14 +186,13 @@ fn parse_list(text: &str) -> Result<Vec<Value>, ConditionError> {
         let (value, end) = parse_value(rest.trim_start())?;
         values.push(value);
         let end = end.trim_start();
-        if let Some(more) = end.strip_prefix(',') {
-            rest = more;
-            continue;
-        }
-        return match end.strip_prefix(']') {
-            Some(tail) if tail.trim().is_empty() => Ok(values),
-            _ => Err(error_at(end)),
+        let Some(more) = end.strip_prefix(',') else {
+            return match end.strip_prefix(']') {
+                Some(tail) if tail.trim().is_empty() => Ok(values),
+                _ => Err(error_at(end)),
+            };
         };
+        rest = more;
     }
 }
 

@@ -10,9 +10,8 @@ use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
 use crate::domain::matching::reasons::Verdict;
 use crate::domain::matching::{MatchOutcome, Matches};
-use crate::domain::plan::{Change, NodeRecords, Plan};
+use crate::domain::plan::{NodeRecords, Plan};
 use crate::domain::posture::{Posture, Value, os_value};
-use crate::settings::AttributeKey;
 
 /// Maximum denied devices, and maximum users, in a preview: a Lambda response has at most 6 MB.
 const MAX_LISTED: usize = 500;
@@ -30,15 +29,10 @@ pub(crate) fn forecasts<'a>(
     devices: &'a Devices,
     matches: &'a Matches,
     records: &NodeRecords,
-    plan: &'a Plan,
+    plan: &Plan,
 ) -> Vec<DeviceForecast<'a>> {
-    let changes: BTreeMap<&NodeId, &Change> = plan
-        .changes
-        .iter()
-        .map(|change| (&change.node_id, change))
-        .collect();
     let forecast = |(node, outcome): (&'a NodeId, &'a MatchOutcome)| {
-        let score = match changes.get(node) {
+        let score = match plan.change(node) {
             Some(change) => change.new.as_ref().map(|new| new.score),
             None => records.get(node).map(|record| record.score),
         };
@@ -135,47 +129,40 @@ enum Access {
 }
 
 /// Evaluates a posture on all devices.
-pub(crate) fn preview_posture(
-    forecasts: &[DeviceForecast<'_>],
-    posture: &Posture,
-    key: &AttributeKey,
-) -> Preview {
+pub(crate) fn preview_posture(forecasts: &[DeviceForecast<'_>], posture: Posture) -> Preview {
     let mut counts = PreviewCounts::default();
     let mut own = Vec::new();
-    let mut denied = Vec::new();
-    let mut by_user = Groups::default();
-    let mut by_os = Groups::default();
     for forecast in forecasts {
-        let access = forecast.access(posture, key);
-        let count = match access {
-            Access::Pass => &mut counts.pass,
-            Access::Below => &mut counts.below,
-            Access::OtherOs => &mut counts.other_os,
-            Access::NoScore => &mut counts.no_score,
-            Access::External => &mut counts.external,
-        };
-        *count += 1;
-        if access == Access::External {
-            continue;
+        let access = forecast.access(&posture);
+        match access {
+            Access::Pass => counts.pass += 1,
+            Access::Below => counts.below += 1,
+            Access::OtherOs => counts.other_os += 1,
+            Access::NoScore => {
+                counts.no_score += 1;
+                let verdict = forecast.outcome.into();
+                *counts.no_score_verdicts.entry(verdict).or_default() += 1;
+            }
+            Access::External => {
+                counts.external += 1;
+                continue;
+            }
         }
-        if access == Access::NoScore {
-            let verdict = forecast.outcome.into();
-            *counts.no_score_verdicts.entry(verdict).or_default() += 1;
-        }
-        own.push(forecast);
-        let passes = access == Access::Pass;
-        by_user.add(&forecast.device.user, passes);
-        by_os.add(&forecast.device.os, passes);
-        if !passes {
-            denied.push(forecast.denied(access));
-        }
+        own.push((forecast, access));
     }
+    let denied = own.iter().filter(|(_, access)| *access != Access::Pass);
+    let mut denied: Vec<DeniedDevice> = denied
+        .map(|(forecast, access)| forecast.denied(*access))
+        .collect();
     denied.sort_by(|a, b| (&a.name, &a.node_id).cmp(&(&b.name, &b.node_id)));
     let (denied, denied_omitted) = limit(denied);
-    let (by_user, by_user_omitted) = limit(by_user.sorted());
+    let (by_user, by_user_omitted) = limit(groups(&own, |device| &device.user));
     let threshold = |min_score| {
-        let passing = own.iter().filter(|one| one.has_score(min_score));
-        let pass = passing.filter(|one| one.os_passes(posture, key)).count();
+        let scored = own
+            .iter()
+            .map(|(forecast, _)| forecast)
+            .filter(|one| one.score.is_some_and(|score| score.get() >= min_score));
+        let pass = scored.filter(|one| one.os_passes(&posture)).count();
         Threshold {
             min_score,
             pass,
@@ -183,16 +170,42 @@ pub(crate) fn preview_posture(
         }
     };
     Preview {
-        posture: posture.clone(),
+        thresholds: min_scores(posture.threshold()).map(threshold).collect(),
+        posture,
         counts,
         denied,
         denied_omitted,
         by_user,
         by_user_omitted,
-        by_os: by_os.sorted(),
-        distribution: own.iter().filter_map(|forecast| forecast.score).collect(),
-        thresholds: min_scores(posture.threshold(key)).map(threshold).collect(),
+        by_os: groups(&own, |device| &device.os),
+        distribution: own.iter().filter_map(|(one, _)| one.score).collect(),
     }
+}
+
+/// Counts passing and denied devices by name. The groups with the most denied devices come first.
+fn groups<'a>(
+    devices: &[(&DeviceForecast<'a>, Access)],
+    name: fn(&'a Device) -> &'a str,
+) -> Vec<Group> {
+    let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
+    for (forecast, access) in devices {
+        let name = match name(forecast.device) {
+            "" => "unknown",
+            name => name,
+        };
+        let group = groups.entry(name).or_insert_with(|| Group {
+            name: name.to_owned(),
+            pass: 0,
+            denied: 0,
+        });
+        match access {
+            Access::Pass => group.pass += 1,
+            _ => group.denied += 1,
+        }
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|group| Reverse(group.denied));
+    groups
 }
 
 /// Truncates a list to [`MAX_LISTED`]. Returns how many are omitted, too.
@@ -210,79 +223,39 @@ fn min_scores(threshold: Option<f64>) -> impl Iterator<Item = u8> {
 }
 
 impl DeviceForecast<'_> {
-    fn access(&self, posture: &Posture, key: &AttributeKey) -> Access {
-        if self.device.is_external {
-            Access::External
-        } else if !self.score_passes(posture, key) {
-            match self.score {
-                Some(_) => Access::Below,
-                None => Access::NoScore,
-            }
-        } else if self.os_passes(posture, key) {
-            Access::Pass
-        } else {
-            Access::OtherOs
+    fn access(&self, posture: &Posture) -> Access {
+        let score = self.score.map(|score| Value::Number(score.get().into()));
+        let mut conditions = posture.on_score.iter();
+        let score_passes = conditions.all(|condition| condition.passes(score.as_ref()));
+        match score {
+            _ if self.device.is_external => Access::External,
+            Some(_) if !score_passes => Access::Below,
+            None if !score_passes => Access::NoScore,
+            _ if self.os_passes(posture) => Access::Pass,
+            _ => Access::OtherOs,
         }
     }
 
-    fn score_passes(&self, posture: &Posture, key: &AttributeKey) -> bool {
-        let score = self.score.map(|score| Value::Number(score.get().into()));
-        let mut ours = posture.evaluated.iter().filter(|one| one.is_about(key));
-        ours.all(|condition| condition.passes(score.as_ref()))
-    }
-
-    fn os_passes(&self, posture: &Posture, key: &AttributeKey) -> bool {
+    fn os_passes(&self, posture: &Posture) -> bool {
         let os = os_value(&self.device.os);
-        let mut others = posture.evaluated.iter().filter(|one| !one.is_about(key));
-        others.all(|condition| condition.passes(os.as_ref()))
-    }
-
-    fn has_score(&self, min_score: u8) -> bool {
-        self.score.is_some_and(|score| score.get() >= min_score)
+        let mut conditions = posture.on_os.iter();
+        conditions.all(|condition| condition.passes(os.as_ref()))
     }
 
     fn denied(&self, access: Access) -> DeniedDevice {
-        let Device {
-            node_id,
-            name,
-            user,
-            os,
-            ..
-        } = self.device;
+        let device = self.device;
         let reason = match (access, self.score) {
             (Access::Below, Some(score)) => format!("its score is {score}"),
-            (Access::OtherOs, _) => format!("its operating system is {os}"),
+            (Access::OtherOs, _) => format!("its operating system is {}", device.os),
             _ => self.outcome.to_string(),
         };
         DeniedDevice {
-            node_id: node_id.clone(),
-            name: name.to_string(),
-            user: user.to_string(),
-            os: os.to_string(),
+            node_id: device.node_id.clone(),
+            name: device.name.to_string(),
+            user: device.user.to_string(),
+            os: device.os.to_string(),
             score: self.score,
             reason,
         }
-    }
-}
-
-/// The number of passing and of denied devices, by name.
-#[derive(Default)]
-struct Groups(BTreeMap<String, (usize, usize)>);
-
-impl Groups {
-    fn add(&mut self, name: &str, passes: bool) {
-        let name = if name.is_empty() { "unknown" } else { name };
-        let (pass, denied) = self.0.entry(name.to_owned()).or_default();
-        *(if passes { pass } else { denied }) += 1;
-    }
-
-    /// Returns the groups with the most denied devices first.
-    fn sorted(self) -> Vec<Group> {
-        let groups = self.0.into_iter();
-        let mut groups: Vec<Group> = groups
-            .map(|(name, (pass, denied))| Group { name, pass, denied })
-            .collect();
-        groups.sort_by_key(|group| Reverse(group.denied));
-        groups
     }
 }

@@ -51,7 +51,6 @@ fn row(widget: &WidgetContext<'_>, record: &AuditRecord, several: bool) -> Marku
     }
 }
 
-/// Renders the time of a record.
 pub(crate) fn when(widget: &WidgetContext<'_>, record: &AuditRecord) -> Markup {
     let time = record
         .event_time
@@ -62,12 +61,11 @@ pub(crate) fn when(widget: &WidgetContext<'_>, record: &AuditRecord) -> Markup {
 
 /// Renders the old and the new value. Of changed settings, only the differing fields are shown.
 fn old_and_new(record: &AuditRecord) -> (Markup, Markup) {
-    let (Value::Object(old), Value::Object(new)) = (&record.old, &record.new) else {
+    let (Action::UpdateIntegration, Value::Object(old), Value::Object(new)) =
+        (record.action, &record.old, &record.new)
+    else {
         return (value(&record.old), value(&record.new));
     };
-    if record.action != Action::UpdateIntegration {
-        return (value(&record.old), value(&record.new));
-    }
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let is_changed = |name: &&String| old.get(*name) != new.get(*name);
     let changed: Vec<&String> = names.into_iter().filter(is_changed).collect();

@@ -17,7 +17,7 @@ pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
         }
         ul { @for check in checks {
             li.fps-item {
-                h3 { (severity_of(check.result).badge(result_name(check.result))) span { (check_name(check.kind)) } }
+                h3 { (badge(check.result)) span { (check_name(check.kind)) } }
                 p { (truncate(&check.finding)) }
                 @if let Some(remedy) = &check.remedy { p.fps-m { (truncate(remedy)) } }
             }
@@ -26,21 +26,12 @@ pub(crate) fn view(integration: &IntegrationId, checks: &[Check]) -> Markup {
     }
 }
 
-fn severity_of(result: CheckResult) -> Severity {
+fn badge(result: CheckResult) -> Markup {
     match result {
-        CheckResult::Passed => Severity::Ok,
-        CheckResult::Warning => Severity::Held,
-        CheckResult::Failed => Severity::Failing,
-        CheckResult::Skipped => Severity::Off,
-    }
-}
-
-fn result_name(result: CheckResult) -> &'static str {
-    match result {
-        CheckResult::Passed => "passed",
-        CheckResult::Warning => "warning",
-        CheckResult::Failed => "failed",
-        CheckResult::Skipped => "skipped",
+        CheckResult::Passed => Severity::Ok.badge("passed"),
+        CheckResult::Warning => Severity::Held.badge("warning"),
+        CheckResult::Failed => Severity::Failing.badge("failed"),
+        CheckResult::Skipped => Severity::Off.badge("skipped"),
     }
 }
 

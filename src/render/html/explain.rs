@@ -10,16 +10,16 @@ use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSe
 use crate::domain::matching::reasons::Verdict;
 use crate::domain::plan::NodeRecord;
 use crate::explain::{ExplainResponse, RecordedDevice};
+use crate::render::text::score_or_none;
 use crate::settings::IntegrationId;
 use crate::status::IntegrationView;
 
-/// Renders the form with its present values, and the answer if there is one.
+/// Renders the form with its present values. `answered` is the device that was asked about, with the answer.
 pub(crate) fn form(
     frame: &WidgetContext<'_>,
     integrations: &[IntegrationView],
     chosen: Option<&IntegrationId>,
-    device: Option<&String>,
-    answer: Option<&Markup>,
+    answered: Option<(&str, &Markup)>,
 ) -> Markup {
     let parameters = match integrations {
         [one] => json!({ "view": "explain", "action": "explain", "integration": one.id }),
@@ -37,7 +37,7 @@ pub(crate) fn form(
                 }
             }
             label { "Device: node id, name or serial number"
-                input type="text" name="device" value=[device.map(|device| truncate(device))] maxlength="255" autocomplete="off";
+                input type="text" name="device" value=[answered.map(|(device, _)| truncate(device))] maxlength="255" autocomplete="off";
             }
             // The Enter key would submit the form and leave the dashboard. A disabled submit button prevents that.
             button type="submit" disabled hidden { "Explain" }
@@ -46,11 +46,10 @@ pub(crate) fn form(
             button type="button" { "Explain" }
             cwdb-action action="call" display="widget" endpoint=(frame.endpoint) { (parameters.to_string()) }
         }
-        @if let Some(answer) = answer { (answer) }
+        @if let Some((_, answer)) = answered { (answer) }
     }
 }
 
-/// Renders the explanations.
 pub(crate) fn result(frame: &WidgetContext<'_>, answer: &ExplainResponse) -> Markup {
     html! {
         @for text in answer.error.iter().chain(&answer.note) { (notice(text)) }
@@ -72,12 +71,7 @@ fn device(frame: &WidgetContext<'_>, explanation: &Explanation) -> Markup {
     html! {
         div.fps-item {
             h3 { (untrusted(&explanation.name)) }
-            div.fps-score {
-                @match explanation.score {
-                    Some(score) => { (severity.badge(format!("score {score}"))) }
-                    None => { (severity.badge("no score")) }
-                }
-            }
+            div.fps-score { (severity.badge(score_or_none(explanation.score))) }
             p { "Because " (truncate(&explanation.reason)) "." }
             @if let Some(remedy) = &explanation.remedy { (notice(remedy)) }
             dl {
@@ -137,7 +131,7 @@ fn serials(serials: &[ReportedSerial], omitted: usize) -> Markup {
                     @if let Some(problem) = &serial.problem { span.fps-m { " is not a serial number: " (truncate(problem)) } }
                 }
             }
-            @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }
+            (more(omitted))
         }
     }
 }
@@ -149,10 +143,8 @@ fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> 
             @if hosts.is_empty() { "none with its serial numbers" }
             @for host in hosts {
                 div {
-                    (untrusted(host.hostname.as_deref().unwrap_or("a host without a name")))
-                    ", "
-                    @match host.score { Some(score) => { "score " (score) } None => { "no score" } }
-                    ", "
+                    (untrusted(host.hostname.as_deref().unwrap_or("a host without a name"))) ", "
+                    (score_or_none(host.score)) ", "
                     @match host.last_seen {
                         Some(seen) => { "seen " (frame.relative_time(seen)) }
                         None => { "never seen at a known time" }
@@ -163,7 +155,7 @@ fn hosts(frame: &WidgetContext<'_>, hosts: &[ExplainedHost], omitted: usize) -> 
                     }
                 }
             }
-            @if omitted > 0 { div.fps-m { "and " (omitted) " more" } }
+            (more(omitted))
         }
     }
 }
@@ -181,4 +173,8 @@ fn history(frame: &WidgetContext<'_>, history: &[AuditRecord]) -> Markup {
             }
         }
     }
+}
+
+fn more(omitted: usize) -> Markup {
+    html! { @if omitted > 0 { div.fps-m { "and " (omitted) " more" } } }
 }

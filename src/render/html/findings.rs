@@ -24,13 +24,14 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
             "Nothing was synced yet."
         });
     }
-    all.sort_by_key(|(view, finding)| (severity_of(finding.kind), finding.kind, &view.id));
+    all.sort_by_key(|(view, finding)| (describe(finding.kind).0, finding.kind, &view.id));
     let several = views.len() > 1;
     html! {
         ul { @for (view, finding) in all.iter().take(MAX_FINDINGS) {
+            @let (severity, title) = describe(finding.kind);
             li.fps-item {
                 h3 {
-                    (severity_of(finding.kind).badge(format!("{} {}", finding.count, title(finding.kind))))
+                    (severity.badge(format!("{} {title}", finding.count)))
                     @if several { span { (view.id) } }
                     @if let Some(status) = &view.status { span.fps-m { (widget.relative_time(status.last_sync)) } }
                 }
@@ -47,32 +48,26 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
     }
 }
 
-fn severity_of(kind: FindingKind) -> Severity {
+/// Returns the severity of a finding, and its title after the count.
+fn describe(kind: FindingKind) -> (Severity, &'static str) {
+    use Severity::{Failing, Held, Off};
     match kind {
-        FindingKind::LostIdentity
-        | FindingKind::RefusedWrites
-        | FindingKind::SkippedDevices
-        | FindingKind::UnreadableState => Severity::Failing,
-        FindingKind::SuspiciousObservation | FindingKind::HeldRemovals => Severity::Held,
-        _ => Severity::Off,
-    }
-}
-
-fn title(kind: FindingKind) -> &'static str {
-    match kind {
-        FindingKind::LostIdentity => "lost their identity",
-        FindingKind::SuspiciousObservation => "implausible observation",
-        FindingKind::NoIdentity => "without a posture identity",
-        FindingKind::Unmatched => "without a Falcon host",
-        FindingKind::Unassessed => "not assessed",
-        FindingKind::StaleHosts => "with stale hosts only",
-        FindingKind::PlaceholderSerials => "with an invalid serial number",
-        FindingKind::SharedSerials => "serials shared by live hosts",
-        FindingKind::InvalidScores => "invalid scores",
-        FindingKind::UnreadableState => "of its state unreadable and dropped",
-        FindingKind::SkippedDevices => "left out, since Tailscale did not say what they hold",
-        FindingKind::RefusedWrites => "rejected writes",
-        FindingKind::HeldRemovals => "held removals",
-        FindingKind::NativeIntegration => "native Falcon integration in the same tailnet",
+        FindingKind::LostIdentity => (Failing, "lost their identity"),
+        FindingKind::SuspiciousObservation => (Held, "implausible observation"),
+        FindingKind::NoIdentity => (Off, "without a posture identity"),
+        FindingKind::Unmatched => (Off, "without a Falcon host"),
+        FindingKind::Unassessed => (Off, "not assessed"),
+        FindingKind::StaleHosts => (Off, "with stale hosts only"),
+        FindingKind::PlaceholderSerials => (Off, "with an invalid serial number"),
+        FindingKind::SharedSerials => (Off, "serials shared by live hosts"),
+        FindingKind::InvalidScores => (Off, "invalid scores"),
+        FindingKind::UnreadableState => (Failing, "of its state unreadable and dropped"),
+        FindingKind::SkippedDevices => (
+            Failing,
+            "left out, since Tailscale did not say what they hold",
+        ),
+        FindingKind::RefusedWrites => (Failing, "rejected writes"),
+        FindingKind::HeldRemovals => (Held, "held removals"),
+        FindingKind::NativeIntegration => (Off, "native Falcon integration in the same tailnet"),
     }
 }

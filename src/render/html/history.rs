@@ -8,16 +8,13 @@ use maud::{Markup, html};
 use super::page::{Severity, WidgetContext, notice, pluralize};
 use crate::domain::status::RunOutcome;
 use crate::domain::status::history::RunStreak;
+use crate::render::text::list_counts;
 use crate::status::IntegrationView;
 
-/// Maximum rows.
 const MAX_ROWS: usize = 30;
-
-/// Maximum integrations with a strip.
 const MAX_STRIPS: usize = 6;
 
 /// The time that a strip shows.
-const STRIP_TIME: SignedDuration = SignedDuration::from_hours(24);
 const STRIP_MINUTES: i64 = 24 * 60;
 
 pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Markup {
@@ -91,20 +88,15 @@ fn when(widget: &WidgetContext<'_>, streak: &RunStreak) -> Markup {
 }
 
 fn changed(streak: &RunStreak) -> String {
-    let parts = [
+    let counts = list_counts([
         (streak.written, "written"),
         (streak.removed, "removed"),
         (streak.failed, "refused"),
-    ];
-    let texts: Vec<String> = parts
-        .into_iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, word)| format!("{number} {word}"))
-        .collect();
-    if texts.is_empty() {
+    ]);
+    if counts.is_empty() {
         "nothing".to_owned()
     } else {
-        texts.join(", ")
+        counts
     }
 }
 
@@ -118,7 +110,8 @@ fn duration(millis: u64) -> String {
 
 /// Renders a rectangle for each streak of runs: low without changes, half as high with changes, full after a failure.
 fn strip(now: Timestamp, view: &IntegrationView) -> Markup {
-    let start = now.saturating_sub(STRIP_TIME).unwrap_or(now);
+    let strip_time = SignedDuration::from_mins(STRIP_MINUTES);
+    let start = now.saturating_sub(strip_time).unwrap_or(now);
     let minute_of =
         |time: Timestamp| (time.duration_since(start).as_mins()).clamp(0, STRIP_MINUTES);
     let recent: Vec<&RunStreak> = streaks(view)
@@ -126,18 +119,18 @@ fn strip(now: Timestamp, view: &IntegrationView) -> Markup {
         .filter(|streak| streak.until > start)
         .collect();
     let runs: u32 = recent.iter().map(|streak| streak.runs).sum();
+    let runs_with = |outcome| {
+        let matching = recent.iter().filter(|streak| streak.outcome == outcome);
+        matching.map(|streak| streak.runs).sum::<u32>()
+    };
     let bad: Vec<String> = [RunOutcome::Failed, RunOutcome::Paused, RunOutcome::Held]
         .into_iter()
-        .map(|outcome| (outcome, runs_with_outcome(&recent, outcome)))
+        .map(|outcome| (outcome, runs_with(outcome)))
         .filter(|(_, runs)| *runs > 0)
         .map(|(outcome, runs)| format!(", {runs} {outcome}"))
         .collect();
-    let label = format!(
-        "{} of {} in the last 24 hours{}",
-        pluralize(usize::try_from(runs).unwrap_or(usize::MAX), "run"),
-        view.id,
-        bad.concat()
-    );
+    let (runs, id) = (pluralize(runs, "run"), &view.id);
+    let label = format!("{runs} of {id} in the last 24 hours{}", bad.concat());
     html! {
         svg role="img" aria-label=(label) viewBox={ "0 0 " (STRIP_MINUTES) " 24" } preserveAspectRatio="none" {
             title { (label) }
@@ -156,9 +149,4 @@ fn strip(now: Timestamp, view: &IntegrationView) -> Markup {
             }
         }
     }
-}
-
-fn runs_with_outcome(streaks: &[&RunStreak], outcome: RunOutcome) -> u32 {
-    let matching = streaks.iter().filter(|streak| streak.outcome == outcome);
-    matching.map(|streak| streak.runs).sum()
 }

@@ -17,7 +17,6 @@ use crate::text::sanitize;
 /// Maximum characters of a text from outside.
 const MAX_TEXT_CHARS: usize = 1_000;
 
-/// The context in which a widget is rendered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WidgetContext<'a> {
     pub(crate) context: DisplayContext,
@@ -52,16 +51,16 @@ pub(crate) fn untrusted(text: &str) -> Markup {
     html! { bdi { (truncate(text)) } }
 }
 
-/// Truncates a text from outside.
 pub(crate) fn truncate(text: &str) -> String {
     sanitize(text, MAX_TEXT_CHARS)
 }
 
 /// Returns a number with its noun: `1 device`, `2 devices`.
-pub(crate) fn pluralize(count: usize, thing: &str) -> String {
-    match count {
-        1 => format!("1 {thing}"),
-        count => format!("{count} {thing}s"),
+pub(crate) fn pluralize<N: Copy + Display + PartialEq + From<u8>>(count: N, thing: &str) -> String {
+    if count == N::from(1) {
+        format!("1 {thing}")
+    } else {
+        format!("{count} {thing}s")
     }
 }
 
@@ -117,10 +116,7 @@ pub(crate) enum Severity {
 impl Severity {
     pub(crate) fn from_state(state: IntegrationState) -> Self {
         match state {
-            IntegrationState::After(SyncState::Failing) => Self::Failing,
-            IntegrationState::After(SyncState::Paused) => Self::Paused,
-            IntegrationState::After(SyncState::Held) => Self::Held,
-            IntegrationState::After(SyncState::Ok) => Self::Ok,
+            IntegrationState::After(state) => Self::from_sync(state),
             IntegrationState::New | IntegrationState::Disabled | IntegrationState::Removing => {
                 Self::Off
             }
@@ -128,42 +124,39 @@ impl Severity {
     }
 
     pub(crate) fn from_outcome(outcome: RunOutcome) -> Self {
-        match outcome {
-            RunOutcome::Synced | RunOutcome::Unchanged => Self::Ok,
-            RunOutcome::Paused => Self::Paused,
-            RunOutcome::Held => Self::Held,
-            RunOutcome::Failed => Self::Failing,
-            RunOutcome::Planned | RunOutcome::Skipped => Self::Off,
+        SyncState::from_outcome(outcome).map_or(Self::Off, Self::from_sync)
+    }
+
+    fn from_sync(state: SyncState) -> Self {
+        match state {
+            SyncState::Ok => Self::Ok,
+            SyncState::Failing => Self::Failing,
+            SyncState::Paused => Self::Paused,
+            SyncState::Held => Self::Held,
         }
     }
 
-    /// Returns the CSS class with the colour.
     pub(crate) const fn class(self) -> &'static str {
-        match self {
-            Self::Ok => "fps-ok",
-            Self::Failing => "fps-failing",
-            Self::Paused => "fps-paused",
-            Self::Held => "fps-held",
-            Self::Off => "fps-off",
-        }
+        self.style().0
     }
 
-    /// Returns the path of a tick, a cross, two bars, a triangle or a dash.
-    const fn shape(self) -> &'static str {
+    /// Returns the CSS class with the colour, and the path of a tick, a cross, two bars, a triangle or a dash.
+    const fn style(self) -> (&'static str, &'static str) {
         match self {
-            Self::Ok => "M3 8.5l3.2 3.5L13 4.5",
-            Self::Failing => "M3.5 3.5l9 9M12.5 3.5l-9 9",
-            Self::Paused => "M5.5 3v10M10.5 3v10",
-            Self::Held => "M8 2.5L14 13.5H2zM8 7v2.6",
-            Self::Off => "M3 8h10",
+            Self::Ok => ("fps-ok", "M3 8.5l3.2 3.5L13 4.5"),
+            Self::Failing => ("fps-failing", "M3.5 3.5l9 9M12.5 3.5l-9 9"),
+            Self::Paused => ("fps-paused", "M5.5 3v10M10.5 3v10"),
+            Self::Held => ("fps-held", "M8 2.5L14 13.5H2zM8 7v2.6"),
+            Self::Off => ("fps-off", "M3 8h10"),
         }
     }
 
     /// Renders a word with the shape and the colour.
     pub(crate) fn badge(self, word: impl Display) -> Markup {
+        let (class, shape) = self.style();
         html! {
-            span class={ "fps-s " (self.class()) } {
-                svg viewBox="0 0 16 16" aria-hidden="true" { path d=(self.shape()) {} }
+            span class={ "fps-s " (class) } {
+                svg viewBox="0 0 16 16" aria-hidden="true" { path d=(shape) {} }
                 (word)
             }
         }

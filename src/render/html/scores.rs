@@ -59,15 +59,10 @@ fn histogram(scores: &ScoreHistogram, min_score: Option<Score>) -> Markup {
             columns[at].pass += devices;
         }
     }
-    let max_devices = columns
-        .iter()
-        .map(|column| column.below + column.pass)
-        .max();
-    let tallest = max_devices.unwrap_or(0).max(1);
-    let label = format!(
-        "Scores of {}, in steps of {WIDTH}",
-        pluralize(scores.total(), "device")
-    );
+    let heights = columns.iter().map(|column| column.below + column.pass);
+    let tallest = heights.max().unwrap_or(0).max(1);
+    let devices = pluralize(scores.total(), "device");
+    let label = format!("Scores of {devices}, in steps of {WIDTH}");
     html! {
         div.fps-h {
             @if let Some(min) = min_score {

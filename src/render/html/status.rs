@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::page::{Severity, WidgetContext, notice, pluralize, truncate};
+use super::page::{Severity, WidgetContext, notice, pluralize, truncate, untrusted};
 use crate::status::{IntegrationState, IntegrationView, Summary};
 
 /// Renders the view. The most severe states come first.
@@ -134,38 +134,24 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
         problems.push((Severity::Failing, text));
     }
     if let Some(error) = &view.settings_error {
-        problems.push((
-            Severity::Failing,
-            html! { "Invalid settings: " (truncate(error)) },
-        ));
+        let text = html! { "Invalid settings: " (truncate(error)) };
+        problems.push((Severity::Failing, text));
     }
     if let Some(pause) = &view.pause {
-        problems.push((
-            Severity::Paused,
-            html! {
-                "Paused until " (widget.local_time(pause.until)) " (" (pause.service) ", " (pluralize(to_usize(pause.attempts), "refusal"))
-                " since " (widget.local_time(pause.since)) "). " (truncate(&pause.error))
-            },
-        ));
-    } else if let Some((status, error)) = view
-        .status
-        .as_ref()
-        .and_then(|status| Some((status, status.error.as_ref()?)))
+        let text = html! {
+            "Paused until " (widget.local_time(pause.until)) " (" (pause.service) ", " (pluralize(pause.attempts, "refusal"))
+            " since " (widget.local_time(pause.since)) "). " (truncate(&pause.error))
+        };
+        problems.push((Severity::Paused, text));
+    } else if let Some(status) = &view.status
+        && let Some(error) = &status.error
     {
-        problems.push((
-            Severity::from_outcome(status.outcome),
-            html! { (truncate(error)) },
-        ));
+        let severity = Severity::from_outcome(status.outcome);
+        problems.push((severity, html! { (truncate(error)) }));
     }
     if let (IntegrationState::Removing, Some(removal)) = (view.state, &view.removal) {
-        problems.push((
-            Severity::Off,
-            html! { "Removal requested " (widget.relative_time(removal.since)) " by " bdi { (truncate(&removal.actor)) } "." },
-        ));
+        let text = html! { "Removal requested " (widget.relative_time(removal.since)) " by " (untrusted(&removal.actor)) "." };
+        problems.push((Severity::Off, text));
     }
     problems
-}
-
-fn to_usize(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }

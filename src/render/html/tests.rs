@@ -30,13 +30,12 @@ fn everything(text: &str) -> [String; 6] {
         path: text.to_owned(),
         message: text.to_owned(),
     })];
-    let device = text.to_owned();
     let answered = super::explain::result(&widget, &answer);
     [
         status::view(&widget, &views),
         findings::view(&widget, &views),
         audit::view(&widget, &[record], true),
-        super::explain::form(&widget, &views, None, Some(&device), Some(&answered)),
+        super::explain::form(&widget, &views, None, Some((text, &answered))),
         check::view(&views[0].integration_id().unwrap(), &checks),
         notice(text),
     ]

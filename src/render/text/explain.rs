@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use textwrap::{Options, WordSplitter};
 
-use super::time_with_age;
+use super::{score_or_none, time_with_age};
 use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
 use crate::domain::plan::NodeRecord;
@@ -23,88 +23,30 @@ const MAX_VALUE_CHARS: usize = 3_000;
 
 /// Renders the response. Blank lines separate the devices.
 pub(crate) fn explain(response: &ExplainResponse) -> String {
-    let now = response.at;
-    let mut messages = Lines::default();
-    for message in response.error.iter().chain(&response.note) {
-        messages.title(message);
-    }
-    let mut sections = vec![messages];
-    for explanation in &response.explanations {
-        sections.push(device(explanation, now));
-    }
-    let mut other_hosts = Lines::default();
-    if !response.hosts.is_empty() {
-        other_hosts.hosts(&response.hosts, response.hosts_omitted, now);
-    }
-    sections.push(other_hosts);
-    for device in &response.recorded {
-        sections.push(recorded_device(device, now));
-    }
-    let mut omitted = Lines::default();
-    if response.omitted > 0 {
-        omitted.title(&format!("{} more are left out.", response.omitted));
-    }
-    sections.push(omitted);
-    let texts = sections.into_iter().map(|lines| lines.0);
-    let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
-    texts.join("\n")
-}
-
-fn device(explanation: &Explanation, now: Timestamp) -> Lines {
-    let Explanation {
-        node_id,
-        name,
-        hostname,
-        user,
-        os,
-        ..
-    } = explanation;
-    let mut lines = Lines::default();
-    let came = match explanation.score {
-        Some(score) => format!("score {score}"),
-        None => "no score".to_owned(),
+    let mut lines = Lines {
+        text: String::new(),
+        now: response.at,
     };
-    lines.title(&format!("{name}: {came}"));
-    lines.block("because", &explanation.reason);
-    if let Some(remedy) = &explanation.remedy {
-        lines.block("to do", remedy);
+    for message in response.error.iter().chain(&response.note) {
+        lines.title(message);
     }
-    lines.written(explanation.written.as_ref(), now);
-    lines.block("next sync", &explanation.next);
-    let node = format!("node {node_id}");
-    let facts = [hostname, os, user, &node].into_iter().map(String::as_str);
-    let facts: Vec<&str> = facts.filter(|fact| !fact.is_empty()).collect();
-    lines.block("device", &facts.join(", "));
-    let serials = explanation
-        .serials
-        .iter()
-        .map(|serial| (reported(serial), None));
-    lines.list(
-        "serials",
-        serials,
-        explanation.serials_omitted,
-        "none reported",
-    );
-    let has_serial = explanation.serials.iter().any(|one| one.serial.is_some());
-    if explanation.hosts.is_empty() && !has_serial {
-        lines.block("hosts", "none, without a serial number to find them by");
-    } else {
-        lines.hosts(&explanation.hosts, explanation.hosts_omitted, now);
+    for explanation in &response.explanations {
+        lines.separate();
+        lines.device(explanation);
     }
-    lines.history(&explanation.history, now);
-    lines
-}
-
-fn recorded_device(device: &RecordedDevice, now: Timestamp) -> Lines {
-    let mut lines = Lines::default();
-    if device.name.is_empty() {
-        lines.title(&device.node_id.to_string());
-    } else {
-        lines.title(&format!("{}, node {}", device.name, device.node_id));
+    if !response.hosts.is_empty() {
+        lines.separate();
+        lines.hosts(&response.hosts, response.hosts_omitted);
     }
-    lines.written(device.written.as_ref(), now);
-    lines.history(&device.history, now);
-    lines
+    for device in &response.recorded {
+        lines.separate();
+        lines.recorded_device(device);
+    }
+    if response.omitted > 0 {
+        lines.separate();
+        lines.title(&format!("{} more are left out.", response.omitted));
+    }
+    lines.text
 }
 
 fn reported(serial: &ReportedSerial) -> String {
@@ -133,17 +75,115 @@ fn attributes(value: &Value) -> String {
     }
 }
 
-/// The lines of one device.
-#[derive(Default)]
-struct Lines(String);
+struct Lines {
+    text: String,
+    now: Timestamp,
+}
 
 impl Lines {
-    fn title(&mut self, text: &str) {
-        self.wrap("", 0, text);
+    fn device(&mut self, explanation: &Explanation) {
+        let score = score_or_none(explanation.score);
+        self.title(&format!("{}: {score}", explanation.name));
+        self.block("because", &explanation.reason);
+        if let Some(remedy) = &explanation.remedy {
+            self.block("to do", remedy);
+        }
+        self.written(explanation.written.as_ref());
+        self.block("next sync", &explanation.next);
+        let node = format!("node {}", explanation.node_id);
+        let Explanation {
+            hostname, os, user, ..
+        } = explanation;
+        let facts = [hostname, os, user, &node].map(String::as_str);
+        let facts: Vec<&str> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+        self.block("device", &facts.join(", "));
+        let serials = explanation.serials.iter();
+        let serials = serials.map(|serial| (reported(serial), None));
+        self.list(
+            "serials",
+            serials,
+            explanation.serials_omitted,
+            "none reported",
+        );
+        let has_serial = explanation.serials.iter().any(|one| one.serial.is_some());
+        if explanation.hosts.is_empty() && !has_serial {
+            self.block("hosts", "none, without a serial number to find them by");
+        } else {
+            self.hosts(&explanation.hosts, explanation.hosts_omitted);
+        }
+        self.history(&explanation.history);
     }
 
-    fn block(&mut self, name: &str, value: &str) {
-        self.wrap(&format!("  {name:<10} "), VALUE_COLUMN, value);
+    fn recorded_device(&mut self, device: &RecordedDevice) {
+        if device.name.is_empty() {
+            self.title(&device.node_id.to_string());
+        } else {
+            self.title(&format!("{}, node {}", device.name, device.node_id));
+        }
+        self.written(device.written.as_ref());
+        self.history(&device.history);
+    }
+
+    fn written(&mut self, record: Option<&NodeRecord>) {
+        let Some(record) = record else {
+            return self.block("written", "nothing");
+        };
+        let since = record
+            .written_at
+            .map(|at| format!(" since {}", time_with_age(at, self.now)));
+        let value = format!(
+            "{} {}{}, by run {} from host {}",
+            record.key,
+            record.score,
+            since.unwrap_or_default(),
+            record.run_id,
+            record.aid
+        );
+        self.block("written", &value);
+    }
+
+    fn hosts(&mut self, hosts: &[ExplainedHost], omitted: usize) {
+        let now = self.now;
+        let values = hosts.iter().map(|host| {
+            let score = score_or_none(host.score);
+            let seen = match host.last_seen {
+                Some(seen) => format!("seen {}", time_with_age(seen, now)),
+                None => "never seen at a known time".to_owned(),
+            };
+            let hostname = host.hostname.as_deref().unwrap_or("a host without a name");
+            let counts = if host.is_deciding {
+                "counts"
+            } else {
+                "does not count"
+            };
+            (
+                format!("{hostname}, {score}, {seen}, serial {}", host.serial),
+                Some(format!("aid {} {counts}: {}", host.aid, host.reason)),
+            )
+        });
+        self.list(
+            "hosts",
+            values,
+            omitted,
+            "none in Falcon with its serial numbers",
+        );
+    }
+
+    fn history(&mut self, history: &[AuditRecord]) {
+        let now = self.now;
+        let values = history.iter().map(|record| {
+            let when = match record.event_time.parse() {
+                Ok(time) => time_with_age(time, now),
+                Err(_) => record.event_time.clone(),
+            };
+            let (old, new) = (attributes(&record.old), attributes(&record.new));
+            let reason = record.details["reason"].as_str().unwrap_or("no reason");
+            (
+                format!("{when}: {old} -> {new}"),
+                Some(format!("{reason}; {}, run {}", record.actor, record.run_id)),
+            )
+        });
+        self.list("history", values, 0, "no change is recorded");
     }
 
     /// Adds values, each with its details, under one name.
@@ -168,70 +208,19 @@ impl Lines {
         }
     }
 
-    fn written(&mut self, record: Option<&NodeRecord>, now: Timestamp) {
-        let Some(record) = record else {
-            return self.block("written", "nothing");
-        };
-        let since = record
-            .written_at
-            .map(|at| format!(" since {}", time_with_age(at, now)));
-        let value = format!(
-            "{} {}{}, by run {} from host {}",
-            record.key,
-            record.score,
-            since.unwrap_or_default(),
-            record.run_id,
-            record.aid
-        );
-        self.block("written", &value);
+    /// Adds a blank line, unless the text is empty.
+    fn separate(&mut self) {
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
     }
 
-    fn hosts(&mut self, hosts: &[ExplainedHost], omitted: usize, now: Timestamp) {
-        let values = hosts.iter().map(|host| {
-            let score = match host.score {
-                Some(score) => format!("score {score}"),
-                None => "no score".to_owned(),
-            };
-            let seen = match host.last_seen {
-                Some(seen) => format!("seen {}", time_with_age(seen, now)),
-                None => "never seen at a known time".to_owned(),
-            };
-            let hostname = host.hostname.as_deref().unwrap_or("a host without a name");
-            let counts = if host.is_deciding {
-                "counts"
-            } else {
-                "does not count"
-            };
-            (
-                format!("{hostname}, {score}, {seen}, serial {}", host.serial),
-                Some(format!("aid {} {counts}: {}", host.aid, host.reason)),
-            )
-        });
-        self.list(
-            "hosts",
-            values,
-            omitted,
-            "none in Falcon with its serial numbers",
-        );
+    fn title(&mut self, text: &str) {
+        self.wrap("", 0, text);
     }
 
-    fn history(&mut self, history: &[AuditRecord], now: Timestamp) {
-        let values = history.iter().map(|record| {
-            let when = match record.event_time.parse() {
-                Ok(time) => time_with_age(time, now),
-                Err(_) => record.event_time.clone(),
-            };
-            let reason = record.details["reason"].as_str().unwrap_or("no reason");
-            (
-                format!(
-                    "{when}: {} -> {}",
-                    attributes(&record.old),
-                    attributes(&record.new)
-                ),
-                Some(format!("{reason}; {}, run {}", record.actor, record.run_id)),
-            )
-        });
-        self.list("history", values, 0, "no change is recorded");
+    fn block(&mut self, name: &str, value: &str) {
+        self.wrap(&format!("  {name:<10} "), VALUE_COLUMN, value);
     }
 
     /// Adds a value in lines of [`LINE_CHARS`], all but the first indented. A value is sanitized, so it cannot start a line
@@ -244,8 +233,8 @@ impl Lines {
             .break_words(false)
             .word_splitter(WordSplitter::NoHyphenation);
         for line in textwrap::wrap(&sanitize(value, MAX_VALUE_CHARS), options) {
-            self.0.push_str(line.trim_end());
-            self.0.push('\n');
+            self.text.push_str(line.trim_end());
+            self.text.push('\n');
         }
     }
 }

@@ -1,10 +1,8 @@
 //! The status of the integrations as text.
 
-use std::fmt::{self, Write};
-
 use jiff::Timestamp;
 
-use super::time_with_age;
+use super::{list_counts, time_with_age};
 use crate::domain::status::Status;
 use crate::domain::status::finding::Finding;
 use crate::status::{IntegrationView, Summary};
@@ -19,26 +17,23 @@ pub(crate) fn status(views: &[IntegrationView], now: Timestamp) -> String {
     match views {
         [] => "No integration is connected. `make connect` connects one.".to_owned() + "\n",
         [_] => body,
-        _ => format!("{}\n\n{body}", Summary::new(views)),
+        _ => format!("{}\n\n{body}", summary(&Summary::new(views))),
     }
 }
 
 fn render(view: &IntegrationView, now: Timestamp) -> String {
     let overdue = if view.is_overdue { ", overdue" } else { "" };
-    let mut text = String::new();
-    // Writing to a string does not fail.
-    let _ = writeln!(text, "{}: {}{overdue}", view.id, view.state);
-    for (name, value) in lines(view, now) {
-        let _ = writeln!(text, "  {name:<13} {value}");
-    }
-    for finding in view.status.iter().flat_map(|status| &status.findings) {
-        add_finding(&mut text, finding);
-    }
-    text
+    let mut text = vec![format!("{}: {}{overdue}", view.id, view.state)];
+    let lines = lines(view, now).into_iter();
+    text.extend(lines.map(|(name, value)| format!("  {name:<13} {value}")));
+    let findings = view.status.iter().flat_map(|status| &status.findings);
+    text.extend(findings.map(finding));
+    text.join("\n") + "\n"
 }
 
 /// Returns the lines about an integration, each with its name.
 fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> {
+    let time = |time| time_with_age(time, now);
     let mut lines = Vec::new();
     if let Some(settings) = &view.settings {
         let carries = format!(
@@ -60,57 +55,37 @@ fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> 
         None => lines.push(("last sync", "none yet".to_owned())),
     }
     if let Some(pause) = &view.pause {
-        let text = format!(
-            "until {}, since {}, rejected {} by {}",
-            time_with_age(pause.until, now),
-            time_with_age(pause.since, now),
-            times(pause.attempts),
-            pause.service
-        );
+        let (until, since) = (time(pause.until), time(pause.since));
+        let (times, service) = (times(pause.attempts), pause.service);
+        let text = format!("until {until}, since {since}, rejected {times} by {service}");
         lines.push(("pause", text));
     }
     if let Some(removal) = &view.removal {
-        let since = time_with_age(removal.since, now);
-        let text = format!("requested {} by {}", since, removal.actor);
-        lines.push(("removal", text));
+        let since = time(removal.since);
+        lines.push(("removal", format!("requested {since} by {}", removal.actor)));
     }
     if let Some(lease) = &view.lease {
         lines.push(("running", format!("run {}", lease.owner)));
     }
-    let next_sync = view.next_sync.map(|next| time_with_age(next, now));
-    lines.push((
-        "next sync",
-        next_sync.unwrap_or_else(|| "never, it is disabled".to_owned()),
-    ));
+    let disabled = || "never, it is disabled".to_owned();
+    lines.push(("next sync", view.next_sync.map_or_else(disabled, time)));
     lines
 }
 
 fn add_latest_run(lines: &mut Vec<(&'static str, String)>, status: &Status, now: Timestamp) {
-    let last_sync = format!(
-        "{}, {} in {} ms, run {}",
-        time_with_age(status.last_sync, now),
-        status.outcome,
-        status.duration_ms,
-        status.run_id
-    );
+    let time = |time| time_with_age(time, now);
+    let (at, outcome, run_id) = (time(status.last_sync), status.outcome, &status.run_id);
+    let millis = status.duration_ms;
+    let last_sync = format!("{at}, {outcome} in {millis} ms, run {run_id}");
     lines.push(("last sync", last_sync));
     lines.extend(status.error.clone().map(|error| ("error", error)));
-    let last_success = status
-        .last_success
-        .map(|success| time_with_age(success, now));
-    lines.push((
-        "last success",
-        last_success.unwrap_or_else(|| "never".to_owned()),
-    ));
+    let never = || "never".to_owned();
+    lines.push(("last success", status.last_success.map_or_else(never, time)));
     if let Some(change) = &status.last_change {
-        let last_change = format!(
-            "{}: {} written, {} removed, run {}",
-            time_with_age(change.at, now),
-            change.written,
-            change.removed,
-            change.run_id
-        );
-        lines.push(("last change", last_change));
+        let (at, run_id) = (time(change.at), &change.run_id);
+        let (written, removed) = (change.written, change.removed);
+        let text = format!("{at}: {written} written, {removed} removed, run {run_id}");
+        lines.push(("last change", text));
     }
     let counts = format!(
         "{} Falcon hosts; {} devices with a serial, {} of them matched, {} with a score",
@@ -125,17 +100,16 @@ fn add_latest_run(lines: &mut Vec<(&'static str, String)>, status: &Status, now:
     }
 }
 
-fn add_finding(text: &mut String, finding: &Finding) {
+fn finding(finding: &Finding) -> String {
     let shown = finding.examples.iter().take(MAX_EXAMPLES);
     let mut examples = shown.cloned().collect::<Vec<_>>().join("; ");
     if finding.count > MAX_EXAMPLES.min(finding.examples.len()) {
         examples.push_str("; …");
     }
-    let _ = writeln!(
-        text,
+    format!(
         "  ! {} {}: {examples}\n      {}",
         finding.count, finding.kind, finding.remedy
-    );
+    )
 }
 
 fn times(count: u32) -> String {
@@ -145,27 +119,16 @@ fn times(count: u32) -> String {
     }
 }
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<String> = [
-            (self.ok, "ok"),
-            (self.failing, "failing"),
-            (self.paused, "paused"),
-            (self.held, "held"),
-            (self.new, "new"),
-            (self.disabled, "disabled"),
-            (self.removing, "removing"),
-            (self.overdue, "overdue"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, name)| format!("{count} {name}"))
-        .collect();
-        write!(
-            f,
-            "{} integrations: {}",
-            self.integrations,
-            parts.join(", ")
-        )
-    }
+fn summary(summary: &Summary) -> String {
+    let states = list_counts([
+        (summary.ok, "ok"),
+        (summary.failing, "failing"),
+        (summary.paused, "paused"),
+        (summary.held, "held"),
+        (summary.new, "new"),
+        (summary.disabled, "disabled"),
+        (summary.removing, "removing"),
+        (summary.overdue, "overdue"),
+    ]);
+    format!("{} integrations: {states}", summary.integrations)
 }
