@@ -14,7 +14,7 @@ use crate::app::{App, Invocation};
 use crate::command::{
     AuditFormat, AuditRequest, Command, ExplainRequest, Format, PreviewRequest, StatusRequest,
 };
-use crate::domain::audit::export::ExportedRecord;
+use crate::domain::audit::export::export;
 use crate::domain::status::RunOutcome;
 use crate::events::Event;
 use crate::explain;
@@ -272,11 +272,7 @@ async fn audit(app: &App, request: AuditRequest) -> Result<Value, HandlerError> 
     let page = app.store.search_audit(&request.into_query()).await?;
     let records = match format {
         AuditFormat::Stored => serde_json::to_value(page.records)?,
-        AuditFormat::Tailscale => page
-            .records
-            .into_iter()
-            .map(|record| serde_json::to_value(ExportedRecord::from(record)))
-            .collect::<Result<_, _>>()?,
+        AuditFormat::Tailscale => page.records.iter().map(export).collect(),
     };
     let mut answer = json!({ "records": records });
     if let Some(next) = page.next {
