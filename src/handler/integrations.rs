@@ -10,7 +10,7 @@ use crate::domain::audit::AuditContext;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::events::Event;
 use crate::settings::{FieldError, IntegrationId, Settings};
-use crate::store::{Integration, SettingsUpdate, StoreError};
+use crate::store::{Integration, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse};
 use crate::text::error_chain;
 
@@ -44,14 +44,10 @@ impl<'a> IntegrationCommands<'a> {
         } else {
             None
         };
-        let now = self.app.clock.now();
         let record = self
             .audit_context(&settings.id)
-            .integration_created(settings, now);
-        self.app
-            .store
-            .create(settings, &self.actor, now, &record)
-            .await?;
+            .integration_created(settings, self.app.clock.now());
+        self.app.store.create(settings, &record).await?;
         tracing::info!(
             integration = %settings.id,
             run_id = self.invocation.id,
@@ -115,19 +111,17 @@ impl<'a> IntegrationCommands<'a> {
         }
         let others = self.app.store.integrations().await?.readable;
         ensure_unique_attribute(&settings, &others, "changes")?;
-        let now = self.app.clock.now();
         let next = version + 1;
-        let record =
-            self.audit_context(id)
-                .integration_updated(&integration.stored, &settings, next, now);
-        let update = SettingsUpdate {
-            integration: &integration,
-            settings: &settings,
-            actor: &self.actor,
-            now,
-            audit: &record,
-        };
-        self.app.store.update_settings(&update).await?;
+        let record = self.audit_context(id).integration_updated(
+            &integration.stored,
+            &settings,
+            next,
+            self.app.clock.now(),
+        );
+        self.app
+            .store
+            .update_settings(&integration, &settings, &record)
+            .await?;
         tracing::info!(
             integration = %id,
             run_id = self.invocation.id,

@@ -1,11 +1,11 @@
 //! The audit records: written once and never changed; searched by integration, device and time.
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::Timestamp;
-use serde_dynamo::{from_item, to_item};
+use serde_dynamo::from_item;
 
-use super::{Store, StoreError, build_error, call_error, decode_error, require_items};
+use super::{Store, StoreError, call_error, decode_error, put_item, require};
 use crate::clock::rfc3339;
 use crate::domain::audit::AuditRecord;
 use crate::domain::inventory::device::NodeId;
@@ -138,13 +138,8 @@ impl Store {
         record: &AuditRecord,
         operation: &'static str,
     ) -> Result<TransactWriteItem, StoreError> {
-        let put = Put::builder()
-            .table_name(&self.audit)
-            .set_item(Some(to_item(record).map_err(decode_error(operation))?))
-            .condition_expression("attribute_not_exists(eventId)")
-            .build()
-            .map_err(build_error(operation))?;
-        Ok(TransactWriteItem::builder().put(put).build())
+        let condition = "attribute_not_exists(eventId)";
+        put_item(&self.audit, record, condition, None, operation)
     }
 }
 
@@ -161,7 +156,7 @@ async fn read_page(
     let mut page = AuditPage::default();
     while let Some(response) = responses.next().await {
         let response = response.map_err(call_error(OPERATION))?;
-        for item in require_items(response.items, OPERATION)? {
+        for item in require(response.items, OPERATION)? {
             let record: AuditRecord = from_item(item).map_err(decode_error(OPERATION))?;
             // The range includes its end.
             if query.next.as_ref() == Some(&record.event_id) {

@@ -1,10 +1,9 @@
 //! The journal in an integration's item: the writes that a run is about to make, until they are recorded.
 
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::AttributeValue;
-use serde_dynamo::to_attribute_value;
 
-use super::{Store, StoreError, decode_error, send_update};
+use super::lease::send_with_lease;
+use super::{ConditionFailed, Store, StoreError, encode, send_update};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::journal::{JournalEntry, JournalKey};
 use crate::settings::IntegrationId;
@@ -32,20 +31,21 @@ impl Store {
         condition: WriteCondition,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the journal";
-        let entry = to_attribute_value(entry).map_err(decode_error(OPERATION))?;
+        let entry = encode(entry, OPERATION)?;
         let request = self
             .integration_update(id)
             .update_expression("SET pending.#note = :intents")
             .expression_attribute_names("#note", key.as_str())
             .expression_attribute_values(":intents", entry);
-        let request = match condition {
-            WriteCondition::HoldsLease => if_lease_held(request, run_id),
+        let written = match condition {
+            WriteCondition::HoldsLease => send_with_lease(request, run_id, None, OPERATION).await?,
             // A deleted integration has no journal.
             WriteCondition::IntegrationExists => {
-                request.condition_expression("attribute_exists(pending)")
+                let request = request.condition_expression("attribute_exists(pending)");
+                send_update(&request, OPERATION).await?.map(drop)
             }
         };
-        write_journal(id, &request, OPERATION).await
+        or_overtaken(id, written)
     }
 
     /// Removes some devices from a journal entry that an earlier run has left.
@@ -96,27 +96,18 @@ async fn remove_paths(
     request: UpdateItemFluentBuilder,
     paths: &str,
 ) -> Result<(), StoreError> {
+    const OPERATION: &str = "update the journal";
     let request = request
         .update_expression(format!("REMOVE {paths}"))
         .expression_attribute_names("#note", key);
-    write_journal(id, &if_lease_held(request, run_id), "update the journal").await
+    or_overtaken(id, send_with_lease(request, run_id, None, OPERATION).await?)
 }
 
-fn if_lease_held(request: UpdateItemFluentBuilder, run_id: &str) -> UpdateItemFluentBuilder {
-    request
-        .condition_expression("#lease.#owner = :me")
-        .expression_attribute_names("#lease", "lease")
-        .expression_attribute_names("#owner", "owner")
-        .expression_attribute_values(":me", AttributeValue::S(run_id.to_owned()))
-}
-
-async fn write_journal(
+fn or_overtaken(
     id: &IntegrationId,
-    request: &UpdateItemFluentBuilder,
-    operation: &'static str,
+    written: Result<(), ConditionFailed>,
 ) -> Result<(), StoreError> {
-    let response = send_update(request, operation).await?;
-    response.map(drop).map_err(|_| StoreError::Overtaken {
+    written.map_err(|_| StoreError::Overtaken {
         integration: id.clone(),
     })
 }

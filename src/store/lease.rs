@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use jiff::Timestamp;
-use serde_dynamo::to_attribute_value;
 
-use super::item::Integration;
+use super::item::{Integration, Lease};
 use super::{
-    ConditionFailed, Store, StoreError, TransactionOutcome, build_error, decode_error,
-    empty_response, send_update,
+    ConditionFailed, Store, StoreError, build_error, encode, require, send_update,
+    update_expression,
 };
 use crate::clock::rfc3339;
-use crate::domain::audit;
+use crate::domain::audit::AuditRecord;
 use crate::domain::plan::journal::JournalKey;
 use crate::domain::status::Status;
 use crate::domain::status::pause::Pause;
@@ -91,10 +91,7 @@ impl Store {
                 return Ok(None);
             }
         };
-        let item = response
-            .attributes
-            .ok_or_else(|| empty_response(OPERATION))?;
-        let integration = Integration::from_item(item)?;
+        let integration = Integration::from_item(require(response.attributes, OPERATION)?)?;
         if !integration.unreadable.is_empty() {
             tracing::warn!(
                 integration = %id,
@@ -125,44 +122,30 @@ impl Store {
         should_release: bool,
     ) -> Result<Result<(), ConditionFailed>, StoreError> {
         const OPERATION: &str = "record the run";
-        let (set, mut remove) = match record.pause {
-            Some(_) => ("SET #status = :status, #pause = :pause", vec![]),
-            None => ("SET #status = :status", vec!["#pause".to_owned()]),
-        };
-        let (mut condition, mut values) = ("#lease.#owner = :me".to_owned(), HashMap::new());
-        remove.extend((0..record.recorded.len()).map(|n| format!("pending.#note{n}")));
-        if should_release {
-            remove.push("#lease".to_owned());
-            condition.push_str(" AND ");
-            condition.push_str(version_condition(record.config_version, &mut values));
-        }
-        let update = if remove.is_empty() {
-            set.to_owned()
-        } else {
-            format!("{set} REMOVE {}", remove.join(", "))
-        };
-        values.insert(":me".to_owned(), AttributeValue::S(record.owner.to_owned()));
-        let status = to_attribute_value(record.status).map_err(decode_error(OPERATION))?;
-        values.insert(":status".to_owned(), status);
-        if let Some(pause) = record.pause {
-            let pause = to_attribute_value(pause).map_err(decode_error(OPERATION))?;
-            values.insert(":pause".to_owned(), pause);
-        }
         let mut request = self
             .integration_update(record.id)
-            .update_expression(update)
-            .condition_expression(condition)
             .expression_attribute_names("#status", "status")
             .expression_attribute_names("#pause", "pause")
-            .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#owner", "owner")
-            .set_expression_attribute_values(Some(values))
+            .expression_attribute_values(":status", encode(record.status, OPERATION)?)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let mut remove = Vec::new();
         for (n, key) in record.recorded.iter().enumerate() {
+            remove.push(format!("pending.#note{n}"));
             request = request.expression_attribute_names(format!("#note{n}"), key.to_string());
         }
-        let response = send_update(&request, OPERATION).await?;
-        Ok(response.map(drop))
+        let set = if let Some(pause) = record.pause {
+            request = request.expression_attribute_values(":pause", encode(pause, OPERATION)?);
+            "SET #status = :status, #pause = :pause"
+        } else {
+            remove.push("#pause".to_owned());
+            "SET #status = :status"
+        };
+        if should_release {
+            remove.push("#lease".to_owned());
+        }
+        let request = request.update_expression(update_expression(set, &remove));
+        let version = should_release.then_some(record.config_version);
+        send_with_lease(request, record.owner, version, OPERATION).await
     }
 
     /// Releases the lease of a run that had nothing to do, unless the settings have changed.
@@ -176,30 +159,24 @@ impl Store {
         config_version: u64,
     ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "release the lease";
-        let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.to_owned()))]);
-        let unchanged = version_condition(config_version, &mut values);
         let request = self
             .integration_update(id)
             .update_expression("REMOVE #lease")
-            .condition_expression(format!("#lease.#owner = :me AND {unchanged}"))
-            .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#owner", "owner")
-            .set_expression_attribute_values(Some(values))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let response = send_update(&request, OPERATION).await?;
-        Ok(lease_outcome(response.map(drop), owner))
+        let released = send_with_lease(request, owner, Some(config_version), OPERATION).await?;
+        Ok(lease_outcome(released, owner))
     }
 
-    /// Deletes a removed integration with its lease and stores the audit record, or neither.
+    /// Deletes a removed integration with its lease and stores the audit record, or neither. The record names the
+    /// integration and the run, which must hold the lease.
     pub(crate) async fn delete_integration(
         &self,
-        id: &IntegrationId,
-        owner: &str,
         config_version: u64,
-        audit: &audit::AuditRecord,
+        audit: &AuditRecord,
     ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "remove the integration";
-        let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.to_owned()))]);
+        let (id, owner) = (&audit.integration_id, &audit.run_id);
+        let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.clone()))]);
         let unchanged = version_condition(config_version, &mut values);
         let delete = Delete::builder()
             .table_name(&self.integrations)
@@ -212,11 +189,11 @@ impl Store {
             .set_expression_attribute_values(Some(values))
             .build()
             .map_err(build_error(OPERATION))?;
-        let items = || {
-            let delete = TransactWriteItem::builder().delete(delete.clone()).build();
-            Ok(vec![delete, self.put_audit(audit, OPERATION)?])
-        };
-        if self.transact(OPERATION, items).await? == TransactionOutcome::Committed {
+        let items = vec![
+            TransactWriteItem::builder().delete(delete).build(),
+            self.put_audit(audit, OPERATION)?,
+        ];
+        if self.transact(OPERATION, items).await?.is_ok() {
             return Ok(FinishOutcome::Released);
         }
         match self.integration(id).await {
@@ -225,6 +202,31 @@ impl Store {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Sends an update on the condition that the run holds the lease and that the settings have the version, if one is given.
+pub(super) async fn send_with_lease(
+    request: UpdateItemFluentBuilder,
+    owner: &str,
+    config_version: Option<u64>,
+    operation: &'static str,
+) -> Result<Result<(), ConditionFailed>, StoreError> {
+    let values = request.get_expression_attribute_values().clone();
+    let mut values = values.unwrap_or_default();
+    let condition = match config_version {
+        Some(version) => format!(
+            "#lease.#owner = :me AND {}",
+            version_condition(version, &mut values)
+        ),
+        None => "#lease.#owner = :me".to_owned(),
+    };
+    let request = request
+        .condition_expression(condition)
+        .expression_attribute_names("#lease", "lease")
+        .expression_attribute_names("#owner", "owner")
+        .set_expression_attribute_values(Some(values))
+        .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()));
+    Ok(send_update(&request, operation).await?.map(drop))
 }
 
 /// Adds the condition that the settings still have this version. An item that was made by hand may have no version.
@@ -252,7 +254,7 @@ fn lease_outcome(release: Result<(), ConditionFailed>, owner: &str) -> FinishOut
 }
 
 /// Returns the outcome of a release that failed, by the lease that the item has.
-fn outcome_of_failure(lease: Option<super::Lease>, owner: &str) -> FinishOutcome {
+fn outcome_of_failure(lease: Option<Lease>, owner: &str) -> FinishOutcome {
     if lease.is_some_and(|lease| lease.owner == owner) {
         FinishOutcome::SettingsChanged
     } else {

@@ -361,19 +361,11 @@ impl<'a> Run<'a> {
         &self,
         removal: &Removal,
     ) -> Result<FinishOutcome, StoreError> {
-        let Integration {
-            id,
-            config_version,
-            stored,
-            ..
-        } = &self.integration;
         let now = self.app.clock.now();
         let context = self.audit_context(&removal.actor);
-        let record = context.integration_removed(stored, removal, now);
-        let store = &self.app.store;
-        store
-            .delete_integration(id, self.id(), *config_version, &record)
-            .await
+        let record = context.integration_removed(&self.integration.stored, removal, now);
+        let (store, version) = (&self.app.store, self.integration.config_version);
+        store.delete_integration(version, &record).await
     }
 }
 
