@@ -125,24 +125,20 @@ impl Config {
     pub(crate) fn validate(&self, settings: &Settings) -> Result<(), FieldError> {
         if !self.clouds.contains_key(&settings.cloud_id) {
             let known: Vec<&str> = self.clouds.keys().map(CloudId::as_str).collect();
-            return Err(FieldError {
-                path: "integration.cloudId".to_owned(),
-                message: format!(
-                    "unknown CrowdStrike cloud {:?}: must be one of {}",
-                    settings.cloud_id.as_str(),
-                    known.join(", ")
-                ),
-            });
+            let message = format!(
+                "unknown CrowdStrike cloud {:?}: must be one of {}",
+                settings.cloud_id.as_str(),
+                known.join(", ")
+            );
+            return Err(FieldError::new("integration.cloudId", message));
         }
         let is_public = self.tailscale_api.host_str() == Some("api.tailscale.com");
         if is_public && !settings.attribute_key.is_custom() {
-            return Err(FieldError {
-                path: "integration.attributeKey".to_owned(),
-                message: format!(
-                    "{:?} is in a namespace that Tailscale's API reserves: must be a key that starts with \"custom:\"",
-                    settings.attribute_key.as_str()
-                ),
-            });
+            let message = format!(
+                "{:?} is in a namespace that Tailscale's API reserves: must be a key that starts with \"custom:\"",
+                settings.attribute_key.as_str()
+            );
+            return Err(FieldError::new("integration.attributeKey", message));
         }
         Ok(())
     }
@@ -171,9 +167,8 @@ impl Logging {
 
 impl Aws {
     fn from_lookup(optional: impl Fn(&str) -> Option<String>) -> Self {
-        let is_true =
-            |name: &str| optional(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        let endpoint = |name: &str| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
+        let is_true = |name| optional(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let endpoint = |name| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
         Self {
             region: optional("AWS_REGION").or_else(|| optional("AWS_DEFAULT_REGION")),
             fips: is_true("AWS_USE_FIPS_ENDPOINT"),

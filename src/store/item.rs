@@ -120,11 +120,13 @@ impl Integration {
         let id = item.get("id").and_then(|id| id.as_s().ok());
         let id = id.map_or_else(SmolStr::default, |id| sanitize_smol(id, ID_CHARS));
         // Decodes via JSON, so that an edited setting gets the same message as in `connect`.
-        let all: Map<String, Value> = from_item(item).map_err(|error| UnreadableItem {
+        let unreadable_item = |last_good, reason: String| UnreadableItem {
             id: id.clone(),
-            last_good: None,
-            source: redact(&error.to_string(), REASON_CHARS).into(),
-        })?;
+            last_good,
+            source: reason.into(),
+        };
+        let all: Map<String, Value> = from_item(item)
+            .map_err(|error| unreadable_item(None, redact(&error.to_string(), REASON_CHARS)))?;
         let (mut own, stored): (Map<String, Value>, Map<String, Value>) = all
             .into_iter()
             .partition(|(name, _)| OWN_ATTRIBUTES.contains(&name.as_str()));
@@ -137,13 +139,8 @@ impl Integration {
         let config_updated = take_optional(&mut own, "configUpdated", &mut unreadable);
         let config_updated_by = take_optional(&mut own, "configUpdatedBy", &mut unreadable);
         let attributes: IntegrationAttributes =
-            serde_path_to_error::deserialize(Value::Object(own)).map_err(|error| {
-                UnreadableItem {
-                    id: id.clone(),
-                    last_good,
-                    source: at_path("", &error).into(),
-                }
-            })?;
+            serde_path_to_error::deserialize(Value::Object(own))
+                .map_err(|error| unreadable_item(last_good, at_path("", &error)))?;
         Ok(Self {
             settings: Settings::parse(stored.clone().into(), "integration"),
             stored,
@@ -190,7 +187,7 @@ fn take_optional<T: DeserializeOwned>(
 ) -> Option<T> {
     let mut value = item.remove(name).filter(|value| !value.is_null())?;
     loop {
-        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+        let error = match serde_path_to_error::deserialize(&value) {
             Ok(read) => return Some(read),
             Err(error) => error,
         };
@@ -207,8 +204,10 @@ fn last_good(item: &Map<String, Value>) -> Option<Timestamp> {
     let success = item
         .get("status")
         .and_then(|status| status.get("lastSuccess"));
-    let times = success.into_iter().chain(item.get("configUpdated"));
-    times.filter_map(|time| time.as_str()?.parse().ok()).max()
+    [success, item.get("configUpdated")]
+        .into_iter()
+        .filter_map(|time| time?.as_str()?.parse().ok())
+        .max()
 }
 
 /// Formats an error with its path in the item. The error quotes stored values, so it is redacted.
