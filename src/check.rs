@@ -72,48 +72,42 @@ pub(crate) enum CheckResult {
 }
 
 impl Check {
-    /// Creates the failed check of a call that failed.
-    fn from_error(kind: CheckKind, error: &UpstreamError) -> Self {
-        Self::failed(kind, error_chain(error)).with_remedy(error.remedy())
-    }
-
-    fn new(kind: CheckKind, result: CheckResult, finding: impl Into<String>) -> Self {
+    fn new(
+        kind: CheckKind,
+        result: CheckResult,
+        finding: impl Into<String>,
+        remedy: Option<String>,
+    ) -> Self {
         Self {
             kind,
             service: kind.service(),
             result,
             finding: finding.into(),
-            remedy: None,
+            remedy,
         }
     }
 
     fn passed(kind: CheckKind, finding: impl Into<String>) -> Self {
-        Self::new(kind, CheckResult::Passed, finding)
+        Self::new(kind, CheckResult::Passed, finding, None)
     }
 
-    fn warning(kind: CheckKind, finding: impl Into<String>) -> Self {
-        Self::new(kind, CheckResult::Warning, finding)
+    fn warning(kind: CheckKind, finding: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(kind, CheckResult::Warning, finding, Some(remedy.into()))
     }
 
-    fn failed(kind: CheckKind, finding: impl Into<String>) -> Self {
-        Self::new(kind, CheckResult::Failed, finding)
+    fn failed(kind: CheckKind, finding: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(kind, CheckResult::Failed, finding, Some(remedy.into()))
     }
 
-    fn skipped(kind: CheckKind, finding: impl Into<String>) -> Self {
-        Self::new(kind, CheckResult::Skipped, finding)
-    }
-
-    fn with_remedy(self, remedy: impl Into<String>) -> Self {
-        Self {
-            remedy: Some(remedy.into()),
-            ..self
-        }
+    /// Creates the failed check of a call that failed.
+    fn from_error(kind: CheckKind, error: &UpstreamError) -> Self {
+        Self::failed(kind, error_chain(error), error.remedy())
     }
 
     /// Creates the failed check of invalid stored settings.
     pub(crate) fn from_invalid_settings(error: &FieldError) -> Self {
-        Self::failed(CheckKind::Settings, error.to_string())
-            .with_remedy("correct the setting with `update`")
+        let remedy = "correct the setting with `update`";
+        Self::failed(CheckKind::Settings, error.to_string(), remedy)
     }
 }
 
@@ -168,17 +162,20 @@ pub(crate) async fn check(
     if let Err(error) = app.config.validate(settings) {
         return Ok(vec![Check::from_invalid_settings(&error)]);
     }
-    let (falcon, tailscale) = futures::future::join(
-        upstream::falcon(app, settings, budget),
-        upstream::tailscale(app, settings, others, budget),
+    let mut falcon = Checks::new(&upstream::FALCON_CHECKS);
+    let mut tailscale = Checks::new(&upstream::TAILSCALE_CHECKS);
+    let ((), result) = futures::future::join(
+        upstream::check_falcon(app, settings, budget, &mut falcon),
+        upstream::check_tailscale(app, settings, others, budget, &mut tailscale),
     )
     .await;
+    result?;
     let mut checks = vec![Check::passed(
         CheckKind::Settings,
         "the settings are valid in this deployment",
     )];
-    checks.extend(falcon);
-    checks.extend(tailscale?);
+    checks.extend(falcon.skip_remaining());
+    checks.extend(tailscale.skip_remaining());
     Ok(checks)
 }
 
@@ -231,7 +228,7 @@ impl Checks {
                 Some(secret.value)
             }
             Err(error) => {
-                self.push(Check::failed(kind, error_chain(&error)).with_remedy(error.remedy()));
+                self.push(Check::failed(kind, error_chain(&error), error.remedy()));
                 None
             }
         }
@@ -246,10 +243,12 @@ impl Checks {
 
     /// Adds the checks that were not reached, as skipped.
     fn skip_remaining(mut self) -> Vec<Check> {
-        let skipped = self.kinds.iter().skip(self.done.len());
-        self.done.extend(
-            skipped.map(|kind| Check::skipped(*kind, "skipped, since an earlier check failed")),
-        );
+        let skipped = |kind: &CheckKind| {
+            let finding = "skipped, since an earlier check failed";
+            Check::new(*kind, CheckResult::Skipped, finding, None)
+        };
+        let remaining = self.kinds.iter().skip(self.done.len());
+        self.done.extend(remaining.map(skipped));
         self.done
     }
 }

@@ -1,7 +1,7 @@
 //! Checks the permissions of the credentials at Falcon and Tailscale.
 
 use super::attribute::{self, AttributeCheck};
-use super::{Check, CheckKind, Checks};
+use super::{Check, CheckKind, CheckResult, Checks};
 use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, Identity};
 use crate::domain::inventory::serial::Serial;
@@ -12,14 +12,14 @@ use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::retry::CallBudget;
 
-const FALCON_CHECKS: [CheckKind; 4] = [
+pub(super) const FALCON_CHECKS: [CheckKind; 4] = [
     CheckKind::FalconSecret,
     CheckKind::FalconToken,
     CheckKind::HostsScope,
     CheckKind::AssessmentsScope,
 ];
 
-const TAILSCALE_CHECKS: [CheckKind; 7] = [
+pub(super) const TAILSCALE_CHECKS: [CheckKind; 7] = [
     CheckKind::TailscaleSecret,
     CheckKind::TailscaleToken,
     CheckKind::DeviceListing,
@@ -30,13 +30,12 @@ const TAILSCALE_CHECKS: [CheckKind; 7] = [
 ];
 
 /// Checks the Falcon credential.
-pub(super) async fn falcon(app: &App, settings: &Settings, budget: &CallBudget) -> Vec<Check> {
-    let mut checks = Checks::new(&FALCON_CHECKS);
-    check_falcon(app, settings, budget, &mut checks).await;
-    checks.skip_remaining()
-}
-
-async fn check_falcon(app: &App, settings: &Settings, budget: &CallBudget, checks: &mut Checks) {
+pub(super) async fn check_falcon(
+    app: &App,
+    settings: &Settings,
+    budget: &CallBudget,
+    checks: &mut Checks,
+) {
     let name = &settings.falcon_secret;
     let secret = app.secrets.falcon(name).await;
     let Some(credentials) = checks.secret(CheckKind::FalconSecret, name, secret) else {
@@ -48,54 +47,39 @@ async fn check_falcon(app: &App, settings: &Settings, budget: &CallBudget, check
     };
     checks.push(check_cloud(settings, &falcon));
     let (hosts, scores) = futures::future::join(falcon.count_hosts(), falcon.count_scores()).await;
-    checks.push(check_count(
-        CheckKind::HostsScope,
-        hosts,
-        "hosts are visible",
-    ));
-    checks.push(check_count(
-        CheckKind::AssessmentsScope,
-        scores,
-        "assessments can be read",
-    ));
+    let (hosts_scope, scores_scope) = (CheckKind::HostsScope, CheckKind::AssessmentsScope);
+    checks.push(check_count(hosts_scope, hosts, "hosts are visible"));
+    checks.push(check_count(scores_scope, scores, "assessments can be read"));
 }
 
 /// Compares the named cloud with the account's own, to which the named cloud may redirect.
 fn check_cloud(settings: &Settings, falcon: &Falcon) -> Check {
-    let (named, found) = (&settings.cloud_id, falcon.cloud());
+    let (kind, named, found) = (CheckKind::FalconToken, &settings.cloud_id, falcon.cloud());
     if named == found {
-        let text = format!("Falcon issued a token; the account is in {found}");
-        Check::passed(CheckKind::FalconToken, text)
-    } else {
-        let text = format!("Falcon issued a token, but the account is in {found}, not in {named}");
-        Check::warning(CheckKind::FalconToken, text).with_remedy(format!(
-            "set cloudId to {found}, which saves a redirect per run"
-        ))
+        let finding = format!("Falcon issued a token; the account is in {found}");
+        return Check::passed(kind, finding);
     }
+    Check::warning(
+        kind,
+        format!("Falcon issued a token, but the account is in {found}, not in {named}"),
+        format!("set cloudId to {found}, which saves a redirect per run"),
+    )
 }
 
 fn check_count(kind: CheckKind, count: Result<usize, UpstreamError>, what: &str) -> Check {
     match count {
-        Ok(0) => Check::warning(kind, format!("no {what}"))
-            .with_remedy("check in the Falcon console whether this is the right account"),
+        Ok(0) => Check::warning(
+            kind,
+            format!("no {what}"),
+            "check in the Falcon console whether this is the right account",
+        ),
         Ok(count) => Check::passed(kind, format!("{count} {what}")),
         Err(error) => Check::from_error(kind, &error),
     }
 }
 
 /// Checks the Tailscale credential and the tailnet.
-pub(super) async fn tailscale(
-    app: &App,
-    settings: &Settings,
-    others: &[Integration],
-    budget: &CallBudget,
-) -> Result<Vec<Check>, StoreError> {
-    let mut checks = Checks::new(&TAILSCALE_CHECKS);
-    check_tailscale(app, settings, others, budget, &mut checks).await?;
-    Ok(checks.skip_remaining())
-}
-
-async fn check_tailscale(
+pub(super) async fn check_tailscale(
     app: &App,
     settings: &Settings,
     others: &[Integration],
@@ -117,16 +101,14 @@ async fn check_tailscale(
         tailscale.has_falcon_integration(),
     )
     .await;
+    let token = CheckKind::TailscaleToken;
     match &listing {
         // With an API key, the first read tells whether the key is valid.
         Err(error) if error.is_unauthorized() => {
-            checks.push(Check::from_error(CheckKind::TailscaleToken, error));
+            checks.push(Check::from_error(token, error));
             return Ok(());
         }
-        _ => checks.push(Check::passed(
-            CheckKind::TailscaleToken,
-            "Tailscale accepts the credential",
-        )),
+        _ => checks.push(Check::passed(token, "Tailscale accepts the credential")),
     }
     let Some(devices) = checks.value(CheckKind::DeviceListing, listing) else {
         return Ok(());
@@ -154,8 +136,8 @@ fn check_devices(devices: &Devices) -> Check {
     let (all, own) = (devices.len(), own_devices(devices).count());
     let kind = CheckKind::DeviceListing;
     if own == 0 {
-        return Check::warning(kind, "the tailnet has no devices of its own")
-            .with_remedy("check whether the credential belongs to the right tailnet");
+        let remedy = "check whether the credential belongs to the right tailnet";
+        return Check::warning(kind, "the tailnet has no devices of its own", remedy);
     }
     let finding = format!("{own} devices of its own, {} shared into it", all - own);
     Check::passed(kind, finding)
@@ -175,12 +157,11 @@ fn check_identity(devices: &Devices, collection: Result<Option<bool>, UpstreamEr
     let remedy = "switch on Device Identity Collection in the tailnet's settings; on Linux also run \
                   `tailscale set --report-posture` on the devices";
     match collection.ok().flatten() {
-        Some(false) => Check::warning(
-            kind,
-            format!("Device Identity Collection is off in the tailnet; {share}"),
-        )
-        .with_remedy(remedy),
-        _ if with == 0 && all > 0 => Check::warning(kind, share).with_remedy(remedy),
+        Some(false) => {
+            let finding = format!("Device Identity Collection is off in the tailnet; {share}");
+            Check::warning(kind, finding, remedy)
+        }
+        _ if with == 0 && all > 0 => Check::warning(kind, share, remedy),
         Some(true) => Check::passed(kind, format!("Device Identity Collection is on; {share}")),
         None => Check::passed(kind, share),
     }
@@ -189,20 +170,16 @@ fn check_identity(devices: &Devices, collection: Result<Option<bool>, UpstreamEr
 fn check_native(native: Result<bool, UpstreamError>) -> Check {
     let kind = CheckKind::NativeIntegration;
     match native {
-        Ok(false) => Check::passed(
-            kind,
-            "no native Falcon integration runs in the tailnet",
-        ),
+        Ok(false) => Check::passed(kind, "no native Falcon integration runs in the tailnet"),
         Ok(true) => Check::warning(
             kind,
             "Tailscale's own Falcon integration runs in the tailnet and writes falcon:ztaScore",
-        )
-        .with_remedy("let access rules use one of the two keys, and switch the other integration off after the \
-                      migration"),
-        Err(error) => Check::skipped(
-            kind,
-            format!("could not be checked: {}", error_chain(&error)),
-        )
-        .with_remedy("optional: add the scope feature_settings:read to the credential"),
+            "let access rules use one of the two keys, and switch the other integration off after the migration",
+        ),
+        Err(error) => {
+            let finding = format!("could not be checked: {}", error_chain(&error));
+            let remedy = "optional: add the scope feature_settings:read to the credential";
+            Check::new(kind, CheckResult::Skipped, finding, Some(remedy.to_owned()))
+        }
     }
 }
