@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::app::{App, Invocation};
-use crate::command::{
-    AuditFormat, AuditRequest, Command, ExplainRequest, Format, PreviewRequest, StatusRequest,
-};
+use crate::command::{AuditFormat, AuditRequest, Command, Format, StatusRequest};
 use crate::domain::audit::export::export;
 use crate::domain::status::RunOutcome;
 use crate::events::Event;
@@ -79,9 +77,18 @@ async fn dispatch(
         Command::Update(request) => as_actor(request.actor.as_deref()).update(&request).await,
         Command::Remove(request) => as_actor(request.actor.as_deref()).remove(&request).await,
         Command::Check(request) => as_actor(None).check(&request.integration).await,
-        Command::Preview(request) => preview(app, &request, invocation).await,
+        // Boxed: the futures of `preview` and `explain` hold a whole observation and are large.
+        Command::Preview(request) => {
+            let (integration, target) = (&request.integration, request.target());
+            let answer = Box::pin(preview::preview(app, integration, target, invocation)).await?;
+            encode(&answer, request.format, text::preview)
+        }
+        Command::Explain(request) => {
+            let (integration, device) = (&request.integration, &request.device.0);
+            let answer = Box::pin(explain::explain(app, integration, device, invocation)).await?;
+            encode(&answer, request.format, text::explain)
+        }
         Command::Widget(request) => Box::pin(console::answer(app, &request, invocation)).await,
-        Command::Explain(request) => explain(app, &request, invocation).await,
         Command::Status(request) => status(app, &request).await,
         Command::Audit(request) => audit(app, request).await,
     }
@@ -91,10 +98,7 @@ async fn dispatch(
 /// `integrations` are the enabled ones. An unreadable item counts as enabled and failing.
 fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
     let now = app.clock.now();
-    let Integrations {
-        readable: enabled,
-        unreadable,
-    } = integrations;
+    let (enabled, unreadable) = (&integrations.readable, &integrations.unreadable);
     let staying = enabled
         .iter()
         .filter(|integration| integration.removal.is_none());
@@ -107,10 +111,8 @@ fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
         )
         .max();
     let is_paused = |integration: &Integration| {
-        integration
-            .pause
-            .as_ref()
-            .is_some_and(|pause| now < pause.until)
+        let pause = integration.pause.as_ref();
+        pause.is_some_and(|pause| now < pause.until)
     };
     let is_held = |integration: &Integration| {
         let status = integration.status.as_ref();
@@ -124,20 +126,6 @@ fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
             .value(metrics::HELD, u64::from(enabled.iter().any(is_held)))
             .value(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
     );
-}
-
-/// Returns the ids of the integrations that fulfil a condition.
-async fn integration_ids_where(
-    app: &App,
-    condition: impl Fn(&Integration) -> bool,
-) -> Result<Vec<IntegrationId>, StoreError> {
-    let all = app.store.integrations().await?;
-    Ok(all
-        .readable
-        .into_iter()
-        .filter(condition)
-        .map(|integration| integration.id)
-        .collect())
 }
 
 /// Syncs the integrations that use a secret with a new version. An event that arrives twice starts a second run, which
@@ -154,8 +142,9 @@ async fn secret_changed(
                     || names.contains(&settings.tailscale_secret)
             })
     };
-    let users = integration_ids_where(app, uses_secret).await?;
-    sync_each(app, users, "secret", invocation).await
+    let all = app.store.integrations().await?.readable.into_iter();
+    let users = all.filter(uses_secret).map(|integration| integration.id);
+    sync_each(app, users.collect(), "secret", invocation).await
 }
 
 /// Syncs a single integration here. Requests an invocation for each of several, so that each has its own deadline and
@@ -228,30 +217,6 @@ async fn status(app: &App, request: &StatusRequest) -> Result<Value, HandlerErro
             Ok(json!({ "overall": overall, "integrations": views }))
         }
     }
-}
-
-/// Explains the scores of the devices that match a query.
-async fn explain(
-    app: &App,
-    request: &ExplainRequest,
-    invocation: &Invocation,
-) -> Result<Value, HandlerError> {
-    let (integration, device) = (&request.integration, &request.device.0);
-    // Boxed: the future holds a whole observation and is large.
-    let answer = Box::pin(explain::explain(app, integration, device, invocation)).await?;
-    encode(&answer, request.format, text::explain)
-}
-
-/// Previews a threshold, or the postures of the policy file.
-async fn preview(
-    app: &App,
-    request: &PreviewRequest,
-    invocation: &Invocation,
-) -> Result<Value, HandlerError> {
-    let (integration, target) = (&request.integration, request.target());
-    // Boxed: the future holds a whole observation and is large.
-    let answer = Box::pin(preview::preview(app, integration, target, invocation)).await?;
-    encode(&answer, request.format, text::preview)
 }
 
 /// Encodes an answer in the requested format.
