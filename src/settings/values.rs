@@ -22,7 +22,7 @@ macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident, $is_valid:expr, $message:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[serde(try_from = "String")]
         pub struct $name(SmolStr);
 
         impl $name {
@@ -42,12 +42,6 @@ macro_rules! text_newtype {
                 } else {
                     Err($message(&text))
                 }
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                value.0.into()
             }
         }
 
@@ -172,10 +166,10 @@ pub enum OnMissing {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MaxRemovals {
     /// Share of the recorded devices, 0 to 100.
-    #[serde(deserialize_with = "decode_percent")]
+    #[serde(deserialize_with = "decode_integer::<_, _, 0, 100>")]
     pub percent: u8,
     /// Number of attributes, 0 to 1,000,000.
-    #[serde(deserialize_with = "decode_at_least")]
+    #[serde(deserialize_with = "decode_integer::<_, _, 0, 1_000_000>")]
     pub at_least: u32,
 }
 
@@ -207,41 +201,27 @@ pub(crate) fn default_true() -> bool {
     true
 }
 
-/// Decodes a whole number from `min` to `max`.
-fn decode_integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(
+/// Decodes a whole number from `MIN` to `MAX`.
+fn decode_integer<'de, D: Deserializer<'de>, T: TryFrom<i64>, const MIN: i64, const MAX: i64>(
     deserializer: D,
-    min: i64,
-    max: i64,
 ) -> Result<T, D::Error> {
     let number = serde_json::Number::deserialize(deserializer)
-        .map_err(|_| de::Error::custom(format!("must be an integer from {min} to {max}")))?;
+        .map_err(|_| de::Error::custom(format!("must be an integer from {MIN} to {MAX}")))?;
     number
         .as_i64()
-        .filter(|n| (min..=max).contains(n))
+        .filter(|n| (MIN..=MAX).contains(n))
         .and_then(|n| T::try_from(n).ok())
         .ok_or_else(|| {
             de::Error::custom(format!(
-                "must be an integer from {min} to {max}, not {number}"
+                "must be an integer from {MIN} to {MAX}, not {number}"
             ))
         })
-}
-
-fn decode_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    decode_integer(deserializer, 0, 100)
-}
-
-fn decode_at_least<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    decode_integer(deserializer, 0, 1_000_000)
 }
 
 pub(super) fn decode_max_age<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u16>, D::Error> {
-    struct Days(u16);
-    impl<'de> Deserialize<'de> for Days {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            decode_integer(deserializer, 1, 3650).map(Self)
-        }
-    }
+    #[derive(Deserialize)]
+    struct Days(#[serde(deserialize_with = "decode_integer::<_, _, 1, 3650>")] u16);
     Ok(Option::<Days>::deserialize(deserializer)?.map(|days| days.0))
 }
