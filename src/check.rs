@@ -136,18 +136,6 @@ pub(crate) fn describe_failures(checks: &[Check]) -> String {
     )
 }
 
-/// Returns the integration that writes the same attribute of the same tailnet, by its settings.
-pub(crate) fn conflicting_integration<'a>(
-    settings: &Settings,
-    others: &'a [Integration],
-) -> Option<&'a IntegrationId> {
-    others
-        .iter()
-        .filter_map(|other| other.settings.as_ref().ok())
-        .find(|other| settings.conflicts_with(other))
-        .map(|other| &other.id)
-}
-
 /// Checks everything that an integration needs. Both services are checked at the same time, and a failure of one does not
 /// end the other.
 ///

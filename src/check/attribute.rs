@@ -116,12 +116,10 @@ fn has_integer_value(
 /// node records do: node ids are unique across tailnets.
 pub(super) async fn check_unshared(inputs: &AttributeCheck<'_>) -> Result<Check, StoreError> {
     let settings = inputs.settings;
-    let others = inputs.others.iter();
-    let same_key = others
-        .filter_map(|other| other.settings.as_ref().ok())
-        .filter(|other| {
-            other.id != settings.id && other.attribute_key.is_same_key(&settings.attribute_key)
-        });
+    let others = inputs.others.iter().flat_map(|other| &other.settings);
+    let same_key = others.filter(|other| {
+        other.id != settings.id && other.attribute_key.is_same_key(&settings.attribute_key)
+    });
     for other in same_key {
         let store = &inputs.app.store;
         let written = store.sample_nodes(&other.id, MAX_SAMPLE_DEVICES).await?;

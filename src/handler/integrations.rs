@@ -98,10 +98,11 @@ impl<'a> IntegrationCommands<'a> {
             .into());
         }
         let settings = Settings::with_changes(&integration.stored, &request.changes)?;
-        self.app
-            .config
-            .validate(&settings)
-            .map_err(|error| error.with_root("changes"))?;
+        let validated = self.app.config.validate(&settings);
+        validated.map_err(|error| FieldError {
+            path: error.path.replacen("integration", "changes", 1),
+            ..error
+        })?;
         let changed_fields = settings.changed_fields(&integration.stored);
         if changed_fields.is_empty() {
             return Ok(json!({
@@ -249,14 +250,13 @@ fn ensure_unique_attribute(
     others: &[Integration],
     root: &str,
 ) -> Result<(), FieldError> {
-    match check::conflicting_integration(settings, others) {
-        None => Ok(()),
-        Some(other) => Err(FieldError::new(
-            format!("{root}.attributeKey"),
-            format!(
-                "{} is already written in this tailnet by the integration {other}; choose another key",
-                settings.attribute_key
-            ),
-        )),
-    }
+    let mut others = others.iter().flat_map(|other| &other.settings);
+    let Some(other) = others.find(|other| settings.conflicts_with(other)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} is already written in this tailnet by the integration {}; choose another key",
+        settings.attribute_key, other.id
+    );
+    Err(FieldError::new(format!("{root}.attributeKey"), message))
 }

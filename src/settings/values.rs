@@ -8,17 +8,8 @@ use smol_str::SmolStr;
 
 use crate::text::sanitize;
 
-/// Defines a text that is validated when it is created. The message about an invalid text quotes it, unless the text may
-/// be a secret (`unquoted`).
+/// Defines a text that is validated when it is created, with the message about an invalid text.
 macro_rules! text_newtype {
-    ($(#[$doc:meta])* $name:ident, $is_valid:expr, unquoted $message:literal) => {
-        text_newtype!($(#[$doc])* $name, $is_valid, |_: &str| $message.to_owned());
-    };
-    ($(#[$doc:meta])* $name:ident, $is_valid:expr, $accepted:literal) => {
-        text_newtype!($(#[$doc])* $name, $is_valid, |text: &str| {
-            format!("must be {}; got {:?}", $accepted, sanitize(text, 60))
-        });
-    };
     ($(#[$doc:meta])* $name:ident, $is_valid:expr, $message:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,10 +28,11 @@ macro_rules! text_newtype {
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 let is_valid: fn(&str) -> bool = $is_valid;
+                let message: fn(&str) -> String = $message;
                 if is_valid(&text) {
                     Ok(Self(text.into()))
                 } else {
-                    Err($message(&text))
+                    Err(message(&text))
                 }
             }
         }
@@ -51,6 +43,11 @@ macro_rules! text_newtype {
             }
         }
     };
+}
+
+/// Returns the message about an invalid text, which it quotes.
+fn must_be(accepted: &str, text: &str) -> String {
+    format!("must be {accepted}; got {:?}", sanitize(text, 60))
 }
 
 /// Returns whether a text has a length in `lengths` and consists of ASCII letters, digits and `others`.
@@ -69,14 +66,14 @@ text_newtype!(
     /// The name of an integration. It is part of keys, events and log lines.
     IntegrationId,
     |text| consists_of(text, 1..=64, b"-") && !has_upper_case(text) && !text.starts_with('-'),
-    "1 to 64 lower-case letters, digits and hyphens, not starting with a hyphen"
+    |text| must_be("1 to 64 lower-case letters, digits and hyphens, not starting with a hyphen", text)
 );
 
 text_newtype!(
     /// The name of a CrowdStrike cloud. The deployment knows which clouds exist (`config.rs`).
     CloudId,
     |text| consists_of(text, 1..=64, b"-") && !has_upper_case(text),
-    "a CrowdStrike cloud such as \"us-1\""
+    |text| must_be("a CrowdStrike cloud such as \"us-1\"", text)
 );
 
 text_newtype!(
@@ -86,16 +83,15 @@ text_newtype!(
     |text| consists_of(text, 1..=512, b"/_+=.@-")
         && text.contains('/')
         && !text.starts_with("tskey-"),
-    unquoted
-    "must be the name of a secret under the deployment's prefix, such as \"falcon-posture-sync/corp/falcon\" (not \
-     an ARN, and never the secret itself)"
+    |_| "must be the name of a secret under the deployment's prefix, such as \"falcon-posture-sync/corp/falcon\" (not \
+         an ARN, and never the secret itself)".to_owned()
 );
 
 text_newtype!(
     /// A tailnet's id or name. It becomes part of a URL's path.
     Tailnet,
     |text| consists_of(text, 1..=255, b"._@-") && text != "." && text != "..",
-    "\"-\" for the credential's own tailnet, or its id or name"
+    |text| must_be("\"-\" for the credential's own tailnet, or its id or name", text)
 );
 
 text_newtype!(
@@ -107,7 +103,7 @@ text_newtype!(
         && ["custom:", "falcon:"]
             .iter()
             .any(|namespace| text.strip_prefix(namespace).is_some_and(|name| !name.is_empty())),
-    "\"custom:\" and a name of letters, digits, underscores and colons, 128 characters in all"
+    |text| must_be("\"custom:\" and a name of letters, digits, underscores and colons, 128 characters in all", text)
 );
 
 impl AttributeKey {
