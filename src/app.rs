@@ -93,11 +93,16 @@ impl App {
     /// another await.
     pub(crate) async fn http_client(&self, side: Service) -> Result<HttpClient, UpstreamError> {
         let http = self.http.get_or_try_init(async || HttpClient::new()).await;
-        http.cloned()
-            .map_err(|error| http_client_error(side, &error))
+        // The AWS SDK loads its own TLS roots, so this can fail even though the SDK started.
+        http.cloned().map_err(|error| {
+            Operation::new(side, "HTTP client", "").misconfigured(
+                None,
+                format!("it cannot be built: {}", error_chain(&error)),
+                "check that SSL_CERT_FILE and SSL_CERT_DIR, if set, lead to certificates",
+            )
+        })
     }
 
-    /// Signs in to Falcon.
     pub(crate) async fn connect_falcon(
         &self,
         settings: &Settings,
@@ -113,7 +118,6 @@ impl App {
         .await
     }
 
-    /// Signs in to Tailscale.
     pub(crate) async fn connect_tailscale(
         &self,
         settings: &Settings,
@@ -128,17 +132,6 @@ impl App {
         )
         .await
     }
-}
-
-/// The AWS SDK loads its own TLS roots, so this can fail even though the SDK started.
-fn http_client_error(side: Service, error: &reqwest::Error) -> UpstreamError {
-    let client = Operation::new(side, "HTTP client", "");
-    let problem = format!("it cannot be built: {}", error_chain(error));
-    client.misconfigured(
-        None,
-        problem,
-        "check that SSL_CERT_FILE and SSL_CERT_DIR, if set, lead to certificates",
-    )
 }
 
 /// One invocation of the function.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::app::{App, Invocation};
-use crate::command::{AuditFormat, AuditRequest, Command, Format, StatusRequest};
+use crate::command::{AuditFormat, Command, Format, StatusRequest};
 use crate::domain::audit::export::export;
 use crate::domain::status::RunOutcome;
 use crate::events::Event;
@@ -21,7 +21,7 @@ use crate::preview;
 use crate::render::text;
 use crate::settings::{IntegrationId, SecretName};
 use crate::status::{Summary, load_views};
-use crate::store::{Integration, Integrations, StoreError};
+use crate::store::{AuditQuery, Integration, Integrations, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse, Trigger};
 use error::CONSOLE_ALIAS;
 pub use error::HandlerError;
@@ -90,7 +90,7 @@ async fn dispatch(
         }
         Command::Widget(request) => Box::pin(console::answer(app, &request, invocation)).await,
         Command::Status(request) => status(app, &request).await,
-        Command::Audit(request) => audit(app, request).await,
+        Command::Audit(query, format) => audit(app, &query, format).await,
     }
 }
 
@@ -219,7 +219,6 @@ async fn status(app: &App, request: &StatusRequest) -> Result<Value, HandlerErro
     }
 }
 
-/// Encodes an answer in the requested format.
 fn encode<T: Serialize>(
     answer: &T,
     format: Format,
@@ -232,9 +231,8 @@ fn encode<T: Serialize>(
 }
 
 /// Returns audit records, newest first, and the cursor of the next page if there is one.
-async fn audit(app: &App, request: AuditRequest) -> Result<Value, HandlerError> {
-    let format = request.format;
-    let page = app.store.search_audit(&request.into_query()).await?;
+async fn audit(app: &App, query: &AuditQuery, format: AuditFormat) -> Result<Value, HandlerError> {
+    let page = app.store.search_audit(query).await?;
     let records = match format {
         AuditFormat::Stored => serde_json::to_value(page.records)?,
         AuditFormat::Tailscale => page.records.iter().map(export).collect(),
