@@ -35,7 +35,6 @@ pub use audit::{AuditPage, AuditQuery};
 pub use item::{Integration, Integrations, Lease, UnreadableItem};
 pub(crate) use journal::WriteCondition;
 pub use lease::FinishOutcome;
-pub(crate) use lease::RunRecord;
 pub(crate) use nodes::MAX_CHANGES;
 
 /// A failed read or write of the tables.
@@ -133,7 +132,6 @@ impl Store {
         }
     }
 
-    /// Starts the update of an integration's item.
     fn integration_update(&self, id: &IntegrationId) -> UpdateItemFluentBuilder {
         self.client
             .update_item()

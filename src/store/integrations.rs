@@ -99,7 +99,7 @@ impl Store {
         })
     }
 
-    /// Stores changed settings as the next version and their audit record, or neither.
+    /// Stores the settings that differ as the next version and their audit record, or neither.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the integration changed after it was read.
@@ -110,26 +110,6 @@ impl Store {
         audit: &AuditRecord,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the changed settings";
-        let update = self.settings_update(integration, settings, audit, OPERATION)?;
-        let items = vec![
-            TransactWriteItem::builder().update(update).build(),
-            self.put_audit(audit, OPERATION)?,
-        ];
-        let updated = self.transact(OPERATION, items).await?;
-        updated.map_err(|_| StoreError::Conflict {
-            integration: settings.id.clone(),
-            read: integration.config_version,
-        })
-    }
-
-    /// Builds the write of the settings that differ. Its condition is that the stored version is the one that was read.
-    fn settings_update(
-        &self,
-        integration: &Integration,
-        settings: &Settings,
-        audit: &AuditRecord,
-        operation: &'static str,
-    ) -> Result<Update, StoreError> {
         let new = settings.to_map();
         let mut values = HashMap::new();
         let unchanged = version_condition(integration.config_version, &mut values);
@@ -151,23 +131,30 @@ impl Store {
             match new.get(&name) {
                 Some(value) => {
                     set.push(format!("#s{n} = :s{n}"));
-                    let value = encode(value, operation)?;
+                    let value = encode(value, OPERATION)?;
                     update = update.expression_attribute_values(format!(":s{n}"), value);
                 }
                 None => remove.push(format!("#s{n}")),
             }
             update = update.expression_attribute_names(format!("#s{n}"), name);
         }
-        update
-            .update_expression(update_expression(
-                &format!("SET {}", set.join(", ")),
-                &remove,
-            ))
+        let set = format!("SET {}", set.join(", "));
+        let update = update
+            .update_expression(update_expression(&set, &remove))
             .condition_expression(format!(
                 "attribute_exists(id) AND {unchanged} AND attribute_not_exists(removal)"
             ))
             .build()
-            .map_err(build_error(operation))
+            .map_err(build_error(OPERATION))?;
+        let items = vec![
+            TransactWriteItem::builder().update(update).build(),
+            self.put_audit(audit, OPERATION)?,
+        ];
+        let updated = self.transact(OPERATION, items).await?;
+        updated.map_err(|_| StoreError::Conflict {
+            integration: settings.id.clone(),
+            read: integration.config_version,
+        })
     }
 
     /// Stores the request to remove an integration as a new version of it, so that a run in progress notices it before it

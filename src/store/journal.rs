@@ -1,7 +1,5 @@
 //! The journal in an integration's item: the writes that a run is about to make, until they are recorded.
 
-use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-
 use super::lease::send_with_lease;
 use super::{ConditionFailed, Store, StoreError, encode, send_update};
 use crate::domain::inventory::device::NodeId;
@@ -48,7 +46,7 @@ impl Store {
         or_overtaken(id, written)
     }
 
-    /// Removes some devices from a journal entry that an earlier run has left.
+    /// Removes these devices from a journal entry that an earlier run has left, or the whole entry.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if the lease is lost.
@@ -57,50 +55,23 @@ impl Store {
         id: &IntegrationId,
         run_id: &str,
         key: &str,
-        nodes: impl Iterator<Item = &NodeId>,
+        nodes: Option<&[NodeId]>,
     ) -> Result<(), StoreError> {
-        let mut request = self.integration_update(id);
+        const OPERATION: &str = "update the journal";
+        let mut request = self
+            .integration_update(id)
+            .expression_attribute_names("#note", key);
         let mut paths = Vec::new();
-        for (n, node) in nodes.enumerate() {
+        for (n, node) in nodes.into_iter().flatten().enumerate() {
             paths.push(format!("pending.#note.#node{n}"));
             request = request.expression_attribute_names(format!("#node{n}"), node.0.as_str());
         }
-        remove_paths(id, run_id, key, request, &paths.join(", ")).await
+        if nodes.is_none() {
+            paths.push("pending.#note".to_owned());
+        }
+        let request = request.update_expression(format!("REMOVE {}", paths.join(", ")));
+        or_overtaken(id, send_with_lease(request, run_id, None, OPERATION).await?)
     }
-
-    /// Removes a whole journal entry that an earlier run has left.
-    ///
-    /// # Errors
-    /// [`StoreError::Overtaken`] if the lease is lost.
-    pub(crate) async fn clear_journal(
-        &self,
-        id: &IntegrationId,
-        run_id: &str,
-        key: &str,
-    ) -> Result<(), StoreError> {
-        remove_paths(
-            id,
-            run_id,
-            key,
-            self.integration_update(id),
-            "pending.#note",
-        )
-        .await
-    }
-}
-
-async fn remove_paths(
-    id: &IntegrationId,
-    run_id: &str,
-    key: &str,
-    request: UpdateItemFluentBuilder,
-    paths: &str,
-) -> Result<(), StoreError> {
-    const OPERATION: &str = "update the journal";
-    let request = request
-        .update_expression(format!("REMOVE {paths}"))
-        .expression_attribute_names("#note", key);
-    or_overtaken(id, send_with_lease(request, run_id, None, OPERATION).await?)
 }
 
 fn or_overtaken(

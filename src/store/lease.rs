@@ -20,21 +20,6 @@ use crate::domain::status::Status;
 use crate::domain::status::pause::Pause;
 use crate::settings::IntegrationId;
 
-/// The result of a run.
-#[derive(Clone, Copy)]
-pub(crate) struct RunRecord<'a> {
-    pub(crate) id: &'a IntegrationId,
-    /// The run, which must hold the lease.
-    pub(crate) owner: &'a str,
-    /// The version of the settings that the run used.
-    pub(crate) config_version: u64,
-    pub(crate) status: &'a Status,
-    /// The pause from now on, if there is one.
-    pub(crate) pause: Option<&'a Pause>,
-    /// The run's journal entries whose writes are all recorded.
-    pub(crate) recorded: &'a [JournalKey],
-}
-
 /// The outcome of recording a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishOutcome {
@@ -103,49 +88,48 @@ impl Store {
         Ok(Some(integration))
     }
 
-    /// Records a run and releases the lease, in one write. If the settings have changed, it records the run only.
-    pub(crate) async fn finish(&self, record: RunRecord<'_>) -> Result<FinishOutcome, StoreError> {
-        let release = self.write_finish(record, true).await?;
-        let outcome = lease_outcome(release, record.owner);
-        if outcome != FinishOutcome::SettingsChanged {
-            return Ok(outcome);
-        }
-        match self.write_finish(record, false).await? {
-            Ok(()) => Ok(FinishOutcome::SettingsChanged),
-            Err(_) => Ok(FinishOutcome::LeaseLost),
-        }
-    }
-
-    async fn write_finish(
+    /// Records a run and releases the lease, in one write. If the settings have changed, it records the run only. The status
+    /// names the run, which must hold the lease, and the version of the settings that it used. `recorded` are the run's
+    /// journal entries whose writes are all recorded.
+    pub(crate) async fn finish(
         &self,
-        record: RunRecord<'_>,
-        should_release: bool,
-    ) -> Result<Result<(), ConditionFailed>, StoreError> {
+        id: &IntegrationId,
+        status: &Status,
+        pause: Option<&Pause>,
+        recorded: &[JournalKey],
+    ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "record the run";
         let mut request = self
-            .integration_update(record.id)
+            .integration_update(id)
             .expression_attribute_names("#status", "status")
             .expression_attribute_names("#pause", "pause")
-            .expression_attribute_values(":status", encode(record.status, OPERATION)?)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            .expression_attribute_values(":status", encode(status, OPERATION)?);
         let mut remove = Vec::new();
-        for (n, key) in record.recorded.iter().enumerate() {
+        for (n, key) in recorded.iter().enumerate() {
             remove.push(format!("pending.#note{n}"));
             request = request.expression_attribute_names(format!("#note{n}"), key.to_string());
         }
-        let set = if let Some(pause) = record.pause {
+        let set = if let Some(pause) = pause {
             request = request.expression_attribute_values(":pause", encode(pause, OPERATION)?);
             "SET #status = :status, #pause = :pause"
         } else {
             remove.push("#pause".to_owned());
             "SET #status = :status"
         };
-        if should_release {
-            remove.push("#lease".to_owned());
+        let keep = request
+            .clone()
+            .update_expression(update_expression(set, &remove));
+        remove.push("#lease".to_owned());
+        let release = request.update_expression(update_expression(set, &remove));
+        let (owner, version) = (&status.run_id, status.config_version);
+        let outcome = send_release(release, owner, version, OPERATION).await?;
+        if outcome != FinishOutcome::SettingsChanged {
+            return Ok(outcome);
         }
-        let request = request.update_expression(update_expression(set, &remove));
-        let version = should_release.then_some(record.config_version);
-        send_with_lease(request, record.owner, version, OPERATION).await
+        match send_with_lease(keep, owner, None, OPERATION).await? {
+            Ok(()) => Ok(FinishOutcome::SettingsChanged),
+            Err(_) => Ok(FinishOutcome::LeaseLost),
+        }
     }
 
     /// Releases the lease of a run that had nothing to do, unless the settings have changed.
@@ -159,12 +143,9 @@ impl Store {
         config_version: u64,
     ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "release the lease";
-        let request = self
-            .integration_update(id)
-            .update_expression("REMOVE #lease")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let released = send_with_lease(request, owner, Some(config_version), OPERATION).await?;
-        Ok(lease_outcome(released, owner))
+        let request = self.integration_update(id);
+        let request = request.update_expression("REMOVE #lease");
+        send_release(request, owner, config_version, OPERATION).await
     }
 
     /// Deletes a removed integration with its lease and stores the audit record, or neither. The record names the
@@ -202,6 +183,24 @@ impl Store {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Sends an update that releases the lease, unless the settings have changed.
+async fn send_release(
+    request: UpdateItemFluentBuilder,
+    owner: &str,
+    config_version: u64,
+    operation: &'static str,
+) -> Result<FinishOutcome, StoreError> {
+    let request = request
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let sent = send_with_lease(request, owner, Some(config_version), operation).await?;
+    let Err(ConditionFailed { item }) = sent else {
+        return Ok(FinishOutcome::Released);
+    };
+    let integration = item.and_then(|item| Integration::from_item(item).ok());
+    let lease = integration.and_then(|integration| integration.lease);
+    Ok(outcome_of_failure(lease, owner))
 }
 
 /// Sends an update on the condition that the run holds the lease and that the settings have the version, if one is given.
@@ -242,15 +241,6 @@ pub(super) fn version_condition(
         AttributeValue::N(config_version.to_string()),
     );
     "configVersion = :version"
-}
-
-/// Returns the outcome of a release.
-fn lease_outcome(release: Result<(), ConditionFailed>, owner: &str) -> FinishOutcome {
-    let Err(ConditionFailed { item }) = release else {
-        return FinishOutcome::Released;
-    };
-    let integration = item.and_then(|item| Integration::from_item(item).ok());
-    outcome_of_failure(integration.and_then(|integration| integration.lease), owner)
 }
 
 /// Returns the outcome of a release that failed, by the lease that the item has.

@@ -64,7 +64,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
                 run.record_for(earlier_run, &lookups.applied).await?;
             }
             if !lookups.settled.is_empty() {
-                let nodes = lookups.settled.iter();
+                let nodes = Some(&*lookups.settled);
                 store.remove_from_journal(id, run.id(), key, nodes).await?;
             }
             skipped.extend(lookups.skipped);
@@ -76,7 +76,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
             .iter()
             .all(|change| !skipped.contains_key(&change.node_id));
         if is_complete {
-            store.clear_journal(id, run.id(), key).await?;
+            store.remove_from_journal(id, run.id(), key, None).await?;
         }
         cached_records = Some((earlier_run, records));
     }
