@@ -109,13 +109,10 @@ impl App {
         credentials: FalconCredentials,
         budget: &CallBudget,
     ) -> Result<Falcon, UpstreamError> {
-        Falcon::sign_in(
-            ApiClient::new(self.http_client(Service::Falcon).await?, budget.clone()),
-            &self.config.clouds,
-            &settings.cloud_id,
-            credentials,
-        )
-        .await
+        let http = self.http_client(Service::Falcon).await?;
+        let client = ApiClient::new(http, budget.clone());
+        let clouds = &self.config.clouds;
+        Falcon::sign_in(client, clouds, &settings.cloud_id, credentials).await
     }
 
     pub(crate) async fn connect_tailscale(
@@ -124,13 +121,10 @@ impl App {
         credentials: TailscaleCredentials,
         budget: &CallBudget,
     ) -> Result<Tailscale, UpstreamError> {
-        Tailscale::sign_in(
-            ApiClient::new(self.http_client(Service::Tailscale).await?, budget.clone()),
-            &self.config.tailscale_api,
-            &settings.tailnet,
-            credentials,
-        )
-        .await
+        let http = self.http_client(Service::Tailscale).await?;
+        let client = ApiClient::new(http, budget.clone());
+        let api = &self.config.tailscale_api;
+        Tailscale::sign_in(client, api, &settings.tailnet, credentials).await
     }
 }
 

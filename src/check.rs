@@ -58,7 +58,6 @@ pub(crate) enum CheckKind {
     SameAttribute,
 }
 
-/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CheckResult {
@@ -99,7 +98,6 @@ impl Check {
         Self::new(kind, CheckResult::Failed, finding, Some(remedy.into()))
     }
 
-    /// Creates the failed check of a call that failed.
     fn from_error(kind: CheckKind, error: &UpstreamError) -> Self {
         Self::failed(kind, error_chain(error), error.remedy())
     }
@@ -111,11 +109,9 @@ impl Check {
     }
 }
 
-/// Returns whether no check failed.
 pub(crate) fn passes(checks: &[Check]) -> bool {
-    checks
-        .iter()
-        .all(|check| check.result != CheckResult::Failed)
+    let mut results = checks.iter().map(|check| check.result);
+    results.all(|result| result != CheckResult::Failed)
 }
 
 /// Describes the failed checks, as half a sentence.

@@ -171,7 +171,6 @@ pub enum AuditFormat {
     Tailscale,
 }
 
-/// The format of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Format {

@@ -99,11 +99,9 @@ async fn dispatch(
 fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
     let now = app.clock.now();
     let (enabled, unreadable) = (&integrations.readable, &integrations.unreadable);
-    let staying = enabled
-        .iter()
-        .filter(|integration| integration.removal.is_none());
+    let staying = enabled.iter().filter(|item| item.removal.is_none());
     let longest = staying
-        .map(|integration| integration.seconds_since_success(integration.status.as_ref(), now))
+        .map(|item| item.seconds_since_success(item.status.as_ref(), now))
         .chain(
             unreadable
                 .iter()
@@ -190,11 +188,8 @@ async fn sync_one(
     let answer = match Box::pin(sync::sync(app, request, invocation)).await {
         // An event may arrive after the integration was removed.
         Err(StoreError::NoIntegration { .. }) if request.trigger == Trigger::Automatic => {
-            SyncResponse::skipped(
-                request,
-                &invocation.id,
-                "there is no such integration any more",
-            )
+            let reason = "there is no such integration any more";
+            SyncResponse::skipped(request, &invocation.id, reason)
         }
         answer => answer?,
     };
@@ -205,18 +200,14 @@ async fn sync_one(
 async fn status(app: &App, request: &StatusRequest) -> Result<Value, HandlerError> {
     let now = app.clock.now();
     let id = request.integration.as_ref();
-    let mut views = load_views(app, id, now).await?;
+    let views = load_views(app, id, now).await?;
     if request.format == Format::Text {
         return Ok(text::status(&views, now).into());
     }
-    match (id, views.pop()) {
-        (Some(_), Some(view)) => Ok(serde_json::to_value(view)?),
-        (_, last) => {
-            views.extend(last);
-            let overall = Summary::new(&views);
-            Ok(json!({ "overall": overall, "integrations": views }))
-        }
+    if let (Some(_), [view]) = (id, views.as_slice()) {
+        return Ok(serde_json::to_value(view)?);
     }
+    Ok(json!({ "overall": Summary::new(&views), "integrations": views }))
 }
 
 fn encode<T: Serialize>(

@@ -159,13 +159,8 @@ impl Secrets {
         &self,
         name: &SecretName,
     ) -> Result<Option<String>, SecretError> {
-        let result = self
-            .client
-            .describe_secret()
-            .secret_id(name.as_str())
-            .send()
-            .await;
-        match result.map_err(|error| classify(name, &error)) {
+        let request = self.client.describe_secret().secret_id(name.as_str());
+        match request.send().await.map_err(|error| classify(name, &error)) {
             Ok(secret) => Ok(secret
                 .version_ids_to_stages
                 .unwrap_or_default()
@@ -177,7 +172,6 @@ impl Secrets {
         }
     }
 
-    /// Reads a secret and parses its text.
     async fn read<T>(
         &self,
         name: &SecretName,
@@ -203,13 +197,9 @@ impl Secrets {
         {
             return Ok(cached);
         }
-        let secret = self
-            .client
-            .get_secret_value()
-            .secret_id(name.as_str())
-            .send()
-            .await
-            .map_err(|error| classify(name, &error))?;
+        let request = self.client.get_secret_value().secret_id(name.as_str());
+        let response = request.send().await;
+        let secret = response.map_err(|error| classify(name, &error))?;
         if secret.name.is_none() {
             return Err(SecretError::Unavailable {
                 name: name.clone(),
@@ -261,10 +251,9 @@ where
     }
 }
 
-/// The accepted content of a Falcon secret.
+/// The accepted content of the secrets.
 const FALCON_CONTENT: &str =
     r#"{"clientId":"…","clientSecret":"…"}, and "memberCid" if it acts for a child account"#;
-/// The accepted content of a Tailscale secret.
 const TAILSCALE_CONTENT: &str =
     r#"{"clientId":"…","clientSecret":"…"} of an OAuth client, or {"apiKey":"…"}"#;
 
@@ -306,15 +295,13 @@ fn required(field: &str, value: Option<SecretString>) -> Result<SecretString, St
 
 fn falcon_credentials(text: &str) -> Result<FalconCredentials, String> {
     let fields = SecretFields::parse(text)?;
-    let client_id = required("clientId", fields.client_id)?
-        .expose_secret()
-        .to_owned();
+    let client_id = required("clientId", fields.client_id)?;
     let client_secret = required("clientSecret", fields.client_secret)?;
     if client_secret.expose_secret().starts_with(TAILSCALE_PREFIX) {
         return Err("it holds a Tailscale credential, which must not go to Falcon".to_owned());
     }
     Ok(FalconCredentials {
-        client_id,
+        client_id: client_id.expose_secret().to_owned(),
         client_secret,
         member_cid: fields.member_cid.filter(|cid| !cid.trim().is_empty()),
     })
@@ -326,15 +313,13 @@ fn tailscale_credentials(text: &str) -> Result<TailscaleCredentials, String> {
         let key = required("apiKey", fields.api_key)?;
         return Ok(TailscaleCredentials::ApiKey(key));
     }
-    let client_id = required("clientId", fields.client_id)?
-        .expose_secret()
-        .to_owned();
+    let client_id = required("clientId", fields.client_id)?;
     let client_secret = required("clientSecret", fields.client_secret)?;
-    if looks_like_falcon(&client_id, client_secret.expose_secret()) {
+    if looks_like_falcon(client_id.expose_secret(), client_secret.expose_secret()) {
         return Err("it holds a Falcon API client, which must not go to Tailscale".to_owned());
     }
     Ok(TailscaleCredentials::OAuth {
-        client_id,
+        client_id: client_id.expose_secret().to_owned(),
         client_secret,
     })
 }

@@ -110,7 +110,6 @@ impl AuditContext {
         }
     }
 
-    /// Records a new integration.
     pub(crate) fn integration_created(&self, settings: &Settings, now: Timestamp) -> AuditRecord {
         AuditRecord {
             new: settings.to_map().into(),

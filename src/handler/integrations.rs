@@ -7,7 +7,7 @@ use crate::app::{App, Invocation};
 use crate::check::{self, Check, CheckResult, check_stored};
 use crate::command::{ConnectRequest, RemoveRequest, UpdateRequest};
 use crate::domain::audit::AuditContext;
-use crate::domain::plan::deprovision::{Attributes, Removal};
+use crate::domain::plan::deprovision::Removal;
 use crate::events::Event;
 use crate::settings::{FieldError, IntegrationId, Settings};
 use crate::store::{Integration, StoreError};
@@ -141,7 +141,19 @@ impl<'a> IntegrationCommands<'a> {
     /// not finish.
     pub(super) async fn remove(&self, request: &RemoveRequest) -> Result<Value, HandlerError> {
         let (id, attributes) = (&request.integration, request.attributes);
-        let integration = self.ensure_marked_for_removal(id, attributes).await?;
+        let mut integration = self.app.store.integration(id).await?;
+        let marked = integration
+            .removal
+            .as_ref()
+            .map(|removal| removal.attributes);
+        if marked != Some(attributes) {
+            let removal = Removal {
+                attributes,
+                since: self.app.clock.now(),
+                actor: self.actor.clone(),
+            };
+            integration = self.app.store.mark_for_removal(id, &removal).await?;
+        }
         let sync_request = SyncRequest {
             force: true,
             ..SyncRequest::automatic(id.clone())
@@ -152,14 +164,13 @@ impl<'a> IntegrationCommands<'a> {
             .await;
         let run = match run {
             // Another run has just finished the removal.
-            Err(StoreError::NoIntegration { .. }) => SyncResponse {
-                integration_removed: true,
-                ..SyncResponse::skipped(
-                    &sync_request,
-                    &self.invocation.id,
-                    "removed by another run",
-                )
-            },
+            Err(StoreError::NoIntegration { .. }) => {
+                let (id, reason) = (&self.invocation.id, "removed by another run");
+                SyncResponse {
+                    integration_removed: true,
+                    ..SyncResponse::skipped(&sync_request, id, reason)
+                }
+            }
             run => run?,
         };
         let mut answer = json!({
@@ -180,28 +191,6 @@ impl<'a> IntegrationCommands<'a> {
             answer["sync"] = sync.into();
         }
         Ok(answer)
-    }
-
-    /// Marks an integration for removal, unless it is marked already, and returns it.
-    async fn ensure_marked_for_removal(
-        &self,
-        id: &IntegrationId,
-        attributes: Attributes,
-    ) -> Result<Integration, StoreError> {
-        let integration = self.app.store.integration(id).await?;
-        if integration
-            .removal
-            .as_ref()
-            .is_some_and(|removal| removal.attributes == attributes)
-        {
-            return Ok(integration);
-        }
-        let removal = Removal {
-            attributes,
-            since: self.app.clock.now(),
-            actor: self.actor.clone(),
-        };
-        self.app.store.mark_for_removal(id, &removal).await
     }
 
     /// Checks a stored integration. Writes nothing.
