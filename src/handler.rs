@@ -188,8 +188,8 @@ async fn sync_one(
     let answer = match Box::pin(sync::sync(app, request, invocation)).await {
         // An event may arrive after the integration was removed.
         Err(StoreError::NoIntegration { .. }) if request.trigger == Trigger::Automatic => {
-            let reason = "there is no such integration any more";
-            SyncResponse::skipped(request, &invocation.id, reason)
+            let message = "there is no such integration any more";
+            SyncResponse::skipped(request, &invocation.id, message)
         }
         answer => answer?,
     };

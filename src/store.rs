@@ -12,6 +12,7 @@ mod nodes;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::fmt::Display;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -40,18 +41,12 @@ pub(crate) use nodes::MAX_CHANGES;
 /// A failed read or write of the tables.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No integration has this name.
-    #[error("there is no integration {integration:?}")]
-    NoIntegration {
-        /// The name as it was asked for. It may be invalid.
-        integration: String,
-    },
+    /// No integration has this name, which may be invalid.
+    #[error("there is no integration {0:?}")]
+    NoIntegration(String),
     /// An integration of this name exists.
-    #[error("the integration {integration} already exists")]
-    IntegrationExists {
-        /// The name in use.
-        integration: IntegrationId,
-    },
+    #[error("the integration {0} already exists")]
+    IntegrationExists(IntegrationId),
     /// The settings changed after they were read.
     #[error(
         "cannot change the settings of {integration}: they have changed since version {read} was read, or the \
@@ -63,12 +58,9 @@ pub enum StoreError {
         /// The version that the change was made from.
         read: u64,
     },
-    /// Another run has written, so this run's knowledge is out of date.
-    #[error("cannot record this run: another run of {integration} has written in the meantime")]
-    Overtaken {
-        /// The integration of both runs.
-        integration: IntegrationId,
-    },
+    /// Another run of the integration has written, so this run's knowledge is out of date.
+    #[error("cannot record this run: another run of {0} has written in the meantime")]
+    Overtaken(IntegrationId),
     /// DynamoDB rejected the call or is unreachable.
     #[error("DynamoDB: could not {operation}")]
     Call {
@@ -96,10 +88,10 @@ impl StoreError {
     /// Returns the remedy as half a sentence.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
-            Self::NoIntegration { .. } => "connect it, or correct the name",
-            Self::IntegrationExists { .. } => "update it, or choose another name",
+            Self::NoIntegration(_) => "connect it, or correct the name",
+            Self::IntegrationExists(_) => "update it, or choose another name",
             Self::Conflict { .. } => "look at its status and send the change again",
-            Self::Overtaken { .. } => "wait for the next run",
+            Self::Overtaken(_) => "wait for the next run",
             Self::Call { .. } => {
                 "wait for the next run; if it persists, check the AWS Health Dashboard and the function's role"
             }
@@ -240,7 +232,7 @@ fn build_error<E: StdError + Send + Sync + 'static>(
 
 /// Returns a function for `map_err` that makes the error of an item which does not decode or encode. The cause quotes the
 /// item, so it is redacted.
-fn decode_error<E: StdError>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
+fn decode_error<E: Display>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Decode {
         operation,
         source: redact(&source.to_string(), 400).into(),

@@ -1,6 +1,6 @@
 //! Checks that the attribute can be written: scope, type, and no other writer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -77,11 +77,9 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
 
 /// Returns a sample of devices: first the devices that this integration has written, then others of the tailnet.
 async fn sample_devices<'a>(inputs: &AttributeCheck<'a>) -> Result<Vec<&'a Device>, StoreError> {
+    let (id, devices) = (&inputs.settings.id, inputs.devices);
     let store = &inputs.app.store;
-    let written = store
-        .sample_nodes(&inputs.settings.id, MAX_SAMPLE_DEVICES)
-        .await?;
-    let devices = inputs.devices;
+    let written = store.sample_nodes(id, MAX_SAMPLE_DEVICES).await?;
     let known = written.iter().filter_map(|node| devices.get(node));
     let others = devices.values().filter(|device| !device.is_external);
     let others = others.filter(|device| !written.contains(&device.node_id));
@@ -93,11 +91,10 @@ async fn sample_devices<'a>(inputs: &AttributeCheck<'a>) -> Result<Vec<&'a Devic
 fn has_integer_value(
     key: &AttributeKey,
     device: &Device,
-    attributes: impl IntoIterator<Item = (String, Value)>,
+    attributes: BTreeMap<String, Value>,
 ) -> Result<bool, String> {
-    let attribute = attributes
-        .into_iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(key.as_str()));
+    let mut attributes = attributes.into_iter();
+    let attribute = attributes.find(|(name, _)| name.eq_ignore_ascii_case(key.as_str()));
     let device = sanitize(&device.name, 100);
     match attribute {
         None => Ok(false),

@@ -12,6 +12,9 @@ use crate::domain::plan::Change;
 use crate::domain::plan::deprovision::Removal;
 use crate::settings::{AttributeKey, IntegrationId, Settings};
 
+/// The actor of scheduled and event-driven runs.
+pub(crate) const SYSTEM_ACTOR: &str = "falcon-posture-sync";
+
 /// A change: who changed what, when, from what to what, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -44,9 +44,8 @@ impl<'a> IntegrationCommands<'a> {
         } else {
             None
         };
-        let record = self
-            .audit_context(&settings.id)
-            .integration_created(settings, self.app.clock.now());
+        let context = self.audit_context(&settings.id);
+        let record = context.integration_created(settings, self.app.clock.now());
         self.app.store.create(settings, &record).await?;
         tracing::info!(
             integration = %settings.id,
@@ -70,18 +69,17 @@ impl<'a> IntegrationCommands<'a> {
     ) -> Result<Vec<Check>, HandlerError> {
         let integration = settings.id.clone();
         if others.iter().any(|other| other.id == integration) {
-            return Err(StoreError::IntegrationExists { integration }.into());
+            return Err(StoreError::IntegrationExists(integration).into());
         }
         let budget = self.app.budget(self.invocation);
         let checks = check::check(self.app, settings, others, &budget).await?;
-        if check::passes(&checks) {
-            Ok(checks)
-        } else {
-            Err(HandlerError::Check {
+        if !check::passes(&checks) {
+            return Err(HandlerError::Check {
                 integration,
                 checks,
-            })
+            });
         }
+        Ok(checks)
     }
 
     /// Stores changed settings, if they differ from what is stored.
@@ -103,24 +101,21 @@ impl<'a> IntegrationCommands<'a> {
             path: error.path.replacen("integration", "changes", 1),
             ..error
         })?;
-        let changed_fields = settings.changed_fields(&integration.stored);
-        if changed_fields.is_empty() {
+        let changed = settings.changed_fields(&integration.stored);
+        if changed.is_empty() {
             return Ok(json!({
-                "integration": id, "configVersion": version, "changed": changed_fields,
+                "integration": id, "configVersion": version, "changed": changed,
                 "sync": "not requested: nothing differs from what is stored",
             }));
         }
         let others = self.app.store.integrations().await?.readable;
         ensure_unique_attribute(&settings, &others, "changes")?;
         let next = version + 1;
-        let record = self.audit_context(id).integration_updated(
-            &integration.stored,
-            &settings,
-            next,
-            self.app.clock.now(),
-        );
-        self.app
-            .store
+        let (stored, now) = (&integration.stored, self.app.clock.now());
+        let context = self.audit_context(id);
+        let record = context.integration_updated(stored, &settings, next, now);
+        let store = &self.app.store;
+        store
             .update_settings(&integration, &settings, &record)
             .await?;
         tracing::info!(
@@ -129,12 +124,10 @@ impl<'a> IntegrationCommands<'a> {
             actor = self.actor,
             config_version = next,
             "updated {id}: {}",
-            changed_fields.join(", ")
+            changed.join(", ")
         );
         let sync = self.publish_change(id, "updated", next).await;
-        Ok(
-            json!({ "integration": id, "configVersion": next, "changed": changed_fields, "sync": sync }),
-        )
+        Ok(json!({ "integration": id, "configVersion": next, "changed": changed, "sync": sync }))
     }
 
     /// Removes an integration and, by default, the attributes that it wrote. The next run continues a removal that could
@@ -142,11 +135,8 @@ impl<'a> IntegrationCommands<'a> {
     pub(super) async fn remove(&self, request: &RemoveRequest) -> Result<Value, HandlerError> {
         let (id, attributes) = (&request.integration, request.attributes);
         let mut integration = self.app.store.integration(id).await?;
-        let marked = integration
-            .removal
-            .as_ref()
-            .map(|removal| removal.attributes);
-        if marked != Some(attributes) {
+        let marked = integration.removal.as_ref();
+        if marked.is_none_or(|removal| removal.attributes != attributes) {
             let removal = Removal {
                 attributes,
                 since: self.app.clock.now(),
@@ -159,9 +149,8 @@ impl<'a> IntegrationCommands<'a> {
             ..SyncRequest::automatic(id.clone())
         };
         let run = Box::pin(sync::sync(self.app, &sync_request, self.invocation)).await;
-        let sync = self
-            .publish_change(id, "removed", integration.config_version)
-            .await;
+        let version = integration.config_version;
+        let sync = self.publish_change(id, "removed", version).await;
         let run = match run {
             // Another run has just finished the removal.
             Err(StoreError::NoIntegration { .. }) => {

@@ -162,10 +162,10 @@ pub enum OnMissing {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MaxRemovals {
     /// Share of the recorded devices, 0 to 100.
-    #[serde(deserialize_with = "decode_integer::<_, _, 0, 100>")]
+    #[serde(deserialize_with = "decode_integer::<_,_,0,100>")]
     pub percent: u8,
     /// Number of attributes, 0 to 1,000,000.
-    #[serde(deserialize_with = "decode_integer::<_, _, 0, 1_000_000>")]
+    #[serde(deserialize_with = "decode_integer::<_,_,0,1_000_000>")]
     pub at_least: u32,
 }
 
@@ -218,6 +218,6 @@ pub(super) fn decode_max_age<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u16>, D::Error> {
     #[derive(Deserialize)]
-    struct Days(#[serde(deserialize_with = "decode_integer::<_, _, 1, 3650>")] u16);
+    struct Days(#[serde(deserialize_with = "decode_integer::<_,_,1,3650>")] u16);
     Ok(Option::<Days>::deserialize(deserializer)?.map(|days| days.0))
 }

@@ -62,9 +62,8 @@ impl Store {
             return Ok(AuditPage::default());
         };
         let mut request = self
-            .time_range_query(query, "integrationId")
-            .consistent_read(true)
-            .expression_attribute_values(":of", AttributeValue::S(integration.to_string()));
+            .time_range_query(query, "integrationId", integration.as_str())
+            .consistent_read(true);
         if let Some(device) = &query.device {
             // Serials are stored in normal form. Names are stored as in the tailnet, with the domain of the tailnet.
             let name = device.trim().to_lowercase();
@@ -105,9 +104,8 @@ impl Store {
         device: &str,
     ) -> Result<AuditPage, StoreError> {
         let mut request = self
-            .time_range_query(query, "targetId")
-            .index_name(TARGET_INDEX)
-            .expression_attribute_values(":of", AttributeValue::S(device.to_owned()));
+            .time_range_query(query, "targetId", device)
+            .index_name(TARGET_INDEX);
         if let Some(integration) = &query.integration {
             let integration = AttributeValue::S(integration.to_string());
             request = request
@@ -117,8 +115,8 @@ impl Store {
         read_page(request, query).await
     }
 
-    /// Builds a query by one key, whose value is `:of`, and by time, newest first.
-    fn time_range_query(&self, query: &AuditQuery, key: &str) -> QueryFluentBuilder {
+    /// Builds a query by one key and by time, newest first.
+    fn time_range_query(&self, query: &AuditQuery, key: &str, value: &str) -> QueryFluentBuilder {
         let since = query.since.map_or_else(|| MIN_EVENT_ID.to_owned(), rfc3339);
         // An event id begins with its time, so it is greater than the time alone.
         let until = query.until.map_or_else(|| MAX_EVENT_ID.to_owned(), rfc3339);
@@ -127,6 +125,7 @@ impl Store {
             .query()
             .table_name(&self.audit)
             .key_condition_expression(format!("{key} = :of AND eventId BETWEEN :since AND :until"))
+            .expression_attribute_values(":of", AttributeValue::S(value.to_owned()))
             .expression_attribute_values(":since", AttributeValue::S(since))
             .expression_attribute_values(":until", AttributeValue::S(end))
             .scan_index_forward(false)

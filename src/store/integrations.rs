@@ -33,10 +33,8 @@ impl Store {
             .send()
             .await
             .map_err(call_error(OPERATION))?;
-        let item = response.item.ok_or_else(|| StoreError::NoIntegration {
-            integration: id.to_string(),
-        })?;
-        Ok(Integration::from_item(item)?)
+        let missing = || StoreError::NoIntegration(id.to_string());
+        Ok(Integration::from_item(response.item.ok_or_else(missing)?)?)
     }
 
     /// Reads all integrations, sorted by name. Items that cannot be read are logged and returned apart from the others.
@@ -94,9 +92,7 @@ impl Store {
             self.put_audit(audit, OPERATION)?,
         ];
         let created = self.transact(OPERATION, items).await?;
-        created.map_err(|_| StoreError::IntegrationExists {
-            integration: settings.id.clone(),
-        })
+        created.map_err(|_| StoreError::IntegrationExists(settings.id.clone()))
     }
 
     /// Stores the settings that differ as the next version and their audit record, or neither.
@@ -180,11 +176,11 @@ impl Store {
             .expression_attribute_values(":one", number(1))
             .return_values(ReturnValue::AllNew);
         let response = send_update(&request, OPERATION).await?;
-        let response = response.map_err(|_| StoreError::NoIntegration {
-            integration: id.to_string(),
-        })?;
-        let item = require(response.attributes, OPERATION)?;
-        Ok(Integration::from_item(item)?)
+        let response = response.map_err(|_| StoreError::NoIntegration(id.to_string()))?;
+        Ok(Integration::from_item(require(
+            response.attributes,
+            OPERATION,
+        )?)?)
     }
 }
 

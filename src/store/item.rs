@@ -201,13 +201,9 @@ fn take_optional<T: DeserializeOwned>(
 
 /// Returns the latest success or change of the settings, from an item in any condition.
 fn last_good(item: &Map<String, Value>) -> Option<Timestamp> {
-    let success = item
-        .get("status")
-        .and_then(|status| status.get("lastSuccess"));
-    [success, item.get("configUpdated")]
-        .into_iter()
-        .filter_map(|time| time?.as_str()?.parse().ok())
-        .max()
+    let success = item.get("status").map(|status| &status["lastSuccess"]);
+    let times = success.into_iter().chain(item.get("configUpdated"));
+    times.filter_map(|time| time.as_str()?.parse().ok()).max()
 }
 
 /// Formats an error with its path in the item. The error quotes stored values, so it is redacted.

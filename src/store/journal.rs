@@ -1,7 +1,7 @@
 //! The journal in an integration's item: the writes that a run is about to make, until they are recorded.
 
 use super::lease::send_with_lease;
-use super::{ConditionFailed, Store, StoreError, encode, send_update};
+use super::{Store, StoreError, encode, send_update};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::journal::{JournalEntry, JournalKey};
 use crate::settings::IntegrationId;
@@ -43,7 +43,7 @@ impl Store {
                 send_update(&request, OPERATION).await?.map(drop)
             }
         };
-        or_overtaken(id, written)
+        written.map_err(|_| StoreError::Overtaken(id.clone()))
     }
 
     /// Removes these devices from a journal entry that an earlier run has left, or the whole entry.
@@ -70,15 +70,7 @@ impl Store {
             paths.push("pending.#note".to_owned());
         }
         let request = request.update_expression(format!("REMOVE {}", paths.join(", ")));
-        or_overtaken(id, send_with_lease(request, run_id, None, OPERATION).await?)
+        let written = send_with_lease(request, run_id, None, OPERATION).await?;
+        written.map_err(|_| StoreError::Overtaken(id.clone()))
     }
-}
-
-fn or_overtaken(
-    id: &IntegrationId,
-    written: Result<(), ConditionFailed>,
-) -> Result<(), StoreError> {
-    written.map_err(|_| StoreError::Overtaken {
-        integration: id.clone(),
-    })
 }

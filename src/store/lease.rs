@@ -66,9 +66,7 @@ impl Store {
         let response = match send_update(&request, OPERATION).await? {
             Ok(response) => response,
             Err(ConditionFailed { item: None }) => {
-                return Err(StoreError::NoIntegration {
-                    integration: id.to_string(),
-                });
+                return Err(StoreError::NoIntegration(id.to_string()));
             }
             Err(ConditionFailed { item: Some(item) }) => {
                 // A lease that cannot be read has no owner and never expires: report it.

@@ -44,22 +44,12 @@ struct NodeItem<'a> {
     run_id: &'a str,
 }
 
-/// An item without a value that a decision rests on: a person edited it.
-#[derive(Debug, thiserror::Error)]
-#[error("the record of {node:?} has no usable `{attribute}`")]
-struct InvalidNodeRecord {
-    node: String,
-    attribute: &'static str,
-}
-
-/// Reads an item. An attribute of an unexpected type counts as absent. The name and the time may be absent.
-fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), InvalidNodeRecord> {
+/// Reads an item. An attribute of an unexpected type counts as absent. The name and the time may be absent. An item without
+/// a value that a decision rests on was edited by a person: the error names the value.
+fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), String> {
     let text = |attribute: &str| item.get(attribute)?.as_s().ok().map(String::as_str);
     let node = text("nodeId").unwrap_or_default();
-    let unusable = |attribute| InvalidNodeRecord {
-        node: node.to_owned(),
-        attribute,
-    };
+    let unusable = |attribute| format!("the record of {node:?} has no usable `{attribute}`");
     let required = |attribute| text(attribute).ok_or_else(|| unusable(attribute));
     let number = item.get("score").and_then(|score| score.as_n().ok());
     let record = NodeRecord {
@@ -154,9 +144,7 @@ impl Store {
             items.push(self.put_audit(&context.attribute_changed(change, now), OPERATION)?);
         }
         let recorded = self.transact(OPERATION, items).await?;
-        recorded.map_err(|_| StoreError::Overtaken {
-            integration: context.integration.clone(),
-        })
+        recorded.map_err(|_| StoreError::Overtaken(context.integration.clone()))
     }
 
     /// Deletes the records of devices whose attributes left the tailnet with them, or stay in it. Nothing changes in the

@@ -11,7 +11,7 @@ use super::error::SyncError;
 use super::request::SyncRequest;
 use crate::app::{App, Invocation};
 use crate::clock::Deadline;
-use crate::domain::audit::AuditContext;
+use crate::domain::audit::{AuditContext, SYSTEM_ACTOR};
 use crate::domain::inventory::device::Devices;
 use crate::domain::inventory::host::Hosts;
 use crate::domain::matching::Matches;
@@ -29,9 +29,6 @@ use crate::upstream::retry::CallBudget;
 
 /// Time kept back for recording the run. A run with less than four times as much keeps back a quarter.
 const RECORDING_TIME: Duration = Duration::from_secs(10);
-
-/// The actor of attribute changes in the audit records.
-const SYSTEM_ACTOR: &str = "falcon-posture-sync";
 
 /// The versions of the secrets that the run connected with.
 #[derive(Debug, Default)]

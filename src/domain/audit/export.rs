@@ -5,10 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, AuditRecord, TargetKind};
-
-/// The actor of scheduled and event-driven runs.
-const SYSTEM_ACTOR: &str = "falcon-posture-sync";
+use super::{Action, AuditRecord, SYSTEM_ACTOR, TargetKind};
 
 /// The log's value for a change that is not deferred.
 const NOT_DEFERRED: &str = "0001-01-01T00:00:00Z";
