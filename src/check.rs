@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::domain::status::error_kind::Service;
-use crate::secrets::{SecretError, Versioned};
-use crate::settings::{FieldError, IntegrationId, SecretName, Settings};
+use crate::settings::{FieldError, IntegrationId, Settings};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
@@ -29,7 +28,7 @@ pub struct Check {
     pub(crate) remedy: Option<String>,
 }
 
-/// The kinds of checks, by stable names, in the order of the response.
+/// The kinds of checks, by stable names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CheckKind {
@@ -146,21 +145,22 @@ pub(crate) async fn check(
     if let Err(error) = app.config.validate(settings) {
         return Ok(vec![Check::from_invalid_settings(&error)]);
     }
-    let mut falcon = Checks::new(&upstream::FALCON_CHECKS);
-    let mut tailscale = Checks::new(&upstream::TAILSCALE_CHECKS);
+    let (mut falcon, mut tailscale) = (Vec::new(), Vec::new());
     let ((), result) = futures::future::join(
         upstream::check_falcon(app, settings, budget, &mut falcon),
         upstream::check_tailscale(app, settings, others, budget, &mut tailscale),
     )
     .await;
     result?;
-    let mut checks = vec![Check::passed(
-        CheckKind::Settings,
-        "the settings are valid in this deployment",
-    )];
-    checks.extend(falcon.skip_remaining());
-    checks.extend(tailscale.skip_remaining());
-    Ok(checks)
+    let valid = "the settings are valid in this deployment";
+    let mut done = vec![Check::passed(CheckKind::Settings, valid)];
+    done.extend(falcon.into_iter().chain(tailscale));
+    let check = |kind| {
+        let finding = "skipped, since an earlier check failed";
+        let done = done.iter().find(|check| check.kind == kind).cloned();
+        done.unwrap_or_else(|| Check::new(kind, CheckResult::Skipped, finding, None))
+    };
+    Ok(CheckKind::ALL.map(check).into())
 }
 
 /// Checks a stored integration. Settings that do not decode are a failed check.
@@ -180,64 +180,23 @@ pub(crate) async fn check_stored(
     }
 }
 
-/// Collects the checks of one service in the order of `kinds`.
-struct Checks {
-    kinds: &'static [CheckKind],
-    done: Vec<Check>,
-}
-
-impl Checks {
-    fn new(kinds: &'static [CheckKind]) -> Self {
-        Self {
-            kinds,
-            done: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, check: Check) {
-        self.done.push(check);
-    }
-
-    /// Adds the check of a secret. Returns the credential, or `None` if the check failed.
-    fn secret<T>(
-        &mut self,
-        kind: CheckKind,
-        name: &SecretName,
-        fetched: Result<Versioned<T>, SecretError>,
-    ) -> Option<T> {
-        match fetched {
-            Ok(secret) => {
-                let finding = format!("the secret {name} is complete");
-                self.push(Check::passed(kind, finding));
-                Some(secret.value)
-            }
-            Err(error) => {
-                self.push(Check::failed(kind, error_chain(&error), error.remedy()));
-                None
-            }
-        }
-    }
-
-    /// Returns the value of a call. Adds a failed check and returns `None` if the call failed.
-    fn value<T>(&mut self, kind: CheckKind, result: Result<T, UpstreamError>) -> Option<T> {
-        result
-            .map_err(|error| self.push(Check::from_error(kind, &error)))
-            .ok()
-    }
-
-    /// Adds the checks that were not reached, as skipped.
-    fn skip_remaining(mut self) -> Vec<Check> {
-        let skipped = |kind: &CheckKind| {
-            let finding = "skipped, since an earlier check failed";
-            Check::new(*kind, CheckResult::Skipped, finding, None)
-        };
-        let remaining = self.kinds.iter().skip(self.done.len());
-        self.done.extend(remaining.map(skipped));
-        self.done
-    }
-}
-
 impl CheckKind {
+    /// All checks in the order of the response.
+    const ALL: [Self; 12] = [
+        Self::Settings,
+        Self::FalconSecret,
+        Self::FalconToken,
+        Self::HostsScope,
+        Self::AssessmentsScope,
+        Self::TailscaleSecret,
+        Self::TailscaleToken,
+        Self::DeviceListing,
+        Self::IdentityCollection,
+        Self::Attribute,
+        Self::NativeIntegration,
+        Self::SameAttribute,
+    ];
+
     fn service(self) -> Service {
         match self {
             Self::Settings | Self::SameAttribute => Service::Deployment,

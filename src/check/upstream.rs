@@ -1,48 +1,31 @@
 //! Checks the permissions of the credentials at Falcon and Tailscale.
 
 use super::attribute::{self, AttributeCheck};
-use super::{Check, CheckKind, CheckResult, Checks};
+use super::{Check, CheckKind, CheckResult};
 use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, Identity};
 use crate::domain::inventory::serial::Serial;
 use crate::falcon::Falcon;
-use crate::settings::Settings;
+use crate::secrets::{SecretError, Versioned};
+use crate::settings::{SecretName, Settings};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::retry::CallBudget;
 
-pub(super) const FALCON_CHECKS: [CheckKind; 4] = [
-    CheckKind::FalconSecret,
-    CheckKind::FalconToken,
-    CheckKind::HostsScope,
-    CheckKind::AssessmentsScope,
-];
-
-pub(super) const TAILSCALE_CHECKS: [CheckKind; 7] = [
-    CheckKind::TailscaleSecret,
-    CheckKind::TailscaleToken,
-    CheckKind::DeviceListing,
-    CheckKind::IdentityCollection,
-    CheckKind::Attribute,
-    CheckKind::NativeIntegration,
-    CheckKind::SameAttribute,
-];
-
-/// Checks the Falcon credential.
 pub(super) async fn check_falcon(
     app: &App,
     settings: &Settings,
     budget: &CallBudget,
-    checks: &mut Checks,
+    checks: &mut Vec<Check>,
 ) {
     let name = &settings.falcon_secret;
     let secret = app.secrets.falcon(name).await;
-    let Some(credentials) = checks.secret(CheckKind::FalconSecret, name, secret) else {
+    let Some(credentials) = check_secret(checks, CheckKind::FalconSecret, name, secret) else {
         return;
     };
     let session = app.connect_falcon(settings, credentials, budget).await;
-    let Some(falcon) = checks.value(CheckKind::FalconToken, session) else {
+    let Some(falcon) = check_call(checks, CheckKind::FalconToken, session) else {
         return;
     };
     checks.push(check_cloud(settings, &falcon));
@@ -78,21 +61,20 @@ fn check_count(kind: CheckKind, count: Result<usize, UpstreamError>, what: &str)
     }
 }
 
-/// Checks the Tailscale credential and the tailnet.
 pub(super) async fn check_tailscale(
     app: &App,
     settings: &Settings,
     others: &[Integration],
     budget: &CallBudget,
-    checks: &mut Checks,
+    checks: &mut Vec<Check>,
 ) -> Result<(), StoreError> {
     let name = &settings.tailscale_secret;
     let secret = app.secrets.tailscale(name).await;
-    let Some(credentials) = checks.secret(CheckKind::TailscaleSecret, name, secret) else {
+    let Some(credentials) = check_secret(checks, CheckKind::TailscaleSecret, name, secret) else {
         return Ok(());
     };
     let session = app.connect_tailscale(settings, credentials, budget).await;
-    let Some(tailscale) = checks.value(CheckKind::TailscaleToken, session) else {
+    let Some(tailscale) = check_call(checks, CheckKind::TailscaleToken, session) else {
         return Ok(());
     };
     let (listing, collection, native) = futures::future::join3(
@@ -110,7 +92,7 @@ pub(super) async fn check_tailscale(
         }
         _ => checks.push(Check::passed(token, "Tailscale accepts the credential")),
     }
-    let Some(devices) = checks.value(CheckKind::DeviceListing, listing) else {
+    let Some(devices) = check_call(checks, CheckKind::DeviceListing, listing) else {
         return Ok(());
     };
     checks.push(check_devices(&devices));
@@ -126,6 +108,32 @@ pub(super) async fn check_tailscale(
     checks.push(check_native(native));
     checks.push(attribute::check_unshared(&attribute).await?);
     Ok(())
+}
+
+/// Adds the check of a secret. Returns the credential, or `None` if the check failed.
+fn check_secret<T>(
+    checks: &mut Vec<Check>,
+    kind: CheckKind,
+    name: &SecretName,
+    fetched: Result<Versioned<T>, SecretError>,
+) -> Option<T> {
+    let failed = |error: SecretError| Check::failed(kind, error_chain(&error), error.remedy());
+    let secret = fetched.map_err(|error| checks.push(failed(error))).ok()?;
+    checks.push(Check::passed(
+        kind,
+        format!("the secret {name} is complete"),
+    ));
+    Some(secret.value)
+}
+
+/// Returns the value of a call. Adds a failed check and returns `None` if the call failed.
+fn check_call<T>(
+    checks: &mut Vec<Check>,
+    kind: CheckKind,
+    result: Result<T, UpstreamError>,
+) -> Option<T> {
+    let failed = |error| checks.push(Check::from_error(kind, &error));
+    result.map_err(failed).ok()
 }
 
 fn own_devices(devices: &Devices) -> impl Iterator<Item = &Device> {
