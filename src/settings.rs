@@ -83,7 +83,6 @@ const FIELDS: [&str; 11] = [
     "maxRemovals",
 ];
 
-/// The fields that are not implemented yet.
 const NOT_IMPLEMENTED: [&str; 4] = [
     "scoreTtlHours",
     "osScoreKey",

@@ -34,7 +34,6 @@ use item::Item;
 
 pub use audit::{AuditPage, AuditQuery};
 pub use item::{Integration, Integrations, Lease, UnreadableItem};
-pub(crate) use journal::WriteCondition;
 pub use lease::FinishOutcome;
 pub(crate) use nodes::MAX_CHANGES;
 

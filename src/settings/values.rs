@@ -197,7 +197,6 @@ pub(crate) fn default_true() -> bool {
     true
 }
 
-/// Decodes a whole number from `MIN` to `MAX`.
 fn decode_integer<'de, D: Deserializer<'de>, T: TryFrom<i64>, const MIN: i64, const MAX: i64>(
     deserializer: D,
 ) -> Result<T, D::Error> {

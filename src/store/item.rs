@@ -30,7 +30,6 @@ pub struct Integration {
     /// The number of changes, from 1.
     pub(crate) config_version: u64,
     pub(crate) config_updated: Option<Timestamp>,
-    /// The actor of the last change.
     pub(crate) config_updated_by: Option<String>,
     /// The status after the latest run; `None` before the first.
     pub(crate) status: Option<Status>,
@@ -50,9 +49,7 @@ pub struct Integration {
 /// The right to work on an integration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The run that holds it.
     pub(crate) owner: String,
-    /// The expiry.
     pub(crate) until: Timestamp,
 }
 

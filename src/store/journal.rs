@@ -6,27 +6,19 @@ use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::journal::{JournalEntry, JournalKey};
 use crate::settings::IntegrationId;
 
-/// The condition under which a journal entry is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WriteCondition {
-    /// The run still holds the lease.
-    HoldsLease,
-    /// The integration exists. The run has lost the lease, and may have written after that.
-    IntegrationExists,
-}
-
 impl Store {
-    /// Stores the writes that a run is about to make, under one key of the journal.
+    /// Stores the writes that a run is about to make, under one key of the journal. The condition is that `owner` still holds
+    /// the lease. Without an owner it is that the integration exists: a run that has lost the lease may have written after
+    /// that.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if the condition does not hold, so that nothing may be written.
     pub(crate) async fn put_journal(
         &self,
         id: &IntegrationId,
-        run_id: &str,
+        owner: Option<&str>,
         key: &JournalKey,
         entry: &JournalEntry,
-        condition: WriteCondition,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the journal";
         let entry = encode(entry, OPERATION)?;
@@ -35,13 +27,12 @@ impl Store {
             .update_expression("SET pending.#note = :intents")
             .expression_attribute_names("#note", key.as_str())
             .expression_attribute_values(":intents", entry);
-        let written = match condition {
-            WriteCondition::HoldsLease => send_with_lease(request, run_id, None, OPERATION).await?,
+        let written = if let Some(owner) = owner {
+            send_with_lease(request, owner, None, OPERATION).await?
+        } else {
             // A deleted integration has no journal.
-            WriteCondition::IntegrationExists => {
-                let request = request.condition_expression("attribute_exists(pending)");
-                send_update(&request, OPERATION).await?.map(drop)
-            }
+            let request = request.condition_expression("attribute_exists(pending)");
+            send_update(&request, OPERATION).await?.map(drop)
         };
         written.map_err(|_| StoreError::Overtaken(id.clone()))
     }

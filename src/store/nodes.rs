@@ -28,7 +28,6 @@ pub(crate) const MAX_CHANGES: usize = MAX_TRANSACTION_ITEMS / 2;
 /// The attributes of an item that a run reads.
 const PROJECTION: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, runId";
 
-/// An item of the nodes table.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct NodeItem<'a> {

@@ -23,7 +23,7 @@ use crate::domain::status::lost_identity::{self, LostIdentity};
 use crate::domain::status::pause::{Pause, PauseContext};
 use crate::falcon::Falcon;
 use crate::settings::{FieldError, Settings};
-use crate::store::{FinishOutcome, Integration, StoreError, WriteCondition};
+use crate::store::{FinishOutcome, Integration, StoreError};
 use crate::tailscale::Tailscale;
 use crate::upstream::retry::CallBudget;
 
@@ -271,11 +271,8 @@ impl<'a> Run<'a> {
         changes: &[Change],
     ) -> Result<(), StoreError> {
         let (key, entry) = (JournalKey::new(self.id(), n), journal_entry(changes));
-        let condition = WriteCondition::HoldsLease;
-        self.app
-            .store
-            .put_journal(&self.integration.id, self.id(), &key, &entry, condition)
-            .await?;
+        let (store, id) = (&self.app.store, &self.integration.id);
+        store.put_journal(id, Some(self.id()), &key, &entry).await?;
         lock(&self.journal).insert(key, Some(entry));
         Ok(())
     }
@@ -296,11 +293,8 @@ impl<'a> Run<'a> {
         let journal = std::mem::take(&mut *lock(&self.journal));
         for (key, entry) in journal {
             let Some(entry) = entry else { continue };
-            let condition = WriteCondition::IntegrationExists;
-            let store = &self.app.store;
-            let stored =
-                store.put_journal(&self.integration.id, self.id(), &key, &entry, condition);
-            match stored.await {
+            let (store, id) = (&self.app.store, &self.integration.id);
+            match store.put_journal(id, None, &key, &entry).await {
                 // The integration is gone, and its attributes with it.
                 Err(StoreError::Overtaken { .. }) => return Ok(()),
                 result => result?,
