@@ -92,52 +92,39 @@ impl App {
     /// another await.
     pub(crate) async fn http_client(&self, side: Service) -> Result<HttpClient, UpstreamError> {
         let http = self.http.get_or_try_init(async || HttpClient::new()).await;
-        http.cloned()
-            .map_err(|error| http_client_error(side, &error))
+        // The AWS SDK loads its own TLS roots, so this can fail even though the SDK started.
+        http.cloned().map_err(|error| {
+            Operation::new(side, "HTTP client", "").misconfigured(
+                None,
+                format!("it cannot be built: {}", error_chain(&error)),
+                "check that SSL_CERT_FILE and SSL_CERT_DIR, if set, lead to certificates",
+            )
+        })
     }
 
-    /// Signs in to Falcon.
     pub(crate) async fn connect_falcon(
         &self,
         settings: &Settings,
         credentials: FalconCredentials,
         budget: &CallBudget,
     ) -> Result<Falcon, UpstreamError> {
-        Falcon::sign_in(
-            ApiClient::new(self.http_client(Service::Falcon).await?, budget.clone()),
-            &self.config.clouds,
-            &settings.cloud_id,
-            credentials,
-        )
-        .await
+        let http = self.http_client(Service::Falcon).await?;
+        let client = ApiClient::new(http, budget.clone());
+        let clouds = &self.config.clouds;
+        Falcon::sign_in(client, clouds, &settings.cloud_id, credentials).await
     }
 
-    /// Signs in to Tailscale.
     pub(crate) async fn connect_tailscale(
         &self,
         settings: &Settings,
         credentials: TailscaleCredentials,
         budget: &CallBudget,
     ) -> Result<Tailscale, UpstreamError> {
-        Tailscale::sign_in(
-            ApiClient::new(self.http_client(Service::Tailscale).await?, budget.clone()),
-            &self.config.tailscale_api,
-            &settings.tailnet,
-            credentials,
-        )
-        .await
+        let http = self.http_client(Service::Tailscale).await?;
+        let client = ApiClient::new(http, budget.clone());
+        let api = &self.config.tailscale_api;
+        Tailscale::sign_in(client, api, &settings.tailnet, credentials).await
     }
-}
-
-/// The AWS SDK loads its own TLS roots, so this can fail even though the SDK started.
-fn http_client_error(side: Service, error: &reqwest::Error) -> UpstreamError {
-    let client = Operation::new(side, "HTTP client", "");
-    let problem = format!("it cannot be built: {}", error_chain(error));
-    client.misconfigured(
-        None,
-        problem,
-        "check that SSL_CERT_FILE and SSL_CERT_DIR, if set, lead to certificates",
-    )
 }
 
 /// One invocation of the function.

@@ -45,11 +45,8 @@ pub(crate) fn aws_error<E>(error: &SdkError<E>) -> Box<dyn StdError + Send + Syn
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    struct Message(String);
     const MAX_CHARS: usize = 400;
-    Box::new(Message(match (error.code(), error) {
+    let text = match (error.code(), error) {
         (Some(code), _) => {
             let message = error.message().unwrap_or("no reason given");
             format!("{}: {}", redact(code, 80), redact(message, MAX_CHARS))
@@ -58,5 +55,6 @@ where
             "the response does not decode".to_owned()
         }
         (None, _) => redact(&error_chain(error), MAX_CHARS),
-    }))
+    };
+    text.into()
 }

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::domain::status::error_kind::Service;
-use crate::secrets::{SecretError, Versioned};
-use crate::settings::{FieldError, IntegrationId, SecretName, Settings};
+use crate::settings::{FieldError, IntegrationId, Settings};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
@@ -29,7 +28,7 @@ pub struct Check {
     pub(crate) remedy: Option<String>,
 }
 
-/// The kinds of checks, by stable names, in the order of the response.
+/// The kinds of checks, by stable names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CheckKind {
@@ -58,7 +57,6 @@ pub(crate) enum CheckKind {
     SameAttribute,
 }
 
-/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CheckResult {
@@ -72,56 +70,47 @@ pub(crate) enum CheckResult {
 }
 
 impl Check {
-    /// Creates the failed check of a call that failed.
-    fn from_error(kind: CheckKind, error: &UpstreamError) -> Self {
-        Self::failed(kind, error_chain(error)).with_remedy(error.remedy())
-    }
-
-    fn new(kind: CheckKind, result: CheckResult, finding: impl Into<String>) -> Self {
+    fn new(
+        kind: CheckKind,
+        result: CheckResult,
+        finding: impl Into<String>,
+        remedy: Option<String>,
+    ) -> Self {
         Self {
             kind,
             service: kind.service(),
             result,
             finding: finding.into(),
-            remedy: None,
+            remedy,
         }
     }
 
     fn passed(kind: CheckKind, finding: impl Into<String>) -> Self {
-        Self::new(kind, CheckResult::Passed, finding)
+        Self::new(kind, CheckResult::Passed, finding, None)
     }
 
-    fn warning(kind: CheckKind, finding: impl Into<String>) -> Self {
-        Self::new(kind, CheckResult::Warning, finding)
+    fn warning(kind: CheckKind, finding: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(kind, CheckResult::Warning, finding, Some(remedy.into()))
     }
 
-    fn failed(kind: CheckKind, finding: impl Into<String>) -> Self {
-        Self::new(kind, CheckResult::Failed, finding)
+    fn failed(kind: CheckKind, finding: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(kind, CheckResult::Failed, finding, Some(remedy.into()))
     }
 
-    fn skipped(kind: CheckKind, finding: impl Into<String>) -> Self {
-        Self::new(kind, CheckResult::Skipped, finding)
-    }
-
-    fn with_remedy(self, remedy: impl Into<String>) -> Self {
-        Self {
-            remedy: Some(remedy.into()),
-            ..self
-        }
+    fn from_error(kind: CheckKind, error: &UpstreamError) -> Self {
+        Self::failed(kind, error_chain(error), error.remedy())
     }
 
     /// Creates the failed check of invalid stored settings.
     pub(crate) fn from_invalid_settings(error: &FieldError) -> Self {
-        Self::failed(CheckKind::Settings, error.to_string())
-            .with_remedy("correct the setting with `update`")
+        let remedy = "correct the setting with `update`";
+        Self::failed(CheckKind::Settings, error.to_string(), remedy)
     }
 }
 
-/// Returns whether no check failed.
 pub(crate) fn passes(checks: &[Check]) -> bool {
-    checks
-        .iter()
-        .all(|check| check.result != CheckResult::Failed)
+    let mut results = checks.iter().map(|check| check.result);
+    results.all(|result| result != CheckResult::Failed)
 }
 
 /// Describes the failed checks, as half a sentence.
@@ -142,18 +131,6 @@ pub(crate) fn describe_failures(checks: &[Check]) -> String {
     )
 }
 
-/// Returns the integration that writes the same attribute of the same tailnet, by its settings.
-pub(crate) fn conflicting_integration<'a>(
-    settings: &Settings,
-    others: &'a [Integration],
-) -> Option<&'a IntegrationId> {
-    others
-        .iter()
-        .filter_map(|other| other.settings.as_ref().ok())
-        .find(|other| settings.conflicts_with(other))
-        .map(|other| &other.id)
-}
-
 /// Checks everything that an integration needs. Both services are checked at the same time, and a failure of one does not
 /// end the other.
 ///
@@ -168,18 +145,22 @@ pub(crate) async fn check(
     if let Err(error) = app.config.validate(settings) {
         return Ok(vec![Check::from_invalid_settings(&error)]);
     }
-    let (falcon, tailscale) = futures::future::join(
-        upstream::falcon(app, settings, budget),
-        upstream::tailscale(app, settings, others, budget),
+    let (mut falcon, mut tailscale) = (Vec::new(), Vec::new());
+    let ((), result) = futures::future::join(
+        upstream::check_falcon(app, settings, budget, &mut falcon),
+        upstream::check_tailscale(app, settings, others, budget, &mut tailscale),
     )
     .await;
-    let mut checks = vec![Check::passed(
-        CheckKind::Settings,
-        "the settings are valid in this deployment",
-    )];
-    checks.extend(falcon);
-    checks.extend(tailscale?);
-    Ok(checks)
+    result?;
+    let valid = "the settings are valid in this deployment";
+    let mut done = vec![Check::passed(CheckKind::Settings, valid)];
+    done.extend(falcon.into_iter().chain(tailscale));
+    let check = |kind| {
+        let finding = "skipped, since an earlier check failed";
+        let done = done.iter().find(|check| check.kind == kind).cloned();
+        done.unwrap_or_else(|| Check::new(kind, CheckResult::Skipped, finding, None))
+    };
+    Ok(CheckKind::ALL.map(check).into())
 }
 
 /// Checks a stored integration. Settings that do not decode are a failed check.
@@ -199,62 +180,23 @@ pub(crate) async fn check_stored(
     }
 }
 
-/// Collects the checks of one service in the order of `kinds`.
-struct Checks {
-    kinds: &'static [CheckKind],
-    done: Vec<Check>,
-}
-
-impl Checks {
-    fn new(kinds: &'static [CheckKind]) -> Self {
-        Self {
-            kinds,
-            done: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, check: Check) {
-        self.done.push(check);
-    }
-
-    /// Adds the check of a secret. Returns the credential, or `None` if the check failed.
-    fn secret<T>(
-        &mut self,
-        kind: CheckKind,
-        name: &SecretName,
-        fetched: Result<Versioned<T>, SecretError>,
-    ) -> Option<T> {
-        match fetched {
-            Ok(secret) => {
-                let finding = format!("the secret {name} is complete");
-                self.push(Check::passed(kind, finding));
-                Some(secret.value)
-            }
-            Err(error) => {
-                self.push(Check::failed(kind, error_chain(&error)).with_remedy(error.remedy()));
-                None
-            }
-        }
-    }
-
-    /// Returns the value of a call. Adds a failed check and returns `None` if the call failed.
-    fn value<T>(&mut self, kind: CheckKind, result: Result<T, UpstreamError>) -> Option<T> {
-        result
-            .map_err(|error| self.push(Check::from_error(kind, &error)))
-            .ok()
-    }
-
-    /// Adds the checks that were not reached, as skipped.
-    fn skip_remaining(mut self) -> Vec<Check> {
-        let skipped = self.kinds.iter().skip(self.done.len());
-        self.done.extend(
-            skipped.map(|kind| Check::skipped(*kind, "skipped, since an earlier check failed")),
-        );
-        self.done
-    }
-}
-
 impl CheckKind {
+    /// All checks in the order of the response.
+    const ALL: [Self; 12] = [
+        Self::Settings,
+        Self::FalconSecret,
+        Self::FalconToken,
+        Self::HostsScope,
+        Self::AssessmentsScope,
+        Self::TailscaleSecret,
+        Self::TailscaleToken,
+        Self::DeviceListing,
+        Self::IdentityCollection,
+        Self::Attribute,
+        Self::NativeIntegration,
+        Self::SameAttribute,
+    ];
+
     fn service(self) -> Service {
         match self {
             Self::Settings | Self::SameAttribute => Service::Deployment,

@@ -46,7 +46,7 @@ pub enum Command {
         names: BTreeSet<SecretName>,
     },
     /// Return audit records.
-    Audit(AuditRequest),
+    Audit(AuditQuery, AuditFormat),
     /// Explain the score of a device, or its absence.
     Explain(ExplainRequest),
     /// List the devices that would pass a posture, and those that would lose access.
@@ -102,9 +102,9 @@ pub struct CheckRequest {
 }
 
 /// The fields of the command `audit`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AuditRequest {
+struct AuditFields {
     integration: Option<IntegrationId>,
     device: Option<DeviceRef>,
     since: Option<TimeBound>,
@@ -113,7 +113,7 @@ pub struct AuditRequest {
     limit: Limit,
     next: Option<Cursor>,
     #[serde(default)]
-    pub(crate) format: AuditFormat,
+    format: AuditFormat,
 }
 
 /// The fields of the command `explain`.
@@ -163,7 +163,7 @@ struct SyncFields {
 /// The shape of audit records in a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum AuditFormat {
+pub enum AuditFormat {
     /// The stored items.
     #[default]
     Stored,
@@ -171,7 +171,6 @@ pub(crate) enum AuditFormat {
     Tailscale,
 }
 
-/// The format of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Format {
@@ -222,9 +221,8 @@ impl Command {
     /// # Errors
     /// Names the invalid field and the accepted values.
     pub fn parse(payload: Value) -> Result<Self, InvalidPayload> {
-        let mut fields = match payload {
-            Value::Object(fields) => fields,
-            other => return Err(InvalidPayload::Shape(json_type(&other))),
+        let Value::Object(mut fields) = payload else {
+            return Err(InvalidPayload::Shape(json_type(&payload)));
         };
         // Checked first, so that no parameter of a widget can turn its request into a command.
         if WidgetRequest::matches(&fields) {
@@ -255,7 +253,7 @@ impl Command {
             "remove" => Self::Remove(decode(fields)?),
             "check" => Self::Check(decode(fields)?),
             "preview" => Self::Preview(decode::<PreviewRequest>(fields)?.validate()?),
-            "audit" => Self::Audit(decode::<AuditRequest>(fields)?.validate()?),
+            "audit" => decode::<AuditFields>(fields)?.into_command()?,
             "explain" => Self::Explain(decode(fields)?),
             "status" => Self::Status(decode(fields)?),
             other => return Err(InvalidPayload::UnknownCommand(redact(other, 60))),
@@ -332,10 +330,18 @@ impl PreviewRequest {
     }
 }
 
-impl AuditRequest {
-    fn validate(self) -> Result<Self, FieldError> {
-        let (since, until) = (self.since.map(|t| t.0), self.until.map(|t| t.0));
-        if self.integration.is_none() && self.device.is_none() {
+impl AuditFields {
+    fn into_command(self) -> Result<Command, FieldError> {
+        let query = AuditQuery {
+            integration: self.integration,
+            device: self.device.map(|device| device.0),
+            since: self.since.map(|bound| bound.0),
+            until: self.until.map(|bound| bound.0),
+            limit: self.limit.0,
+            next: self.next.map(|cursor| cursor.0),
+        };
+        let AuditQuery { since, until, .. } = query;
+        if query.integration.is_none() && query.device.is_none() {
             let message = "give an integration, or the node id of a device";
             return Err(FieldError::new("integration", message));
         }
@@ -343,24 +349,12 @@ impl AuditRequest {
             return Err(FieldError::new("until", "is before since"));
         }
         // The cursor is an event id, which begins with the time of the event.
-        if let (Some(Cursor(id)), Some(since)) = (&self.next, since)
+        if let (Some(id), Some(since)) = (&query.next, since)
             && *id < rfc3339(since)
         {
             return Err(FieldError::new("next", "does not belong to this search"));
         }
-        Ok(self)
-    }
-
-    /// Returns the query for the audit records.
-    pub(crate) fn into_query(self) -> AuditQuery {
-        AuditQuery {
-            integration: self.integration,
-            device: self.device.map(|device| device.0),
-            since: self.since.map(|bound| bound.0),
-            until: self.until.map(|bound| bound.0),
-            limit: self.limit.0,
-            next: self.next.map(|cursor| cursor.0),
-        }
+        Ok(Command::Audit(query, self.format))
     }
 }
 

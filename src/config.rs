@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
+use std::str::FromStr;
 
 use reqwest::Url;
 use tracing::level_filters::LevelFilter;
@@ -92,6 +93,8 @@ impl Config {
         lookup: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidEnvironment> {
         let optional = &|name: &str| lookup(name).filter(|value| !value.is_empty());
+        let or_default =
+            |name: &str, default: &str| optional(name).unwrap_or_else(|| default.to_owned());
         let required = |variable: &'static str| {
             optional(variable).ok_or_else(|| InvalidEnvironment {
                 variable,
@@ -99,20 +102,21 @@ impl Config {
             })
         };
         Ok(Self {
-            function: optional("AWS_LAMBDA_FUNCTION_NAME")
-                .unwrap_or_else(|| "falcon-posture-sync".to_owned()),
+            function: or_default("AWS_LAMBDA_FUNCTION_NAME", "falcon-posture-sync"),
             integrations_table: required("INTEGRATIONS_TABLE")?,
             nodes_table: required("NODES_TABLE")?,
             audit_table: required("AUDIT_TABLE")?,
-            event_bus: optional("EVENT_BUS_NAME").unwrap_or_else(|| "default".to_owned()),
-            tailscale_api: parse_api_url(
+            event_bus: or_default("EVENT_BUS_NAME", "default"),
+            tailscale_api: parse(
+                optional,
                 "TAILSCALE_API_URL",
-                &optional("TAILSCALE_API_URL").unwrap_or_else(|| PUBLIC_TAILSCALE_API.to_owned()),
+                PUBLIC_TAILSCALE_API,
+                parse_api_url,
             )?,
-            clouds: parse_clouds(optional("FALCON_CLOUDS_EXTRA").as_deref())?,
-            audit_retention_days: parse_number("AUDIT_RETENTION_DAYS", optional, 365)?,
-            sync_interval_minutes: parse_number("SYNC_INTERVAL_MINUTES", optional, 15)?,
-            console_buttons: parse_flag("CONSOLE_BUTTONS", optional)?,
+            clouds: parse(optional, "FALCON_CLOUDS_EXTRA", "", parse_clouds)?,
+            audit_retention_days: parse(optional, "AUDIT_RETENTION_DAYS", "365", parse_number)?,
+            sync_interval_minutes: parse(optional, "SYNC_INTERVAL_MINUTES", "15", parse_number)?,
+            console_buttons: parse(optional, "CONSOLE_BUTTONS", "false", parse_flag)?,
             aws: Aws::from_lookup(optional),
         })
     }
@@ -125,24 +129,20 @@ impl Config {
     pub(crate) fn validate(&self, settings: &Settings) -> Result<(), FieldError> {
         if !self.clouds.contains_key(&settings.cloud_id) {
             let known: Vec<&str> = self.clouds.keys().map(CloudId::as_str).collect();
-            return Err(FieldError {
-                path: "integration.cloudId".to_owned(),
-                message: format!(
-                    "unknown CrowdStrike cloud {:?}: must be one of {}",
-                    settings.cloud_id.as_str(),
-                    known.join(", ")
-                ),
-            });
+            let message = format!(
+                "unknown CrowdStrike cloud {:?}: must be one of {}",
+                settings.cloud_id.as_str(),
+                known.join(", ")
+            );
+            return Err(FieldError::new("integration.cloudId", message));
         }
         let is_public = self.tailscale_api.host_str() == Some("api.tailscale.com");
         if is_public && !settings.attribute_key.is_custom() {
-            return Err(FieldError {
-                path: "integration.attributeKey".to_owned(),
-                message: format!(
-                    "{:?} is in a namespace that Tailscale's API reserves: must be a key that starts with \"custom:\"",
-                    settings.attribute_key.as_str()
-                ),
-            });
+            let message = format!(
+                "{:?} is in a namespace that Tailscale's API reserves: must be a key that starts with \"custom:\"",
+                settings.attribute_key.as_str()
+            );
+            return Err(FieldError::new("integration.attributeKey", message));
         }
         Ok(())
     }
@@ -171,9 +171,8 @@ impl Logging {
 
 impl Aws {
     fn from_lookup(optional: impl Fn(&str) -> Option<String>) -> Self {
-        let is_true =
-            |name: &str| optional(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
-        let endpoint = |name: &str| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
+        let is_true = |name| optional(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        let endpoint = |name| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
         Self {
             region: optional("AWS_REGION").or_else(|| optional("AWS_DEFAULT_REGION")),
             fips: is_true("AWS_USE_FIPS_ENDPOINT"),
@@ -190,37 +189,32 @@ fn env_var(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn parse_number<N: std::str::FromStr>(
-    variable: &'static str,
+/// Parses a variable, or the default if it is absent.
+fn parse<T>(
     optional: impl Fn(&str) -> Option<String>,
-    default: u16,
-) -> Result<N, InvalidEnvironment> {
-    let text = optional(variable).unwrap_or_else(|| default.to_string());
-    text.parse().map_err(|_| InvalidEnvironment {
-        variable,
-        problem: format!("must be an integer of at least 1, not {text:?}"),
-    })
+    variable: &'static str,
+    default: &str,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<T, InvalidEnvironment> {
+    let text = optional(variable);
+    parse(text.as_deref().unwrap_or(default))
+        .map_err(|problem| InvalidEnvironment { variable, problem })
 }
 
-fn parse_flag(
-    variable: &'static str,
-    optional: impl Fn(&str) -> Option<String>,
-) -> Result<bool, InvalidEnvironment> {
-    optional(variable).map_or(Ok(false), |text| {
-        text.parse().map_err(|_| InvalidEnvironment {
-            variable,
-            problem: format!("must be \"true\" or \"false\", not {text:?}"),
-        })
-    })
+fn parse_number<N: FromStr>(text: &str) -> Result<N, String> {
+    text.parse()
+        .map_err(|_| format!("must be an integer of at least 1, not {text:?}"))
+}
+
+fn parse_flag(text: &str) -> Result<bool, String> {
+    text.parse()
+        .map_err(|_| format!("must be \"true\" or \"false\", not {text:?}"))
 }
 
 /// Parses the address of an API that receives credentials: https, or http to this machine (a test's server).
-fn parse_api_url(variable: &'static str, text: &str) -> Result<Url, InvalidEnvironment> {
-    let invalid = |why: &str| InvalidEnvironment {
-        variable,
-        // The text is not repeated: it may hold a password.
-        problem: format!("contains an invalid address: {why}"),
-    };
+fn parse_api_url(text: &str) -> Result<Url, String> {
+    // The text is not repeated: it may hold a password.
+    let invalid = |why: &str| format!("contains an invalid address: {why}");
     let url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
     let is_loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     match url.scheme() {
@@ -236,26 +230,20 @@ fn parse_api_url(variable: &'static str, text: &str) -> Result<Url, InvalidEnvir
     Ok(url)
 }
 
-fn parse_clouds(extra: Option<&str>) -> Result<BTreeMap<CloudId, Url>, InvalidEnvironment> {
-    const VARIABLE: &str = "FALCON_CLOUDS_EXTRA";
-    let invalid = |problem: String| InvalidEnvironment {
-        variable: VARIABLE,
-        problem,
-    };
+/// Parses further clouds, `name=url` separated by commas, and adds them to the built-in ones.
+fn parse_clouds(extra: &str) -> Result<BTreeMap<CloudId, Url>, String> {
     let extra = extra
-        .unwrap_or_default()
         .split(',')
         .map(str::trim)
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             pair.split_once('=')
-                .ok_or_else(|| invalid("must be name=url, separated by commas".to_owned()))
+                .ok_or("must be name=url, separated by commas")
         });
     let mut clouds = BTreeMap::new();
     for pair in CLOUDS.into_iter().map(Ok).chain(extra) {
         let (name, url) = pair?;
-        let name = CloudId::try_from(name.to_owned()).map_err(&invalid)?;
-        clouds.insert(name, parse_api_url(VARIABLE, url)?);
+        clouds.insert(CloudId::try_from(name.to_owned())?, parse_api_url(url)?);
     }
     Ok(clouds)
 }

@@ -2,6 +2,7 @@
 
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::aws::aws_error;
@@ -14,7 +15,9 @@ pub(crate) const SOURCE: &str = "falcon-posture-sync";
 /// Maximum events per `PutEvents` call.
 const MAX_BATCH_EVENTS: usize = 10;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An event. It serializes as its detail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
 pub(crate) enum Event {
     /// A sync of the integration follows at once.
     IntegrationChanged {
@@ -32,6 +35,7 @@ pub(crate) enum Event {
     /// Feeds people's alerts.
     StateChanged {
         integration: IntegrationId,
+        #[serde(flatten)]
         transition: Transition,
         /// The reason for a failure, a pause or a hold.
         error: Option<String>,
@@ -45,36 +49,16 @@ impl Event {
     const STATE_CHANGED: &'static str = "Posture Sync State Changed";
 
     fn entry(&self, bus: &str) -> PutEventsRequestEntry {
-        let (kind, detail) = match self {
-            Self::IntegrationChanged {
-                integration,
-                change,
-                config_version,
-            } => (
-                Self::INTEGRATION_CHANGED,
-                json!({"integration": integration, "change": change, "configVersion": config_version}),
-            ),
-            Self::SyncRequested {
-                integration,
-                reason,
-            } => (
-                Self::SYNC_REQUESTED,
-                json!({"integration": integration, "reason": reason}),
-            ),
-            Self::StateChanged {
-                integration,
-                transition: Transition { from, to },
-                error,
-            } => (
-                Self::STATE_CHANGED,
-                json!({"integration": integration, "from": from, "to": to, "error": error}),
-            ),
+        let kind = match self {
+            Self::IntegrationChanged { .. } => Self::INTEGRATION_CHANGED,
+            Self::SyncRequested { .. } => Self::SYNC_REQUESTED,
+            Self::StateChanged { .. } => Self::STATE_CHANGED,
         };
         PutEventsRequestEntry::builder()
             .event_bus_name(bus)
             .source(SOURCE)
             .detail_type(kind)
-            .detail(detail.to_string())
+            .detail(json!(self).to_string())
             .build()
     }
 }
@@ -123,8 +107,7 @@ impl EventBus {
     pub(crate) async fn put(&self, events: &[Event]) -> Result<(), EventError> {
         let mut result = Ok(());
         for batch in events.chunks(MAX_BATCH_EVENTS) {
-            let batch_result = self.put_batch(batch).await;
-            result = result.and(batch_result);
+            result = result.and(self.put_batch(batch).await);
         }
         result
     }
@@ -141,18 +124,14 @@ impl EventBus {
                 bus: self.name.clone(),
                 source: aws_error(&error),
             })?;
-        let codes: Vec<String> = response
-            .entries
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|entry| entry.error_code)
-            .collect();
-        match codes.first() {
+        let entries = response.entries.unwrap_or_default().into_iter();
+        let mut codes = entries.filter_map(|entry| entry.error_code);
+        match codes.next() {
             None => Ok(()),
             Some(code) => Err(EventError::Rejected {
                 bus: self.name.clone(),
-                count: codes.len(),
-                code: code.clone(),
+                count: 1 + codes.count(),
+                code,
             }),
         }
     }

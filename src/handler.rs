@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::app::{App, Invocation};
-use crate::command::{
-    AuditFormat, AuditRequest, Command, ExplainRequest, Format, PreviewRequest, StatusRequest,
-};
+use crate::command::{AuditFormat, Command, Format, StatusRequest};
 use crate::domain::audit::export::export;
 use crate::domain::status::RunOutcome;
 use crate::events::Event;
@@ -23,7 +21,7 @@ use crate::preview;
 use crate::render::text;
 use crate::settings::{IntegrationId, SecretName};
 use crate::status::{Summary, load_views};
-use crate::store::{Integration, Integrations, StoreError};
+use crate::store::{AuditQuery, Integration, Integrations, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse, Trigger};
 use error::CONSOLE_ALIAS;
 pub use error::HandlerError;
@@ -79,11 +77,20 @@ async fn dispatch(
         Command::Update(request) => as_actor(request.actor.as_deref()).update(&request).await,
         Command::Remove(request) => as_actor(request.actor.as_deref()).remove(&request).await,
         Command::Check(request) => as_actor(None).check(&request.integration).await,
-        Command::Preview(request) => preview(app, &request, invocation).await,
+        // Boxed: the futures of `preview` and `explain` hold a whole observation and are large.
+        Command::Preview(request) => {
+            let (integration, target) = (&request.integration, request.target());
+            let answer = Box::pin(preview::preview(app, integration, target, invocation)).await?;
+            encode(&answer, request.format, text::preview)
+        }
+        Command::Explain(request) => {
+            let (integration, device) = (&request.integration, &request.device.0);
+            let answer = Box::pin(explain::explain(app, integration, device, invocation)).await?;
+            encode(&answer, request.format, text::explain)
+        }
         Command::Widget(request) => Box::pin(console::answer(app, &request, invocation)).await,
-        Command::Explain(request) => explain(app, &request, invocation).await,
         Command::Status(request) => status(app, &request).await,
-        Command::Audit(request) => audit(app, request).await,
+        Command::Audit(query, format) => audit(app, &query, format).await,
     }
 }
 
@@ -91,15 +98,10 @@ async fn dispatch(
 /// `integrations` are the enabled ones. An unreadable item counts as enabled and failing.
 fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
     let now = app.clock.now();
-    let Integrations {
-        readable: enabled,
-        unreadable,
-    } = integrations;
-    let staying = enabled
-        .iter()
-        .filter(|integration| integration.removal.is_none());
+    let (enabled, unreadable) = (&integrations.readable, &integrations.unreadable);
+    let staying = enabled.iter().filter(|item| item.removal.is_none());
     let longest = staying
-        .map(|integration| integration.seconds_since_success(integration.status.as_ref(), now))
+        .map(|item| item.seconds_since_success(item.status.as_ref(), now))
         .chain(
             unreadable
                 .iter()
@@ -107,10 +109,8 @@ fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
         )
         .max();
     let is_paused = |integration: &Integration| {
-        integration
-            .pause
-            .as_ref()
-            .is_some_and(|pause| now < pause.until)
+        let pause = integration.pause.as_ref();
+        pause.is_some_and(|pause| now < pause.until)
     };
     let is_held = |integration: &Integration| {
         let status = integration.status.as_ref();
@@ -124,20 +124,6 @@ fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
             .value(metrics::HELD, u64::from(enabled.iter().any(is_held)))
             .value(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
     );
-}
-
-/// Returns the ids of the integrations that fulfil a condition.
-async fn integration_ids_where(
-    app: &App,
-    condition: impl Fn(&Integration) -> bool,
-) -> Result<Vec<IntegrationId>, StoreError> {
-    let all = app.store.integrations().await?;
-    Ok(all
-        .readable
-        .into_iter()
-        .filter(condition)
-        .map(|integration| integration.id)
-        .collect())
 }
 
 /// Syncs the integrations that use a secret with a new version. An event that arrives twice starts a second run, which
@@ -154,8 +140,9 @@ async fn secret_changed(
                     || names.contains(&settings.tailscale_secret)
             })
     };
-    let users = integration_ids_where(app, uses_secret).await?;
-    sync_each(app, users, "secret", invocation).await
+    let all = app.store.integrations().await?.readable.into_iter();
+    let users = all.filter(uses_secret).map(|integration| integration.id);
+    sync_each(app, users.collect(), "secret", invocation).await
 }
 
 /// Syncs a single integration here. Requests an invocation for each of several, so that each has its own deadline and
@@ -201,11 +188,8 @@ async fn sync_one(
     let answer = match Box::pin(sync::sync(app, request, invocation)).await {
         // An event may arrive after the integration was removed.
         Err(StoreError::NoIntegration { .. }) if request.trigger == Trigger::Automatic => {
-            SyncResponse::skipped(
-                request,
-                &invocation.id,
-                "there is no such integration any more",
-            )
+            let message = "there is no such integration any more";
+            SyncResponse::skipped(request, &invocation.id, message)
         }
         answer => answer?,
     };
@@ -216,45 +200,16 @@ async fn sync_one(
 async fn status(app: &App, request: &StatusRequest) -> Result<Value, HandlerError> {
     let now = app.clock.now();
     let id = request.integration.as_ref();
-    let mut views = load_views(app, id, now).await?;
+    let views = load_views(app, id, now).await?;
     if request.format == Format::Text {
         return Ok(text::status(&views, now).into());
     }
-    match (id, views.pop()) {
-        (Some(_), Some(view)) => Ok(serde_json::to_value(view)?),
-        (_, last) => {
-            views.extend(last);
-            let overall = Summary::new(&views);
-            Ok(json!({ "overall": overall, "integrations": views }))
-        }
+    if let (Some(_), [view]) = (id, views.as_slice()) {
+        return Ok(serde_json::to_value(view)?);
     }
+    Ok(json!({ "overall": Summary::new(&views), "integrations": views }))
 }
 
-/// Explains the scores of the devices that match a query.
-async fn explain(
-    app: &App,
-    request: &ExplainRequest,
-    invocation: &Invocation,
-) -> Result<Value, HandlerError> {
-    let (integration, device) = (&request.integration, &request.device.0);
-    // Boxed: the future holds a whole observation and is large.
-    let answer = Box::pin(explain::explain(app, integration, device, invocation)).await?;
-    encode(&answer, request.format, text::explain)
-}
-
-/// Previews a threshold, or the postures of the policy file.
-async fn preview(
-    app: &App,
-    request: &PreviewRequest,
-    invocation: &Invocation,
-) -> Result<Value, HandlerError> {
-    let (integration, target) = (&request.integration, request.target());
-    // Boxed: the future holds a whole observation and is large.
-    let answer = Box::pin(preview::preview(app, integration, target, invocation)).await?;
-    encode(&answer, request.format, text::preview)
-}
-
-/// Encodes an answer in the requested format.
 fn encode<T: Serialize>(
     answer: &T,
     format: Format,
@@ -267,9 +222,8 @@ fn encode<T: Serialize>(
 }
 
 /// Returns audit records, newest first, and the cursor of the next page if there is one.
-async fn audit(app: &App, request: AuditRequest) -> Result<Value, HandlerError> {
-    let format = request.format;
-    let page = app.store.search_audit(&request.into_query()).await?;
+async fn audit(app: &App, query: &AuditQuery, format: AuditFormat) -> Result<Value, HandlerError> {
+    let page = app.store.search_audit(query).await?;
     let records = match format {
         AuditFormat::Stored => serde_json::to_value(page.records)?,
         AuditFormat::Tailscale => page.records.iter().map(export).collect(),

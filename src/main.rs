@@ -8,23 +8,20 @@ use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
-/// Returns the qualifier of a function's ARN: `arn:aws:lambda:<region>:<account>:function:<name>:<alias>`.
-fn alias(arn: &str) -> Option<String> {
-    arn.split(':').nth(7).map(str::to_owned)
-}
-
 /// Runs on one thread: a small function has a seventh of a CPU, and more threads take time to start and to wake.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init(Logging::from_env());
     let app = &App::new(Config::from_env()?);
     run(service_fn(|event: LambdaEvent<Value>| async move {
+        let function_arn = event.context.invoked_function_arn.clone();
         let invocation = Invocation {
             deadline: Timestamp::try_from(event.context.deadline()).unwrap_or(Timestamp::MAX),
             id: event.context.request_id,
             caller: event.context.identity.map(|identity| identity.identity_id),
-            alias: alias(&event.context.invoked_function_arn),
-            function_arn: event.context.invoked_function_arn,
+            // The ARN is `arn:aws:lambda:<region>:<account>:function:<name>:<alias>`.
+            alias: function_arn.split(':').nth(7).map(str::to_owned),
+            function_arn,
         };
         handle(app, event.payload, &invocation)
             .await

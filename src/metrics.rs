@@ -16,9 +16,8 @@ use crate::settings::IntegrationId;
 /// The namespace of all metrics. Alarms and the dashboard name it.
 const NAMESPACE: &str = "FalconPostureSync";
 
-/// The dimension for the name of the function.
+// The dimensions.
 const FUNCTION: &str = "function";
-/// The dimension for the name of an integration.
 const INTEGRATION: &str = "integration";
 
 /// The name and the CloudWatch unit of a metric.
@@ -36,7 +35,6 @@ impl Metric {
 
 // Names are fixed: alarms and dashboards rely on them.
 
-/// Duration of a run.
 pub(crate) const DURATION: Metric = Metric::new("DurationMs", "Milliseconds");
 /// HTTP requests to Falcon, retries included.
 pub(crate) const FALCON_REQUESTS: Metric = Metric::new("FalconRequests", "Count");

@@ -87,14 +87,26 @@ impl SecretError {
     /// Returns the remedy, as half a sentence.
     pub(crate) fn remedy(&self) -> String {
         match self {
-            Self::Rejected { code, .. } => remedy_for(code).to_owned(),
+            Self::Rejected { code, .. } => match code.as_str() {
+                "ResourceNotFoundException" => {
+                    "create it with `make secret`, or correct its name: there is none of that name in this region"
+                }
+                "AccessDeniedException" | "AccessDenied" => {
+                    "give it a name with the deployment's prefix (SECRET_PREFIX): the function's role cannot read others"
+                }
+                "DecryptionFailure" => {
+                    "encrypt it with the default key: the function's role cannot use its present key"
+                }
+                _ => "check whether the secret is scheduled for deletion: it cannot be read now",
+            },
             Self::Malformed { expected, .. } => {
-                format!("store it again with `make secret`: it must hold {expected}")
+                return format!("store it again with `make secret`: it must hold {expected}");
             }
             Self::Unavailable { .. } => {
-                "wait for the next run; if it persists, check the AWS Health Dashboard".to_owned()
+                "wait for the next run; if it persists, check the AWS Health Dashboard"
             }
         }
+        .to_owned()
     }
 }
 
@@ -127,16 +139,15 @@ impl Secrets {
         &self,
         name: &SecretName,
     ) -> Result<Versioned<FalconCredentials>, SecretError> {
-        let text = self.text(name).await?;
-        parse(name, &text, falcon_credentials, FALCON_CONTENT)
+        self.read(name, falcon_credentials, FALCON_CONTENT).await
     }
 
     pub(crate) async fn tailscale(
         &self,
         name: &SecretName,
     ) -> Result<Versioned<TailscaleCredentials>, SecretError> {
-        let text = self.text(name).await?;
-        parse(name, &text, tailscale_credentials, TAILSCALE_CONTENT)
+        self.read(name, tailscale_credentials, TAILSCALE_CONTENT)
+            .await
     }
 
     /// Returns the id of a secret's current version, with one call that does not fetch the secret. Returns `None` if the
@@ -148,13 +159,8 @@ impl Secrets {
         &self,
         name: &SecretName,
     ) -> Result<Option<String>, SecretError> {
-        let result = self
-            .client
-            .describe_secret()
-            .secret_id(name.as_str())
-            .send()
-            .await;
-        match result.map_err(|error| classify(name, &error)) {
+        let request = self.client.describe_secret().secret_id(name.as_str());
+        match request.send().await.map_err(|error| classify(name, &error)) {
             Ok(secret) => Ok(secret
                 .version_ids_to_stages
                 .unwrap_or_default()
@@ -166,19 +172,34 @@ impl Secrets {
         }
     }
 
+    async fn read<T>(
+        &self,
+        name: &SecretName,
+        parse: fn(&str) -> Result<T, String>,
+        expected: &'static str,
+    ) -> Result<Versioned<T>, SecretError> {
+        let Versioned { value, version } = self.text(name).await?;
+        match parse(value.expose_secret()) {
+            Ok(value) => Ok(Versioned { value, version }),
+            Err(problem) => Err(SecretError::Malformed {
+                name: name.clone(),
+                version,
+                problem,
+                expected,
+            }),
+        }
+    }
+
     async fn text(&self, name: &SecretName) -> Result<Versioned<SecretString>, SecretError> {
-        if let Some(cached) = self.cached(name)
+        let cached = self.cache().get(name).cloned();
+        if let Some(cached) = cached.filter(|cached| cached.version.is_some())
             && self.current_version(name).await? == cached.version
         {
             return Ok(cached);
         }
-        let secret = self
-            .client
-            .get_secret_value()
-            .secret_id(name.as_str())
-            .send()
-            .await
-            .map_err(|error| classify(name, &error))?;
+        let request = self.client.get_secret_value().secret_id(name.as_str());
+        let response = request.send().await;
+        let secret = response.map_err(|error| classify(name, &error))?;
         if secret.name.is_none() {
             return Err(SecretError::Unavailable {
                 name: name.clone(),
@@ -202,30 +223,8 @@ impl Secrets {
         Ok(fresh)
     }
 
-    fn cached(&self, name: &SecretName) -> Option<Versioned<SecretString>> {
-        self.cache()
-            .get(name)
-            .filter(|cached| cached.version.is_some())
-            .cloned()
-    }
-
     fn cache(&self) -> MutexGuard<'_, BTreeMap<SecretName, Versioned<SecretString>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn remedy_for(code: &str) -> &'static str {
-    match code {
-        "ResourceNotFoundException" => {
-            "create it with `make secret`, or correct its name: there is none of that name in this region"
-        }
-        "AccessDeniedException" | "AccessDenied" => {
-            "give it a name with the deployment's prefix (SECRET_PREFIX): the function's role cannot read others"
-        }
-        "DecryptionFailure" => {
-            "encrypt it with the default key: the function's role cannot use its present key"
-        }
-        _ => "check whether the secret is scheduled for deletion: it cannot be read now",
     }
 }
 
@@ -252,36 +251,17 @@ where
     }
 }
 
-/// The accepted content of a Falcon secret.
+/// The accepted content of the secrets.
 const FALCON_CONTENT: &str =
     r#"{"clientId":"…","clientSecret":"…"}, and "memberCid" if it acts for a child account"#;
-/// The accepted content of a Tailscale secret.
 const TAILSCALE_CONTENT: &str =
     r#"{"clientId":"…","clientSecret":"…"} of an OAuth client, or {"apiKey":"…"}"#;
-
-fn parse<T>(
-    name: &SecretName,
-    text: &Versioned<SecretString>,
-    read: fn(&str) -> Result<T, String>,
-    expected: &'static str,
-) -> Result<Versioned<T>, SecretError> {
-    let version = text.version.clone();
-    match read(text.value.expose_secret()) {
-        Ok(value) => Ok(Versioned { value, version }),
-        Err(problem) => Err(SecretError::Malformed {
-            name: name.clone(),
-            version,
-            problem,
-            expected,
-        }),
-    }
-}
 
 /// The fields of a secret. All are optional, so that our own message names a missing field without a quote of the text.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SecretFields {
-    client_id: Option<String>,
+    client_id: Option<SecretString>,
     client_secret: Option<SecretString>,
     member_cid: Option<String>,
     api_key: Option<SecretString>,
@@ -306,14 +286,7 @@ impl SecretFields {
     }
 }
 
-fn required(field: &str, value: Option<String>) -> Result<String, String> {
-    value
-        .map(|text| text.trim().to_owned())
-        .filter(|text| !text.is_empty())
-        .ok_or_else(|| format!("it lacks the field {field}"))
-}
-
-fn required_secret(field: &str, value: Option<SecretString>) -> Result<SecretString, String> {
+fn required(field: &str, value: Option<SecretString>) -> Result<SecretString, String> {
     value
         .map(|text| SecretString::from(text.expose_secret().trim()))
         .filter(|text| !text.expose_secret().is_empty())
@@ -323,12 +296,12 @@ fn required_secret(field: &str, value: Option<SecretString>) -> Result<SecretStr
 fn falcon_credentials(text: &str) -> Result<FalconCredentials, String> {
     let fields = SecretFields::parse(text)?;
     let client_id = required("clientId", fields.client_id)?;
-    let client_secret = required_secret("clientSecret", fields.client_secret)?;
+    let client_secret = required("clientSecret", fields.client_secret)?;
     if client_secret.expose_secret().starts_with(TAILSCALE_PREFIX) {
         return Err("it holds a Tailscale credential, which must not go to Falcon".to_owned());
     }
     Ok(FalconCredentials {
-        client_id,
+        client_id: client_id.expose_secret().to_owned(),
         client_secret,
         member_cid: fields.member_cid.filter(|cid| !cid.trim().is_empty()),
     })
@@ -336,19 +309,17 @@ fn falcon_credentials(text: &str) -> Result<FalconCredentials, String> {
 
 fn tailscale_credentials(text: &str) -> Result<TailscaleCredentials, String> {
     let fields = SecretFields::parse(text)?;
-    if let Some(key) = fields.api_key {
-        return Ok(TailscaleCredentials::ApiKey(required_secret(
-            "apiKey",
-            Some(key),
-        )?));
+    if fields.api_key.is_some() {
+        let key = required("apiKey", fields.api_key)?;
+        return Ok(TailscaleCredentials::ApiKey(key));
     }
     let client_id = required("clientId", fields.client_id)?;
-    let client_secret = required_secret("clientSecret", fields.client_secret)?;
-    if looks_like_falcon(&client_id, client_secret.expose_secret()) {
+    let client_secret = required("clientSecret", fields.client_secret)?;
+    if looks_like_falcon(client_id.expose_secret(), client_secret.expose_secret()) {
         return Err("it holds a Falcon API client, which must not go to Tailscale".to_owned());
     }
     Ok(TailscaleCredentials::OAuth {
-        client_id,
+        client_id: client_id.expose_secret().to_owned(),
         client_secret,
     })
 }

@@ -83,7 +83,6 @@ const FIELDS: [&str; 11] = [
     "maxRemovals",
 ];
 
-/// The fields that are not implemented yet.
 const NOT_IMPLEMENTED: [&str; 4] = [
     "scoreTtlHours",
     "osScoreKey",
@@ -108,9 +107,10 @@ impl Settings {
     ) -> Result<Self, FieldError> {
         const ROOT: &str = "changes";
         for (name, change) in changes {
-            let is_known = [&FIELDS[..], &NOT_IMPLEMENTED[..]]
-                .concat()
-                .contains(&name.as_str());
+            let is_known = FIELDS
+                .iter()
+                .chain(&NOT_IMPLEMENTED)
+                .any(|known| known == name);
             // An unknown field that was added to the item by hand can be removed.
             let is_stray = change.is_null() && stored.contains_key(name);
             if !is_known && !is_stray {

@@ -10,7 +10,9 @@ mod journal;
 mod lease;
 mod nodes;
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::fmt::Display;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -18,8 +20,10 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use backon::{ExponentialBuilder, Retryable};
+use serde::Serialize;
+use serde_dynamo::{to_attribute_value, to_item};
 
 use crate::aws::aws_error;
 use crate::config::Config;
@@ -29,28 +33,19 @@ use crate::text::redact;
 use item::Item;
 
 pub use audit::{AuditPage, AuditQuery};
-pub(crate) use integrations::SettingsUpdate;
 pub use item::{Integration, Integrations, Lease, UnreadableItem};
-pub(crate) use journal::WriteCondition;
 pub use lease::FinishOutcome;
-pub(crate) use lease::RunRecord;
 pub(crate) use nodes::MAX_CHANGES;
 
 /// A failed read or write of the tables.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No integration has this name.
-    #[error("there is no integration {integration:?}")]
-    NoIntegration {
-        /// The name as it was asked for. It may be invalid.
-        integration: String,
-    },
+    /// No integration has this name, which may be invalid.
+    #[error("there is no integration {0:?}")]
+    NoIntegration(String),
     /// An integration of this name exists.
-    #[error("the integration {integration} already exists")]
-    IntegrationExists {
-        /// The name in use.
-        integration: IntegrationId,
-    },
+    #[error("the integration {0} already exists")]
+    IntegrationExists(IntegrationId),
     /// The settings changed after they were read.
     #[error(
         "cannot change the settings of {integration}: they have changed since version {read} was read, or the \
@@ -62,12 +57,9 @@ pub enum StoreError {
         /// The version that the change was made from.
         read: u64,
     },
-    /// Another run has written, so this run's knowledge is out of date.
-    #[error("cannot record this run: another run of {integration} has written in the meantime")]
-    Overtaken {
-        /// The integration of both runs.
-        integration: IntegrationId,
-    },
+    /// Another run of the integration has written, so this run's knowledge is out of date.
+    #[error("cannot record this run: another run of {0} has written in the meantime")]
+    Overtaken(IntegrationId),
     /// DynamoDB rejected the call or is unreachable.
     #[error("DynamoDB: could not {operation}")]
     Call {
@@ -95,10 +87,10 @@ impl StoreError {
     /// Returns the remedy as half a sentence.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
-            Self::NoIntegration { .. } => "connect it, or correct the name",
-            Self::IntegrationExists { .. } => "update it, or choose another name",
+            Self::NoIntegration(_) => "connect it, or correct the name",
+            Self::IntegrationExists(_) => "update it, or choose another name",
             Self::Conflict { .. } => "look at its status and send the change again",
-            Self::Overtaken { .. } => "wait for the next run",
+            Self::Overtaken(_) => "wait for the next run",
             Self::Call { .. } => {
                 "wait for the next run; if it persists, check the AWS Health Dashboard and the function's role"
             }
@@ -131,7 +123,6 @@ impl Store {
         }
     }
 
-    /// Starts the update of an integration's item.
     fn integration_update(&self, id: &IntegrationId) -> UpdateItemFluentBuilder {
         self.client
             .update_item()
@@ -139,78 +130,43 @@ impl Store {
             .key("id", AttributeValue::S(id.to_string()))
     }
 
-    /// Writes all items or none, and retries transaction conflicts. Items are rebuilt for each attempt: retries are rare,
-    /// clones would not be.
+    /// Writes all items or none. Retries conflicts with other transactions, which the SDK does not.
     async fn transact(
         &self,
         operation: &'static str,
-        items: impl Fn() -> Result<Vec<TransactWriteItem>, StoreError>,
-    ) -> Result<TransactionOutcome, StoreError> {
-        let attempt = || async {
-            let items = items().map_err(TransactionError::Items)?;
-            let request = self.client.transact_write_items();
-            let sent = request.set_transact_items(Some(items)).send().await;
-            sent.map_err(|error| TransactionError::Call(Box::new(error)))
-        };
+        items: Vec<TransactWriteItem>,
+    ) -> Result<Result<(), ConditionFailed>, StoreError> {
+        let request = self.client.transact_write_items();
+        let request = request.set_transact_items(Some(items));
+        let attempt = || request.clone().send();
         let result = attempt
             .retry(conflict_backoff())
-            .when(|error| error.cancelled_only_by(&["TransactionConflict", "ThrottlingError"]))
+            .when(|error| is_cancelled_by(error, &["TransactionConflict", "ThrottlingError"]))
             .await;
         match result {
-            Ok(_) => Ok(TransactionOutcome::Committed),
-            Err(error) if error.cancelled_only_by(&["ConditionalCheckFailed"]) => {
-                Ok(TransactionOutcome::ConditionFailed)
+            Ok(_) => Ok(Ok(())),
+            Err(error) if is_cancelled_by(&error, &["ConditionalCheckFailed"]) => {
+                Ok(Err(ConditionFailed { item: None }))
             }
-            Err(TransactionError::Items(error)) => Err(error),
-            Err(TransactionError::Call(error)) => Err(call_error(operation)(*error)),
+            Err(error) => Err(call_error(operation)(error)),
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TransactionOutcome {
-    Committed,
-    /// A condition did not hold, so nothing is written.
-    ConditionFailed,
-}
-
-impl TransactionOutcome {
-    /// Turns a failed condition into an error.
-    fn or_error(self, error: impl FnOnce() -> StoreError) -> Result<(), StoreError> {
-        match self {
-            Self::Committed => Ok(()),
-            Self::ConditionFailed => Err(error()),
-        }
-    }
-}
-
-/// The reason why nothing is written.
-enum TransactionError {
-    /// The items cannot be built.
-    Items(StoreError),
-    /// DynamoDB rejected the items or did not answer.
-    Call(Box<SdkError<TransactWriteItemsError>>),
-}
-
-impl TransactionError {
-    /// Returns whether DynamoDB cancelled the transaction for these reasons only.
-    fn cancelled_only_by(&self, codes: &[&str]) -> bool {
-        let Self::Call(error) = self else {
-            return false;
-        };
-        let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
-            error.as_service_error()
-        else {
-            return false;
-        };
-        let mut reasons = cancelled
-            .cancellation_reasons()
-            .iter()
-            .filter_map(|reason| reason.code())
-            .filter(|code| *code != "None")
-            .peekable();
-        reasons.peek().is_some() && reasons.all(|code| codes.contains(&code))
-    }
+/// Returns whether DynamoDB cancelled a transaction for these reasons only.
+fn is_cancelled_by(error: &SdkError<TransactWriteItemsError>, codes: &[&str]) -> bool {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+        error.as_service_error()
+    else {
+        return false;
+    };
+    let mut reasons = cancelled
+        .cancellation_reasons()
+        .iter()
+        .filter_map(|reason| reason.code())
+        .filter(|code| *code != "None")
+        .peekable();
+    reasons.peek().is_some() && reasons.all(|code| codes.contains(&code))
 }
 
 /// Backoff after a conflict: two writers of one item need milliseconds each.
@@ -222,7 +178,7 @@ fn conflict_backoff() -> ExponentialBuilder {
         .with_max_times(8)
 }
 
-/// The condition of an update did not hold.
+/// The condition of a write did not hold, so nothing is written.
 struct ConditionFailed {
     /// The item as it is, if it exists and the request asks for it.
     item: Option<Item>,
@@ -275,25 +231,47 @@ fn build_error<E: StdError + Send + Sync + 'static>(
 
 /// Returns a function for `map_err` that makes the error of an item which does not decode or encode. The cause quotes the
 /// item, so it is redacted.
-fn decode_error<E: StdError>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
+fn decode_error<E: Display>(operation: &'static str) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Decode {
         operation,
         source: redact(&source.to_string(), 400).into(),
     }
 }
 
-/// Returns the items of a page. DynamoDB's empty page has an empty list, so a response without a list is an error.
-fn require_items(
-    items: Option<Vec<Item>>,
-    operation: &'static str,
-) -> Result<Vec<Item>, StoreError> {
-    items.ok_or_else(|| empty_response(operation))
-}
-
-/// Makes the error of a response that lacks a required part.
-fn empty_response(operation: &'static str) -> StoreError {
-    StoreError::Call {
+/// Returns a required part of a response. DynamoDB's empty page has an empty list, so a response without a list is an error.
+fn require<T>(part: Option<T>, operation: &'static str) -> Result<T, StoreError> {
+    part.ok_or_else(|| StoreError::Call {
         operation,
         source: "the response is empty".into(),
+    })
+}
+
+fn encode<T: Serialize>(value: &T, operation: &'static str) -> Result<AttributeValue, StoreError> {
+    to_attribute_value(value).map_err(decode_error(operation))
+}
+
+/// Builds the write of an item, under a condition about the item that it replaces.
+fn put_item<T: Serialize>(
+    table: &str,
+    item: &T,
+    condition: &str,
+    values: Option<HashMap<String, AttributeValue>>,
+    operation: &'static str,
+) -> Result<TransactWriteItem, StoreError> {
+    let put = Put::builder()
+        .table_name(table)
+        .set_item(Some(to_item(item).map_err(decode_error(operation))?))
+        .condition_expression(condition)
+        .set_expression_attribute_values(values)
+        .build()
+        .map_err(build_error(operation))?;
+    Ok(TransactWriteItem::builder().put(put).build())
+}
+
+/// Joins the clauses of an update. DynamoDB rejects a clause without paths.
+fn update_expression(set: &str, remove: &[String]) -> String {
+    if remove.is_empty() {
+        return set.to_owned();
     }
+    format!("{set} REMOVE {}", remove.join(", "))
 }

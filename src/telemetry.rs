@@ -7,9 +7,6 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::Logging;
 
-/// The target of this crate's own lines.
-const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
-
 /// Installs the subscriber. Call it once.
 pub fn init(logging: Logging) {
     // CloudWatch adds the time.
@@ -26,7 +23,7 @@ pub fn init(logging: Logging) {
 fn targets(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(level.min(LevelFilter::INFO))
-        .with_target(OWN_TARGET, level)
+        .with_target(env!("CARGO_CRATE_NAME"), level)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Checks that the attribute can be written: scope, type, and no other writer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::{Check, CheckKind};
 use crate::app::App;
-use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::domain::inventory::device::{Device, Devices};
 use crate::domain::status::error_kind::ErrorKind;
 use crate::settings::{AttributeKey, Settings};
 use crate::store::{Integration, StoreError};
@@ -42,7 +42,7 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
         |scopes: &BTreeSet<String>| WRITE_SCOPES.iter().any(|scope| scopes.contains(*scope));
     if scopes.as_ref().is_some_and(|scopes| !may_write(scopes)) {
         let finding = "the credential cannot write posture attributes";
-        return Ok(Check::failed(kind, finding).with_remedy(ADD_SCOPE));
+        return Ok(Check::failed(kind, finding, ADD_SCOPE));
     }
     let mut in_use = 0;
     let sample = sample_devices(inputs).await?;
@@ -52,13 +52,13 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
                 match has_integer_value(key, device, attributes.unwrap_or_default()) {
                     Ok(true) => in_use += 1,
                     Ok(false) => {}
-                    Err(finding) => return Ok(Check::failed(kind, finding).with_remedy(OTHER_KEY)),
+                    Err(finding) => return Ok(Check::failed(kind, finding, OTHER_KEY)),
                 }
             }
             // The right to write includes the right to read.
             Err(error) if error.error_kind() == ErrorKind::MissingScope => {
                 let finding = "the credential cannot read posture attributes";
-                return Ok(Check::failed(kind, finding).with_remedy(ADD_SCOPE));
+                return Ok(Check::failed(kind, finding, ADD_SCOPE));
             }
             Err(error) => return Ok(Check::from_error(kind, &error)),
         }
@@ -77,21 +77,13 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
 
 /// Returns a sample of devices: first the devices that this integration has written, then others of the tailnet.
 async fn sample_devices<'a>(inputs: &AttributeCheck<'a>) -> Result<Vec<&'a Device>, StoreError> {
+    let (id, devices) = (&inputs.settings.id, inputs.devices);
     let store = &inputs.app.store;
-    let written = store
-        .sample_nodes(&inputs.settings.id, MAX_SAMPLE_DEVICES)
-        .await?;
-    let devices = inputs.devices;
+    let written = store.sample_nodes(id, MAX_SAMPLE_DEVICES).await?;
     let known = written.iter().filter_map(|node| devices.get(node));
     let others = devices.values().filter(|device| !device.is_external);
-    let mut chosen: Vec<&Device> = Vec::new();
-    for device in known.chain(others) {
-        if chosen.len() < MAX_SAMPLE_DEVICES && !chosen.iter().any(|c| c.node_id == device.node_id)
-        {
-            chosen.push(device);
-        }
-    }
-    Ok(chosen)
+    let others = others.filter(|device| !written.contains(&device.node_id));
+    Ok(known.chain(others).take(MAX_SAMPLE_DEVICES).collect())
 }
 
 /// Returns whether a device has the attribute with an integer. A value of another type, or a key that differs in case, is
@@ -99,11 +91,10 @@ async fn sample_devices<'a>(inputs: &AttributeCheck<'a>) -> Result<Vec<&'a Devic
 fn has_integer_value(
     key: &AttributeKey,
     device: &Device,
-    attributes: impl IntoIterator<Item = (String, Value)>,
+    attributes: BTreeMap<String, Value>,
 ) -> Result<bool, String> {
-    let attribute = attributes
-        .into_iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(key.as_str()));
+    let mut attributes = attributes.into_iter();
+    let attribute = attributes.find(|(name, _)| name.eq_ignore_ascii_case(key.as_str()));
     let device = sanitize(&device.name, 100);
     match attribute {
         None => Ok(false),
@@ -122,30 +113,21 @@ fn has_integer_value(
 /// node records do: node ids are unique across tailnets.
 pub(super) async fn check_unshared(inputs: &AttributeCheck<'_>) -> Result<Check, StoreError> {
     let settings = inputs.settings;
-    for other in inputs.others {
-        let Ok(other_settings) = &other.settings else {
-            continue;
-        };
-        if other.id == settings.id
-            || !other_settings
-                .attribute_key
-                .is_same_key(&settings.attribute_key)
-        {
-            continue;
-        }
-        let written: Vec<NodeId> = inputs
-            .app
-            .store
-            .sample_nodes(&other.id, MAX_SAMPLE_DEVICES)
-            .await?;
+    let others = inputs.others.iter().flat_map(|other| &other.settings);
+    let same_key = others.filter(|other| {
+        other.id != settings.id && other.attribute_key.is_same_key(&settings.attribute_key)
+    });
+    for other in same_key {
+        let store = &inputs.app.store;
+        let written = store.sample_nodes(&other.id, MAX_SAMPLE_DEVICES).await?;
         let is_same_tailnet = written.iter().any(|node| inputs.devices.contains_key(node));
-        if is_same_tailnet || settings.conflicts_with(other_settings) {
+        if is_same_tailnet || settings.conflicts_with(other) {
             let finding = format!(
                 "the integration {} writes {} in this tailnet, too",
                 other.id, settings.attribute_key
             );
-            return Ok(Check::failed(CheckKind::SameAttribute, finding)
-                .with_remedy("give one of them another attributeKey, or remove it"));
+            let remedy = "give one of them another attributeKey, or remove it";
+            return Ok(Check::failed(CheckKind::SameAttribute, finding, remedy));
         }
     }
     Ok(Check::passed(

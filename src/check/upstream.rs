@@ -1,114 +1,80 @@
 //! Checks the permissions of the credentials at Falcon and Tailscale.
 
 use super::attribute::{self, AttributeCheck};
-use super::{Check, CheckKind, Checks};
+use super::{Check, CheckKind, CheckResult};
 use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, Identity};
 use crate::domain::inventory::serial::Serial;
 use crate::falcon::Falcon;
-use crate::settings::Settings;
+use crate::secrets::{SecretError, Versioned};
+use crate::settings::{SecretName, Settings};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::retry::CallBudget;
 
-const FALCON_CHECKS: [CheckKind; 4] = [
-    CheckKind::FalconSecret,
-    CheckKind::FalconToken,
-    CheckKind::HostsScope,
-    CheckKind::AssessmentsScope,
-];
-
-const TAILSCALE_CHECKS: [CheckKind; 7] = [
-    CheckKind::TailscaleSecret,
-    CheckKind::TailscaleToken,
-    CheckKind::DeviceListing,
-    CheckKind::IdentityCollection,
-    CheckKind::Attribute,
-    CheckKind::NativeIntegration,
-    CheckKind::SameAttribute,
-];
-
-/// Checks the Falcon credential.
-pub(super) async fn falcon(app: &App, settings: &Settings, budget: &CallBudget) -> Vec<Check> {
-    let mut checks = Checks::new(&FALCON_CHECKS);
-    check_falcon(app, settings, budget, &mut checks).await;
-    checks.skip_remaining()
-}
-
-async fn check_falcon(app: &App, settings: &Settings, budget: &CallBudget, checks: &mut Checks) {
+pub(super) async fn check_falcon(
+    app: &App,
+    settings: &Settings,
+    budget: &CallBudget,
+    checks: &mut Vec<Check>,
+) {
     let name = &settings.falcon_secret;
     let secret = app.secrets.falcon(name).await;
-    let Some(credentials) = checks.secret(CheckKind::FalconSecret, name, secret) else {
+    let Some(credentials) = check_secret(checks, CheckKind::FalconSecret, name, secret) else {
         return;
     };
     let session = app.connect_falcon(settings, credentials, budget).await;
-    let Some(falcon) = checks.value(CheckKind::FalconToken, session) else {
+    let Some(falcon) = check_call(checks, CheckKind::FalconToken, session) else {
         return;
     };
     checks.push(check_cloud(settings, &falcon));
     let (hosts, scores) = futures::future::join(falcon.count_hosts(), falcon.count_scores()).await;
-    checks.push(check_count(
-        CheckKind::HostsScope,
-        hosts,
-        "hosts are visible",
-    ));
-    checks.push(check_count(
-        CheckKind::AssessmentsScope,
-        scores,
-        "assessments can be read",
-    ));
+    let (hosts_scope, scores_scope) = (CheckKind::HostsScope, CheckKind::AssessmentsScope);
+    checks.push(check_count(hosts_scope, hosts, "hosts are visible"));
+    checks.push(check_count(scores_scope, scores, "assessments can be read"));
 }
 
 /// Compares the named cloud with the account's own, to which the named cloud may redirect.
 fn check_cloud(settings: &Settings, falcon: &Falcon) -> Check {
-    let (named, found) = (&settings.cloud_id, &falcon.cloud);
+    let (kind, named, found) = (CheckKind::FalconToken, &settings.cloud_id, &falcon.cloud);
     if named == found {
-        let text = format!("Falcon issued a token; the account is in {found}");
-        Check::passed(CheckKind::FalconToken, text)
-    } else {
-        let text = format!("Falcon issued a token, but the account is in {found}, not in {named}");
-        Check::warning(CheckKind::FalconToken, text).with_remedy(format!(
-            "set cloudId to {found}, which saves a redirect per run"
-        ))
+        let finding = format!("Falcon issued a token; the account is in {found}");
+        return Check::passed(kind, finding);
     }
+    Check::warning(
+        kind,
+        format!("Falcon issued a token, but the account is in {found}, not in {named}"),
+        format!("set cloudId to {found}, which saves a redirect per run"),
+    )
 }
 
 fn check_count(kind: CheckKind, count: Result<usize, UpstreamError>, what: &str) -> Check {
     match count {
-        Ok(0) => Check::warning(kind, format!("no {what}"))
-            .with_remedy("check in the Falcon console whether this is the right account"),
+        Ok(0) => Check::warning(
+            kind,
+            format!("no {what}"),
+            "check in the Falcon console whether this is the right account",
+        ),
         Ok(count) => Check::passed(kind, format!("{count} {what}")),
         Err(error) => Check::from_error(kind, &error),
     }
 }
 
-/// Checks the Tailscale credential and the tailnet.
-pub(super) async fn tailscale(
+pub(super) async fn check_tailscale(
     app: &App,
     settings: &Settings,
     others: &[Integration],
     budget: &CallBudget,
-) -> Result<Vec<Check>, StoreError> {
-    let mut checks = Checks::new(&TAILSCALE_CHECKS);
-    check_tailscale(app, settings, others, budget, &mut checks).await?;
-    Ok(checks.skip_remaining())
-}
-
-async fn check_tailscale(
-    app: &App,
-    settings: &Settings,
-    others: &[Integration],
-    budget: &CallBudget,
-    checks: &mut Checks,
+    checks: &mut Vec<Check>,
 ) -> Result<(), StoreError> {
     let name = &settings.tailscale_secret;
     let secret = app.secrets.tailscale(name).await;
-    let Some(credentials) = checks.secret(CheckKind::TailscaleSecret, name, secret) else {
+    let Some(credentials) = check_secret(checks, CheckKind::TailscaleSecret, name, secret) else {
         return Ok(());
     };
     let session = app.connect_tailscale(settings, credentials, budget).await;
-    let Some(tailscale) = checks.value(CheckKind::TailscaleToken, session) else {
+    let Some(tailscale) = check_call(checks, CheckKind::TailscaleToken, session) else {
         return Ok(());
     };
     let (listing, collection, native) = futures::future::join3(
@@ -117,18 +83,16 @@ async fn check_tailscale(
         tailscale.has_falcon_integration(),
     )
     .await;
+    let token = CheckKind::TailscaleToken;
     match &listing {
         // With an API key, the first read tells whether the key is valid.
         Err(error) if error.is_unauthorized() => {
-            checks.push(Check::from_error(CheckKind::TailscaleToken, error));
+            checks.push(Check::from_error(token, error));
             return Ok(());
         }
-        _ => checks.push(Check::passed(
-            CheckKind::TailscaleToken,
-            "Tailscale accepts the credential",
-        )),
+        _ => checks.push(Check::passed(token, "Tailscale accepts the credential")),
     }
-    let Some(devices) = checks.value(CheckKind::DeviceListing, listing) else {
+    let Some(devices) = check_call(checks, CheckKind::DeviceListing, listing) else {
         return Ok(());
     };
     checks.push(check_devices(&devices));
@@ -146,6 +110,32 @@ async fn check_tailscale(
     Ok(())
 }
 
+/// Adds the check of a secret. Returns the credential, or `None` if the check failed.
+fn check_secret<T>(
+    checks: &mut Vec<Check>,
+    kind: CheckKind,
+    name: &SecretName,
+    fetched: Result<Versioned<T>, SecretError>,
+) -> Option<T> {
+    let failed = |error: SecretError| Check::failed(kind, error_chain(&error), error.remedy());
+    let secret = fetched.map_err(|error| checks.push(failed(error))).ok()?;
+    checks.push(Check::passed(
+        kind,
+        format!("the secret {name} is complete"),
+    ));
+    Some(secret.value)
+}
+
+/// Returns the value of a call. Adds a failed check and returns `None` if the call failed.
+fn check_call<T>(
+    checks: &mut Vec<Check>,
+    kind: CheckKind,
+    result: Result<T, UpstreamError>,
+) -> Option<T> {
+    let failed = |error| checks.push(Check::from_error(kind, &error));
+    result.map_err(failed).ok()
+}
+
 fn own_devices(devices: &Devices) -> impl Iterator<Item = &Device> {
     devices.values().filter(|device| !device.is_external)
 }
@@ -154,8 +144,8 @@ fn check_devices(devices: &Devices) -> Check {
     let (all, own) = (devices.len(), own_devices(devices).count());
     let kind = CheckKind::DeviceListing;
     if own == 0 {
-        return Check::warning(kind, "the tailnet has no devices of its own")
-            .with_remedy("check whether the credential belongs to the right tailnet");
+        let remedy = "check whether the credential belongs to the right tailnet";
+        return Check::warning(kind, "the tailnet has no devices of its own", remedy);
     }
     let finding = format!("{own} devices of its own, {} shared into it", all - own);
     Check::passed(kind, finding)
@@ -175,12 +165,11 @@ fn check_identity(devices: &Devices, collection: Result<Option<bool>, UpstreamEr
     let remedy = "switch on Device Identity Collection in the tailnet's settings; on Linux also run \
                   `tailscale set --report-posture` on the devices";
     match collection.ok().flatten() {
-        Some(false) => Check::warning(
-            kind,
-            format!("Device Identity Collection is off in the tailnet; {share}"),
-        )
-        .with_remedy(remedy),
-        _ if with == 0 && all > 0 => Check::warning(kind, share).with_remedy(remedy),
+        Some(false) => {
+            let finding = format!("Device Identity Collection is off in the tailnet; {share}");
+            Check::warning(kind, finding, remedy)
+        }
+        _ if with == 0 && all > 0 => Check::warning(kind, share, remedy),
         Some(true) => Check::passed(kind, format!("Device Identity Collection is on; {share}")),
         None => Check::passed(kind, share),
     }
@@ -189,20 +178,16 @@ fn check_identity(devices: &Devices, collection: Result<Option<bool>, UpstreamEr
 fn check_native(native: Result<bool, UpstreamError>) -> Check {
     let kind = CheckKind::NativeIntegration;
     match native {
-        Ok(false) => Check::passed(
-            kind,
-            "no native Falcon integration runs in the tailnet",
-        ),
+        Ok(false) => Check::passed(kind, "no native Falcon integration runs in the tailnet"),
         Ok(true) => Check::warning(
             kind,
             "Tailscale's own Falcon integration runs in the tailnet and writes falcon:ztaScore",
-        )
-        .with_remedy("let access rules use one of the two keys, and switch the other integration off after the \
-                      migration"),
-        Err(error) => Check::skipped(
-            kind,
-            format!("could not be checked: {}", error_chain(&error)),
-        )
-        .with_remedy("optional: add the scope feature_settings:read to the credential"),
+            "let access rules use one of the two keys, and switch the other integration off after the migration",
+        ),
+        Err(error) => {
+            let finding = format!("could not be checked: {}", error_chain(&error));
+            let remedy = "optional: add the scope feature_settings:read to the credential";
+            Check::new(kind, CheckResult::Skipped, finding, Some(remedy.to_owned()))
+        }
     }
 }

@@ -55,9 +55,8 @@ fn names_in(text: &str) -> Vec<SecretName> {
         .and_then(|end| name.split_at_checked(end))
         .filter(|(_, suffix)| suffix.starts_with('-'))
         .map(|(name, _)| name);
-    [Some(name), without_suffix]
-        .into_iter()
-        .flatten()
+    let names = [Some(name), without_suffix].into_iter().flatten();
+    names
         .filter_map(|name| SecretName::try_from(name.to_owned()).ok())
         .collect()
 }
@@ -74,7 +73,7 @@ mod tests {
         secret_names(kind, &event)
             .unwrap()
             .into_iter()
-            .map(String::from)
+            .map(|name| name.to_string())
             .collect()
     }
 

@@ -138,12 +138,11 @@ fn a_search_is_bounded() {
         &audit("format", json!("csv")),
         "format: unknown variant `csv`",
     );
-    let Ok(Command::Audit(request)) =
+    let Ok(Command::Audit(query, _)) =
         Command::parse(audit("until", json!("2026-11-22T09:00:00+01:00")))
     else {
         panic!("is understood");
     };
-    let query = request.into_query();
     assert_eq!(query.limit, 100);
     assert_eq!(query.since.unwrap().to_string(), "2026-11-22T00:00:00Z");
     assert_eq!(query.until.unwrap().to_string(), "2026-11-22T08:00:00Z");

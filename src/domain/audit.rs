@@ -2,16 +2,18 @@
 
 pub(crate) mod export;
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::clock::rfc3339;
+use crate::domain::inventory::host::Score;
 use crate::domain::plan::Change;
 use crate::domain::plan::deprovision::Removal;
 use crate::settings::{AttributeKey, IntegrationId, Settings};
+
+/// The actor of scheduled and event-driven runs.
+pub(crate) const SYSTEM_ACTOR: &str = "falcon-posture-sync";
 
 /// A change: who changed what, when, from what to what, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,34 +86,39 @@ pub struct AuditContext {
 impl AuditContext {
     /// Records the change of a device's attribute, which Tailscale accepted at `now`.
     pub fn attribute_changed(&self, change: &Change, now: Timestamp) -> AuditRecord {
-        let mut details = BTreeMap::from([("reason", json!(change.reason))]);
+        let mut details = json!({ "reason": change.reason });
         if let Some(new) = &change.new {
-            details.insert("aid", json!(new.aid));
-            details.insert("serial", json!(new.serial));
+            details["aid"] = json!(new.aid);
+            details["serial"] = json!(new.serial);
             if let Some(hostname) = &new.falcon_hostname {
-                details.insert("falconHostname", json!(hostname));
+                details["falconHostname"] = json!(hostname);
             }
         } else if let Some(old) = &change.old {
-            details.insert("aid", json!(old.aid));
-            details.insert("serial", json!(old.serial));
+            details["aid"] = json!(old.aid);
+            details["serial"] = json!(old.serial);
         }
         let target = AuditTarget {
             kind: TargetKind::Node,
             id: change.node_id.to_string(),
             name: change.name.to_string(),
         };
+        // An attribute is stored as an object: `{"custom:ztaScore": 71}`.
+        let attribute = |key: &AttributeKey, score: Score| json!({ key.as_str(): score });
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        self.record(target, Action::UpdateNodeAttribute, now)
-            .with_old(old.map(|old| attribute(&old.key, old.score.get())))
-            .with_new(new.map(|new| attribute(&new.key, new.score.get())))
-            .with_details(json!(details))
+        AuditRecord {
+            old: json!(old.map(|old| attribute(&old.key, old.score))),
+            new: json!(new.map(|new| attribute(&new.key, new.score))),
+            details,
+            ..self.record(target, Action::UpdateNodeAttribute, now)
+        }
     }
 
-    /// Records a new integration.
     pub(crate) fn integration_created(&self, settings: &Settings, now: Timestamp) -> AuditRecord {
-        self.integration_record(Action::CreateIntegration, now)
-            .with_new(Some(settings.to_map().into()))
-            .with_details(json!({ "configVersion": 1 }))
+        AuditRecord {
+            new: settings.to_map().into(),
+            details: json!({ "configVersion": 1 }),
+            ..self.integration_record(Action::CreateIntegration, now)
+        }
     }
 
     /// Records changed settings; `old` is the stored map.
@@ -122,13 +129,13 @@ impl AuditContext {
         config_version: u64,
         now: Timestamp,
     ) -> AuditRecord {
-        self.integration_record(Action::UpdateIntegration, now)
-            .with_old(Some(old.clone().into()))
-            .with_new(Some(new.to_map().into()))
-            .with_details(json!({
-                "configVersion": config_version,
-                "changed": new.changed_fields(old),
-            }))
+        let changed = new.changed_fields(old);
+        AuditRecord {
+            old: old.clone().into(),
+            new: new.to_map().into(),
+            details: json!({ "configVersion": config_version, "changed": changed }),
+            ..self.integration_record(Action::UpdateIntegration, now)
+        }
     }
 
     /// Records a completed removal.
@@ -138,12 +145,12 @@ impl AuditContext {
         removal: &Removal,
         now: Timestamp,
     ) -> AuditRecord {
-        self.integration_record(Action::RemoveIntegration, now)
-            .with_old(Some(old.clone().into()))
-            .with_details(json!({
-                "attributes": removal.attributes,
-                "requested": rfc3339(removal.since),
-            }))
+        let requested = rfc3339(removal.since);
+        AuditRecord {
+            old: old.clone().into(),
+            details: json!({ "attributes": removal.attributes, "requested": requested }),
+            ..self.integration_record(Action::RemoveIntegration, now)
+        }
     }
 
     fn integration_record(&self, action: Action, now: Timestamp) -> AuditRecord {
@@ -173,26 +180,4 @@ impl AuditContext {
             expires_at: now.as_second().saturating_add(retention.as_secs()),
         }
     }
-}
-
-impl AuditRecord {
-    fn with_old(mut self, old: Option<Value>) -> Self {
-        self.old = old.unwrap_or_default();
-        self
-    }
-
-    fn with_new(mut self, new: Option<Value>) -> Self {
-        self.new = new.unwrap_or_default();
-        self
-    }
-
-    fn with_details(mut self, details: Value) -> Self {
-        self.details = details;
-        self
-    }
-}
-
-/// Formats an attribute as an object: `{"custom:ztaScore": 71}`.
-fn attribute(key: &AttributeKey, score: u8) -> Value {
-    json!({ key.as_str(): score })
 }

@@ -47,7 +47,7 @@ pub(super) async fn answer(
     let body = match &request.action {
         Ok(WidgetAction::Describe) => return Ok(DESCRIPTION.into()),
         Ok(action) => match console.serve(action).await {
-            Err(HandlerError::Store(StoreError::NoIntegration { integration })) => {
+            Err(HandlerError::Store(StoreError::NoIntegration(integration))) => {
                 notice(&format!("There is no integration {integration}."))
             }
             body => body?,

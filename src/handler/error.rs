@@ -54,8 +54,8 @@ impl From<HandlerError> for Diagnostic {
         let error_type = match &error {
             HandlerError::Payload(_) | HandlerError::Settings(_) => "BadInput",
             HandlerError::Check { .. } => "CheckFailed",
-            HandlerError::Store(StoreError::NoIntegration { .. }) => "NoIntegration",
-            HandlerError::Store(StoreError::IntegrationExists { .. }) => "IntegrationExists",
+            HandlerError::Store(StoreError::NoIntegration(_)) => "NoIntegration",
+            HandlerError::Store(StoreError::IntegrationExists(_)) => "IntegrationExists",
             HandlerError::Store(StoreError::Conflict { .. }) => "Conflict",
             HandlerError::NotAllowed => "NotAllowed",
             HandlerError::Store(_) => "Storage",

@@ -7,10 +7,10 @@ use crate::app::{App, Invocation};
 use crate::check::{self, Check, CheckResult, check_stored};
 use crate::command::{ConnectRequest, RemoveRequest, UpdateRequest};
 use crate::domain::audit::AuditContext;
-use crate::domain::plan::deprovision::{Attributes, Removal};
+use crate::domain::plan::deprovision::Removal;
 use crate::events::Event;
 use crate::settings::{FieldError, IntegrationId, Settings};
-use crate::store::{Integration, SettingsUpdate, StoreError};
+use crate::store::{Integration, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse};
 use crate::text::error_chain;
 
@@ -44,14 +44,9 @@ impl<'a> IntegrationCommands<'a> {
         } else {
             None
         };
-        let now = self.app.clock.now();
-        let record = self
-            .audit_context(&settings.id)
-            .integration_created(settings, now);
-        self.app
-            .store
-            .create(settings, &self.actor, now, &record)
-            .await?;
+        let context = self.audit_context(&settings.id);
+        let record = context.integration_created(settings, self.app.clock.now());
+        self.app.store.create(settings, &record).await?;
         tracing::info!(
             integration = %settings.id,
             run_id = self.invocation.id,
@@ -74,18 +69,17 @@ impl<'a> IntegrationCommands<'a> {
     ) -> Result<Vec<Check>, HandlerError> {
         let integration = settings.id.clone();
         if others.iter().any(|other| other.id == integration) {
-            return Err(StoreError::IntegrationExists { integration }.into());
+            return Err(StoreError::IntegrationExists(integration).into());
         }
         let budget = self.app.budget(self.invocation);
         let checks = check::check(self.app, settings, others, &budget).await?;
-        if check::passes(&checks) {
-            Ok(checks)
-        } else {
-            Err(HandlerError::Check {
+        if !check::passes(&checks) {
+            return Err(HandlerError::Check {
                 integration,
                 checks,
-            })
+            });
         }
+        Ok(checks)
     }
 
     /// Stores changed settings, if they differ from what is stored.
@@ -102,69 +96,70 @@ impl<'a> IntegrationCommands<'a> {
             .into());
         }
         let settings = Settings::with_changes(&integration.stored, &request.changes)?;
-        self.app
-            .config
-            .validate(&settings)
-            .map_err(|error| error.with_root("changes"))?;
-        let changed_fields = settings.changed_fields(&integration.stored);
-        if changed_fields.is_empty() {
+        let validated = self.app.config.validate(&settings);
+        validated.map_err(|error| FieldError {
+            path: error.path.replacen("integration", "changes", 1),
+            ..error
+        })?;
+        let changed = settings.changed_fields(&integration.stored);
+        if changed.is_empty() {
             return Ok(json!({
-                "integration": id, "configVersion": version, "changed": changed_fields,
+                "integration": id, "configVersion": version, "changed": changed,
                 "sync": "not requested: nothing differs from what is stored",
             }));
         }
         let others = self.app.store.integrations().await?.readable;
         ensure_unique_attribute(&settings, &others, "changes")?;
-        let now = self.app.clock.now();
         let next = version + 1;
-        let record =
-            self.audit_context(id)
-                .integration_updated(&integration.stored, &settings, next, now);
-        let update = SettingsUpdate {
-            integration: &integration,
-            settings: &settings,
-            actor: &self.actor,
-            now,
-            audit: &record,
-        };
-        self.app.store.update_settings(&update).await?;
+        let (stored, now) = (&integration.stored, self.app.clock.now());
+        let context = self.audit_context(id);
+        let record = context.integration_updated(stored, &settings, next, now);
+        let store = &self.app.store;
+        store
+            .update_settings(&integration, &settings, &record)
+            .await?;
         tracing::info!(
             integration = %id,
             run_id = self.invocation.id,
             actor = self.actor,
             config_version = next,
             "updated {id}: {}",
-            changed_fields.join(", ")
+            changed.join(", ")
         );
         let sync = self.publish_change(id, "updated", next).await;
-        Ok(
-            json!({ "integration": id, "configVersion": next, "changed": changed_fields, "sync": sync }),
-        )
+        Ok(json!({ "integration": id, "configVersion": next, "changed": changed, "sync": sync }))
     }
 
     /// Removes an integration and, by default, the attributes that it wrote. The next run continues a removal that could
     /// not finish.
     pub(super) async fn remove(&self, request: &RemoveRequest) -> Result<Value, HandlerError> {
         let (id, attributes) = (&request.integration, request.attributes);
-        let integration = self.ensure_marked_for_removal(id, attributes).await?;
+        let mut integration = self.app.store.integration(id).await?;
+        let marked = integration.removal.as_ref();
+        if marked.is_none_or(|removal| removal.attributes != attributes) {
+            let removal = Removal {
+                attributes,
+                since: self.app.clock.now(),
+                actor: self.actor.clone(),
+            };
+            integration = self.app.store.mark_for_removal(id, &removal).await?;
+        }
         let sync_request = SyncRequest {
             force: true,
             ..SyncRequest::automatic(id.clone())
         };
         let run = Box::pin(sync::sync(self.app, &sync_request, self.invocation)).await;
-        let sync = self
-            .publish_change(id, "removed", integration.config_version)
-            .await;
+        let version = integration.config_version;
+        let sync = self.publish_change(id, "removed", version).await;
         let run = match run {
             // Another run has just finished the removal.
-            Err(StoreError::NoIntegration { .. }) => SyncResponse {
-                integration_removed: true,
-                ..SyncResponse::skipped(
-                    &sync_request,
-                    &self.invocation.id,
-                    "removed by another run",
-                )
-            },
+            Err(StoreError::NoIntegration { .. }) => {
+                let (id, reason) = (&self.invocation.id, "removed by another run");
+                SyncResponse {
+                    integration_removed: true,
+                    ..SyncResponse::skipped(&sync_request, id, reason)
+                }
+            }
             run => run?,
         };
         let mut answer = json!({
@@ -185,28 +180,6 @@ impl<'a> IntegrationCommands<'a> {
             answer["sync"] = sync.into();
         }
         Ok(answer)
-    }
-
-    /// Marks an integration for removal, unless it is marked already, and returns it.
-    async fn ensure_marked_for_removal(
-        &self,
-        id: &IntegrationId,
-        attributes: Attributes,
-    ) -> Result<Integration, StoreError> {
-        let integration = self.app.store.integration(id).await?;
-        if integration
-            .removal
-            .as_ref()
-            .is_some_and(|removal| removal.attributes == attributes)
-        {
-            return Ok(integration);
-        }
-        let removal = Removal {
-            attributes,
-            since: self.app.clock.now(),
-            actor: self.actor.clone(),
-        };
-        self.app.store.mark_for_removal(id, &removal).await
     }
 
     /// Checks a stored integration. Writes nothing.
@@ -255,14 +228,13 @@ fn ensure_unique_attribute(
     others: &[Integration],
     root: &str,
 ) -> Result<(), FieldError> {
-    match check::conflicting_integration(settings, others) {
-        None => Ok(()),
-        Some(other) => Err(FieldError::new(
-            format!("{root}.attributeKey"),
-            format!(
-                "{} is already written in this tailnet by the integration {other}; choose another key",
-                settings.attribute_key
-            ),
-        )),
-    }
+    let mut others = others.iter().flat_map(|other| &other.settings);
+    let Some(other) = others.find(|other| settings.conflicts_with(other)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} is already written in this tailnet by the integration {}; choose another key",
+        settings.attribute_key, other.id
+    );
+    Err(FieldError::new(format!("{root}.attributeKey"), message))
 }

@@ -33,15 +33,6 @@ impl FieldError {
     pub(super) fn below(root: &str, name: &str, message: impl Into<String>) -> Self {
         Self::new(format!("{root}.{}", redact(name, MAX_PATH_CHARS)), message)
     }
-
-    /// Replaces the first segment of the path, for settings in another field of the payload.
-    #[must_use]
-    pub(crate) fn with_root(mut self, root: &str) -> Self {
-        if let Some((_, field)) = self.path.split_once('.') {
-            self.path = format!("{root}.{field}");
-        }
-        self
-    }
 }
 
 /// Decodes the field `root` of a payload, or the whole payload.

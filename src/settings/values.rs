@@ -8,21 +8,12 @@ use smol_str::SmolStr;
 
 use crate::text::sanitize;
 
-/// Defines a text that is validated when it is created. The message about an invalid text quotes it, unless the text may
-/// be a secret (`unquoted`).
+/// Defines a text that is validated when it is created, with the message about an invalid text.
 macro_rules! text_newtype {
-    ($(#[$doc:meta])* $name:ident, $is_valid:expr, unquoted $message:literal) => {
-        text_newtype!($(#[$doc])* $name, $is_valid, |_: &str| $message.to_owned());
-    };
-    ($(#[$doc:meta])* $name:ident, $is_valid:expr, $accepted:literal) => {
-        text_newtype!($(#[$doc])* $name, $is_valid, |text: &str| {
-            format!("must be {}; got {:?}", $accepted, sanitize(text, 60))
-        });
-    };
     ($(#[$doc:meta])* $name:ident, $is_valid:expr, $message:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[serde(try_from = "String")]
         pub struct $name(SmolStr);
 
         impl $name {
@@ -37,17 +28,12 @@ macro_rules! text_newtype {
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 let is_valid: fn(&str) -> bool = $is_valid;
+                let message: fn(&str) -> String = $message;
                 if is_valid(&text) {
                     Ok(Self(text.into()))
                 } else {
-                    Err($message(&text))
+                    Err(message(&text))
                 }
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                value.0.into()
             }
         }
 
@@ -57,6 +43,11 @@ macro_rules! text_newtype {
             }
         }
     };
+}
+
+/// Returns the message about an invalid text, which it quotes.
+fn must_be(accepted: &str, text: &str) -> String {
+    format!("must be {accepted}; got {:?}", sanitize(text, 60))
 }
 
 /// Returns whether a text has a length in `lengths` and consists of ASCII letters, digits and `others`.
@@ -75,14 +66,14 @@ text_newtype!(
     /// The name of an integration. It is part of keys, events and log lines.
     IntegrationId,
     |text| consists_of(text, 1..=64, b"-") && !has_upper_case(text) && !text.starts_with('-'),
-    "1 to 64 lower-case letters, digits and hyphens, not starting with a hyphen"
+    |text| must_be("1 to 64 lower-case letters, digits and hyphens, not starting with a hyphen", text)
 );
 
 text_newtype!(
     /// The name of a CrowdStrike cloud. The deployment knows which clouds exist (`config.rs`).
     CloudId,
     |text| consists_of(text, 1..=64, b"-") && !has_upper_case(text),
-    "a CrowdStrike cloud such as \"us-1\""
+    |text| must_be("a CrowdStrike cloud such as \"us-1\"", text)
 );
 
 text_newtype!(
@@ -92,16 +83,15 @@ text_newtype!(
     |text| consists_of(text, 1..=512, b"/_+=.@-")
         && text.contains('/')
         && !text.starts_with("tskey-"),
-    unquoted
-    "must be the name of a secret under the deployment's prefix, such as \"falcon-posture-sync/corp/falcon\" (not \
-     an ARN, and never the secret itself)"
+    |_| "must be the name of a secret under the deployment's prefix, such as \"falcon-posture-sync/corp/falcon\" (not \
+         an ARN, and never the secret itself)".to_owned()
 );
 
 text_newtype!(
     /// A tailnet's id or name. It becomes part of a URL's path.
     Tailnet,
     |text| consists_of(text, 1..=255, b"._@-") && text != "." && text != "..",
-    "\"-\" for the credential's own tailnet, or its id or name"
+    |text| must_be("\"-\" for the credential's own tailnet, or its id or name", text)
 );
 
 text_newtype!(
@@ -113,7 +103,7 @@ text_newtype!(
         && ["custom:", "falcon:"]
             .iter()
             .any(|namespace| text.strip_prefix(namespace).is_some_and(|name| !name.is_empty())),
-    "\"custom:\" and a name of letters, digits, underscores and colons, 128 characters in all"
+    |text| must_be("\"custom:\" and a name of letters, digits, underscores and colons, 128 characters in all", text)
 );
 
 impl AttributeKey {
@@ -172,10 +162,10 @@ pub enum OnMissing {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MaxRemovals {
     /// Share of the recorded devices, 0 to 100.
-    #[serde(deserialize_with = "decode_percent")]
+    #[serde(deserialize_with = "decode_integer::<_,_,0,100>")]
     pub percent: u8,
     /// Number of attributes, 0 to 1,000,000.
-    #[serde(deserialize_with = "decode_at_least")]
+    #[serde(deserialize_with = "decode_integer::<_,_,0,1_000_000>")]
     pub at_least: u32,
 }
 
@@ -207,41 +197,26 @@ pub(crate) fn default_true() -> bool {
     true
 }
 
-/// Decodes a whole number from `min` to `max`.
-fn decode_integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(
+fn decode_integer<'de, D: Deserializer<'de>, T: TryFrom<i64>, const MIN: i64, const MAX: i64>(
     deserializer: D,
-    min: i64,
-    max: i64,
 ) -> Result<T, D::Error> {
     let number = serde_json::Number::deserialize(deserializer)
-        .map_err(|_| de::Error::custom(format!("must be an integer from {min} to {max}")))?;
+        .map_err(|_| de::Error::custom(format!("must be an integer from {MIN} to {MAX}")))?;
     number
         .as_i64()
-        .filter(|n| (min..=max).contains(n))
+        .filter(|n| (MIN..=MAX).contains(n))
         .and_then(|n| T::try_from(n).ok())
         .ok_or_else(|| {
             de::Error::custom(format!(
-                "must be an integer from {min} to {max}, not {number}"
+                "must be an integer from {MIN} to {MAX}, not {number}"
             ))
         })
-}
-
-fn decode_percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
-    decode_integer(deserializer, 0, 100)
-}
-
-fn decode_at_least<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    decode_integer(deserializer, 0, 1_000_000)
 }
 
 pub(super) fn decode_max_age<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<u16>, D::Error> {
-    struct Days(u16);
-    impl<'de> Deserialize<'de> for Days {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            decode_integer(deserializer, 1, 3650).map(Self)
-        }
-    }
+    #[derive(Deserialize)]
+    struct Days(#[serde(deserialize_with = "decode_integer::<_,_,1,3650>")] u16);
     Ok(Option::<Days>::deserialize(deserializer)?.map(|days| days.0))
 }

@@ -1,11 +1,11 @@
 //! The audit records: written once and never changed; searched by integration, device and time.
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::Timestamp;
-use serde_dynamo::{from_item, to_item};
+use serde_dynamo::from_item;
 
-use super::{Store, StoreError, build_error, call_error, decode_error, require_items};
+use super::{Store, StoreError, call_error, decode_error, put_item, require};
 use crate::clock::rfc3339;
 use crate::domain::audit::AuditRecord;
 use crate::domain::inventory::device::NodeId;
@@ -62,9 +62,8 @@ impl Store {
             return Ok(AuditPage::default());
         };
         let mut request = self
-            .time_range_query(query, "integrationId")
-            .consistent_read(true)
-            .expression_attribute_values(":of", AttributeValue::S(integration.to_string()));
+            .time_range_query(query, "integrationId", integration.as_str())
+            .consistent_read(true);
         if let Some(device) = &query.device {
             // Serials are stored in normal form. Names are stored as in the tailnet, with the domain of the tailnet.
             let name = device.trim().to_lowercase();
@@ -105,9 +104,8 @@ impl Store {
         device: &str,
     ) -> Result<AuditPage, StoreError> {
         let mut request = self
-            .time_range_query(query, "targetId")
-            .index_name(TARGET_INDEX)
-            .expression_attribute_values(":of", AttributeValue::S(device.to_owned()));
+            .time_range_query(query, "targetId", device)
+            .index_name(TARGET_INDEX);
         if let Some(integration) = &query.integration {
             let integration = AttributeValue::S(integration.to_string());
             request = request
@@ -117,8 +115,8 @@ impl Store {
         read_page(request, query).await
     }
 
-    /// Builds a query by one key, whose value is `:of`, and by time, newest first.
-    fn time_range_query(&self, query: &AuditQuery, key: &str) -> QueryFluentBuilder {
+    /// Builds a query by one key and by time, newest first.
+    fn time_range_query(&self, query: &AuditQuery, key: &str, value: &str) -> QueryFluentBuilder {
         let since = query.since.map_or_else(|| MIN_EVENT_ID.to_owned(), rfc3339);
         // An event id begins with its time, so it is greater than the time alone.
         let until = query.until.map_or_else(|| MAX_EVENT_ID.to_owned(), rfc3339);
@@ -127,6 +125,7 @@ impl Store {
             .query()
             .table_name(&self.audit)
             .key_condition_expression(format!("{key} = :of AND eventId BETWEEN :since AND :until"))
+            .expression_attribute_values(":of", AttributeValue::S(value.to_owned()))
             .expression_attribute_values(":since", AttributeValue::S(since))
             .expression_attribute_values(":until", AttributeValue::S(end))
             .scan_index_forward(false)
@@ -138,13 +137,8 @@ impl Store {
         record: &AuditRecord,
         operation: &'static str,
     ) -> Result<TransactWriteItem, StoreError> {
-        let put = Put::builder()
-            .table_name(&self.audit)
-            .set_item(Some(to_item(record).map_err(decode_error(operation))?))
-            .condition_expression("attribute_not_exists(eventId)")
-            .build()
-            .map_err(build_error(operation))?;
-        Ok(TransactWriteItem::builder().put(put).build())
+        let condition = "attribute_not_exists(eventId)";
+        put_item(&self.audit, record, condition, None, operation)
     }
 }
 
@@ -161,7 +155,7 @@ async fn read_page(
     let mut page = AuditPage::default();
     while let Some(response) = responses.next().await {
         let response = response.map_err(call_error(OPERATION))?;
-        for item in require_items(response.items, OPERATION)? {
+        for item in require(response.items, OPERATION)? {
             let record: AuditRecord = from_item(item).map_err(decode_error(OPERATION))?;
             // The range includes its end.
             if query.next.as_ref() == Some(&record.event_id) {

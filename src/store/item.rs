@@ -30,7 +30,6 @@ pub struct Integration {
     /// The number of changes, from 1.
     pub(crate) config_version: u64,
     pub(crate) config_updated: Option<Timestamp>,
-    /// The actor of the last change.
     pub(crate) config_updated_by: Option<String>,
     /// The status after the latest run; `None` before the first.
     pub(crate) status: Option<Status>,
@@ -50,9 +49,7 @@ pub struct Integration {
 /// The right to work on an integration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The run that holds it.
     pub(crate) owner: String,
-    /// The expiry.
     pub(crate) until: Timestamp,
 }
 
@@ -120,11 +117,13 @@ impl Integration {
         let id = item.get("id").and_then(|id| id.as_s().ok());
         let id = id.map_or_else(SmolStr::default, |id| sanitize_smol(id, ID_CHARS));
         // Decodes via JSON, so that an edited setting gets the same message as in `connect`.
-        let all: Map<String, Value> = from_item(item).map_err(|error| UnreadableItem {
+        let unreadable_item = |last_good, reason: String| UnreadableItem {
             id: id.clone(),
-            last_good: None,
-            source: redact(&error.to_string(), REASON_CHARS).into(),
-        })?;
+            last_good,
+            source: reason.into(),
+        };
+        let all: Map<String, Value> = from_item(item)
+            .map_err(|error| unreadable_item(None, redact(&error.to_string(), REASON_CHARS)))?;
         let (mut own, stored): (Map<String, Value>, Map<String, Value>) = all
             .into_iter()
             .partition(|(name, _)| OWN_ATTRIBUTES.contains(&name.as_str()));
@@ -137,13 +136,8 @@ impl Integration {
         let config_updated = take_optional(&mut own, "configUpdated", &mut unreadable);
         let config_updated_by = take_optional(&mut own, "configUpdatedBy", &mut unreadable);
         let attributes: IntegrationAttributes =
-            serde_path_to_error::deserialize(Value::Object(own)).map_err(|error| {
-                UnreadableItem {
-                    id: id.clone(),
-                    last_good,
-                    source: at_path("", &error).into(),
-                }
-            })?;
+            serde_path_to_error::deserialize(Value::Object(own))
+                .map_err(|error| unreadable_item(last_good, at_path("", &error)))?;
         Ok(Self {
             settings: Settings::parse(stored.clone().into(), "integration"),
             stored,
@@ -190,7 +184,7 @@ fn take_optional<T: DeserializeOwned>(
 ) -> Option<T> {
     let mut value = item.remove(name).filter(|value| !value.is_null())?;
     loop {
-        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
+        let error = match serde_path_to_error::deserialize(&value) {
             Ok(read) => return Some(read),
             Err(error) => error,
         };
@@ -204,9 +198,7 @@ fn take_optional<T: DeserializeOwned>(
 
 /// Returns the latest success or change of the settings, from an item in any condition.
 fn last_good(item: &Map<String, Value>) -> Option<Timestamp> {
-    let success = item
-        .get("status")
-        .and_then(|status| status.get("lastSuccess"));
+    let success = item.get("status").map(|status| &status["lastSuccess"]);
     let times = success.into_iter().chain(item.get("configUpdated"));
     times.filter_map(|time| time.as_str()?.parse().ok()).max()
 }

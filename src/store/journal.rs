@@ -1,54 +1,43 @@
 //! The journal in an integration's item: the writes that a run is about to make, until they are recorded.
 
-use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::AttributeValue;
-use serde_dynamo::to_attribute_value;
-
-use super::{Store, StoreError, decode_error, send_update};
+use super::lease::send_with_lease;
+use super::{Store, StoreError, encode, send_update};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::journal::JournalEntry;
 use crate::settings::IntegrationId;
 
-/// The condition under which a journal entry is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WriteCondition {
-    /// The run still holds the lease.
-    HoldsLease,
-    /// The integration exists. The run has lost the lease, and may have written after that.
-    IntegrationExists,
-}
-
 impl Store {
-    /// Stores the writes that a run is about to make, under one key of the journal.
+    /// Stores the writes that a run is about to make, under one key of the journal. The condition is that `owner` still holds
+    /// the lease. Without an owner it is that the integration exists: a run that has lost the lease may have written after
+    /// that.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if the condition does not hold, so that nothing may be written.
     pub(crate) async fn put_journal(
         &self,
         id: &IntegrationId,
-        run_id: &str,
+        owner: Option<&str>,
         key: &str,
         entry: &JournalEntry,
-        condition: WriteCondition,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the journal";
-        let entry = to_attribute_value(entry).map_err(decode_error(OPERATION))?;
+        let entry = encode(entry, OPERATION)?;
         let request = self
             .integration_update(id)
             .update_expression("SET pending.#note = :intents")
             .expression_attribute_names("#note", key)
             .expression_attribute_values(":intents", entry);
-        let request = match condition {
-            WriteCondition::HoldsLease => if_lease_held(request, run_id),
+        let written = if let Some(owner) = owner {
+            send_with_lease(request, owner, None, OPERATION).await?
+        } else {
             // A deleted integration has no journal.
-            WriteCondition::IntegrationExists => {
-                request.condition_expression("attribute_exists(pending)")
-            }
+            let request = request.condition_expression("attribute_exists(pending)");
+            send_update(&request, OPERATION).await?.map(drop)
         };
-        write_journal(id, &request, OPERATION).await
+        written.map_err(|_| StoreError::Overtaken(id.clone()))
     }
 
-    /// Removes some devices from a journal entry that an earlier run has left.
+    /// Removes these devices from a journal entry that an earlier run has left, or the whole entry.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if the lease is lost.
@@ -57,66 +46,22 @@ impl Store {
         id: &IntegrationId,
         run_id: &str,
         key: &str,
-        nodes: impl Iterator<Item = &NodeId>,
+        nodes: Option<&[NodeId]>,
     ) -> Result<(), StoreError> {
-        let mut request = self.integration_update(id);
+        const OPERATION: &str = "update the journal";
+        let mut request = self
+            .integration_update(id)
+            .expression_attribute_names("#note", key);
         let mut paths = Vec::new();
-        for (n, node) in nodes.enumerate() {
+        for (n, node) in nodes.into_iter().flatten().enumerate() {
             paths.push(format!("pending.#note.#node{n}"));
             request = request.expression_attribute_names(format!("#node{n}"), node.0.as_str());
         }
-        remove_paths(id, run_id, key, request, &paths.join(", ")).await
+        if nodes.is_none() {
+            paths.push("pending.#note".to_owned());
+        }
+        let request = request.update_expression(format!("REMOVE {}", paths.join(", ")));
+        let written = send_with_lease(request, run_id, None, OPERATION).await?;
+        written.map_err(|_| StoreError::Overtaken(id.clone()))
     }
-
-    /// Removes a whole journal entry that an earlier run has left.
-    ///
-    /// # Errors
-    /// [`StoreError::Overtaken`] if the lease is lost.
-    pub(crate) async fn clear_journal(
-        &self,
-        id: &IntegrationId,
-        run_id: &str,
-        key: &str,
-    ) -> Result<(), StoreError> {
-        remove_paths(
-            id,
-            run_id,
-            key,
-            self.integration_update(id),
-            "pending.#note",
-        )
-        .await
-    }
-}
-
-async fn remove_paths(
-    id: &IntegrationId,
-    run_id: &str,
-    key: &str,
-    request: UpdateItemFluentBuilder,
-    paths: &str,
-) -> Result<(), StoreError> {
-    let request = request
-        .update_expression(format!("REMOVE {paths}"))
-        .expression_attribute_names("#note", key);
-    write_journal(id, &if_lease_held(request, run_id), "update the journal").await
-}
-
-fn if_lease_held(request: UpdateItemFluentBuilder, run_id: &str) -> UpdateItemFluentBuilder {
-    request
-        .condition_expression("#lease.#owner = :me")
-        .expression_attribute_names("#lease", "lease")
-        .expression_attribute_names("#owner", "owner")
-        .expression_attribute_values(":me", AttributeValue::S(run_id.to_owned()))
-}
-
-async fn write_journal(
-    id: &IntegrationId,
-    request: &UpdateItemFluentBuilder,
-    operation: &'static str,
-) -> Result<(), StoreError> {
-    let response = send_update(request, operation).await?;
-    response.map(drop).map_err(|_| StoreError::Overtaken {
-        integration: id.clone(),
-    })
 }

@@ -2,37 +2,22 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use jiff::Timestamp;
-use serde_dynamo::to_attribute_value;
 
-use super::item::Integration;
+use super::item::{Integration, Lease};
 use super::{
-    ConditionFailed, Store, StoreError, TransactionOutcome, build_error, decode_error,
-    empty_response, send_update,
+    ConditionFailed, Store, StoreError, build_error, encode, require, send_update,
+    update_expression,
 };
 use crate::clock::rfc3339;
-use crate::domain::audit;
+use crate::domain::audit::AuditRecord;
 use crate::domain::status::Status;
 use crate::domain::status::pause::Pause;
 use crate::settings::IntegrationId;
-
-/// The result of a run.
-#[derive(Clone, Copy)]
-pub(crate) struct RunRecord<'a> {
-    pub(crate) id: &'a IntegrationId,
-    /// The run, which must hold the lease.
-    pub(crate) owner: &'a str,
-    /// The version of the settings that the run used.
-    pub(crate) config_version: u64,
-    pub(crate) status: &'a Status,
-    /// The pause from now on, if there is one.
-    pub(crate) pause: Option<&'a Pause>,
-    /// The run's journal entries whose writes are all recorded.
-    pub(crate) recorded: &'a [String],
-}
 
 /// The outcome of recording a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +65,7 @@ impl Store {
         let response = match send_update(&request, OPERATION).await? {
             Ok(response) => response,
             Err(ConditionFailed { item: None }) => {
-                return Err(StoreError::NoIntegration {
-                    integration: id.to_string(),
-                });
+                return Err(StoreError::NoIntegration(id.to_string()));
             }
             Err(ConditionFailed { item: Some(item) }) => {
                 // A lease that cannot be read has no owner and never expires: report it.
@@ -90,10 +73,7 @@ impl Store {
                 return Ok(None);
             }
         };
-        let item = response
-            .attributes
-            .ok_or_else(|| empty_response(OPERATION))?;
-        let integration = Integration::from_item(item)?;
+        let integration = Integration::from_item(require(response.attributes, OPERATION)?)?;
         if !integration.unreadable.is_empty() {
             tracing::warn!(
                 integration = %id,
@@ -105,63 +85,48 @@ impl Store {
         Ok(Some(integration))
     }
 
-    /// Records a run and releases the lease, in one write. If the settings have changed, it records the run only.
-    pub(crate) async fn finish(&self, record: RunRecord<'_>) -> Result<FinishOutcome, StoreError> {
-        let release = self.write_finish(record, true).await?;
-        let outcome = lease_outcome(release, record.owner);
+    /// Records a run and releases the lease, in one write. If the settings have changed, it records the run only. The status
+    /// names the run, which must hold the lease, and the version of the settings that it used. `recorded` are the run's
+    /// journal entries whose writes are all recorded.
+    pub(crate) async fn finish(
+        &self,
+        id: &IntegrationId,
+        status: &Status,
+        pause: Option<&Pause>,
+        recorded: &[String],
+    ) -> Result<FinishOutcome, StoreError> {
+        const OPERATION: &str = "record the run";
+        let mut request = self
+            .integration_update(id)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#pause", "pause")
+            .expression_attribute_values(":status", encode(status, OPERATION)?);
+        let mut remove = Vec::new();
+        for (n, key) in recorded.iter().enumerate() {
+            remove.push(format!("pending.#note{n}"));
+            request = request.expression_attribute_names(format!("#note{n}"), key.to_string());
+        }
+        let set = if let Some(pause) = pause {
+            request = request.expression_attribute_values(":pause", encode(pause, OPERATION)?);
+            "SET #status = :status, #pause = :pause"
+        } else {
+            remove.push("#pause".to_owned());
+            "SET #status = :status"
+        };
+        let keep = request
+            .clone()
+            .update_expression(update_expression(set, &remove));
+        remove.push("#lease".to_owned());
+        let release = request.update_expression(update_expression(set, &remove));
+        let (owner, version) = (&status.run_id, status.config_version);
+        let outcome = send_release(release, owner, version, OPERATION).await?;
         if outcome != FinishOutcome::SettingsChanged {
             return Ok(outcome);
         }
-        match self.write_finish(record, false).await? {
+        match send_with_lease(keep, owner, None, OPERATION).await? {
             Ok(()) => Ok(FinishOutcome::SettingsChanged),
             Err(_) => Ok(FinishOutcome::LeaseLost),
         }
-    }
-
-    async fn write_finish(
-        &self,
-        record: RunRecord<'_>,
-        should_release: bool,
-    ) -> Result<Result<(), ConditionFailed>, StoreError> {
-        const OPERATION: &str = "record the run";
-        let (set, mut remove) = match record.pause {
-            Some(_) => ("SET #status = :status, #pause = :pause", vec![]),
-            None => ("SET #status = :status", vec!["#pause".to_owned()]),
-        };
-        let (mut condition, mut values) = ("#lease.#owner = :me".to_owned(), HashMap::new());
-        remove.extend((0..record.recorded.len()).map(|n| format!("pending.#note{n}")));
-        if should_release {
-            remove.push("#lease".to_owned());
-            condition.push_str(" AND ");
-            condition.push_str(version_condition(record.config_version, &mut values));
-        }
-        let update = if remove.is_empty() {
-            set.to_owned()
-        } else {
-            format!("{set} REMOVE {}", remove.join(", "))
-        };
-        values.insert(":me".to_owned(), AttributeValue::S(record.owner.to_owned()));
-        let status = to_attribute_value(record.status).map_err(decode_error(OPERATION))?;
-        values.insert(":status".to_owned(), status);
-        if let Some(pause) = record.pause {
-            let pause = to_attribute_value(pause).map_err(decode_error(OPERATION))?;
-            values.insert(":pause".to_owned(), pause);
-        }
-        let mut request = self
-            .integration_update(record.id)
-            .update_expression(update)
-            .condition_expression(condition)
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_names("#pause", "pause")
-            .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#owner", "owner")
-            .set_expression_attribute_values(Some(values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        for (n, key) in record.recorded.iter().enumerate() {
-            request = request.expression_attribute_names(format!("#note{n}"), key);
-        }
-        let response = send_update(&request, OPERATION).await?;
-        Ok(response.map(drop))
     }
 
     /// Releases the lease of a run that had nothing to do, unless the settings have changed.
@@ -175,30 +140,21 @@ impl Store {
         config_version: u64,
     ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "release the lease";
-        let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.to_owned()))]);
-        let unchanged = version_condition(config_version, &mut values);
-        let request = self
-            .integration_update(id)
-            .update_expression("REMOVE #lease")
-            .condition_expression(format!("#lease.#owner = :me AND {unchanged}"))
-            .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#owner", "owner")
-            .set_expression_attribute_values(Some(values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let response = send_update(&request, OPERATION).await?;
-        Ok(lease_outcome(response.map(drop), owner))
+        let request = self.integration_update(id);
+        let request = request.update_expression("REMOVE #lease");
+        send_release(request, owner, config_version, OPERATION).await
     }
 
-    /// Deletes a removed integration with its lease and stores the audit record, or neither.
+    /// Deletes a removed integration with its lease and stores the audit record, or neither. The record names the
+    /// integration and the run, which must hold the lease.
     pub(crate) async fn delete_integration(
         &self,
-        id: &IntegrationId,
-        owner: &str,
         config_version: u64,
-        audit: &audit::AuditRecord,
+        audit: &AuditRecord,
     ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "remove the integration";
-        let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.to_owned()))]);
+        let (id, owner) = (&audit.integration_id, &audit.run_id);
+        let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.clone()))]);
         let unchanged = version_condition(config_version, &mut values);
         let delete = Delete::builder()
             .table_name(&self.integrations)
@@ -211,11 +167,11 @@ impl Store {
             .set_expression_attribute_values(Some(values))
             .build()
             .map_err(build_error(OPERATION))?;
-        let items = || {
-            let delete = TransactWriteItem::builder().delete(delete.clone()).build();
-            Ok(vec![delete, self.put_audit(audit, OPERATION)?])
-        };
-        if self.transact(OPERATION, items).await? == TransactionOutcome::Committed {
+        let items = vec![
+            TransactWriteItem::builder().delete(delete).build(),
+            self.put_audit(audit, OPERATION)?,
+        ];
+        if self.transact(OPERATION, items).await?.is_ok() {
             return Ok(FinishOutcome::Released);
         }
         match self.integration(id).await {
@@ -224,6 +180,49 @@ impl Store {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Sends an update that releases the lease, unless the settings have changed.
+async fn send_release(
+    request: UpdateItemFluentBuilder,
+    owner: &str,
+    config_version: u64,
+    operation: &'static str,
+) -> Result<FinishOutcome, StoreError> {
+    let request = request
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let sent = send_with_lease(request, owner, Some(config_version), operation).await?;
+    let Err(ConditionFailed { item }) = sent else {
+        return Ok(FinishOutcome::Released);
+    };
+    let integration = item.and_then(|item| Integration::from_item(item).ok());
+    let lease = integration.and_then(|integration| integration.lease);
+    Ok(outcome_of_failure(lease, owner))
+}
+
+/// Sends an update on the condition that the run holds the lease and that the settings have the version, if one is given.
+pub(super) async fn send_with_lease(
+    request: UpdateItemFluentBuilder,
+    owner: &str,
+    config_version: Option<u64>,
+    operation: &'static str,
+) -> Result<Result<(), ConditionFailed>, StoreError> {
+    let values = request.get_expression_attribute_values().clone();
+    let mut values = values.unwrap_or_default();
+    let condition = match config_version {
+        Some(version) => format!(
+            "#lease.#owner = :me AND {}",
+            version_condition(version, &mut values)
+        ),
+        None => "#lease.#owner = :me".to_owned(),
+    };
+    let request = request
+        .condition_expression(condition)
+        .expression_attribute_names("#lease", "lease")
+        .expression_attribute_names("#owner", "owner")
+        .set_expression_attribute_values(Some(values))
+        .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()));
+    Ok(send_update(&request, operation).await?.map(drop))
 }
 
 /// Adds the condition that the settings still have this version. An item that was made by hand may have no version.
@@ -241,17 +240,8 @@ pub(super) fn version_condition(
     "configVersion = :version"
 }
 
-/// Returns the outcome of a release.
-fn lease_outcome(release: Result<(), ConditionFailed>, owner: &str) -> FinishOutcome {
-    let Err(ConditionFailed { item }) = release else {
-        return FinishOutcome::Released;
-    };
-    let integration = item.and_then(|item| Integration::from_item(item).ok());
-    outcome_of_failure(integration.and_then(|integration| integration.lease), owner)
-}
-
 /// Returns the outcome of a release that failed, by the lease that the item has.
-fn outcome_of_failure(lease: Option<super::Lease>, owner: &str) -> FinishOutcome {
+fn outcome_of_failure(lease: Option<Lease>, owner: &str) -> FinishOutcome {
     if lease.is_some_and(|lease| lease.owner == owner) {
         FinishOutcome::SettingsChanged
     } else {

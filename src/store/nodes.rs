@@ -3,20 +3,20 @@
 #[cfg(test)]
 mod tests;
 
-use aws_sdk_dynamodb::types::builders::DeleteBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_dynamo::to_item;
-use smol_str::SmolStr;
 
 use super::item::Item;
-use super::{Store, StoreError, build_error, call_error, decode_error, require_items};
+use super::{Store, StoreError, build_error, call_error, decode_error, put_item, require};
 use crate::clock::rfc3339;
-use crate::domain::audit;
+use crate::domain::audit::AuditContext;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::plan::{Change, DesiredAttribute, NodeRecord, NodeRecords};
+use crate::domain::plan::{Change, NodeRecord, NodeRecords};
 use crate::settings::{AttributeKey, IntegrationId};
 
 /// DynamoDB's limit of items in a transaction.
@@ -28,60 +28,27 @@ pub(crate) const MAX_CHANGES: usize = MAX_TRANSACTION_ITEMS / 2;
 /// The attributes of an item that a run reads.
 const PROJECTION: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, runId";
 
-/// An item of the nodes table.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct NodeItem {
-    integration_id: IntegrationId,
-    node_id: SmolStr,
-    score: i64,
-    attribute_key: AttributeKey,
-    serial: SmolStr,
-    name: SmolStr,
-    hostname: SmolStr,
-    aid: Aid,
+struct NodeItem<'a> {
+    integration_id: &'a IntegrationId,
+    node_id: &'a str,
+    score: u8,
+    attribute_key: &'a AttributeKey,
+    serial: &'a str,
+    name: &'a str,
+    hostname: &'a str,
+    aid: &'a Aid,
     written_at: String,
-    run_id: String,
+    run_id: &'a str,
 }
 
-impl NodeItem {
-    fn new(
-        context: &audit::AuditContext,
-        change: &Change,
-        new: &DesiredAttribute,
-        now: Timestamp,
-    ) -> Self {
-        Self {
-            integration_id: context.integration.clone(),
-            node_id: change.node_id.0.clone(),
-            score: i64::from(new.score.get()),
-            attribute_key: new.key.clone(),
-            serial: new.serial.clone(),
-            name: change.name.clone(),
-            hostname: change.hostname.clone(),
-            aid: new.aid.clone(),
-            written_at: rfc3339(now),
-            run_id: context.run_id.clone(),
-        }
-    }
-}
-
-/// An item without a value that a decision rests on: a person edited it.
-#[derive(Debug, thiserror::Error)]
-#[error("the record of {node:?} has no usable `{attribute}`")]
-struct InvalidNodeRecord {
-    node: String,
-    attribute: &'static str,
-}
-
-/// Reads an item. An attribute of an unexpected type counts as absent. The name and the time may be absent.
-fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), InvalidNodeRecord> {
+/// Reads an item. An attribute of an unexpected type counts as absent. The name and the time may be absent. An item without
+/// a value that a decision rests on was edited by a person: the error names the value.
+fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), String> {
     let text = |attribute: &str| item.get(attribute)?.as_s().ok().map(String::as_str);
     let node = text("nodeId").unwrap_or_default();
-    let unusable = |attribute| InvalidNodeRecord {
-        node: node.to_owned(),
-        attribute,
-    };
+    let unusable = |attribute| format!("the record of {node:?} has no usable `{attribute}`");
     let required = |attribute| text(attribute).ok_or_else(|| unusable(attribute));
     let number = item.get("score").and_then(|score| score.as_n().ok());
     let record = NodeRecord {
@@ -110,11 +77,7 @@ impl Store {
     ) -> Result<NodeRecords, StoreError> {
         const OPERATION: &str = "read the node records";
         let mut pages = self
-            .client
-            .query()
-            .table_name(&self.nodes)
-            .key_condition_expression("integrationId = :id")
-            .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
+            .nodes_query(integration)
             .projection_expression(PROJECTION)
             .expression_attribute_names("#name", "name")
             .consistent_read(true)
@@ -123,7 +86,7 @@ impl Store {
         let mut records = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(call_error(OPERATION))?;
-            for item in require_items(page.items, OPERATION)? {
+            for item in require(page.items, OPERATION)? {
                 records.push(node_record(&item).map_err(decode_error(OPERATION))?);
             }
         }
@@ -139,23 +102,27 @@ impl Store {
     ) -> Result<Vec<NodeId>, StoreError> {
         const OPERATION: &str = "read some node records";
         let response = self
-            .client
-            .query()
-            .table_name(&self.nodes)
-            .key_condition_expression("integrationId = :id")
-            .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
+            .nodes_query(integration)
             .projection_expression("nodeId")
             .set_limit(i32::try_from(limit).ok())
             .send()
             .await
             .map_err(call_error(OPERATION))?;
-        Ok(require_items(response.items, OPERATION)?
+        Ok(require(response.items, OPERATION)?
             .into_iter()
             .filter_map(|mut item| match item.remove("nodeId") {
                 Some(AttributeValue::S(id)) => Some(NodeId(id.into())),
                 _ => None,
             })
             .collect())
+    }
+
+    fn nodes_query(&self, integration: &IntegrationId) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.nodes)
+            .key_condition_expression("integrationId = :id")
+            .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
     }
 
     /// Records up to [`MAX_CHANGES`] changes that Tailscale has accepted. All node records and audit records are stored, or
@@ -165,23 +132,18 @@ impl Store {
     /// [`StoreError::Overtaken`] if a record is not the one that the plan was made from.
     pub(crate) async fn record_changes(
         &self,
-        context: &audit::AuditContext,
+        context: &AuditContext,
         changes: &[Change],
         now: Timestamp,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "record the changes";
-        let items = || {
-            let mut items = Vec::with_capacity(changes.len() * 2);
-            for change in changes {
-                items.push(self.node_write(context, change, now, OPERATION)?);
-                items.push(self.put_audit(&context.attribute_changed(change, now), OPERATION)?);
-            }
-            Ok(items)
-        };
-        let outcome = self.transact(OPERATION, items).await?;
-        outcome.or_error(|| StoreError::Overtaken {
-            integration: context.integration.clone(),
-        })
+        let mut items = Vec::with_capacity(changes.len() * 2);
+        for change in changes {
+            items.push(self.node_write(context, change, now, OPERATION)?);
+            items.push(self.put_audit(&context.attribute_changed(change, now), OPERATION)?);
+        }
+        let recorded = self.transact(OPERATION, items).await?;
+        recorded.map_err(|_| StoreError::Overtaken(context.integration.clone()))
     }
 
     /// Deletes the records of devices whose attributes left the tailnet with them, or stay in it. Nothing changes in the
@@ -193,60 +155,67 @@ impl Store {
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "delete node records";
         for batch in nodes.chunks(MAX_TRANSACTION_ITEMS) {
-            let delete_item = |node| {
-                let delete = self.node_delete(integration, node).build();
-                let delete = delete.map_err(build_error(OPERATION))?;
-                Ok(TransactWriteItem::builder().delete(delete).build())
-            };
+            let items = batch
+                .iter()
+                .map(|node| self.delete_node(integration, node, None, None, OPERATION))
+                .collect::<Result<_, _>>()?;
             // The deletes have no condition, so none can fail.
-            self.transact(OPERATION, || batch.iter().map(delete_item).collect())
-                .await?;
+            let _ = self.transact(OPERATION, items).await?;
         }
         Ok(())
     }
 
-    fn node_delete(&self, integration: &IntegrationId, node: &NodeId) -> DeleteBuilder {
-        Delete::builder()
+    fn delete_node(
+        &self,
+        integration: &IntegrationId,
+        node: &NodeId,
+        condition: Option<&str>,
+        values: Option<HashMap<String, AttributeValue>>,
+        operation: &'static str,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let delete = Delete::builder()
             .table_name(&self.nodes)
             .key("integrationId", AttributeValue::S(integration.to_string()))
             .key("nodeId", AttributeValue::S(node.to_string()))
+            .set_condition_expression(condition.map(str::to_owned))
+            .set_expression_attribute_values(values)
+            .build()
+            .map_err(build_error(operation))?;
+        Ok(TransactWriteItem::builder().delete(delete).build())
     }
 
     /// Builds the write of one node record. Its condition is that the record is still the one that the plan was made from:
     /// if two runs believe that a change is theirs, only one of them records it.
     fn node_write(
         &self,
-        context: &audit::AuditContext,
+        context: &AuditContext,
         change: &Change,
         now: Timestamp,
         operation: &'static str,
     ) -> Result<TransactWriteItem, StoreError> {
-        let item = TransactWriteItem::builder();
-        let condition = match change.old {
-            Some(_) => "runId = :run",
-            None => "attribute_not_exists(nodeId)",
+        let (condition, run) = match &change.old {
+            Some(old) => {
+                let run = AttributeValue::S(old.run_id.to_string());
+                ("runId = :run", Some([(":run".to_owned(), run)].into()))
+            }
+            None => ("attribute_not_exists(nodeId)", None),
         };
-        let run = change
-            .old
-            .as_ref()
-            .map(|old| [(":run".to_owned(), AttributeValue::S(old.run_id.to_string()))].into());
         let Some(new) = &change.new else {
-            let delete = self
-                .node_delete(&context.integration, &change.node_id)
-                .condition_expression(condition)
-                .set_expression_attribute_values(run)
-                .build()
-                .map_err(build_error(operation))?;
-            return Ok(item.delete(delete).build());
+            let (integration, node) = (&context.integration, &change.node_id);
+            return self.delete_node(integration, node, Some(condition), run, operation);
         };
-        let node = NodeItem::new(context, change, new, now);
-        let put = Put::builder()
-            .table_name(&self.nodes)
-            .set_item(Some(to_item(node).map_err(decode_error(operation))?))
-            .condition_expression(condition)
-            .set_expression_attribute_values(run)
-            .build()
-            .map_err(build_error(operation))?;
-        Ok(item.put(put).build())
+        let item = NodeItem {
+            integration_id: &context.integration,
+            node_id: &change.node_id.0,
+            score: new.score.get(),
+            attribute_key: &new.key,
+            serial: &new.serial,
+            name: &change.name,
+            hostname: &change.hostname,
+            aid: &new.aid,
+            written_at: rfc3339(now),
+            run_id: &context.run_id,
+        };
+        put_item(&self.nodes, &item, condition, run, operation)
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::status::pause::Pause;
 use crate::domain::status::{LastChange, Problem, RunOutcome, Status};
 use crate::events::Event;
 use crate::metrics::{self, MetricEvent};
-use crate::store::{FinishOutcome, RunRecord, StoreError};
+use crate::store::{FinishOutcome, StoreError};
 use crate::text::error_chain;
 
 /// Time that the event bus gets of the time kept back for recording.
@@ -69,15 +69,9 @@ pub(super) async fn record(run: &Run<'_>, report: &Report) -> Result<FinishOutco
     if let Some(removal) = removal.filter(|_| report.is_removal_complete) {
         return run.delete_integration(removal).await;
     }
-    let record = RunRecord {
-        id: &run.integration.id,
-        owner: run.id(),
-        config_version: run.integration.config_version,
-        status: &status,
-        pause: pause.as_ref(),
-        recorded: &run.recorded_keys(),
-    };
-    let outcome = run.app.store.finish(record).await?;
+    let (id, recorded) = (&run.integration.id, run.recorded_keys());
+    let finished = run.app.store.finish(id, &status, pause.as_ref(), &recorded);
+    let outcome = finished.await?;
     if outcome == FinishOutcome::LeaseLost {
         tracing::warn!(
             integration = %run.integration.id,

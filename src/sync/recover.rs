@@ -64,7 +64,7 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
                 run.record(earlier_run, &lookups.applied).await?;
             }
             if !lookups.settled.is_empty() {
-                let nodes = lookups.settled.iter();
+                let nodes = Some(&*lookups.settled);
                 store.remove_from_journal(id, run.id(), key, nodes).await?;
             }
             skipped.extend(lookups.skipped);
@@ -72,9 +72,11 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
                 return Err(error.into());
             }
         }
-        let is_skipped = |change: &Change| skipped.contains_key(&change.node_id);
-        if !changes.iter().any(is_skipped) {
-            store.clear_journal(id, run.id(), key).await?;
+        let is_complete = changes
+            .iter()
+            .all(|change| !skipped.contains_key(&change.node_id));
+        if is_complete {
+            store.remove_from_journal(id, run.id(), key, None).await?;
         }
         cached_records = Some((earlier_run, records));
     }

@@ -11,7 +11,7 @@ use super::error::SyncError;
 use super::request::SyncRequest;
 use crate::app::{App, Invocation};
 use crate::clock::Deadline;
-use crate::domain::audit::AuditContext;
+use crate::domain::audit::{AuditContext, SYSTEM_ACTOR};
 use crate::domain::inventory::host::Hosts;
 use crate::domain::plan::Change;
 use crate::domain::plan::deprovision::{Attributes, Removal};
@@ -21,15 +21,12 @@ use crate::domain::status::error_kind::Service;
 use crate::domain::status::pause::{Pause, PauseContext};
 use crate::falcon::Falcon;
 use crate::settings::{FieldError, Settings};
-use crate::store::{FinishOutcome, Integration, StoreError, WriteCondition};
+use crate::store::{FinishOutcome, Integration, StoreError};
 use crate::tailscale::Tailscale;
 use crate::upstream::retry::CallBudget;
 
 /// Time kept back for recording the run. A run with less than four times as much keeps back a quarter.
 const RECORDING_TIME: Duration = Duration::from_secs(10);
-
-/// The actor of attribute changes in the audit records.
-const SYSTEM_ACTOR: &str = "falcon-posture-sync";
 
 /// The versions of the secrets that the run connected with.
 #[derive(Debug, Default)]
@@ -240,9 +237,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), StoreError> {
         let (key, entry) = (journal_key(self.id(), n), journal_entry(changes));
         let (store, id) = (&self.app.store, &self.integration.id);
-        store
-            .put_journal(id, self.id(), &key, &entry, WriteCondition::HoldsLease)
-            .await?;
+        store.put_journal(id, Some(self.id()), &key, &entry).await?;
         lock(&self.journal).insert(key, Some(entry));
         Ok(())
     }
@@ -262,11 +257,9 @@ impl<'a> Run<'a> {
     pub(super) async fn restore_journal(&self) -> Result<(), StoreError> {
         let journal = std::mem::take(&mut *lock(&self.journal));
         let (store, id) = (&self.app.store, &self.integration.id);
-        let condition = WriteCondition::IntegrationExists;
         for (key, entry) in journal {
             let Some(entry) = entry else { continue };
-            let stored = store.put_journal(id, self.id(), &key, &entry, condition);
-            match stored.await {
+            match store.put_journal(id, None, &key, &entry).await {
                 // The integration is gone, and its attributes with it.
                 Err(StoreError::Overtaken { .. }) => return Ok(()),
                 result => result?,
@@ -301,14 +294,11 @@ impl<'a> Run<'a> {
         &self,
         removal: &Removal,
     ) -> Result<FinishOutcome, StoreError> {
-        let (id, version) = (&self.integration.id, self.integration.config_version);
+        let now = self.app.clock.now();
         let context = self.audit_context(&removal.actor);
-        let stored = &self.integration.stored;
-        let record = context.integration_removed(stored, removal, self.app.clock.now());
-        let store = &self.app.store;
-        store
-            .delete_integration(id, self.id(), version, &record)
-            .await
+        let record = context.integration_removed(&self.integration.stored, removal, now);
+        let (store, version) = (&self.app.store, self.integration.config_version);
+        store.delete_integration(version, &record).await
     }
 }
 

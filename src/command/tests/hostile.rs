@@ -66,8 +66,7 @@ fn assert_understood(command: &Command) {
                     .all(|name| (1..=512).contains(&name.as_str().len()))
             );
         }
-        Command::Audit(request) => {
-            let query = request.clone().into_query();
+        Command::Audit(query, _) => {
             assert!((1..=1000).contains(&query.limit));
             assert!(
                 query

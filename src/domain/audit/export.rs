@@ -5,20 +5,13 @@
 
 use serde_json::{Value, json};
 
-use super::{Action, AuditRecord, TargetKind};
-
-/// The actor of scheduled and event-driven runs.
-const SYSTEM_ACTOR: &str = "falcon-posture-sync";
+use super::{Action, AuditRecord, SYSTEM_ACTOR, TargetKind};
 
 /// The log's value for a change that is not deferred.
 const NOT_DEFERRED: &str = "0001-01-01T00:00:00Z";
 
 /// Formats a record as an entry of the configuration audit log.
 pub(crate) fn export(record: &AuditRecord) -> Value {
-    let actor_type = match record.actor.as_str() {
-        SYSTEM_ACTOR => "AUTOMATED_WORKER",
-        _ => "USER",
-    };
     let (target_type, property) = match record.target.kind {
         TargetKind::Integration => ("TAILNET", "POSTURE_INTEGRATION"),
         TargetKind::Node => ("NODE", "ATTRIBUTES"),
@@ -29,6 +22,11 @@ pub(crate) fn export(record: &AuditRecord) -> Value {
         Action::UpdateNodeAttribute if record.old.is_null() => "CREATE",
         Action::UpdateNodeAttribute if record.new.is_null() => "DELETE",
         Action::UpdateIntegration | Action::UpdateNodeAttribute => "UPDATE",
+    };
+    let actor_type = if record.actor == SYSTEM_ACTOR {
+        "AUTOMATED_WORKER"
+    } else {
+        "USER"
     };
     json!({
         "eventTime": record.event_time,

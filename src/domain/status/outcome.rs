@@ -67,7 +67,7 @@ impl SyncState {
 }
 
 /// A change of state to announce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Transition {
     /// The state that was announced last, if any.
     pub(crate) from: Option<SyncState>,
