@@ -5,6 +5,7 @@ use super::{Check, CheckKind, CheckResult};
 use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, Identity};
 use crate::domain::inventory::serial::Serial;
+use crate::domain::status::error_kind::ErrorKind;
 use crate::falcon::Falcon;
 use crate::secrets::{SecretError, Versioned};
 use crate::settings::{SecretName, Settings};
@@ -86,7 +87,7 @@ pub(super) async fn check_tailscale(
     let token = CheckKind::TailscaleToken;
     match &listing {
         // With an API key, the first read tells whether the key is valid.
-        Err(error) if error.is_unauthorized() => {
+        Err(error) if error.error_kind() == ErrorKind::Authentication => {
             checks.push(Check::from_error(token, error));
             return Ok(());
         }
@@ -119,10 +120,8 @@ fn check_secret<T>(
 ) -> Option<T> {
     let failed = |error: SecretError| Check::failed(kind, error_chain(&error), error.remedy());
     let secret = fetched.map_err(|error| checks.push(failed(error))).ok()?;
-    checks.push(Check::passed(
-        kind,
-        format!("the secret {name} is complete"),
-    ));
+    let finding = format!("the secret {name} is complete");
+    checks.push(Check::passed(kind, finding));
     Some(secret.value)
 }
 

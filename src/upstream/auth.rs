@@ -15,7 +15,6 @@ use crate::upstream::error::{Operation, UpstreamError};
 
 /// A token with less time left is replaced before a call, because the call and its retries take time.
 const EXPIRY_MARGIN: SignedDuration = SignedDuration::from_secs(120);
-
 /// A token response has a few hundred bytes at Tailscale, and some 1.2 kB at Falcon.
 const MAX_TOKEN_BYTES: usize = 64 << 10;
 
@@ -43,7 +42,6 @@ impl AccessToken {
         })
     }
 
-    /// Reads the response of a token call.
     pub(crate) fn from_response(
         operation: Operation,
         response: &Response,
@@ -98,7 +96,6 @@ pub(crate) async fn request_token<T>(
         .await
 }
 
-/// The token of a client.
 #[derive(Debug)]
 pub(crate) struct TokenCache(Mutex<AccessToken>);
 

@@ -27,7 +27,6 @@ const STREAM_TIMEOUT_FACTOR: u32 = 5;
 const MAX_ERROR_BYTES: usize = 1 << 20;
 /// No call can be repeated in less time. The margin also covers a timer and a clock that disagree about the deadline.
 const MIN_CALL_TIME: Duration = Duration::from_millis(100);
-
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// The HTTP client. Clones share its connections.
@@ -63,7 +62,6 @@ pub struct ApiClient {
     pub(crate) budget: CallBudget,
 }
 
-/// A complete response.
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -84,7 +82,6 @@ impl fmt::Debug for Response {
 }
 
 impl Response {
-    /// Returns the value of a header, if it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -100,10 +97,8 @@ impl ApiClient {
         self.http.0.request(method, url)
     }
 
-    /// Sends a request and reads the response, whatever its status, up to `max_bytes`.
-    ///
-    /// # Errors
-    /// If no complete response arrived, the response is too large, or the run had no time left.
+    /// Sends a request and reads the response, whatever its status. Fails if no complete response arrived, it has more than
+    /// `max_bytes`, or the run had no time left.
     pub(crate) async fn send(
         &self,
         request: RequestBuilder,
@@ -117,10 +112,8 @@ impl ApiClient {
             .await
     }
 
-    /// Sends a request and decodes the list of a successful response while it arrives. The list is never held whole.
-    ///
-    /// # Errors
-    /// As [`ApiClient::send`]; also if the response does not decode, or as `classify` says of an unsuccessful response.
+    /// Sends a request and decodes the list of a successful response while it arrives. The list is never held whole. Fails
+    /// as [`ApiClient::send`], if the response does not decode, or as `classify` says of an unsuccessful response.
     pub(crate) async fn stream<E: ListEnvelope>(
         &self,
         request: RequestBuilder,
@@ -129,12 +122,15 @@ impl ApiClient {
         classify: fn(Operation, &Response) -> UpstreamError,
     ) -> Result<Vec<E::Item>, UpstreamError> {
         let timeout = self.budget.policy.request_timeout * STREAM_TIMEOUT_FACTOR;
-        let sent = InFlight::send(request, operation, timeout, &self.budget).await?;
-        if sent.response.status().is_success() {
-            sent.read_list::<E>(max_bytes).await
-        } else {
-            Err(classify(operation, &sent.read(MAX_ERROR_BYTES).await?))
+        let mut sent = InFlight::send(request, operation, timeout, &self.budget).await?;
+        if !sent.response.status().is_success() {
+            return Err(classify(operation, &sent.read(MAX_ERROR_BYTES).await?));
         }
+        let mut decoder = ListDecoder::<E>::new();
+        let feed = |chunk: &[u8]| decoder.feed(chunk);
+        sent.read_chunks(max_bytes, feed).await?;
+        let list = decoder.finish();
+        list.map_err(|error| operation.invalid_json(error))
     }
 }
 
@@ -186,17 +182,6 @@ impl<'a> InFlight<'a> {
             received: self.budget.clock.now(),
             body,
         })
-    }
-
-    async fn read_list<E: ListEnvelope>(
-        mut self,
-        max_bytes: usize,
-    ) -> Result<Vec<E::Item>, UpstreamError> {
-        let mut decoder = ListDecoder::<E>::new();
-        self.read_chunks(max_bytes, |chunk| decoder.feed(chunk))
-            .await?;
-        let list = decoder.finish();
-        list.map_err(|error| self.operation.invalid_json(error))
     }
 
     /// Reads the body in chunks, and logs the call.

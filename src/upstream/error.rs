@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::json::{self, JsonError};
+use UpstreamErrorKind as Kind;
 
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,36 +42,24 @@ pub(crate) enum UpstreamErrorKind {
     /// The configuration is wrong: another cloud, an address that is not on the allow-list, a tailnet that does not exist.
     /// The response looks like a rejected credential, but another credential would not help.
     Misconfigured {
-        /// The HTTP status, if there was a call.
+        /// `None` if there was no call.
         status: Option<u16>,
         problem: String,
         remedy: &'static str,
     },
-    /// The rate limit is exceeded: 429, or an advertised wait that ends after the run's deadline.
-    RateLimited {
-        /// The advertised end of the wait, if any.
-        until: Option<Timestamp>,
-    },
-    /// The connection was refused, broke or timed out, or the status was 5xx.
-    Unavailable {
-        /// The HTTP status, if there was a response.
-        status: Option<u16>,
-    },
+    /// 429, or an advertised wait that ends after the run's deadline. `until` is the advertised end, if any.
+    RateLimited { until: Option<Timestamp> },
+    /// The connection was refused, broke or timed out (then there is no status), or the status was 5xx.
+    Unavailable { status: Option<u16> },
     /// A listing ended with fewer records than its total, or did not end.
     Incomplete(Progress),
     /// The response is not what the API promises.
     Protocol,
-    /// The request was rejected (400, 404, 409, 422 and the like). A retry cannot help.
-    Rejected {
-        status: u16,
-        /// The service's message, [redacted](crate::text::redact); empty if it might echo a credential.
-        message: String,
-    },
-    /// The run had no time left for the call.
-    Deadline {
-        /// The progress of a listing.
-        progress: Option<Progress>,
-    },
+    /// The request was rejected (400, 404, 409, 422 and the like). A retry cannot help. The service's message is
+    /// [redacted](crate::text::redact); it is empty if it might echo a credential.
+    Rejected { status: u16, message: String },
+    /// The run had no time left for the call. Only a listing has a progress.
+    Deadline { progress: Option<Progress> },
 }
 
 /// The progress of a listing, in records.
@@ -89,7 +78,6 @@ impl fmt::Display for Progress {
 
 impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use UpstreamErrorKind as Kind;
         let (service, operation) = (self.operation.service, self.operation.name);
         write!(f, "{service}: {operation} failed")?;
         match &self.kind {
@@ -131,7 +119,6 @@ fn status_suffix(status: Option<u16>) -> String {
 
 impl UpstreamError {
     pub(crate) fn error_kind(&self) -> ErrorKind {
-        use UpstreamErrorKind as Kind;
         match self.kind {
             Kind::Unauthorized { .. } => ErrorKind::Authentication,
             Kind::MissingScope => ErrorKind::MissingScope,
@@ -144,22 +131,17 @@ impl UpstreamError {
         }
     }
 
-    pub(crate) fn is_unauthorized(&self) -> bool {
-        matches!(self.kind, UpstreamErrorKind::Unauthorized { .. })
-    }
-
     /// Returns whether another token may help. With 403, the credential itself is rejected.
     pub(crate) fn is_token_rejected(&self) -> bool {
-        matches!(self.kind, UpstreamErrorKind::Unauthorized { status, .. } if status != 403)
+        matches!(self.kind, Kind::Unauthorized { status, .. } if status != 403)
     }
 
     pub(crate) fn is_rejected_with(&self, expected: u16) -> bool {
-        matches!(self.kind, UpstreamErrorKind::Rejected { status, .. } if status == expected)
+        matches!(self.kind, Kind::Rejected { status, .. } if status == expected)
     }
 
     /// Returns the remedy, as half a sentence.
     pub(crate) fn remedy(&self) -> String {
-        use UpstreamErrorKind as Kind;
         let (side, scope) = (self.operation.service, self.operation.scope);
         match &self.kind {
             Kind::Unauthorized { remedy, .. } | Kind::Misconfigured { remedy, .. } => {
@@ -213,11 +195,11 @@ impl Operation {
     }
 
     pub(crate) fn unauthorized(self, status: u16, remedy: &'static str) -> UpstreamError {
-        self.error(UpstreamErrorKind::Unauthorized { status, remedy })
+        self.error(Kind::Unauthorized { status, remedy })
     }
 
     pub(crate) fn missing_scope(self) -> UpstreamError {
-        self.error(UpstreamErrorKind::MissingScope)
+        self.error(Kind::MissingScope)
     }
 
     pub(crate) fn misconfigured(
@@ -226,7 +208,7 @@ impl Operation {
         problem: impl Into<String>,
         remedy: &'static str,
     ) -> UpstreamError {
-        self.error(UpstreamErrorKind::Misconfigured {
+        self.error(Kind::Misconfigured {
             status,
             problem: problem.into(),
             remedy,
@@ -234,11 +216,11 @@ impl Operation {
     }
 
     pub(crate) fn rate_limited(self, until: Option<Timestamp>) -> UpstreamError {
-        self.error(UpstreamErrorKind::RateLimited { until })
+        self.error(Kind::RateLimited { until })
     }
 
     pub(crate) fn server_error(self, status: u16) -> UpstreamError {
-        self.error(UpstreamErrorKind::Unavailable {
+        self.error(Kind::Unavailable {
             status: Some(status),
         })
     }
@@ -246,33 +228,29 @@ impl Operation {
     pub(crate) fn unreachable(self, source: impl Into<Source>) -> UpstreamError {
         UpstreamError {
             source: Some(source.into()),
-            ..self.error(UpstreamErrorKind::Unavailable { status: None })
+            ..self.error(Kind::Unavailable { status: None })
         }
     }
 
     pub(crate) fn incomplete(self, got: usize, total: usize) -> UpstreamError {
-        self.error(UpstreamErrorKind::Incomplete(Progress { got, total }))
+        self.error(Kind::Incomplete(Progress { got, total }))
     }
 
     pub(crate) fn protocol(self, source: impl Into<Source>) -> UpstreamError {
         UpstreamError {
             source: Some(source.into()),
-            ..self.error(UpstreamErrorKind::Protocol)
+            ..self.error(Kind::Protocol)
         }
     }
 
     pub(crate) fn rejected(self, status: u16, message: String) -> UpstreamError {
-        self.error(UpstreamErrorKind::Rejected { status, message })
+        self.error(Kind::Rejected { status, message })
     }
 
     pub(crate) fn deadline_exceeded(self) -> UpstreamError {
-        self.error(UpstreamErrorKind::Deadline { progress: None })
+        self.error(Kind::Deadline { progress: None })
     }
 
-    /// Decodes the body of a response.
-    ///
-    /// # Errors
-    /// Names the path at which decoding stopped.
     pub(crate) fn decode<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, UpstreamError> {
         json::parse(body).map_err(|error| self.invalid_json(error))
     }

@@ -61,7 +61,7 @@ pub struct CallBudget {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     falcon: CallCounters,
     tailscale: CallCounters,
@@ -88,11 +88,9 @@ impl CallBudget {
             clock,
             deadline,
             shared: Arc::new(Shared {
-                falcon: CallCounters::default(),
-                tailscale: CallCounters::default(),
-                others: CallCounters::default(),
                 remaining_retries: AtomicU32::new(policy.max_retries_per_run),
                 quota_remaining: AtomicI64::new(-1),
+                ..Shared::default()
             }),
         }
     }
@@ -102,7 +100,6 @@ impl CallBudget {
         self.counters(service).requests.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of retries among the requests to a service.
     pub(crate) fn retries(&self, service: Service) -> u64 {
         self.counters(service).retries.load(Ordering::Relaxed)
     }
@@ -114,9 +111,8 @@ impl CallBudget {
 
     pub(crate) fn record_quota_remaining(&self, remaining: u64) {
         let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
-        self.shared
-            .quota_remaining
-            .store(remaining, Ordering::Relaxed);
+        let stored = &self.shared.quota_remaining;
+        stored.store(remaining, Ordering::Relaxed);
     }
 
     pub(crate) fn count_request(&self, service: Service) {
@@ -155,10 +151,7 @@ impl CallBudget {
     }
 
     /// Makes a call. Repeats it while it fails transiently, attempts are left, and the next one is within the budget's
-    /// time. Each retry is logged once.
-    ///
-    /// # Errors
-    /// Returns the error of the last attempt.
+    /// time. Each retry is logged once. The error is that of the last attempt.
     pub(crate) async fn retry<T, F>(
         &self,
         operation: Operation,

@@ -10,8 +10,7 @@ impl Response {
     /// Returns the end of the wait that the response asks for, on our clock. Falcon sends `X-Ratelimit-Retryafter`, an
     /// epoch time; the standard is `Retry-After`, in seconds or as a date.
     pub(crate) fn retry_after(&self) -> Option<Timestamp> {
-        let until = self.header("x-ratelimit-retryafter").and_then(parse_epoch);
-        if let Some(until) = until {
+        if let Some(until) = self.header("x-ratelimit-retryafter").and_then(parse_epoch) {
             return Some(self.on_our_clock(until));
         }
         let value = self.header(RETRY_AFTER.as_str())?.trim();
@@ -45,9 +44,7 @@ fn parse_epoch(text: &str) -> Option<Timestamp> {
 }
 
 fn parse_date(text: &str) -> Option<Timestamp> {
-    rfc2822::parse(text.trim())
-        .ok()
-        .map(|date| date.timestamp())
+    Some(rfc2822::parse(text.trim()).ok()?.timestamp())
 }
 
 #[cfg(test)]
