@@ -44,7 +44,6 @@ const SCORE_LOOK_UP: Operation = Operation::new(Service::Falcon, "score lookup",
 
 const HOSTS_READ: &str = "Hosts: Read";
 const ASSESSMENTS_READ: &str = "Zero Trust Assessment: Read";
-
 const HOSTS: [&str; 4] = ["devices", "combined", "devices", "v1"];
 const SCORES: [&str; 4] = ["zero-trust-assessment", "queries", "assessments", "v1"];
 const ASSESSMENTS: [&str; 4] = ["zero-trust-assessment", "entities", "assessments", "v1"];
@@ -72,7 +71,6 @@ pub struct Falcon {
 #[derive(Clone)]
 struct Listing {
     operation: Operation,
-    /// The URL of the first page.
     first_page: Url,
     /// The parameter that takes the cursor.
     cursor: &'static str,
@@ -134,10 +132,7 @@ impl Falcon {
     ///
     /// The values stand in a filter expression, and some come from devices. A serial with a character that serials do not
     /// have (a quote, a backslash, a star) is left out, and so is an invalid aid. `CrowdStrike` does not document whether
-    /// serials are compared by case.
-    ///
-    /// # Errors
-    /// If a look-up failed or was incomplete.
+    /// serials are compared by case. An incomplete look-up is an error.
     pub(crate) async fn hosts_matching(
         &self,
         serials: &BTreeSet<String>,
@@ -224,9 +219,7 @@ impl Falcon {
     }
 
     /// Returns the number of records that a listing announces. Its success means that the whole listing is allowed, too.
-    ///
-    /// # Errors
-    /// As for any call; also if the announced number and the page contradict each other.
+    /// Fails also if the announced number and the page contradict each other.
     async fn count<R: ListedRecord>(&self, listing: &Listing) -> Result<usize, UpstreamError> {
         let ListingPage { records, total, .. } = self.page::<R>(listing, None).await?;
         // A total below the page's records is wrong (a listing ignores it, too). An empty page must announce 0.
@@ -242,8 +235,8 @@ impl Falcon {
         listing: &Listing,
         cursor: Option<&str>,
     ) -> Result<ListingPage<R>, UpstreamError> {
-        self.get(listing.operation, &listing.url(cursor), wire::page)
-            .await
+        let url = listing.url(cursor);
+        self.get(listing.operation, &url, wire::page).await
     }
 
     async fn get<T>(

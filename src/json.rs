@@ -23,7 +23,7 @@ pub(crate) enum JsonError {
     /// The path is empty if the error is outside every field.
     #[error(
         "unexpected value at {} (line {line}, column {column})",
-        path_or_top(path)
+        if path.is_empty() { "the top" } else { path }
     )]
     Malformed {
         path: String,
@@ -34,10 +34,6 @@ pub(crate) enum JsonError {
     TooLarge(usize),
     #[error("it lists more than {0} items")]
     TooMany(usize),
-}
-
-fn path_or_top(path: &str) -> &str {
-    if path.is_empty() { "the top" } else { path }
 }
 
 impl JsonError {
@@ -71,10 +67,6 @@ impl JsonError {
     }
 }
 
-/// Decodes a text.
-///
-/// # Errors
-/// Says at which path decoding stopped.
 pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
     serde_json::from_slice(text).map_err(|error| JsonError::locate::<T>(text, &error))
 }

@@ -43,11 +43,8 @@ impl RateLimiter {
     }
 
     pub(super) fn record_quota(&self, limit: u64, remaining: u64) {
-        let permille = remaining
-            .saturating_mul(1000)
-            .checked_div(limit)
-            .and_then(|permille| u32::try_from(permille).ok());
-        if let Some(permille) = permille {
+        let permille = remaining.saturating_mul(1000).checked_div(limit);
+        if let Some(Ok(permille)) = permille.map(u32::try_from) {
             self.remaining_permille.store(permille, Ordering::Relaxed);
             self.budget.record_quota_remaining(remaining);
         }

@@ -21,7 +21,6 @@ use crate::upstream::error::UpstreamError;
 
 /// A filter is mandatory, and this one excludes nothing.
 const EVERY_SCORE: &str = "score:>=0";
-
 /// Pages per part of a listing whose distribution is unknown.
 const PAGES_PER_PART: usize = 16;
 /// Maximum parts, each read from both ends.

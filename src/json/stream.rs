@@ -73,10 +73,7 @@ impl<E: ListEnvelope> ListDecoder<E> {
         }
     }
 
-    /// Decodes the next chunk of the body.
-    ///
-    /// # Errors
-    /// When the body is not JSON, or a part of it is too large.
+    /// Decodes the next chunk of the body. Fails if the body is not JSON, or a part of it is too large.
     pub(crate) fn feed(&mut self, chunk: &[u8]) -> Result<(), JsonError> {
         let is_in_element = !self.incomplete.is_empty();
         self.incomplete.extend_from_slice(chunk);
@@ -133,10 +130,7 @@ impl<E: ListEnvelope> ListDecoder<E> {
         }))
     }
 
-    /// Returns the elements of the list, once the whole body was fed.
-    ///
-    /// # Errors
-    /// When the envelope or an element of the list does not decode.
+    /// Returns the elements of the list, once the whole body was fed. Fails if the envelope or an element does not decode.
     pub(crate) fn finish(mut self) -> Result<Vec<E::Item>, JsonError> {
         let text = mem::take(&mut self.incomplete);
         self.decode(&text, !text.is_empty())?;
@@ -162,10 +156,7 @@ impl<E: ListEnvelope> ListDecoder<E> {
 type Prefix<T> = (Result<T, JsonError>, usize);
 
 /// Decodes the object or list that a text starts with. Returns `None` if it is incomplete. Valid JSON that is not a `T` has
-/// an end as well.
-///
-/// # Errors
-/// When the text is not JSON.
+/// an end as well. Fails if the text is not JSON.
 fn decode_prefix<T: DeserializeOwned>(text: &[u8]) -> Result<Option<Prefix<T>>, JsonError> {
     let mut values = Deserializer::from_slice(text).into_iter::<T>();
     let error = match values.next() {
