@@ -29,7 +29,6 @@ use crate::aws::aws_error;
 use crate::config::Config;
 use crate::settings::IntegrationId;
 use crate::text::redact;
-
 use item::Item;
 
 pub use audit::{AuditPage, AuditQuery};
@@ -146,7 +145,7 @@ impl Store {
         match result {
             Ok(_) => Ok(Ok(())),
             Err(error) if is_cancelled_by(&error, &["ConditionalCheckFailed"]) => {
-                Ok(Err(ConditionFailed { item: None }))
+                Ok(Err(ConditionFailed(None)))
             }
             Err(error) => Err(call_error(operation)(error)),
         }
@@ -178,11 +177,9 @@ fn conflict_backoff() -> ExponentialBuilder {
         .with_max_times(8)
 }
 
-/// The condition of a write did not hold, so nothing is written.
-struct ConditionFailed {
-    /// The item as it is, if it exists and the request asks for it.
-    item: Option<Item>,
-}
+/// The condition of a write did not hold, so nothing is written. Holds the item as it is, if it exists and the request asks
+/// for it.
+struct ConditionFailed(Option<Item>);
 
 /// Sends an update with a condition. Retries conflicts with transactions, which the SDK does not.
 async fn send_update(
@@ -200,9 +197,7 @@ async fn send_update(
     };
     match error.as_service_error() {
         Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-            Ok(Err(ConditionFailed {
-                item: failed.item().cloned(),
-            }))
+            Ok(Err(ConditionFailed(failed.item().cloned())))
         }
         _ => Err(call_error(operation)(error)),
     }
@@ -266,6 +261,10 @@ fn put_item<T: Serialize>(
         .build()
         .map_err(build_error(operation))?;
     Ok(TransactWriteItem::builder().put(put).build())
+}
+
+fn number(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
 }
 
 /// Joins the clauses of an update. DynamoDB rejects a clause without paths.

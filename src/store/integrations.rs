@@ -8,7 +8,7 @@ use serde_json::json;
 use super::item::{Integration, Integrations};
 use super::lease::version_condition;
 use super::{
-    Store, StoreError, build_error, call_error, encode, put_item, require, send_update,
+    Store, StoreError, build_error, call_error, encode, number, put_item, require, send_update,
     update_expression,
 };
 use crate::clock::rfc3339;
@@ -72,10 +72,8 @@ impl Store {
         Ok(all)
     }
 
-    /// Stores a new integration with version 1 and its audit record, or neither.
-    ///
-    /// # Errors
-    /// [`StoreError::IntegrationExists`] or [`StoreError::Call`].
+    /// Stores a new integration with version 1 and its audit record, or neither. If the name is taken, the error is
+    /// [`StoreError::IntegrationExists`].
     pub(crate) async fn create(
         &self,
         settings: &Settings,
@@ -95,9 +93,7 @@ impl Store {
         created.map_err(|_| StoreError::IntegrationExists(settings.id.clone()))
     }
 
-    /// Stores the settings that differ as the next version and their audit record, or neither.
-    ///
-    /// # Errors
+    /// Stores the settings that differ as the next version and their audit record, or neither. The error is
     /// [`StoreError::Conflict`] if the integration changed after it was read.
     pub(crate) async fn update_settings(
         &self,
@@ -154,10 +150,7 @@ impl Store {
     }
 
     /// Stores the request to remove an integration as a new version of it, so that a run in progress notices it before it
-    /// ends.
-    ///
-    /// # Errors
-    /// [`StoreError::NoIntegration`] or [`StoreError::Call`].
+    /// ends. If there is none of this name, the error is [`StoreError::NoIntegration`].
     pub(crate) async fn mark_for_removal(
         &self,
         id: &IntegrationId,
@@ -177,13 +170,7 @@ impl Store {
             .return_values(ReturnValue::AllNew);
         let response = send_update(&request, OPERATION).await?;
         let response = response.map_err(|_| StoreError::NoIntegration(id.to_string()))?;
-        Ok(Integration::from_item(require(
-            response.attributes,
-            OPERATION,
-        )?)?)
+        let item = require(response.attributes, OPERATION)?;
+        Ok(Integration::from_item(item)?)
     }
-}
-
-fn number(number: u64) -> AttributeValue {
-    AttributeValue::N(number.to_string())
 }

@@ -87,7 +87,6 @@ struct IntegrationAttributes {
     pending: Journal,
 }
 
-/// Maximum characters of an item's key that are shown.
 const ID_CHARS: usize = 64;
 /// Maximum characters of the reason for an unreadable part.
 const REASON_CHARS: usize = 400;

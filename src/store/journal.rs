@@ -9,10 +9,7 @@ use crate::settings::IntegrationId;
 impl Store {
     /// Stores the writes that a run is about to make, under one key of the journal. The condition is that `owner` still holds
     /// the lease. Without an owner it is that the integration exists: a run that has lost the lease may have written after
-    /// that.
-    ///
-    /// # Errors
-    /// [`StoreError::Overtaken`] if the condition does not hold, so that nothing may be written.
+    /// that. If the condition does not hold, the error is [`StoreError::Overtaken`], and nothing may be written.
     pub(crate) async fn put_journal(
         &self,
         id: &IntegrationId,
@@ -37,10 +34,8 @@ impl Store {
         written.map_err(|_| StoreError::Overtaken(id.clone()))
     }
 
-    /// Removes these devices from a journal entry that an earlier run has left, or the whole entry.
-    ///
-    /// # Errors
-    /// [`StoreError::Overtaken`] if the lease is lost.
+    /// Removes these devices from a journal entry that an earlier run has left, or the whole entry. If the lease is lost, the
+    /// error is [`StoreError::Overtaken`].
     pub(crate) async fn remove_from_journal(
         &self,
         id: &IntegrationId,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::item::{Integration, Lease};
 use super::{
-    ConditionFailed, Store, StoreError, build_error, encode, require, send_update,
+    ConditionFailed, Store, StoreError, build_error, encode, number, require, send_update,
     update_expression,
 };
 use crate::clock::rfc3339;
@@ -64,10 +64,8 @@ impl Store {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let response = match send_update(&request, OPERATION).await? {
             Ok(response) => response,
-            Err(ConditionFailed { item: None }) => {
-                return Err(StoreError::NoIntegration(id.to_string()));
-            }
-            Err(ConditionFailed { item: Some(item) }) => {
+            Err(ConditionFailed(None)) => return Err(StoreError::NoIntegration(id.to_string())),
+            Err(ConditionFailed(Some(item))) => {
                 // A lease that cannot be read has no owner and never expires: report it.
                 Integration::from_item(item)?;
                 return Ok(None);
@@ -192,7 +190,7 @@ async fn send_release(
     let request = request
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     let sent = send_with_lease(request, owner, Some(config_version), operation).await?;
-    let Err(ConditionFailed { item }) = sent else {
+    let Err(ConditionFailed(item)) = sent else {
         return Ok(FinishOutcome::Released);
     };
     let integration = item.and_then(|item| Integration::from_item(item).ok());
@@ -233,10 +231,7 @@ pub(super) fn version_condition(
     if config_version == 0 {
         return "attribute_not_exists(configVersion)";
     }
-    values.insert(
-        ":version".to_owned(),
-        AttributeValue::N(config_version.to_string()),
-    );
+    values.insert(":version".to_owned(), number(config_version));
     "configVersion = :version"
 }
 
