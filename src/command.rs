@@ -101,7 +101,6 @@ pub struct CheckRequest {
     pub(crate) integration: IntegrationId,
 }
 
-/// The fields of the command `audit`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct AuditFields {
@@ -202,14 +201,13 @@ const ACCEPTED: &str = "{\"command\":\"sync\"|\"connect\"|\"update\"|\"remove\"|
                         \"falcon-posture-sync\", or one of Secrets Manager's about a new version of a secret, or a call of a CloudWatch dashboard's \
                         custom widget";
 
-/// The fields in use of an EventBridge event.
+/// The fields in use of this function's own events.
 #[derive(Deserialize)]
 struct Envelope {
     source: String,
     detail: Detail,
 }
 
-/// The fields in use of the detail of this function's own events.
 #[derive(Deserialize)]
 struct Detail {
     integration: IntegrationId,
@@ -275,16 +273,12 @@ impl Command {
         if ![Event::INTEGRATION_CHANGED, Event::SYNC_REQUESTED].contains(&kind.as_str()) {
             return Err(InvalidPayload::UnknownEvent(kind));
         }
-        let envelope: Envelope = decode(event)?;
-        if envelope.source != SOURCE {
-            return Err(InvalidPayload::UnknownEvent(format!(
-                "{kind} from {}",
-                redact(&envelope.source, 60)
-            )));
+        let Envelope { source, detail } = decode(event)?;
+        if source != SOURCE {
+            let event = format!("{kind} from {}", redact(&source, 60));
+            return Err(InvalidPayload::UnknownEvent(event));
         }
-        Ok(Self::Sync(SyncRequest::automatic(
-            envelope.detail.integration,
-        )))
+        Ok(Self::Sync(SyncRequest::automatic(detail.integration)))
     }
 }
 

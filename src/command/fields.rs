@@ -4,12 +4,11 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, de};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use crate::domain::inventory::host::Score;
 use crate::text::sanitize;
 
-/// Maximum characters of an actor's name.
 const ACTOR_CHARS: usize = 200;
 
 /// Decodes the name of the person who sends a command.
@@ -32,16 +31,16 @@ pub(super) fn decode_changes<'de, D: Deserializer<'de>>(
 }
 
 /// The least score that passes a posture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
 pub(crate) struct MinScore(pub(super) Score);
 
-impl<'de> Deserialize<'de> for MinScore {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Number::deserialize(deserializer)
-            .ok()
-            .and_then(|number| Score::new(number.as_i64()?))
-            .map(Self)
-            .ok_or_else(|| de::Error::custom("must be an integer from 0 to 100"))
+impl TryFrom<Value> for MinScore {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        let score = value.as_i64().and_then(Score::new).map(Self);
+        score.ok_or("must be an integer from 0 to 100")
     }
 }
 
@@ -102,7 +101,8 @@ impl<'de> Deserialize<'de> for TimeBound {
 }
 
 /// Maximum audit records in a response. Lambda limits a response to 6 MB, and a record has about 600 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
 pub(crate) struct Limit(pub(super) usize);
 
 impl Default for Limit {
@@ -111,13 +111,13 @@ impl Default for Limit {
     }
 }
 
-impl<'de> Deserialize<'de> for Limit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Number::deserialize(deserializer)
-            .ok()
-            .and_then(|number| usize::try_from(number.as_u64()?).ok())
-            .filter(|limit| (1..=1000).contains(limit))
-            .map(Self)
-            .ok_or_else(|| de::Error::custom("must be an integer from 1 to 1000"))
+impl TryFrom<Value> for Limit {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        match value.as_u64().map(usize::try_from) {
+            Some(Ok(limit @ 1..=1000)) => Ok(Self(limit)),
+            _ => Err("must be an integer from 1 to 1000"),
+        }
     }
 }

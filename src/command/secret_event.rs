@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::settings::SecretName;
 
 const SOURCE: &str = "aws.secretsmanager";
-
 const DETAIL_TYPES: [&str; 3] = [
     "Secret Label Updated",
     "AWS API Call via CloudTrail",

@@ -8,10 +8,8 @@ use crate::text::sanitize;
 
 /// Maximum characters of a bad value in a message.
 const MAX_QUOTED_CHARS: usize = 60;
-
 /// Maximum bytes of a device query, as in the command `explain`.
 const DEVICE_BYTES: usize = 255;
-
 const NO_INTEGRATION: &str = "The button has no integration.";
 
 /// The call of a widget.
@@ -19,7 +17,6 @@ const NO_INTEGRATION: &str = "The button has no integration.";
 pub struct WidgetRequest {
     /// The action, or a message that is shown in the widget's place.
     pub(crate) action: Result<WidgetAction, String>,
-    /// How the dashboard displays widgets.
     pub(crate) context: DisplayContext,
 }
 
@@ -136,17 +133,13 @@ fn parse_integration(value: Option<&Value>) -> Result<Option<IntegrationId>, Str
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(value) => {
-            let id = value
-                .as_str()
-                .and_then(|text| text.to_owned().try_into().ok());
-            id.map(Some).ok_or_else(|| {
-                format!(
-                    "integration: must be a name of lower-case letters, digits and hyphens, not {}.",
-                    quote(value)
-                )
-            })
-        }
+        Some(value) => match value.as_str().map(|text| text.to_owned().try_into()) {
+            Some(Ok(id)) => Ok(Some(id)),
+            _ => Err(format!(
+                "integration: must be a name of lower-case letters, digits and hyphens, not {}.",
+                quote(value)
+            )),
+        },
     }
 }
 
