@@ -37,15 +37,12 @@ pub(crate) enum CheckKind {
     FalconSecret,
     /// Falcon issues a token, in the named cloud.
     FalconToken,
-    /// The API client may read hosts.
     HostsScope,
-    /// The API client may read assessments.
     AssessmentsScope,
     /// The Tailscale secret can be read and holds a usable credential.
     TailscaleSecret,
     /// Tailscale issues a token.
     TailscaleToken,
-    /// The tailnet's devices can be listed.
     DeviceListing,
     /// Devices report serial numbers.
     IdentityCollection,
@@ -133,9 +130,6 @@ pub(crate) fn describe_failures(checks: &[Check]) -> String {
 
 /// Checks everything that an integration needs. Both services are checked at the same time, and a failure of one does not
 /// end the other.
-///
-/// # Errors
-/// If DynamoDB failed.
 pub(crate) async fn check(
     app: &App,
     settings: &Settings,
@@ -163,10 +157,8 @@ pub(crate) async fn check(
     Ok(CheckKind::ALL.map(check).into())
 }
 
-/// Checks a stored integration. Settings that do not decode are a failed check.
-///
-/// # Errors
-/// If DynamoDB fails, or the integration does not exist.
+/// Checks a stored integration. Settings that do not decode are a failed check; an integration that does not exist is an
+/// error.
 pub(crate) async fn check_stored(
     app: &App,
     id: &IntegrationId,

@@ -66,10 +66,8 @@ impl Deadline {
     #[must_use]
     pub(crate) fn minus(&self, reserve: Duration) -> Self {
         let reserve = SignedDuration::try_from(reserve).unwrap_or(SignedDuration::MAX);
-        Self {
-            clock: self.clock.clone(),
-            at: self.at.saturating_sub(reserve).unwrap_or(Timestamp::MIN),
-        }
+        let at = self.at.saturating_sub(reserve).unwrap_or(Timestamp::MIN);
+        Self::new(self.clock.clone(), at)
     }
 }
 

@@ -62,7 +62,7 @@ pub struct InvalidEnvironment {
     problem: String,
 }
 
-const PUBLIC_TAILSCALE_API: &str = "https://api.tailscale.com";
+const TAILSCALE_API: &str = "https://api.tailscale.com";
 
 /// CrowdStrike's clouds (CrowdStrike/gofalcon `falcon/cloud.go`, with the names it accepts for the government ones).
 const CLOUDS: [(&str, &str); 8] = [
@@ -107,12 +107,7 @@ impl Config {
             nodes_table: required("NODES_TABLE")?,
             audit_table: required("AUDIT_TABLE")?,
             event_bus: or_default("EVENT_BUS_NAME", "default"),
-            tailscale_api: parse(
-                optional,
-                "TAILSCALE_API_URL",
-                PUBLIC_TAILSCALE_API,
-                parse_api_url,
-            )?,
+            tailscale_api: parse(optional, "TAILSCALE_API_URL", TAILSCALE_API, parse_api_url)?,
             clouds: parse(optional, "FALCON_CLOUDS_EXTRA", "", parse_clouds)?,
             audit_retention_days: parse(optional, "AUDIT_RETENTION_DAYS", "365", parse_number)?,
             sync_interval_minutes: parse(optional, "SYNC_INTERVAL_MINUTES", "15", parse_number)?,
@@ -122,10 +117,7 @@ impl Config {
     }
 
     /// Checks that this deployment can serve an integration: the cloud exists, and Tailscale lets API clients write the
-    /// attribute.
-    ///
-    /// # Errors
-    /// Names the field and the accepted values.
+    /// attribute. The error names the field and the accepted values.
     pub(crate) fn validate(&self, settings: &Settings) -> Result<(), FieldError> {
         if !self.clouds.contains_key(&settings.cloud_id) {
             let known: Vec<&str> = self.clouds.keys().map(CloudId::as_str).collect();

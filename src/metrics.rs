@@ -9,6 +9,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::settings::IntegrationId;
@@ -21,7 +22,8 @@ const FUNCTION: &str = "function";
 const INTEGRATION: &str = "integration";
 
 /// The name and the CloudWatch unit of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Metric {
     name: &'static str,
     unit: &'static str,
@@ -34,7 +36,6 @@ impl Metric {
 }
 
 // Names are fixed: alarms and dashboards rely on them.
-
 pub(crate) const DURATION: Metric = Metric::new("DurationMs", "Milliseconds");
 /// HTTP requests to Falcon, retries included.
 pub(crate) const FALCON_REQUESTS: Metric = Metric::new("FalconRequests", "Count");
@@ -141,11 +142,7 @@ impl MetricEvent {
             }
             None => json!([[FUNCTION]]),
         };
-        let metrics: Vec<Value> = self
-            .values
-            .iter()
-            .map(|(metric, _)| json!({"Name": metric.name, "Unit": metric.unit}))
-            .collect();
+        let metrics: Vec<&Metric> = self.values.iter().map(|(metric, _)| metric).collect();
         for (metric, value) in &self.values {
             root.insert(metric.name.to_owned(), (*value).into());
         }

@@ -107,10 +107,8 @@ impl Settings {
     ) -> Result<Self, FieldError> {
         const ROOT: &str = "changes";
         for (name, change) in changes {
-            let is_known = FIELDS
-                .iter()
-                .chain(&NOT_IMPLEMENTED)
-                .any(|known| known == name);
+            let mut known_names = FIELDS.iter().chain(&NOT_IMPLEMENTED);
+            let is_known = known_names.any(|known| known == name);
             // An unknown field that was added to the item by hand can be removed.
             let is_stray = change.is_null() && stored.contains_key(name);
             if !is_known && !is_stray {
@@ -130,12 +128,9 @@ impl Settings {
     /// Returns the sorted names of the fields that differ from stored settings.
     pub(crate) fn changed_fields(&self, stored: &Map<String, Value>) -> Vec<String> {
         let new = self.to_map();
-        let names: BTreeSet<&String> = new.keys().chain(stored.keys()).collect();
-        names
-            .into_iter()
-            .filter(|name| new.get(*name) != stored.get(*name))
-            .cloned()
-            .collect()
+        let mut names: BTreeSet<&String> = new.keys().chain(stored.keys()).collect();
+        names.retain(|name| new.get(*name) != stored.get(*name));
+        names.into_iter().cloned().collect()
     }
 
     /// Returns the fields by serialized name.
@@ -149,8 +144,7 @@ impl Settings {
     /// Returns whether both certainly write the same attribute of the same devices. Keys that differ only in case are the
     /// same to Tailscale, and a credential belongs to one tailnet.
     pub(crate) fn conflicts_with(&self, other: &Self) -> bool {
-        let tailnets = [&self.tailnet, &other.tailnet];
-        let same_tailnet = if tailnets.iter().all(|tailnet| tailnet.is_named()) {
+        let same_tailnet = if self.tailnet.is_named() && other.tailnet.is_named() {
             self.tailnet == other.tailnet
         } else {
             self.tailscale_secret == other.tailscale_secret

@@ -25,11 +25,8 @@ pub(crate) fn redact(text: &str, max: usize) -> String {
             Some((at, last)) if !is_credential_char(last) => word.split_at(at),
             _ => (word, ""),
         };
-        kept.push_str(if may_be_credential(word) {
-            WITHHELD
-        } else {
-            word
-        });
+        let is_withheld = may_be_credential(word);
+        kept.push_str(if is_withheld { "[withheld]" } else { word });
         kept.push_str(end);
         // The rest would be truncated anyway: a character has at most four bytes.
         if kept.len() > 4 * max.saturating_add(1) {
@@ -38,8 +35,6 @@ pub(crate) fn redact(text: &str, max: usize) -> String {
     }
     sanitize(&kept, max)
 }
-
-const WITHHELD: &str = "[withheld]";
 
 /// Returns whether tokens, keys and secrets, encoded or not, may hold this character.
 fn is_credential_char(c: char) -> bool {

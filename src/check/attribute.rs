@@ -24,10 +24,8 @@ pub(super) struct AttributeCheck<'a> {
 
 /// Maximum devices in the sample: reading attributes takes one call per device.
 const MAX_SAMPLE_DEVICES: usize = 5;
-
 /// The scope that writing needs, and the scopes that include it.
 const WRITE_SCOPES: [&str; 3] = ["devices:posture_attributes", "devices", "all"];
-
 const ADD_SCOPE: &str = "add the scope devices:posture_attributes to the credential";
 const OTHER_KEY: &str =
     "choose another attributeKey, or delete that attribute from all devices of the tailnet";
@@ -130,8 +128,6 @@ pub(super) async fn check_unshared(inputs: &AttributeCheck<'_>) -> Result<Check,
             return Ok(Check::failed(CheckKind::SameAttribute, finding, remedy));
         }
     }
-    Ok(Check::passed(
-        CheckKind::SameAttribute,
-        "no other integration writes this attribute in this tailnet",
-    ))
+    let finding = "no other integration writes this attribute in this tailnet";
+    Ok(Check::passed(CheckKind::SameAttribute, finding))
 }

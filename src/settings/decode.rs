@@ -7,7 +7,6 @@ use crate::text::redact;
 
 /// Maximum characters of a field's path in a message.
 const MAX_PATH_CHARS: usize = 120;
-
 /// Maximum characters of a problem in a message. The longest list of accepted values fits.
 const MAX_MESSAGE_CHARS: usize = 400;
 
@@ -35,10 +34,8 @@ impl FieldError {
     }
 }
 
-/// Decodes the field `root` of a payload, or the whole payload.
-///
-/// # Errors
-/// Names the path of the invalid field and the accepted values.
+/// Decodes the field `root` of a payload, or the whole payload. The error names the path of the invalid field and the
+/// accepted values.
 pub(crate) fn decode_with_path<T: DeserializeOwned>(
     value: Value,
     root: Option<&str>,
