@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::domain::inventory::device::{Device, NodeId};
 use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
+use crate::domain::matching::MatchOutcome;
 use crate::domain::matching::reasons::Verdict;
-use crate::domain::matching::{MatchOutcome, Matches};
-use crate::domain::plan::{NodeRecords, Plan};
 use crate::domain::posture::{Posture, Value, os_value};
+use crate::domain::snapshot::Snapshot;
 
 /// Maximum denied devices, and maximum users, in a preview: a Lambda response has at most 6 MB.
 const MAX_LISTED: usize = 500;
@@ -25,24 +25,20 @@ pub(crate) struct DeviceForecast<'a> {
 }
 
 /// Forecasts the score of each device once the plan is carried out. A score that is kept, or whose removal is held, counts.
-pub(crate) fn forecasts<'a>(
-    devices: &'a Devices,
-    matches: &'a Matches,
-    records: &NodeRecords,
-    plan: &Plan,
-) -> Vec<DeviceForecast<'a>> {
-    let forecast = |(node, outcome): (&'a NodeId, &'a MatchOutcome)| {
-        let score = match plan.change(node) {
+pub(crate) fn forecasts(snapshot: &Snapshot) -> Vec<DeviceForecast<'_>> {
+    let outcomes = snapshot.matches.outcomes.iter();
+    let forecasts = outcomes.filter_map(|(node, outcome)| {
+        let score = match snapshot.plan.change(node) {
             Some(change) => change.new.as_ref().map(|new| new.score),
-            None => records.get(node).map(|record| record.score),
+            None => snapshot.records.get(node).map(|record| record.score),
         };
         Some(DeviceForecast {
-            device: devices.get(node)?,
+            device: snapshot.devices.get(node)?,
             outcome,
             score,
         })
-    };
-    matches.outcomes.iter().filter_map(forecast).collect()
+    });
+    forecasts.collect()
 }
 
 /// The effect of a posture.
