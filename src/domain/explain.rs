@@ -50,10 +50,6 @@ impl<'a> ExplainContext<'a> {
         let candidates = self.candidates(device);
         let written = self.snapshot.records.get(node_id);
         let had_score = written.is_some() || !history.is_empty();
-        let score = match outcome {
-            MatchOutcome::Scored(evidence) => Some(evidence.score),
-            _ => None,
-        };
         let (next_action, next) = self.next_step(node_id, outcome);
         let (serials, serials_omitted) = reported_serials(device);
         let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Some(outcome));
@@ -66,7 +62,7 @@ impl<'a> ExplainContext<'a> {
             verdict: outcome.into(),
             reason: outcome.full_reason(&candidates, &self.age_limit()),
             remedy: remedy(outcome, &candidates, had_score),
-            score,
+            score: outcome.score(),
             serials,
             serials_omitted,
             hosts,

@@ -81,9 +81,7 @@ pub(crate) struct PreviewCounts {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeniedDevice {
     pub(crate) node_id: NodeId,
-    /// The full name in the tailnet.
     pub(crate) name: String,
-    /// The owner's login name.
     pub(crate) user: String,
     pub(crate) os: String,
     pub(crate) score: Option<Score>,
@@ -147,9 +145,7 @@ pub(crate) fn preview_posture(forecasts: &[DeviceForecast<'_>], posture: Posture
         own.push((forecast, access));
     }
     let denied = own.iter().filter(|(_, access)| *access != Access::Pass);
-    let mut denied: Vec<DeniedDevice> = denied
-        .map(|(forecast, access)| forecast.denied(*access))
-        .collect();
+    let mut denied: Vec<DeniedDevice> = denied.map(|(one, access)| one.denied(*access)).collect();
     denied.sort_by(|a, b| (&a.name, &a.node_id).cmp(&(&b.name, &b.node_id)));
     let (denied, denied_omitted) = limit(denied);
     let (by_user, by_user_omitted) = limit(groups(&own, |device| &device.user));
@@ -165,6 +161,7 @@ pub(crate) fn preview_posture(forecasts: &[DeviceForecast<'_>], posture: Posture
             denied: own.len() - pass,
         }
     };
+    let scores = own.iter().filter_map(|(one, _)| one.score);
     Preview {
         thresholds: min_scores(posture.threshold()).map(threshold).collect(),
         posture,
@@ -174,7 +171,7 @@ pub(crate) fn preview_posture(forecasts: &[DeviceForecast<'_>], posture: Posture
         by_user,
         by_user_omitted,
         by_os: groups(&own, |device| &device.os),
-        distribution: own.iter().filter_map(|(one, _)| one.score).collect(),
+        distribution: scores.map(|score| (score, 1)).collect(),
     }
 }
 
