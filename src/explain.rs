@@ -118,11 +118,9 @@ impl DeviceSearch<'_> {
         let mut nodes = find_devices(devices, self.device);
         let mut messages = Vec::new();
         if nodes.is_empty() {
-            let (present, gone): (Vec<NodeId>, Vec<NodeId>) = self
-                .nodes_in_records(records)
-                .await?
-                .into_iter()
-                .partition(|node| devices.contains_key(node));
+            let recorded = self.nodes_in_records(records).await?.into_iter();
+            let (present, gone): (Vec<NodeId>, Vec<NodeId>) =
+                recorded.partition(|node| devices.contains_key(node));
             if !present.is_empty() {
                 messages.push(
                     "No device matches now. By the records, one matched when it was last written."
@@ -140,8 +138,9 @@ impl DeviceSearch<'_> {
         response.omitted = nodes.len().saturating_sub(MAX_DEVICES);
         for node_id in nodes.iter().take(MAX_DEVICES) {
             let history = self.history(node_id).await?;
-            let explanation = context.explain(node_id, history);
-            response.explanations.extend(explanation);
+            response
+                .explanations
+                .extend(context.explain(node_id, history));
         }
         match nodes.len() {
             0 => messages.extend(self.find_hosts(context, &mut response)),
@@ -252,9 +251,7 @@ impl DeviceSearch<'_> {
     }
 
     async fn history(&self, node_id: &NodeId) -> Result<Vec<AuditRecord>, StoreError> {
-        let store = &self.app.store;
-        store
-            .node_history(self.integration, node_id, MAX_CHANGES)
-            .await
+        let (store, id) = (&self.app.store, self.integration);
+        store.node_history(id, node_id, MAX_CHANGES).await
     }
 }

@@ -7,7 +7,6 @@ use crate::app::{App, Invocation};
 use crate::domain::inventory::host::Score;
 use crate::domain::posture::Posture;
 use crate::domain::posture::preview::{Preview, forecasts, preview_posture};
-use crate::domain::snapshot::Snapshot;
 use crate::settings::{AttributeKey, IntegrationId};
 use crate::store::StoreError;
 use crate::sync::inspect;
@@ -60,24 +59,18 @@ pub(crate) async fn preview(
     };
     match snapshot {
         Ok(snapshot) => {
-            response.previews = previews(&snapshot, target);
+            let key = &snapshot.settings.attribute_key;
+            let postures = match target {
+                PreviewTarget::MinScore(score) => vec![Posture::from_min_score(key, score.get())],
+                PreviewTarget::Policy => snapshot.postures.clone(),
+            };
+            let forecasts = forecasts(&snapshot);
+            let preview = |posture| preview_posture(&forecasts, posture);
+            response.previews = postures.into_iter().map(preview).collect();
             response.held = snapshot.held.map(|held| held.why);
             response.attribute_key = Some(snapshot.settings.attribute_key);
         }
         Err(unavailable) => response.error = Some(unavailable.message(integration)),
     }
     Ok(response)
-}
-
-fn previews(snapshot: &Snapshot, target: PreviewTarget) -> Vec<Preview> {
-    let key = &snapshot.settings.attribute_key;
-    let postures = match target {
-        PreviewTarget::MinScore(score) => vec![Posture::from_min_score(key, score.get())],
-        PreviewTarget::Policy => snapshot.postures.clone(),
-    };
-    let forecasts = forecasts(snapshot);
-    let postures = postures.into_iter();
-    postures
-        .map(|posture| preview_posture(&forecasts, posture))
-        .collect()
 }
