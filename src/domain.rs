@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod matching;
 pub mod plan;
 pub mod posture;
+pub mod snapshot;
 pub mod status;
 
 /// Returns true if a field is left out of the JSON.

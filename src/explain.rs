@@ -14,13 +14,13 @@ use crate::domain::inventory::serial::Serial;
 use crate::domain::is_default;
 use crate::domain::matching::reasons::truncate;
 use crate::domain::plan::{NodeRecord, NodeRecords};
+use crate::domain::snapshot::Snapshot;
 use crate::settings::IntegrationId;
 use crate::store::{AuditQuery, StoreError};
-use crate::sync::{Inspection, SyncError, Unavailable, inspect};
+use crate::sync::{Unavailable, inspect};
 
 /// Maximum devices in a response: a text that means more is too vague.
 const MAX_DEVICES: usize = 10;
-
 /// Maximum changes per device, the latest.
 const MAX_CHANGES: usize = 10;
 
@@ -74,11 +74,7 @@ pub(crate) async fn explain(
     device: &str,
     invocation: &Invocation,
 ) -> Result<ExplainResponse, StoreError> {
-    let Inspection {
-        integration: stored,
-        at,
-        snapshot,
-    } = inspect(app, integration, false, invocation).await?;
+    let snapshot = inspect(app, integration, false, invocation).await?;
     let search = DeviceSearch {
         app,
         integration,
@@ -87,7 +83,7 @@ pub(crate) async fn explain(
     let response = ExplainResponse {
         integration: integration.clone(),
         device: truncate(device),
-        at,
+        at: app.clock.now(),
         error: None,
         note: None,
         explanations: Vec::new(),
@@ -98,10 +94,9 @@ pub(crate) async fn explain(
     };
     match snapshot {
         Ok(snapshot) => {
-            let context = snapshot.explain_context(&stored.pending);
+            let context = ExplainContext::new(&snapshot);
             search.explain_live(&context, response).await
         }
-        Err(Unavailable::Failed(SyncError::Store(error))) => Err(error),
         Err(unavailable) => search.explain_from_records(&unavailable, response).await,
     }
 }
@@ -119,14 +114,13 @@ impl DeviceSearch<'_> {
         context: &ExplainContext<'_>,
         mut response: ExplainResponse,
     ) -> Result<ExplainResponse, StoreError> {
-        let mut nodes = find_devices(context.devices, self.device);
+        let (devices, records) = (&context.snapshot.devices, &context.snapshot.records);
+        let mut nodes = find_devices(devices, self.device);
         let mut messages = Vec::new();
         if nodes.is_empty() {
-            let (present, gone): (Vec<NodeId>, Vec<NodeId>) = self
-                .nodes_in_records(context.records)
-                .await?
-                .into_iter()
-                .partition(|node| context.devices.contains_key(node));
+            let recorded = self.nodes_in_records(records).await?.into_iter();
+            let (present, gone): (Vec<NodeId>, Vec<NodeId>) =
+                recorded.partition(|node| devices.contains_key(node));
             if !present.is_empty() {
                 messages.push(
                     "No device matches now. By the records, one matched when it was last written."
@@ -138,14 +132,15 @@ impl DeviceSearch<'_> {
                     "The device that matches in the records has left the tailnet.".to_owned(),
                 );
             }
-            response.recorded = self.recorded_devices(context.records, gone).await?;
+            response.recorded = self.recorded_devices(records, gone).await?;
             nodes = present;
         }
         response.omitted = nodes.len().saturating_sub(MAX_DEVICES);
         for node_id in nodes.iter().take(MAX_DEVICES) {
             let history = self.history(node_id).await?;
-            let explanation = context.explain(node_id, history);
-            response.explanations.extend(explanation);
+            response
+                .explanations
+                .extend(context.explain(node_id, history));
         }
         match nodes.len() {
             0 => messages.extend(self.find_hosts(context, &mut response)),
@@ -155,7 +150,7 @@ impl DeviceSearch<'_> {
             )),
         }
         if messages.is_empty() && nodes.is_empty() {
-            messages.push(self.not_found_message(context));
+            messages.push(self.not_found_message(context.snapshot));
         }
         response.note = (!messages.is_empty()).then(|| messages.join(" "));
         Ok(response)
@@ -180,8 +175,8 @@ impl DeviceSearch<'_> {
         ))
     }
 
-    fn not_found_message(&self, context: &ExplainContext<'_>) -> String {
-        let (devices, hosts) = (context.devices.len(), context.host_count);
+    fn not_found_message(&self, snapshot: &Snapshot) -> String {
+        let (devices, hosts) = (snapshot.devices.len(), snapshot.falcon.hosts.len());
         let no_serial = Serial::parse(self.device)
             .err()
             .map(|why| format!(" As a serial number it is {why}, so it identifies no machine."))
@@ -256,9 +251,7 @@ impl DeviceSearch<'_> {
     }
 
     async fn history(&self, node_id: &NodeId) -> Result<Vec<AuditRecord>, StoreError> {
-        let store = &self.app.store;
-        store
-            .node_history(self.integration, node_id, MAX_CHANGES)
-            .await
+        let (store, id) = (&self.app.store, self.integration);
+        store.node_history(id, node_id, MAX_CHANGES).await
     }
 }

@@ -100,28 +100,19 @@ fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
     let now = app.clock.now();
     let (enabled, unreadable) = (&integrations.readable, &integrations.unreadable);
     let staying = enabled.iter().filter(|item| item.removal.is_none());
-    let longest = staying
-        .map(|item| item.seconds_since_success(item.status.as_ref(), now))
-        .chain(
-            unreadable
-                .iter()
-                .map(|item| item.seconds_since_success(now)),
-        )
-        .max();
-    let is_paused = |integration: &Integration| {
-        let pause = integration.pause.as_ref();
-        pause.is_some_and(|pause| now < pause.until)
-    };
-    let is_held = |integration: &Integration| {
-        let status = integration.status.as_ref();
-        status.is_some_and(|status| status.outcome == RunOutcome::Held)
-    };
+    let ages = staying.map(|item| item.seconds_since_success(item.status.as_ref(), now));
+    let unreadable_ages = unreadable.iter().map(|one| one.seconds_since_success(now));
+    let longest = ages.chain(unreadable_ages).max();
+    let mut pauses = enabled.iter().filter_map(|item| item.pause.as_ref());
+    let is_paused = pauses.any(|pause| now < pause.until);
+    let mut statuses = enabled.iter().filter_map(|item| item.status.as_ref());
+    let is_held = statuses.any(|status| status.outcome == RunOutcome::Held);
     app.metrics.emit(
         &MetricEvent::new(now, None)
             .value(metrics::INTEGRATIONS, enabled.len() + unreadable.len())
             .value(metrics::FAILED, unreadable.len())
-            .value(metrics::PAUSED, u64::from(enabled.iter().any(is_paused)))
-            .value(metrics::HELD, u64::from(enabled.iter().any(is_held)))
+            .value(metrics::PAUSED, u64::from(is_paused))
+            .value(metrics::HELD, u64::from(is_held))
             .value(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
     );
 }
@@ -157,13 +148,11 @@ async fn sync_each(
         let request = SyncRequest::automatic(integration.clone());
         return sync_one(app, &request, invocation).await;
     }
-    let requests: Vec<Event> = integrations
-        .iter()
-        .map(|integration| Event::SyncRequested {
-            integration: integration.clone(),
-            reason,
-        })
-        .collect();
+    let request = |integration: &IntegrationId| Event::SyncRequested {
+        integration: integration.clone(),
+        reason,
+    };
+    let requests: Vec<Event> = integrations.iter().map(request).collect();
     app.events.put(&requests).await?;
     if requests.is_empty() {
         tracing::info!(run_id = invocation.id, reason, "there is nothing to sync");

@@ -9,8 +9,7 @@ use crate::domain::posture::Posture;
 use crate::domain::posture::preview::{Preview, forecasts, preview_posture};
 use crate::settings::{AttributeKey, IntegrationId};
 use crate::store::StoreError;
-use crate::sync::{Snapshot, SyncError, Unavailable, inspect};
-use crate::tailscale::Policy;
+use crate::sync::inspect;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,50 +48,29 @@ pub(crate) async fn preview(
     invocation: &Invocation,
 ) -> Result<PreviewResponse, StoreError> {
     let include_policy = target == PreviewTarget::Policy;
-    let inspection = inspect(app, integration, include_policy, invocation).await?;
+    let snapshot = inspect(app, integration, include_policy, invocation).await?;
     let mut response = PreviewResponse {
         integration: integration.clone(),
-        at: inspection.at,
+        at: app.clock.now(),
         attribute_key: None,
         error: None,
         held: None,
         previews: Vec::new(),
     };
-    match inspection.snapshot {
+    match snapshot {
         Ok(snapshot) => {
-            response.previews = previews(&snapshot, target);
+            let key = &snapshot.settings.attribute_key;
+            let postures = match target {
+                PreviewTarget::MinScore(score) => vec![Posture::from_min_score(key, score.get())],
+                PreviewTarget::Policy => snapshot.postures.clone(),
+            };
+            let forecasts = forecasts(&snapshot);
+            let preview = |posture| preview_posture(&forecasts, posture);
+            response.previews = postures.into_iter().map(preview).collect();
             response.held = snapshot.held.map(|held| held.why);
             response.attribute_key = Some(snapshot.settings.attribute_key);
         }
-        Err(Unavailable::Failed(SyncError::Store(error))) => return Err(error),
         Err(unavailable) => response.error = Some(unavailable.message(integration)),
     }
     Ok(response)
-}
-
-fn previews(snapshot: &Snapshot, target: PreviewTarget) -> Vec<Preview> {
-    let key = &snapshot.settings.attribute_key;
-    let postures = match (target, &snapshot.policy) {
-        (PreviewTarget::MinScore(score), _) => vec![Posture::from_min_score(key, score.get())],
-        (PreviewTarget::Policy, Some(policy)) => postures(policy, key),
-        (PreviewTarget::Policy, None) => Vec::new(),
-    };
-    let forecasts = forecasts(
-        &snapshot.devices,
-        &snapshot.matches,
-        &snapshot.records,
-        &snapshot.plan,
-    );
-    postures
-        .into_iter()
-        .map(|posture| preview_posture(&forecasts, posture))
-        .collect()
-}
-
-fn postures(policy: &Policy, key: &AttributeKey) -> Vec<Posture> {
-    let posture = |(name, conditions): (&String, &Vec<String>)| {
-        let used_in = policy.used_in.get(name).cloned().unwrap_or_default();
-        Posture::from_policy(key, name, conditions, used_in)
-    };
-    policy.postures.iter().filter_map(posture).collect()
 }

@@ -157,21 +157,19 @@ pub(crate) async fn load_views(
     id: Option<&IntegrationId>,
     now: Timestamp,
 ) -> Result<Vec<IntegrationView>, StoreError> {
-    let (store, config) = (&app.store, &app.config);
+    let store = &app.store;
+    let view = |integration| IntegrationView::new(integration, &app.config, now);
     if let Some(id) = id {
         return Ok(vec![match store.integration(id).await {
-            Ok(integration) => IntegrationView::new(integration, config, now),
+            Ok(integration) => view(integration),
             Err(StoreError::Unreadable(item)) => IntegrationView::from_unreadable(&item),
             Err(error) => return Err(error),
         }]);
     }
     let all = store.integrations().await?;
-    let mut views: Vec<IntegrationView> = all
-        .readable
-        .into_iter()
-        .map(|integration| IntegrationView::new(integration, config, now))
-        .chain(all.unreadable.iter().map(IntegrationView::from_unreadable))
-        .collect();
+    let readable = all.readable.into_iter().map(view);
+    let unreadable = all.unreadable.iter().map(IntegrationView::from_unreadable);
+    let mut views: Vec<IntegrationView> = readable.chain(unreadable).collect();
     views.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(views)
 }

@@ -20,6 +20,7 @@ mod snapshot;
 
 use crate::app::{App, Invocation};
 use crate::domain::plan::guard::guard;
+use crate::domain::snapshot::Snapshot;
 use crate::domain::status::lost_identity::find_lost;
 use crate::settings::IntegrationId;
 use crate::store::{FinishOutcome, StoreError};
@@ -27,7 +28,7 @@ use crate::store::{FinishOutcome, StoreError};
 pub use error::SyncError;
 pub use request::{SyncRequest, Trigger};
 pub use response::{PlannedChange, SyncResponse};
-pub use snapshot::{Inspection, Snapshot, Unavailable};
+pub use snapshot::Unavailable;
 
 use decision::{Decision, Proposal};
 use recover::SkippedDevices;
@@ -139,21 +140,19 @@ pub async fn inspect(
     integration: &IntegrationId,
     include_policy: bool,
     invocation: &Invocation,
-) -> Result<Inspection, StoreError> {
+) -> Result<Result<Snapshot, Unavailable>, StoreError> {
     let request = SyncRequest::automatic(integration.clone());
     let mut run = Run::read_only(app, &request, invocation).await?;
     let snapshot = match decide_without_lease(&mut run).await {
-        Ok(decision) => {
-            let snapshot = Snapshot::new(&run, decision, include_policy).await;
-            snapshot.map(Box::new).map_err(Unavailable::Failed)
-        }
+        Ok(decision) => snapshot::take(run, decision, include_policy)
+            .await
+            .map_err(Unavailable::Failed),
         Err(unavailable) => Err(unavailable),
     };
-    Ok(Inspection {
-        at: app.clock.now(),
-        integration: run.integration,
-        snapshot,
-    })
+    match snapshot {
+        Err(Unavailable::Failed(SyncError::Store(error))) => Err(error),
+        snapshot => Ok(snapshot),
+    }
 }
 
 async fn decide_without_lease(run: &mut Run<'_>) -> Result<Decision, Unavailable> {

@@ -8,21 +8,15 @@ mod search;
 
 use std::cmp::Reverse;
 
-use jiff::Timestamp;
-
 use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
-use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::domain::inventory::device::{Device, NodeId};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, HostsBySerial};
 use crate::domain::matching::reasons::{Verdict, truncate};
-use crate::domain::matching::{MatchOutcome, Matches, finding_kind, serials};
-use crate::domain::plan::confirm::Unconfirmed;
-use crate::domain::plan::guard::Held;
-use crate::domain::plan::journal::Journal;
-use crate::domain::plan::{NodeRecords, Plan};
+use crate::domain::matching::{MatchOutcome, finding_kind, serials};
+use crate::domain::snapshot::Snapshot;
 use crate::domain::status::finding::FindingKind;
-use crate::settings::Settings;
 
 pub(crate) use search::{find_devices, find_in_records};
 
@@ -30,42 +24,32 @@ use reasons::is_deciding;
 
 /// Maximum hosts in an explanation: hundreds of clones may share a serial.
 const MAX_HOSTS: usize = 20;
-
 /// Maximum serials in an explanation: real devices report three.
 const MAX_SERIALS: usize = 20;
 
 /// The snapshot of an integration that explanations are made from.
 #[derive(Debug)]
 pub struct ExplainContext<'a> {
-    pub(crate) settings: &'a Settings,
-    pub(crate) host_count: usize,
-    pub(crate) hosts_by_serial: HostsBySerial<'a>,
-    pub(crate) devices: &'a Devices,
-    pub(crate) records: &'a NodeRecords,
-    /// The age limit of hosts, if the integration has one.
-    pub(crate) min_last_seen: Option<Timestamp>,
-    pub(crate) matches: &'a Matches,
-    /// The plan of the next sync.
-    pub(crate) plan: &'a Plan,
-    /// The reason why the next sync's removals are held, if they are.
-    pub(crate) held: Option<&'a Held>,
-    pub(crate) unconfirmed: &'a Unconfirmed,
-    /// The writes of earlier runs that are not recorded.
-    pub(crate) journal: &'a Journal,
+    pub(crate) snapshot: &'a Snapshot,
+    hosts_by_serial: HostsBySerial<'a>,
 }
 
-impl ExplainContext<'_> {
+impl<'a> ExplainContext<'a> {
+    /// Groups the hosts of the snapshot by serial.
+    pub fn new(snapshot: &'a Snapshot) -> Self {
+        Self {
+            hosts_by_serial: HostsBySerial::new(&snapshot.falcon, snapshot.min_last_seen),
+            snapshot,
+        }
+    }
+
     /// Explains a device; `None` if it is not in the tailnet. `history` becomes part of the explanation.
     pub fn explain(&self, node_id: &NodeId, history: Vec<AuditRecord>) -> Option<Explanation> {
-        let device = self.devices.get(node_id)?;
-        let outcome = self.matches.outcomes.get(node_id)?;
+        let device = self.snapshot.devices.get(node_id)?;
+        let outcome = self.snapshot.matches.outcomes.get(node_id)?;
         let candidates = self.candidates(device);
-        let written = self.records.get(node_id);
+        let written = self.snapshot.records.get(node_id);
         let had_score = written.is_some() || !history.is_empty();
-        let score = match outcome {
-            MatchOutcome::Scored(evidence) => Some(evidence.score),
-            _ => None,
-        };
         let (next_action, next) = self.next_step(node_id, outcome);
         let (serials, serials_omitted) = reported_serials(device);
         let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Some(outcome));
@@ -78,7 +62,7 @@ impl ExplainContext<'_> {
             verdict: outcome.into(),
             reason: outcome.full_reason(&candidates, &self.age_limit()),
             remedy: remedy(outcome, &candidates, had_score),
-            score,
+            score: outcome.score(),
             serials,
             serials_omitted,
             hosts,
@@ -136,8 +120,8 @@ impl ExplainContext<'_> {
 
     /// Returns the age limit as half a sentence.
     fn age_limit(&self) -> String {
-        let days = self.settings.max_host_age_days.unwrap_or_default();
-        let since = self.min_last_seen.unwrap_or_default();
+        let days = self.snapshot.settings.max_host_age_days.unwrap_or_default();
+        let since = self.snapshot.min_last_seen.unwrap_or_default();
         format!("with maxHostAgeDays {days} only hosts seen since {since:.0} count")
     }
 }

@@ -19,10 +19,8 @@ use crate::domain::plan::{Change, Plan};
 /// Lookups must take at most a quarter of the listings' requests: listings see more, and an assessment that is looked up has
 /// a hundred times the bytes of a listed score.
 const MIN_SAVING_FACTOR: usize = 4;
-
 /// Time between two listings of all hosts, which find serials that filters do not.
 const FULL_LISTING_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
-
 /// The API's largest page of hosts; the default is 100.
 pub(crate) const HOSTS_PER_PAGE: usize = 10_000;
 /// The API's largest page of scores; the default is 100.
@@ -31,7 +29,6 @@ pub(crate) const SCORES_PER_PAGE: usize = 1_000;
 pub(crate) const HOSTS_PER_LOOKUP: usize = 250;
 /// Ids per score look-up. The API takes 1,000; psfalcon sends 500, which makes a URL of 18 kB.
 pub(crate) const SCORES_PER_LOOKUP: usize = 500;
-
 /// Maximum tracked sensors. In an account with more of them, every run lists the hosts.
 const MAX_TRACKED_AIDS: usize = 200;
 
@@ -135,11 +132,8 @@ pub(crate) fn choose_strategy(
         + need.serials.div_ceil(HOSTS_PER_LOOKUP)
         + need.aids.div_ceil(HOSTS_PER_LOOKUP)
         + need.serials.div_ceil(SCORES_PER_LOOKUP);
-    let due = previous.is_some_and(|state| {
-        state
-            .last_full_listing
-            .is_none_or(|last| now.duration_since(last) >= FULL_LISTING_INTERVAL)
-    });
+    let is_old = |last: Timestamp| now.duration_since(last) >= FULL_LISTING_INTERVAL;
+    let due = previous.is_some_and(|state| state.last_full_listing.is_none_or(is_old));
     let costs = format!(
         "{full} requests list all {hosts} hosts and their scores, {filtered} ask by serial number"
     );
@@ -155,12 +149,9 @@ pub(crate) fn choose_strategy(
     StrategyChoice { strategy, reason }
 }
 
-/// Returns the choice of a full listing if it is the cheapest strategy whatever the devices need.
-pub(crate) fn full_listing_is_cheapest(
-    previous: Option<&FetchState>,
-    hosts: usize,
-) -> Option<StrategyChoice> {
-    let full = listing_requests(previous, hosts);
+/// Returns the choice of a full listing if it is the cheapest strategy whatever the devices of a new account need.
+pub(crate) fn full_listing_is_cheapest(hosts: usize) -> Option<StrategyChoice> {
+    let full = listing_requests(None, hosts);
     (MIN_SAVING_FACTOR > full).then(|| StrategyChoice {
         strategy: FetchStrategy::Full,
         reason: format!("{full} requests list all {hosts} hosts and their scores"),
@@ -173,7 +164,6 @@ fn listing_requests(previous: Option<&FetchState>, hosts: usize) -> usize {
 }
 
 impl fmt::Display for FetchStrategy {
-    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
@@ -266,7 +256,7 @@ mod tests {
     #[test]
     fn a_small_account_is_listed_whatever_is_needed() {
         for hosts in (0..12_000).step_by(500) {
-            let always = full_listing_is_cheapest(None, hosts);
+            let always = full_listing_is_cheapest(hosts);
             let fewest = choose_strategy(None, hosts, LookupDemand::default(), at(1)).strategy;
             assert_eq!(always.is_some(), fewest == FetchStrategy::Full, "{hosts}");
         }

@@ -136,15 +136,19 @@ pub fn join(
 impl Matches {
     /// Counts the devices by score.
     pub(crate) fn score_histogram(&self) -> ScoreHistogram {
-        let scores = self.outcomes.values().filter_map(|outcome| match outcome {
-            MatchOutcome::Scored(evidence) => Some(evidence.score),
-            _ => None,
-        });
-        scores.collect()
+        let scores = self.outcomes.values().filter_map(MatchOutcome::score);
+        scores.map(|score| (score, 1)).collect()
     }
 }
 
 impl MatchOutcome {
+    pub(crate) fn score(&self) -> Option<Score> {
+        match self {
+            Self::Scored(evidence) => Some(evidence.score),
+            _ => None,
+        }
+    }
+
     /// Returns true if a Falcon host matches, whether it counts or not.
     pub fn has_host(&self) -> bool {
         matches!(
@@ -164,21 +168,16 @@ pub fn serial_query_values(devices: &Devices) -> BTreeSet<String> {
 
 /// Returns the hosts that have a serial of one of the devices, whatever the spelling.
 pub fn matching_aids(hosts: &Hosts, devices: &Devices) -> BTreeSet<Aid> {
-    let wanted: BTreeSet<Serial> = own_serials(devices).map(|(_, serial)| serial).collect();
-    let matching = hosts.values().filter(|host| {
-        let serial = host.serial.as_ref();
-        serial.is_some_and(|serial| wanted.contains(serial))
-    });
+    let serials = own_serials(devices).map(|(_, serial)| Some(serial));
+    let wanted: BTreeSet<Option<Serial>> = serials.collect();
+    let matching = hosts.values().filter(|host| wanted.contains(&host.serial));
     matching.map(|host| host.aid.clone()).collect()
 }
 
 /// Iterates over the valid serials of the tailnet's own devices, each with the reported text.
 fn own_serials(devices: &Devices) -> impl Iterator<Item = (&SmolStr, Serial)> {
     let own = devices.values().filter(|device| !device.is_external);
-    let texts = own.flat_map(|device| match &device.identity {
-        Identity::Serials(texts) => texts.as_slice(),
-        Identity::Missing | Identity::Disabled => &[],
-    });
+    let texts = own.flat_map(|device| device.identity.serials());
     texts.filter_map(|text| Some((text, Serial::parse(text).ok()?)))
 }
 
@@ -254,9 +253,7 @@ fn outcome_for_serials(serials: Serials, hosts: &HostsBySerial<'_>) -> MatchOutc
 }
 
 fn aids(candidates: &[Candidate<'_>], includes: impl Fn(CandidateStatus) -> bool) -> BTreeSet<Aid> {
-    let hosts = candidates
-        .iter()
-        .filter(|candidate| includes(candidate.status));
+    let hosts = candidates.iter().filter(|one| includes(one.status));
     hosts.map(|candidate| candidate.host.aid.clone()).collect()
 }
 

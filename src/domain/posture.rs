@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::settings::AttributeKey;
 
+pub(crate) use condition::os_value;
 pub use condition::{Condition, ConditionError, Value};
-pub(crate) use condition::{Predicate, os_value};
 
 /// A posture of the policy file that is about our attribute, or a minimum score to try.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -49,12 +49,11 @@ pub(crate) struct ConditionProblem {
 
 impl Posture {
     pub(crate) fn from_min_score(key: &AttributeKey, min_score: u8) -> Self {
+        let condition = format!("{key} >= {min_score}");
         Self {
-            on_score: vec![Condition {
-                key: key.to_string(),
-                predicate: Predicate::at_least(Value::Number(min_score.into())),
-            }],
-            conditions: vec![format!("{key} >= {min_score}")],
+            // Always valid: a key consists of what the grammar allows.
+            on_score: Condition::parse(&condition).into_iter().collect(),
+            conditions: vec![condition],
             ..Self::default()
         }
     }

@@ -19,7 +19,6 @@ use crate::store::{AuditQuery, StoreError};
 
 /// Maximum audit records in a view.
 const MAX_RECORDS: usize = 25;
-
 /// Maximum concurrent searches of audit trails.
 const SEARCH_CONCURRENCY: usize = 8;
 

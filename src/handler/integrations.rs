@@ -115,9 +115,8 @@ impl<'a> IntegrationCommands<'a> {
         let context = self.audit_context(id);
         let record = context.integration_updated(stored, &settings, next, now);
         let store = &self.app.store;
-        store
-            .update_settings(&integration, &settings, &record)
-            .await?;
+        let update = store.update_settings(&integration, &settings, &record);
+        update.await?;
         tracing::info!(
             integration = %id,
             run_id = self.invocation.id,

@@ -23,10 +23,8 @@ pub(crate) fn score_or_none(score: Option<Score>) -> String {
 /// Lists the counts above zero, each with its word: `3 ok, 1 failing`.
 pub(crate) fn list_counts<const N: usize>(counts: [(usize, &str); N]) -> String {
     let above_zero = counts.into_iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<String> = above_zero
-        .map(|(count, word)| format!("{count} {word}"))
-        .collect();
-    parts.join(", ")
+    let parts = above_zero.map(|(count, word)| format!("{count} {word}"));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// Formats a time with its age: `2026-11-22T09:30:00Z (4 min ago)`.

@@ -102,7 +102,7 @@ impl Store {
         let mut remove = Vec::new();
         for (n, key) in recorded.iter().enumerate() {
             remove.push(format!("pending.#note{n}"));
-            request = request.expression_attribute_names(format!("#note{n}"), key);
+            request = request.expression_attribute_names(format!("#note{n}"), key.clone());
         }
         let set = if let Some(pause) = pause {
             request = request.expression_attribute_values(":pause", encode(pause, OPERATION)?);

@@ -37,9 +37,7 @@ type Fetched = (FalconInventory, FetchState);
 pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetched, UpstreamError> {
     let Some(choice) = expected_choice(run) else {
         let first_pages = try_join(falcon.first_hosts(), falcon.first_scores()).await?;
-        let visible = first_pages.0.announced();
-        let choice = full_listing_is_cheapest(previous_state(run), visible);
-        return Ok(match choice {
+        return Ok(match full_listing_is_cheapest(first_pages.0.announced()) {
             Some(choice) => {
                 Prefetched::Everything(fetch_all(run, falcon, choice, Some(first_pages)).await?)
             }

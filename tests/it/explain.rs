@@ -4,6 +4,7 @@ mod random;
 mod records;
 mod texts;
 
+use falcon_posture_sync::domain::explain::ExplainContext;
 use jiff::Timestamp;
 use posture_simulators::{Device, Fault, GeneratorSpec, Host, Matcher, Side};
 use serde_json::{Value, json};
@@ -81,8 +82,8 @@ async fn the_function_answers_what_the_pure_part_says() {
     env.sync().await;
     let devices = env.sims.tailscale().devices(TAILNET).unwrap();
     for device in devices.iter().step_by(9) {
-        let (inspection, snapshot) = random::snapshot(&env).await;
-        let scene = snapshot.explain_context(&inspection.integration.pending);
+        let snapshot = random::snapshot(&env).await;
+        let scene = ExplainContext::new(&snapshot);
         let id =
             falcon_posture_sync::domain::inventory::device::NodeId(device.node_id.as_str().into());
         let answer = explain(&env, &device.node_id).await;

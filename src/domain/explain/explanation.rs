@@ -16,11 +16,8 @@ use crate::domain::plan::NodeRecord;
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     pub(crate) node_id: NodeId,
-    /// The full name in the tailnet.
     pub(crate) name: String,
-    /// The name that the machine gives itself.
     pub(crate) hostname: String,
-    /// The owner's login name.
     pub(crate) user: String,
     pub(crate) os: String,
     pub(crate) verdict: Verdict,

@@ -17,10 +17,8 @@ impl ExplainContext<'_> {
         outcome: &MatchOutcome,
     ) -> (NextAction, String) {
         let (action, mut words) = self.action(node_id, outcome);
-        let unrecorded = self
-            .journal
-            .iter()
-            .find(|(_, entries)| entries.contains_key(node_id.0.as_str()));
+        let mut journal = self.snapshot.journal.iter();
+        let unrecorded = journal.find(|(_, entry)| entry.contains_key(node_id.0.as_str()));
         if let Some((key, _)) = unrecorded {
             let run = run_id_of(key);
             words = format!(
@@ -28,22 +26,23 @@ impl ExplainContext<'_> {
                  then it {words}"
             );
         }
-        if !self.settings.enabled {
+        if !self.snapshot.settings.enabled {
             words = format!("{words}, once the integration is enabled again");
         }
         (action, words)
     }
 
     fn action(&self, node_id: &NodeId, outcome: &MatchOutcome) -> (NextAction, String) {
-        let key = &self.settings.attribute_key;
-        if let Some(change) = self.plan.change(node_id) {
+        let (snapshot, settings) = (self.snapshot, &self.snapshot.settings);
+        let key = &settings.attribute_key;
+        if let Some(change) = snapshot.plan.change(node_id) {
             return describe(change);
         }
-        if self.unconfirmed.changes.contains(node_id) {
+        if snapshot.unresolved.changes.contains(node_id) {
             let words = "changes nothing yet: the data for the change could not be looked up";
             return (NextAction::Waits, words.to_owned());
         }
-        match (outcome, self.records.get(node_id)) {
+        match (outcome, snapshot.records.get(node_id)) {
             (MatchOutcome::Scored(_), Some(old)) => (
                 NextAction::Nothing,
                 format!(
@@ -51,12 +50,13 @@ impl ExplainContext<'_> {
                     old.score
                 ),
             ),
-            (_, Some(old)) if self.settings.on_missing == OnMissing::Keep => (
+            (_, Some(old)) if settings.on_missing == OnMissing::Keep => (
                 NextAction::Nothing,
                 format!("keeps {key} at {}, since onMissing is `keep`", old.score),
             ),
             (_, Some(NodeRecord { key, score, .. })) => {
-                let held = self.held.map_or("removals are held", |held| &held.why);
+                let held = snapshot.held.as_ref();
+                let held = held.map_or("removals are held", |held| &held.why);
                 let words = format!("keeps {key} {score} although it would be removed: {held}");
                 (NextAction::Held, words)
             }

@@ -12,7 +12,6 @@ use crate::domain::inventory::host::Score;
 
 /// Maximum ranges, which are listed concurrently.
 const MAX_RANGES: usize = 10;
-
 /// Planned fill of a page: between two runs, some scores move into a range.
 const PAGE_FILL_PERCENT: usize = 98;
 
@@ -34,25 +33,22 @@ pub fn ranges(bounds: &[Score]) -> Vec<Range> {
     bounds.truncate(MAX_RANGES - 1);
     let mins = std::iter::once(None).chain(bounds.iter().copied().map(Some));
     let maxes = bounds.iter().map(|min| min.before()).chain([None]);
-    mins.zip(maxes)
-        .map(|(min, max)| Range { min, max })
-        .collect()
+    let ranges = mins.zip(maxes).map(|(min, max)| Range { min, max });
+    ranges.collect()
 }
 
 /// Returns ranges of equal width, for an account without a histogram.
 pub fn even_ranges(count: usize) -> Vec<Range> {
     let width = (usize::from(Score::MAX) + 1).div_ceil(count.max(1));
     let lower_bounds = (0..=Score::MAX).step_by(width).skip(1);
-    let bounds: Vec<Score> = lower_bounds
-        .filter_map(|low| Score::new(low.into()))
-        .collect();
-    ranges(&bounds)
+    let bounds = lower_bounds.filter_map(|low| Score::new(low.into()));
+    ranges(&bounds.collect::<Vec<_>>())
 }
 
 /// Splits the listing into up to 10 ranges of similar page counts, with at most 1/16 more pages than one listing needs.
 /// Returns the lower bounds of the ranges except the first.
 pub fn partition(scores: &ScoreHistogram, page: usize) -> Vec<Score> {
-    let whole = pages(scores.total(), page);
+    let whole = scores.total().div_ceil(page);
     if whole < 3 {
         return Vec::new();
     }
@@ -71,16 +67,12 @@ fn fill_ranges(scores: &ScoreHistogram, longest: usize, page: usize) -> (Vec<Sco
     for (score, count) in scores.iter() {
         if in_current > 0 && in_current + count > room {
             lower_bounds.push(score);
-            pages_before += pages(in_current, page);
+            pages_before += in_current.div_ceil(page);
             in_current = 0;
         }
         in_current += count;
     }
-    (lower_bounds, pages_before + pages(in_current, page))
-}
-
-fn pages(records: usize, page: usize) -> usize {
-    records.div_ceil(page)
+    (lower_bounds, pages_before + in_current.div_ceil(page))
 }
 
 #[cfg(test)]
@@ -95,7 +87,7 @@ mod tests {
 
     fn uniform_histogram(records: usize) -> ScoreHistogram {
         (0..records)
-            .map(|n| score(i64::try_from(n % 101).unwrap()))
+            .map(|n| (score(i64::try_from(n % 101).unwrap()), 1))
             .collect()
     }
 
@@ -156,7 +148,7 @@ mod tests {
 
     #[test]
     fn one_score_of_all_cannot_be_divided() {
-        let scores = vec![score(71); 9_000].into_iter().collect();
+        let scores = [(score(71), 9_000)].into_iter().collect();
         assert_eq!(partition(&scores, 1_000), []);
     }
 
@@ -165,7 +157,7 @@ mod tests {
         #[test]
         fn each_score_lies_in_one_range(bounds in prop::collection::vec(0_i64..=100, 0..20)) {
             let bounds: Vec<Score> = bounds.into_iter().map(score).collect();
-            let every = (0..=100).map(score).collect();
+            let every = (0..=100).map(|value| (score(value), 1)).collect();
             let lengths = lengths(&every, &bounds);
             prop_assert!(lengths.len() <= MAX_RANGES);
             prop_assert!(lengths.iter().all(|length| *length > 0));
@@ -177,7 +169,7 @@ mod tests {
         fn a_division_costs_hardly_a_page(counts in prop::collection::vec((0_i64..=100, 1_usize..3_000), 0..60)) {
             let scores: ScoreHistogram = counts
                 .iter()
-                .flat_map(|(value, count)| std::iter::repeat_n(score(*value), *count))
+                .map(|(value, count)| (score(*value), *count))
                 .collect();
             let bounds = partition(&scores, 1_000);
             let taken: usize = lengths(&scores, &bounds).into_iter().map(|length| length.div_ceil(1_000)).sum();

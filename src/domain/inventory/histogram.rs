@@ -1,7 +1,6 @@
 //! The number of devices by score.
 
 use std::collections::BTreeMap;
-use std::iter::Sum;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +14,8 @@ pub struct ScoreHistogram(BTreeMap<Score, usize>);
 impl ScoreHistogram {
     /// Counts the valid scores of an account.
     pub fn from_assessments(scores: &Assessments) -> Self {
-        scores.values().filter_map(Assessment::score).collect()
+        let scores = scores.values().filter_map(Assessment::score);
+        scores.map(|score| (score, 1)).collect()
     }
 
     /// Iterates over the scores, lowest first, with their counts.
@@ -34,23 +34,14 @@ impl ScoreHistogram {
     }
 }
 
-impl FromIterator<Score> for ScoreHistogram {
-    fn from_iter<I: IntoIterator<Item = Score>>(scores: I) -> Self {
-        let mut counts = BTreeMap::new();
-        for score in scores {
-            *counts.entry(score).or_default() += 1;
+/// Adds the counts of equal scores.
+impl FromIterator<(Score, usize)> for ScoreHistogram {
+    fn from_iter<I: IntoIterator<Item = (Score, usize)>>(counts: I) -> Self {
+        let mut sums = BTreeMap::new();
+        for (score, count) in counts {
+            *sums.entry(score).or_default() += count;
         }
-        Self(counts)
-    }
-}
-
-impl<'a> Sum<&'a Self> for ScoreHistogram {
-    fn sum<I: Iterator<Item = &'a Self>>(histograms: I) -> Self {
-        let mut counts = BTreeMap::new();
-        for (score, count) in histograms.flat_map(Self::iter) {
-            *counts.entry(score).or_default() += count;
-        }
-        Self(counts)
+        Self(sums)
     }
 }
 
@@ -83,7 +74,7 @@ mod tests {
     #[test]
     fn devices_are_counted_by_score() {
         let scores = [71, 9, 100, 71, 0].map(|score| Score::new(score).unwrap());
-        let histogram: ScoreHistogram = scores.into_iter().collect();
+        let histogram: ScoreHistogram = scores.map(|score| (score, 1)).into_iter().collect();
         assert_eq!(histogram.total(), 5);
         for (min, expect) in [(0, 5), (9, 4), (10, 3), (71, 3), (72, 1), (100, 1)] {
             let min = Score::new(min).unwrap();

@@ -132,9 +132,8 @@ impl<'a> HostsBySerial<'a> {
 
     /// Returns each serial that several hosts have, with its candidates.
     pub(crate) fn shared_serials(&self) -> impl Iterator<Item = (&'a Serial, Candidates<'a>)> {
-        self.shared
-            .iter()
-            .map(|serial| (*serial, self.candidates(serial)))
+        let shared = self.shared.iter();
+        shared.map(|serial| (*serial, self.candidates(serial)))
     }
 }
 

@@ -11,7 +11,6 @@ use crate::text::sanitize;
 
 /// Maximum serials that a reason names.
 const MAX_NAMED_SERIALS: usize = 3;
-
 /// Maximum characters of a text from outside in an explanation.
 pub(crate) const MAX_TEXT_CHARS: usize = 255;
 

@@ -59,16 +59,10 @@ const OPERATORS: [Operator; 6] = [
     ("==", |value| Predicate::In(vec![value])),
     ("!=", |value| Predicate::NotIn(vec![value])),
     ("<=", |value| Predicate::Order(&[Less, Equal], value)),
-    (">=", Predicate::at_least),
+    (">=", |value| Predicate::Order(&[Equal, Greater], value)),
     ("<", |value| Predicate::Order(&[Less], value)),
     (">", |value| Predicate::Order(&[Greater], value)),
 ];
-
-impl Predicate {
-    pub(crate) fn at_least(value: Value) -> Self {
-        Self::Order(&[Equal, Greater], value)
-    }
-}
 
 impl Condition {
     /// Parses a condition.

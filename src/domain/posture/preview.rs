@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::domain::inventory::device::{Device, NodeId};
 use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::Score;
+use crate::domain::matching::MatchOutcome;
 use crate::domain::matching::reasons::Verdict;
-use crate::domain::matching::{MatchOutcome, Matches};
-use crate::domain::plan::{NodeRecords, Plan};
 use crate::domain::posture::{Posture, Value, os_value};
+use crate::domain::snapshot::Snapshot;
 
 /// Maximum denied devices, and maximum users, in a preview: a Lambda response has at most 6 MB.
 const MAX_LISTED: usize = 500;
@@ -25,24 +25,20 @@ pub(crate) struct DeviceForecast<'a> {
 }
 
 /// Forecasts the score of each device once the plan is carried out. A score that is kept, or whose removal is held, counts.
-pub(crate) fn forecasts<'a>(
-    devices: &'a Devices,
-    matches: &'a Matches,
-    records: &NodeRecords,
-    plan: &Plan,
-) -> Vec<DeviceForecast<'a>> {
-    let forecast = |(node, outcome): (&'a NodeId, &'a MatchOutcome)| {
-        let score = match plan.change(node) {
+pub(crate) fn forecasts(snapshot: &Snapshot) -> Vec<DeviceForecast<'_>> {
+    let outcomes = snapshot.matches.outcomes.iter();
+    let forecasts = outcomes.filter_map(|(node, outcome)| {
+        let score = match snapshot.plan.change(node) {
             Some(change) => change.new.as_ref().map(|new| new.score),
-            None => records.get(node).map(|record| record.score),
+            None => snapshot.records.get(node).map(|record| record.score),
         };
         Some(DeviceForecast {
-            device: devices.get(node)?,
+            device: snapshot.devices.get(node)?,
             outcome,
             score,
         })
-    };
-    matches.outcomes.iter().filter_map(forecast).collect()
+    });
+    forecasts.collect()
 }
 
 /// The effect of a posture.
@@ -85,9 +81,7 @@ pub(crate) struct PreviewCounts {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeniedDevice {
     pub(crate) node_id: NodeId,
-    /// The full name in the tailnet.
     pub(crate) name: String,
-    /// The owner's login name.
     pub(crate) user: String,
     pub(crate) os: String,
     pub(crate) score: Option<Score>,
@@ -151,9 +145,7 @@ pub(crate) fn preview_posture(forecasts: &[DeviceForecast<'_>], posture: Posture
         own.push((forecast, access));
     }
     let denied = own.iter().filter(|(_, access)| *access != Access::Pass);
-    let mut denied: Vec<DeniedDevice> = denied
-        .map(|(forecast, access)| forecast.denied(*access))
-        .collect();
+    let mut denied: Vec<DeniedDevice> = denied.map(|(one, access)| one.denied(*access)).collect();
     denied.sort_by(|a, b| (&a.name, &a.node_id).cmp(&(&b.name, &b.node_id)));
     let (denied, denied_omitted) = limit(denied);
     let (by_user, by_user_omitted) = limit(groups(&own, |device| &device.user));
@@ -169,6 +161,7 @@ pub(crate) fn preview_posture(forecasts: &[DeviceForecast<'_>], posture: Posture
             denied: own.len() - pass,
         }
     };
+    let scores = own.iter().filter_map(|(one, _)| one.score);
     Preview {
         thresholds: min_scores(posture.threshold()).map(threshold).collect(),
         posture,
@@ -178,7 +171,7 @@ pub(crate) fn preview_posture(forecasts: &[DeviceForecast<'_>], posture: Posture
         by_user,
         by_user_omitted,
         by_os: groups(&own, |device| &device.os),
-        distribution: own.iter().filter_map(|(one, _)| one.score).collect(),
+        distribution: scores.map(|score| (score, 1)).collect(),
     }
 }
 

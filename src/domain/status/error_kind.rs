@@ -57,7 +57,6 @@ pub enum ErrorKind {
 }
 
 impl fmt::Display for ErrorKind {
-    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }

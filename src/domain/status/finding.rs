@@ -49,7 +49,6 @@ pub(crate) enum FindingKind {
 }
 
 impl fmt::Display for FindingKind {
-    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }

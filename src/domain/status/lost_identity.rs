@@ -17,7 +17,6 @@ use crate::text::sanitize;
 /// Maximum devices that the status stores: an item holds 400 kB. While the guard holds more removals, the node records
 /// still have the other devices.
 const MAX_STORED: usize = 200;
-
 /// Maximum characters of a stored name, for the same reason.
 const MAX_NAME_CHARS: usize = 100;
 
@@ -38,10 +37,8 @@ pub(crate) fn find_lost(
     devices: &Devices,
     now: Timestamp,
 ) -> Vec<LostIdentity> {
-    let before: BTreeMap<&str, Timestamp> = before
-        .iter()
-        .map(|lost| (lost.node_id.as_str(), lost.since))
-        .collect();
+    let before = before.iter().map(|one| (one.node_id.as_str(), one.since));
+    let before: BTreeMap<&str, Timestamp> = before.collect();
     let lost = matches.outcomes.iter().filter_map(|(node, outcome)| {
         let (MatchOutcome::NoIdentity { .. } | MatchOutcome::NoSerial { .. }) = outcome else {
             return None;

@@ -86,7 +86,6 @@ pub(crate) fn transition(announced: Option<SyncState>, outcome: RunOutcome) -> O
 }
 
 impl fmt::Display for SyncState {
-    /// Writes the stable name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }

@@ -13,7 +13,6 @@ use crate::status::IntegrationView;
 
 const MAX_ROWS: usize = 30;
 const MAX_STRIPS: usize = 6;
-
 /// The time that a strip shows.
 const STRIP_MINUTES: i64 = 24 * 60;
 
@@ -26,15 +25,11 @@ pub(crate) fn view(widget: &WidgetContext<'_>, views: &[IntegrationView]) -> Mar
     rows.sort_by_key(|(_, streak)| Reverse(streak.until));
     let several = views.len() > 1;
     // The integrations with the most severe states and outcomes come first.
-    let mut strips: Vec<&IntegrationView> = views
-        .iter()
-        .filter(|view| !streaks(view).is_empty())
-        .collect();
+    let synced = views.iter().filter(|view| !streaks(view).is_empty());
+    let mut strips: Vec<&IntegrationView> = synced.collect();
     strips.sort_by_key(|view| {
-        let worst = streaks(view)
-            .iter()
-            .map(|streak| Severity::from_outcome(streak.outcome))
-            .min();
+        let outcomes = streaks(view).iter().map(|streak| streak.outcome);
+        let worst = outcomes.map(Severity::from_outcome).min();
         (Severity::from_state(view.state), worst, &view.id)
     });
     html! {
@@ -114,10 +109,8 @@ fn strip(now: Timestamp, view: &IntegrationView) -> Markup {
     let start = now.saturating_sub(strip_time).unwrap_or(now);
     let minute_of =
         |time: Timestamp| (time.duration_since(start).as_mins()).clamp(0, STRIP_MINUTES);
-    let recent: Vec<&RunStreak> = streaks(view)
-        .iter()
-        .filter(|streak| streak.until > start)
-        .collect();
+    let recent = streaks(view).iter().filter(|streak| streak.until > start);
+    let recent: Vec<&RunStreak> = recent.collect();
     let runs: u32 = recent.iter().map(|streak| streak.runs).sum();
     let runs_with = |outcome| {
         let matching = recent.iter().filter(|streak| streak.outcome == outcome);

@@ -117,9 +117,7 @@ impl Severity {
     pub(crate) fn from_state(state: IntegrationState) -> Self {
         match state {
             IntegrationState::After(state) => Self::from_sync(state),
-            IntegrationState::New | IntegrationState::Disabled | IntegrationState::Removing => {
-                Self::Off
-            }
+            _ => Self::Off,
         }
     }
 

@@ -10,7 +10,6 @@ use crate::status::IntegrationView;
 /// Scores in a column. The last column also counts the score 100.
 const WIDTH: u8 = 5;
 const COLUMN_COUNT: usize = 20;
-
 /// Height of the picture in its own unit. The widget stretches the picture.
 const HEIGHT: usize = 1_000;
 
@@ -24,11 +23,9 @@ struct Column {
 /// Renders the scores of all integrations together.
 pub(crate) fn view(views: &[IntegrationView], min_score: Option<Score>) -> Markup {
     let statuses = views.iter().filter_map(|view| view.status.as_ref());
-    let possible: usize = statuses
-        .clone()
-        .map(|status| status.possible_matched_count)
-        .sum();
-    let scores: ScoreHistogram = statuses.map(|status| &status.score_counts).sum();
+    let possible = statuses.clone().map(|status| status.possible_matched_count);
+    let counts = statuses.flat_map(|status| status.score_counts.iter());
+    let scores: ScoreHistogram = counts.collect();
     let total = scores.total();
     if total == 0 {
         return notice("No device has a score yet.");
@@ -43,7 +40,7 @@ pub(crate) fn view(views: &[IntegrationView], min_score: Option<Score>) -> Marku
                 }
                 None => { div { b { (total) } "with a score" } }
             }
-            div { b { (possible.saturating_sub(total)) } "without a score" }
+            div { b { (possible.sum::<usize>().saturating_sub(total)) } "without a score" }
         }
         (histogram(&scores, min_score))
     }

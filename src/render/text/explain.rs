@@ -13,11 +13,9 @@ use crate::text::sanitize;
 
 /// Maximum characters of a line, except for longer words.
 const LINE_CHARS: usize = 100;
-
 /// The columns at which the values of a block start, and the details of a value.
 const VALUE_COLUMN: usize = 13;
 const DETAIL_COLUMN: usize = 17;
-
 /// Maximum characters of a value: a hostile one could be longer.
 const MAX_VALUE_CHARS: usize = 3_000;
 
@@ -65,10 +63,8 @@ fn reported(serial: &ReportedSerial) -> String {
 fn attributes(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
-        Value::Object(attributes) => {
-            let each = attributes
-                .iter()
-                .map(|(key, value)| format!("{key} {value}"));
+        Value::Object(fields) => {
+            let each = fields.iter().map(|(key, value)| format!("{key} {value}"));
             each.collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
@@ -99,12 +95,8 @@ impl Lines {
         self.block("device", &facts.join(", "));
         let serials = explanation.serials.iter();
         let serials = serials.map(|serial| (reported(serial), None));
-        self.list(
-            "serials",
-            serials,
-            explanation.serials_omitted,
-            "none reported",
-        );
+        let omitted = explanation.serials_omitted;
+        self.list("serials", serials, omitted, "none reported");
         let has_serial = explanation.serials.iter().any(|one| one.serial.is_some());
         if explanation.hosts.is_empty() && !has_serial {
             self.block("hosts", "none, without a serial number to find them by");
@@ -161,12 +153,8 @@ impl Lines {
                 Some(format!("aid {} {counts}: {}", host.aid, host.reason)),
             )
         });
-        self.list(
-            "hosts",
-            values,
-            omitted,
-            "none in Falcon with its serial numbers",
-        );
+        let if_empty = "none in Falcon with its serial numbers";
+        self.list("hosts", values, omitted, if_empty);
     }
 
     fn history(&mut self, history: &[AuditRecord]) {

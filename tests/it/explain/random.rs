@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use falcon_posture_sync::app::Invocation;
+use falcon_posture_sync::domain::explain::ExplainContext;
 use falcon_posture_sync::domain::inventory::device::NodeId;
-use falcon_posture_sync::sync::{Inspection, Snapshot, inspect};
+use falcon_posture_sync::domain::snapshot::Snapshot;
+use falcon_posture_sync::sync::inspect;
 use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Device, GeneratorSpec, Host, PostureIdentity};
 use serde_json::{Value, json};
@@ -128,7 +130,7 @@ fn go_on(env: &TestEnvironment, seed: u64) {
     }
 }
 
-pub(super) async fn snapshot(env: &TestEnvironment) -> (Inspection, Box<Snapshot>) {
+pub(super) async fn snapshot(env: &TestEnvironment) -> Snapshot {
     let now = env.app.clock.now();
     let invocation = Invocation {
         id: "look".to_owned(),
@@ -139,10 +141,8 @@ pub(super) async fn snapshot(env: &TestEnvironment) -> (Inspection, Box<Snapshot
             .to_owned(),
     };
     let corp = "corp".to_owned().try_into().unwrap();
-    let mut inspection = inspect(&env.app, &corp, false, &invocation).await.unwrap();
-    let taken = Err(falcon_posture_sync::sync::Unavailable::Removing);
-    let snapshot = std::mem::replace(&mut inspection.snapshot, taken).unwrap();
-    (inspection, snapshot)
+    let snapshot = inspect(&env.app, &corp, false, &invocation).await;
+    snapshot.unwrap().unwrap()
 }
 
 /// Returns whether the next sync holds its removals: by the settings, or because it would remove more than half of the
@@ -234,8 +234,8 @@ async fn what_is_explained_is_what_the_oracle_says() {
         let devices = env.sims.tailscale().devices(TAILNET).unwrap();
         let reasons = in_world(&env, &devices, limit);
         let holds = holds(&rules, &reasons, &written);
-        let (inspection, snapshot) = snapshot(&env).await;
-        let scene = snapshot.explain_context(&inspection.integration.pending);
+        let snapshot = snapshot(&env).await;
+        let scene = ExplainContext::new(&snapshot);
         for device in &devices {
             let node = &device.node_id;
             let explanation = scene
