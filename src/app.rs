@@ -56,12 +56,9 @@ impl App {
             http: OnceCell::new(),
             retries: RetryPolicy::default(),
             write_limits: WriteLimits::default(),
-            secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(&secrets_manager)),
-            store: Store::new(aws_sdk_dynamodb::Client::new(&dynamodb), &config),
-            events: EventBus::new(
-                aws_sdk_eventbridge::Client::new(&event_bridge),
-                config.event_bus.clone(),
-            ),
+            secrets: Secrets::new(&secrets_manager),
+            store: Store::new(&dynamodb, &config),
+            events: EventBus::new(&event_bridge, config.event_bus.clone()),
             metrics: Metrics::to_stdout(config.function.clone()),
             config,
         }

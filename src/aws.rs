@@ -10,6 +10,8 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::SharedCredentialsProvider;
+use aws_sdk_dynamodb::config::interceptors::InterceptorContext;
+use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
 use crate::config::Aws;
@@ -39,6 +41,46 @@ fn timeouts() -> TimeoutConfig {
         .build()
 }
 
+/// Retries a request whose signature has expired, which the SDK does only if the clocks differ: Lambda may freeze the function
+/// between the signing of a request and its sending. The retry is signed anew.
+#[derive(Debug)]
+pub(crate) struct ExpiredSignatureRetry;
+
+impl ClassifyRetry for ExpiredSignatureRetry {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        const CODES: [&str; 2] = ["InvalidSignatureException", "RequestExpired"];
+        let body = context
+            .response()
+            .and_then(|response| response.body().bytes());
+        let body = String::from_utf8_lossy(body.unwrap_or_default());
+        let is_rejected = context
+            .response()
+            .is_some_and(|response| response.status().is_client_error());
+        if is_rejected && CODES.iter().any(|code| body.contains(code)) {
+            RetryAction::transient_error()
+        } else {
+            RetryAction::NoActionIndicated
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "expired signature"
+    }
+}
+
+/// Returns whether a service asks to send the same request again: two writers met, or there are too many requests.
+pub(crate) fn is_busy(code: &str) -> bool {
+    const CODES: [&str; 6] = [
+        "TransactionConflict",
+        "TransactionConflictException",
+        "ThrottlingError",
+        "ThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+    ];
+    CODES.contains(&code)
+}
+
 /// Formats an SDK error as `code: message`, redacted. An error without a code keeps the SDK's text, except for a response
 /// that does not decode: the SDK quotes the body.
 pub(crate) fn aws_error<E>(error: &SdkError<E>) -> Box<dyn StdError + Send + Sync>
@@ -52,7 +94,11 @@ where
             format!("{}: {}", redact(code, 80), redact(message, MAX_CHARS))
         }
         (None, SdkError::ResponseError(_) | SdkError::ServiceError(_)) => {
-            "the response does not decode".to_owned()
+            let status = error
+                .raw_response()
+                .map(|response| response.status().as_u16());
+            let status = status.map_or_else(String::new, |status| format!("HTTP {status}: "));
+            format!("{status}the response does not decode")
         }
         (None, _) => redact(&error_chain(error), MAX_CHARS),
     };

@@ -1,11 +1,12 @@
 //! The events that the function puts on the event bus.
 
-use aws_sdk_eventbridge::Client;
+use aws_config::SdkConfig;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use aws_sdk_eventbridge::{Client, config};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::aws::aws_error;
+use crate::aws::{ExpiredSignatureRetry, aws_error};
 use crate::domain::status::outcome::Transition;
 use crate::settings::IntegrationId;
 
@@ -96,7 +97,9 @@ pub struct EventBus {
 
 impl EventBus {
     /// Makes the client of the bus with this name.
-    pub fn new(client: Client, name: String) -> Self {
+    pub fn new(sdk: &SdkConfig, name: String) -> Self {
+        let client = config::Builder::from(sdk).retry_classifier(ExpiredSignatureRetry);
+        let client = Client::from_conf(client.build());
         Self { client, name }
     }
 

@@ -6,12 +6,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aws_sdk_secretsmanager::Client;
+use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::{Client, config};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use crate::aws::aws_error;
+use crate::aws::{ExpiredSignatureRetry, aws_error};
 use crate::domain::status::error_kind::ErrorKind;
 use crate::json::lenient::LenientObject;
 use crate::settings::SecretName;
@@ -128,9 +129,10 @@ pub struct Secrets {
 
 impl Secrets {
     /// Creates an empty cache.
-    pub fn new(client: Client) -> Self {
+    pub fn new(sdk: &SdkConfig) -> Self {
+        let client = config::Builder::from(sdk).retry_classifier(ExpiredSignatureRetry);
         Self {
-            client,
+            client: Client::from_conf(client.build()),
             cache: Mutex::default(),
         }
     }

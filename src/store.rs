@@ -15,17 +15,18 @@ use std::error::Error as StdError;
 use std::fmt::Display;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
+use aws_config::SdkConfig;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
+use aws_sdk_dynamodb::{Client, config};
 use backon::{ExponentialBuilder, Retryable};
 use serde::Serialize;
 use serde_dynamo::{to_attribute_value, to_item};
 
-use crate::aws::aws_error;
+use crate::aws::{ExpiredSignatureRetry, aws_error, is_busy};
 use crate::config::Config;
 use crate::settings::IntegrationId;
 use crate::text::redact;
@@ -113,9 +114,10 @@ pub struct Store {
 
 impl Store {
     /// Opens the tables of this deployment.
-    pub fn new(client: Client, config: &Config) -> Self {
+    pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
+        let client = config::Builder::from(sdk).retry_classifier(ExpiredSignatureRetry);
         Self {
-            client,
+            client: Client::from_conf(client.build()),
             integrations: config.integrations_table.clone(),
             nodes: config.nodes_table.clone(),
             audit: config.audit_table.clone(),
@@ -140,11 +142,11 @@ impl Store {
         let attempt = || request.clone().send();
         let result = attempt
             .retry(conflict_backoff())
-            .when(|error| is_cancelled_by(error, &["TransactionConflict", "ThrottlingError"]))
+            .when(|error| error.code().is_some_and(is_busy) || is_cancelled_by(error, is_busy))
             .await;
         match result {
             Ok(_) => Ok(Ok(())),
-            Err(error) if is_cancelled_by(&error, &["ConditionalCheckFailed"]) => {
+            Err(error) if is_cancelled_by(&error, |code| code == "ConditionalCheckFailed") => {
                 Ok(Err(ConditionFailed(None)))
             }
             Err(error) => Err(call_error(operation)(error)),
@@ -152,8 +154,11 @@ impl Store {
     }
 }
 
-/// Returns whether DynamoDB cancelled a transaction for these reasons only.
-fn is_cancelled_by(error: &SdkError<TransactWriteItemsError>, codes: &[&str]) -> bool {
+/// Returns whether DynamoDB cancelled a transaction for such reasons only.
+fn is_cancelled_by(
+    error: &SdkError<TransactWriteItemsError>,
+    is_reason: impl Fn(&str) -> bool,
+) -> bool {
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
         error.as_service_error()
     else {
@@ -165,10 +170,10 @@ fn is_cancelled_by(error: &SdkError<TransactWriteItemsError>, codes: &[&str]) ->
         .filter_map(|reason| reason.code())
         .filter(|code| *code != "None")
         .peekable();
-    reasons.peek().is_some() && reasons.all(|code| codes.contains(&code))
+    reasons.peek().is_some() && reasons.all(is_reason)
 }
 
-/// Backoff after a conflict: two writers of one item need milliseconds each.
+/// Backoff after a conflict or a throttled write: two writers of one item need milliseconds each.
 fn conflict_backoff() -> ExponentialBuilder {
     ExponentialBuilder::default()
         .with_jitter()
@@ -181,7 +186,8 @@ fn conflict_backoff() -> ExponentialBuilder {
 /// for it.
 struct ConditionFailed(Option<Item>);
 
-/// Sends an update with a condition. Retries conflicts with transactions, which the SDK does not.
+/// Sends an update with a condition. Retries conflicts with transactions, which the SDK does not, and throttled writes for
+/// longer than the SDK.
 async fn send_update(
     request: &UpdateItemFluentBuilder,
     operation: &'static str,
@@ -189,7 +195,7 @@ async fn send_update(
     let attempt = || request.clone().send();
     let result = attempt
         .retry(conflict_backoff())
-        .when(|error| error.code() == Some("TransactionConflictException"))
+        .when(|error| error.code().is_some_and(is_busy))
         .await;
     let error = match result {
         Ok(response) => return Ok(Ok(response)),

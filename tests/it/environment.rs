@@ -364,12 +364,9 @@ pub(crate) fn app(
             batch_size: 50,
             ..WriteLimits::default()
         },
-        secrets: Secrets::new(aws_sdk_secretsmanager::Client::new(others)),
-        store: Store::new(Client::new(dynamodb), &config),
-        events: EventBus::new(
-            aws_sdk_eventbridge::Client::new(others),
-            config.event_bus.clone(),
-        ),
+        secrets: Secrets::new(others),
+        store: Store::new(dynamodb, &config),
+        events: EventBus::new(others, config.event_bus.clone()),
         metrics: Metrics::in_memory(config.function.clone()),
         config,
     }

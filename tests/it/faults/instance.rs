@@ -74,7 +74,7 @@ impl Instance {
 
     /// Forgets the cached secrets, as a cold start does.
     pub(crate) fn forget_secrets(&mut self) {
-        self.env.app.secrets = Secrets::new(aws_sdk_secretsmanager::Client::new(&self.services));
+        self.env.app.secrets = Secrets::new(&self.services);
     }
 
     /// Invokes the function.
