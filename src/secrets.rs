@@ -313,10 +313,12 @@ fn tailscale_credentials(text: &str) -> Result<TailscaleCredentials, String> {
     let fields = SecretFields::parse(text)?;
     if fields.api_key.is_some() {
         let key = required("apiKey", fields.api_key)?;
+        check_kind("apiKey", &key, &NOT_API_KEYS)?;
         return Ok(TailscaleCredentials::ApiKey(key));
     }
     let client_id = required("clientId", fields.client_id)?;
     let client_secret = required("clientSecret", fields.client_secret)?;
+    check_kind("clientSecret", &client_secret, &NOT_CLIENT_SECRETS)?;
     if looks_like_falcon(client_id.expose_secret(), client_secret.expose_secret()) {
         return Err("it holds a Falcon API client, which must not go to Tailscale".to_owned());
     }
@@ -324,6 +326,45 @@ fn tailscale_credentials(text: &str) -> Result<TailscaleCredentials, String> {
         client_id: client_id.expose_secret().to_owned(),
         client_secret,
     })
+}
+
+/// The prefixes of Tailscale's other credentials, each with what it is and what to do. Sending one would fail with an error
+/// that names neither.
+const NOT_API_KEYS: [(&str, &str); 4] = [
+    (
+        "tskey-client-",
+        "it is the secret of an OAuth client; store it as clientSecret, with its clientId",
+    ),
+    AUTH_KEY,
+    WEBHOOK_SECRET,
+    SCIM_KEY,
+];
+const NOT_CLIENT_SECRETS: [(&str, &str); 4] = [
+    ("tskey-api-", "it is an API key; store it as apiKey"),
+    AUTH_KEY,
+    WEBHOOK_SECRET,
+    SCIM_KEY,
+];
+const AUTH_KEY: (&str, &str) = (
+    "tskey-auth-",
+    "it is an auth key, which only joins devices to a tailnet; create an OAuth client",
+);
+const WEBHOOK_SECRET: (&str, &str) = (
+    "tskey-webhook-",
+    "it is the secret of a webhook; create an OAuth client",
+);
+const SCIM_KEY: (&str, &str) = (
+    "tskey-scim-",
+    "it is a key for user provisioning; create an OAuth client",
+);
+
+/// Returns the problem of a credential of another kind.
+fn check_kind(field: &str, secret: &SecretString, others: &[(&str, &str)]) -> Result<(), String> {
+    let secret = secret.expose_secret();
+    match others.iter().find(|(prefix, _)| secret.starts_with(prefix)) {
+        Some((_, problem)) => Err(format!("{field}: {problem}")),
+        None => Ok(()),
+    }
 }
 
 /// The prefix of all Tailscale keys and secrets.

@@ -86,9 +86,15 @@ impl Tailscale {
         url.set_query(Some("fields=all"));
         let attempt = |token: AccessToken| {
             let request = token.authorize(self.client.request(Method::GET, url.clone()));
-            let (operation, classify) = (DEVICE_LISTING, errors::classify);
-            self.client
-                .stream::<wire::Listing>(request, operation, MAX_LISTING_BYTES, classify)
+            let classify = |operation, response: &Response| {
+                errors::classify(operation, response, self.scopes.as_ref())
+            };
+            self.client.stream::<wire::Listing>(
+                request,
+                DEVICE_LISTING,
+                MAX_LISTING_BYTES,
+                classify,
+            )
         };
         self.authorized(DEVICE_LISTING, attempt)
             .await
@@ -176,7 +182,7 @@ impl Tailscale {
                 if response.status.is_success() || is_expected(&response) {
                     Ok(response)
                 } else {
-                    Err(errors::classify(operation, &response))
+                    Err(errors::classify(operation, &response, self.scopes.as_ref()))
                 }
             }
         };

@@ -30,6 +30,7 @@ const ALLOW_LIST: &str = "add the function's IP address to the list (it has a fi
                           gateway), or switch the list off";
 const TOKEN: &str = "check that the API client still exists and that cloudId is its cloud: Falcon rejected the \
                      token that it had just issued";
+const SUBSCRIPTION: &str = "check in the Falcon console whether the account's subscription and the API client's role allow the call";
 const CLOUD: &str = "correct cloudId; a cloud that this deployment does not know can be added by FALCON_CLOUDS_EXTRA";
 
 /// The exact message of the token call for an address that is not on the allow-list (as in gofalcon's cloud discovery).
@@ -107,12 +108,10 @@ pub(super) fn classify(operation: Operation, response: &Response) -> UpstreamErr
     let status = response.status.as_u16();
     match status {
         300..=399 => wrong_cloud(operation, response),
+        401 if response.is_foreign_text() => operation.intercepted(status),
+        407 => operation.intercepted(status),
         401 => operation.unauthorized(status, TOKEN),
-        // Older clouds send one message for a missing scope and for an address that is not on the allow-list.
-        403 if lower_case_message(response).contains("authorization failed") => {
-            operation.unauthorized(status, NOT_ALLOWED)
-        }
-        403 => operation.missing_scope(),
+        403 => forbidden(operation, response),
         408 | 500.. => operation.server_error(status),
         // Bad tokens have a rate limit of their own.
         429 if rate_limit(response).is_some_and(|limit| limit <= BAD_TOKEN_LIMIT) => {
@@ -127,6 +126,8 @@ pub(super) fn classify(operation: Operation, response: &Response) -> UpstreamErr
 pub(super) fn classify_token(operation: Operation, response: &Response) -> UpstreamError {
     let status = response.status.as_u16();
     match status {
+        400 | 401 | 403 if response.is_foreign_text() => operation.intercepted(status),
+        407 => operation.intercepted(status),
         400 => operation.unauthorized(status, CLIENT_ID),
         401 => operation.unauthorized(status, CREDENTIAL),
         403 => match lower_case_message(response) {
@@ -148,6 +149,22 @@ pub(super) fn classify_token(operation: Operation, response: &Response) -> Upstr
 pub(super) fn quota(response: &Response) -> Option<(u64, u64)> {
     let limit = rate_limit(response).filter(|limit| *limit > 300)?;
     Some((limit, numeric_header(response, "x-ratelimit-remaining")?))
+}
+
+/// Classifies a 403. Older clouds send one message for a missing scope and for an address that is not on the allow-list.
+fn forbidden(operation: Operation, response: &Response) -> UpstreamError {
+    let message = error_message(response);
+    let words = message.to_lowercase();
+    if in_body(&response.body).is_empty() {
+        operation.intercepted(403)
+    } else if words.contains("authorization failed") {
+        operation.unauthorized(403, NOT_ALLOWED)
+    } else if words.contains("scope") || words.contains("permission") {
+        operation.missing_scope(true, message)
+    } else {
+        let problem = format!("Falcon refuses it ({message:?})");
+        operation.misconfigured(Some(403), problem, SUBSCRIPTION)
+    }
 }
 
 /// Returns the error of a redirect, which is not followed. The wrong cloud responds to every call with a 308 that
@@ -199,5 +216,80 @@ pub(super) fn error_in_success(
         Some(429) => operation.rate_limited(response.retry_after()),
         Some(500..) => operation.unreachable(text),
         _ => operation.protocol(format!("a successful response with an error: {text}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use reqwest::StatusCode;
+    use reqwest::header::HeaderMap;
+
+    use super::*;
+    use crate::domain::status::error_kind::{ErrorKind, Service};
+
+    const PROBE: Operation = Operation::new(Service::Falcon, "a probe", "Hosts: Read");
+
+    fn response(status: u16, body: &str) -> Response {
+        Response {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            received: Timestamp::UNIX_EPOCH,
+            body: body.into(),
+        }
+    }
+
+    /// What a 403 says: the body, the class, and words of the message or the remedy.
+    #[test]
+    fn a_403_is_told_as_what_it_is() {
+        use ErrorKind::{Authentication, Configuration, MissingScope, Protocol};
+        let error = |message: &str| {
+            serde_json::json!({"errors": [{"code": 403, "message": message}]}).to_string()
+        };
+        for (body, kind, told) in [
+            (
+                error("access denied, scope not permitted"),
+                MissingScope,
+                "scope not permitted",
+            ),
+            (
+                error("insufficient permission"),
+                MissingScope,
+                "add the scope Hosts: Read",
+            ),
+            (
+                error("access denied, authorization failed"),
+                Authentication,
+                "allow-list",
+            ),
+            (
+                error("subscription required"),
+                Configuration,
+                "subscription required",
+            ),
+            (error(""), Configuration, "Falcon refuses it"),
+            (String::new(), Protocol, "something in between"),
+            (
+                "<html>Zscaler</html>".to_owned(),
+                Protocol,
+                "a proxy, a firewall",
+            ),
+            ("{}".to_owned(), Protocol, "not Falcon's"),
+        ] {
+            let error = classify(PROBE, &response(403, &body));
+            let text = format!("{error}. {}", error.remedy());
+            assert_eq!(error.error_kind(), kind, "{body}: {text}");
+            assert!(text.contains(told), "{body}: {text}");
+        }
+    }
+
+    #[test]
+    fn pages_in_the_place_of_a_rejection_pause_nothing() {
+        for status in [401, 403, 407] {
+            let page = response(status, "<html>log in</html>");
+            for error in [classify(PROBE, &page), classify_token(PROBE, &page)] {
+                assert_eq!(error.error_kind(), ErrorKind::Protocol, "{status}: {error}");
+            }
+        }
     }
 }

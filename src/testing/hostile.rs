@@ -45,7 +45,10 @@ pub(crate) fn assert_error(error: &UpstreamError) {
     assert_fit(&text, MAX_ERROR_CHARS);
     let quotes = matches!(
         error.kind,
-        UpstreamErrorKind::Rejected { .. } | UpstreamErrorKind::Unavailable { .. }
+        UpstreamErrorKind::Rejected { .. }
+            | UpstreamErrorKind::Unavailable { .. }
+            | UpstreamErrorKind::MissingScope { .. }
+            | UpstreamErrorKind::Misconfigured { .. }
     ) || text.contains("a successful response with an error");
     assert!(quotes || !text.contains(MARK), "{text:?}");
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode, Url, redirect, retry, tls};
+use serde::de::IgnoredAny;
 use tracing::debug;
 
 use crate::json::{JsonError, ListDecoder, ListEnvelope};
@@ -85,6 +86,16 @@ impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+
+    /// Returns whether the body is a page of something in between, such as a proxy or a login.
+    pub(crate) fn is_web_page(&self) -> bool {
+        self.body.trim_ascii_start().starts_with(b"<")
+    }
+
+    /// Returns whether the body is text that neither API sends with an error: both send JSON, or nothing.
+    pub(crate) fn is_foreign_text(&self) -> bool {
+        !self.body.is_empty() && serde_json::from_slice::<IgnoredAny>(&self.body).is_err()
+    }
 }
 
 impl ApiClient {
@@ -119,7 +130,7 @@ impl ApiClient {
         request: RequestBuilder,
         operation: Operation,
         max_bytes: usize,
-        classify: fn(Operation, &Response) -> UpstreamError,
+        classify: impl Fn(Operation, &Response) -> UpstreamError,
     ) -> Result<Vec<E::Item>, UpstreamError> {
         let timeout = self.budget.policy.request_timeout * STREAM_TIMEOUT_FACTOR;
         let mut sent = InFlight::send(request, operation, timeout, &self.budget).await?;

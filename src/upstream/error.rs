@@ -37,8 +37,16 @@ pub struct UpstreamError {
 pub(crate) enum UpstreamErrorKind {
     /// The credential was rejected (401, or 403 at the token call).
     Unauthorized { status: u16, remedy: &'static str },
-    /// The credential is valid, but lacks the scope of this call (403 with the service's message for it).
-    MissingScope,
+    /// The credential is valid, but lacks the scope of this call (403).
+    MissingScope {
+        /// True if the token's own list of scopes says so. Otherwise only the service's message does, which a single device
+        /// can cause, too.
+        is_certain: bool,
+        /// The service's message, [redacted](crate::text::redact); empty if it has none.
+        message: String,
+    },
+    /// Something between the function and the service responded in its place: a proxy, a filter or a login page.
+    Intercepted { status: u16 },
     /// The configuration is wrong: another cloud, an address that is not on the allow-list, a tailnet that does not exist.
     /// The response looks like a rejected credential, but another credential would not help.
     Misconfigured {
@@ -84,9 +92,17 @@ impl fmt::Display for UpstreamError {
             Kind::Unauthorized { status, .. } => {
                 write!(f, " (HTTP {status}): the credential was rejected")
             }
-            Kind::MissingScope => {
+            Kind::MissingScope { message, .. } => {
                 let scope = self.operation.scope;
-                write!(f, ": the credential lacks the scope {scope}")
+                write!(f, " (HTTP 403): the credential lacks the scope {scope}")?;
+                quote(f, message)
+            }
+            Kind::Intercepted { status } => {
+                let service = self.operation.service;
+                write!(
+                    f,
+                    " (HTTP {status}): the response is not {service}'s; something in between sent it"
+                )
             }
             Kind::Misconfigured {
                 status, problem, ..
@@ -113,6 +129,14 @@ impl StdError for UpstreamError {
     }
 }
 
+/// Adds the service's own words, if there are any.
+fn quote(f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
+    match message {
+        "" => Ok(()),
+        message => write!(f, " ({message:?})"),
+    }
+}
+
 fn status_suffix(status: Option<u16>) -> String {
     status.map_or_else(String::new, |status| format!(" (HTTP {status})"))
 }
@@ -121,12 +145,14 @@ impl UpstreamError {
     pub(crate) fn error_kind(&self) -> ErrorKind {
         match self.kind {
             Kind::Unauthorized { .. } => ErrorKind::Authentication,
-            Kind::MissingScope => ErrorKind::MissingScope,
+            Kind::MissingScope { .. } => ErrorKind::MissingScope,
             Kind::Misconfigured { .. } => ErrorKind::Configuration,
             Kind::RateLimited { .. } => ErrorKind::RateLimited,
             Kind::Unavailable { .. } => ErrorKind::Unavailable,
             Kind::Incomplete(_) => ErrorKind::Incomplete,
-            Kind::Protocol | Kind::Rejected { .. } => ErrorKind::Protocol,
+            Kind::Protocol | Kind::Rejected { .. } | Kind::Intercepted { .. } => {
+                ErrorKind::Protocol
+            }
             Kind::Deadline { .. } => ErrorKind::Deadline,
         }
     }
@@ -140,6 +166,36 @@ impl UpstreamError {
         matches!(self.kind, Kind::Rejected { status, .. } if status == expected)
     }
 
+    /// Returns the HTTP status, if there was a response that failed by its status.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self.kind {
+            Kind::Unauthorized { status, .. }
+            | Kind::Rejected { status, .. }
+            | Kind::Intercepted { status } => Some(status),
+            Kind::MissingScope { .. } => Some(403),
+            Kind::Misconfigured { status, .. } | Kind::Unavailable { status } => status,
+            Kind::RateLimited { .. } => Some(429),
+            Kind::Incomplete(_) | Kind::Protocol | Kind::Deadline { .. } => None,
+        }
+    }
+
+    /// Returns whether the failure of a call about one device can be that device's own. An outage looks the same; then the
+    /// device listing fails, too.
+    pub(crate) fn can_be_one_devices(&self) -> bool {
+        match self.kind {
+            Kind::MissingScope { is_certain, .. } => !is_certain,
+            Kind::Misconfigured { status, .. } => status == Some(403),
+            Kind::Unavailable { .. }
+            | Kind::Protocol
+            | Kind::Rejected { .. }
+            | Kind::Intercepted { .. } => true,
+            Kind::Unauthorized { .. }
+            | Kind::RateLimited { .. }
+            | Kind::Incomplete(_)
+            | Kind::Deadline { .. } => false,
+        }
+    }
+
     /// Returns the remedy, as half a sentence.
     pub(crate) fn remedy(&self) -> String {
         let (side, scope) = (self.operation.service, self.operation.scope);
@@ -147,7 +203,7 @@ impl UpstreamError {
             Kind::Unauthorized { remedy, .. } | Kind::Misconfigured { remedy, .. } => {
                 (*remedy).to_owned()
             }
-            Kind::MissingScope => {
+            Kind::MissingScope { .. } => {
                 format!("add the scope {scope} to the API client in {side}'s console")
             }
             Kind::RateLimited { .. } => format!(
@@ -161,6 +217,10 @@ impl UpstreamError {
                 "wait for the next run, which reads it again; a partial listing removes no attribute"
                     .to_owned()
             }
+            Kind::Intercepted { .. } => format!(
+                "let the function reach {side} without a login or a filter in between: a proxy, a firewall or a \
+                 VPC endpoint responded"
+            ),
             Kind::Protocol | Kind::Rejected { .. } => format!(
                 "wait for the next run; if it persists, check whether a proxy responds in {side}'s place, and \
                  report it"
@@ -198,8 +258,15 @@ impl Operation {
         self.error(Kind::Unauthorized { status, remedy })
     }
 
-    pub(crate) fn missing_scope(self) -> UpstreamError {
-        self.error(Kind::MissingScope)
+    pub(crate) fn missing_scope(self, is_certain: bool, message: String) -> UpstreamError {
+        self.error(Kind::MissingScope {
+            is_certain,
+            message,
+        })
+    }
+
+    pub(crate) fn intercepted(self, status: u16) -> UpstreamError {
+        self.error(Kind::Intercepted { status })
     }
 
     pub(crate) fn misconfigured(

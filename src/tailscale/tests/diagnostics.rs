@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::status::error_kind::ErrorKind;
 
 const NOT_PERMITTED: &str =
     "calling actor does not have enough permissions to perform this function";
@@ -131,9 +132,7 @@ async fn attributes_are_unchanged_and_by_key() {
 async fn a_missing_scope_is_named() {
     let (server, results) = diagnose(|_, _| message(403, NOT_PERMITTED)).await;
     let missing = |result: Result<(), UpstreamError>| match result {
-        Err(error) if matches!(error.kind, UpstreamErrorKind::MissingScope) => {
-            error.operation.scope
-        }
+        Err(error) if error.error_kind() == ErrorKind::MissingScope => error.operation.scope,
         other => panic!("{other:?}"),
     };
     assert_eq!(
