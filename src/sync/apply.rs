@@ -35,6 +35,8 @@ pub(super) struct Applied {
     pub(super) removed: usize,
     /// Devices whose change Tailscale rejected, with its message.
     pub(super) rejected: Vec<(NodeId, String)>,
+    /// Devices whose change failed while others were accepted, with the message. It may have arrived.
+    pub(super) unknown: Vec<(NodeId, String)>,
     /// The failure that stopped it early.
     pub(super) failure: Option<SyncError>,
 }
@@ -53,6 +55,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
             // Batches end in their order, so the batch that used this journal entry before has ended.
             let entry = n % limits.concurrency;
             let applied = apply_batch(run, writer, permits, entry, batch).await;
+            let applied = keep_unknown(run, limits.concurrency + n, batch, applied).await;
             if applied.failure.is_some() {
                 is_stopped.store(true, Ordering::Relaxed);
             }
@@ -91,6 +94,7 @@ async fn apply_batch(
     let records = records.map(|changes| record(run, permits, changes));
     let rejected = Applied {
         rejected: result.rejected,
+        unknown: result.unknown,
         failure: result.error.map(SyncError::from),
         ..Applied::default()
     };
@@ -100,6 +104,23 @@ async fn apply_batch(
         run.mark_recorded(entry);
     }
     applied
+}
+
+/// Keeps the changes whose fate is unknown in a journal entry of their own, the run's nth: the next run asks the devices.
+async fn keep_unknown(run: &Run<'_>, n: usize, batch: &[Change], applied: Applied) -> Applied {
+    let nodes: BTreeSet<&NodeId> = applied.unknown.iter().map(|(node, _)| node).collect();
+    let unknown = batch
+        .iter()
+        .filter(|change| nodes.contains(&change.node_id));
+    let unknown: Vec<Change> = unknown.cloned().collect();
+    // The entry of a batch that ended with a failure stays as a whole.
+    if unknown.is_empty() || applied.failure.is_some() {
+        return applied;
+    }
+    match run.journal_batch(n, &unknown).await {
+        Ok(()) => applied,
+        Err(error) => applied.merge(Applied::failed(error)),
+    }
 }
 
 /// Records accepted changes. If that fails, the journal entry stays and the next run records them.
@@ -138,6 +159,7 @@ impl Applied {
         self.written += other.written;
         self.removed += other.removed;
         self.rejected.extend(other.rejected);
+        self.unknown.extend(other.unknown);
         self.failure = self.failure.or(other.failure);
         self
     }

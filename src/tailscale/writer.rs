@@ -12,9 +12,10 @@ use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
 use crate::domain::inventory::device::NodeId;
+use crate::domain::status::error_kind::Service;
 use crate::settings::AttributeKey;
 use crate::tailscale::{Tailscale, errors, operation};
-use crate::text::sanitize;
+use crate::text::{error_chain, sanitize};
 use crate::upstream::client::Response;
 use crate::upstream::error::{Operation, UpstreamError, UpstreamErrorKind};
 
@@ -28,6 +29,8 @@ const SINGLE_WRITE_CONCURRENCY: usize = 4;
 const MAX_BISECTED_DEVICES: usize = 50;
 /// A larger batch is always bisected, so that one bad device affects at most this many others.
 const ALWAYS_BISECT_ABOVE: usize = 50;
+/// Devices of a failed batch that are tried alone.
+const TRIES: usize = 3;
 /// Maximum characters of a comment before the ellipsis. The API takes 200.
 const MAX_COMMENT_CHARS: usize = 199;
 
@@ -57,12 +60,14 @@ pub(crate) struct AttributeWrite {
     pub(crate) delete: Option<AttributeKey>,
 }
 
-/// The result of a list of writes. A write that is in neither list may or may not have arrived.
+/// The result of a list of writes. A write that is in no list may or may not have arrived.
 #[derive(Debug, Default)]
 pub(crate) struct WriteResult {
     pub(crate) accepted: Vec<NodeId>,
     /// The devices whose write Tailscale rejected, with its message. These writes did not take effect.
     pub(crate) rejected: Vec<(NodeId, String)>,
+    /// The devices whose write failed although others were accepted, with the message. It may have arrived.
+    pub(crate) unknown: Vec<(NodeId, String)>,
     /// The error that ended the writing early.
     pub(crate) error: Option<UpstreamError>,
 }
@@ -97,15 +102,19 @@ impl TailscaleWriter<'_> {
     pub(crate) async fn write(&self, changes: &[AttributeWrite], comment: &str) -> WriteResult {
         let mut result = WriteResult::default();
         let comment = sanitize(comment, MAX_COMMENT_CHARS);
+        let retries = self.retries();
         // A stack: the next batch is the last of the list.
         let size = self.max_batch.load(Ordering::Relaxed);
         let mut batches: Vec<&[AttributeWrite]> = changes.chunks(size).rev().collect();
         let (mut bisected, mut accepted) = (false, 0);
+        let mut is_one_devices = false;
+        let mut last_failure = None;
         while let Some(batch) = batches.pop() {
             if self.batch_unsupported.load(Ordering::Relaxed) {
-                self.write_singly(batch, &comment, &mut result).await;
+                self.write_singly(batch, &comment, retries, &mut result)
+                    .await;
             } else {
-                match self.write_batch(batch, &comment).await.map_err(rejection) {
+                match self.write_batch(batch, &comment).await {
                     Ok(response) if is_unsupported(&response) => {
                         info!(
                             "this control plane has no batch call; attributes are written one by one"
@@ -117,24 +126,62 @@ impl TailscaleWriter<'_> {
                         accepted = accepted.max(batch.len());
                         result.accepted.extend(node_ids(batch));
                     }
-                    Err(Ok(_)) if self.should_bisect(batch) => {
-                        bisected = true;
-                        let (first, second) = batch.split_at(batch.len() / 2);
-                        batches.extend([second, first]);
+                    Err(error) if is_forbidden(&error) || is_failure(&error) => {
+                        if !self.should_bisect(batch) {
+                            self.mark_unknown(batch, &error_chain(&error), &mut result);
+                            // A single device that is forbidden says nothing about the others.
+                            last_failure = Some(error).filter(|error| !is_forbidden(error));
+                        } else if !is_one_devices && self.fails_for_all(batch, &comment).await {
+                            result.error = Some(error);
+                        } else {
+                            is_one_devices = true;
+                            let (first, second) = batch.split_at(batch.len() / 2);
+                            batches.extend([second, first]);
+                        }
                     }
-                    Err(Ok(message)) => self.mark_rejected(batch, &message, &mut result),
-                    Err(Err(error)) => result.error = Some(error),
+                    Err(error) => match rejection(error) {
+                        Ok(_) if self.should_bisect(batch) => {
+                            bisected = true;
+                            let (first, second) = batch.split_at(batch.len() / 2);
+                            batches.extend([second, first]);
+                        }
+                        Ok(message) => self.mark_rejected(batch, &message, retries, &mut result),
+                        Err(error) => result.error = Some(error),
+                    },
                 }
             }
             if result.error.is_some() {
                 break;
             }
         }
+        // Nothing was accepted, so the failures are not the devices'.
+        if result.accepted.is_empty() && result.rejected.is_empty() && last_failure.is_some() {
+            result.unknown.clear();
+            result.error = result.error.or(last_failure);
+        }
         // A batch was rejected, but each of its devices was accepted: the size was the cause.
-        if bisected && accepted > 0 && result.rejected.is_empty() && result.error.is_none() {
+        let are_all_accepted = result.rejected.is_empty() && result.unknown.is_empty();
+        if bisected && accepted > 0 && are_all_accepted && result.error.is_none() {
             self.max_batch.fetch_min(accepted, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Tries three devices of a failed batch alone, and returns whether all fail: then it is the credential or the service. A
+    /// smaller batch is tried device by device. A device that is accepted is written again with its batch.
+    async fn fails_for_all(&self, batch: &[AttributeWrite], comment: &str) -> bool {
+        if batch.len() <= TRIES {
+            return false;
+        }
+        let tries = [0, batch.len() / 2, batch.len() - 1];
+        for position in tries {
+            let alone = &batch[position..=position];
+            match self.write_batch(alone, comment).await {
+                Err(error) if is_forbidden(&error) || is_failure(&error) => {}
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// Writes to one device, with one call per attribute.
@@ -146,19 +193,19 @@ impl TailscaleWriter<'_> {
         let session = self.session;
         let node = &change.node_id.0;
         let url = |key: &AttributeKey| session.url(["device", node, "attributes", key.as_str()]);
-        // The bodies of the responses are ignored: they are `null` instead of the schema's object (tailscale#18253).
+        // The JSON of the responses is ignored: it is `null` instead of the schema's object (tailscale#18253).
         if let Some((key, score)) = &change.set {
             let body = SingleWrite {
                 value: *score,
                 comment: &sanitize(comment, MAX_COMMENT_CHARS),
             };
             let request = || session.client.request(Method::POST, url(key)).json(&body);
-            session.call(UPDATE, request, |_| false).await?;
+            accepted(session.call(UPDATE, request, |_| false).await?)?;
         }
         if let Some(key) = &change.delete {
             let request = || session.client.request(Method::DELETE, url(key));
             // A missing attribute or a missing device counts as deleted.
-            session.call(UPDATE, request, errors::is_not_found).await?;
+            accepted(session.call(UPDATE, request, errors::is_not_found).await?)?;
         }
         Ok(())
     }
@@ -175,26 +222,34 @@ impl TailscaleWriter<'_> {
             let request = session.client.request(Method::PATCH, url.clone());
             request.json(&body)
         };
-        session.call(UPDATE, request, is_unsupported).await
+        accepted(session.call(UPDATE, request, is_unsupported).await?)
     }
 
     async fn write_singly(
         &self,
         changes: &[AttributeWrite],
         comment: &str,
+        retries: u64,
         result: &mut WriteResult,
     ) {
         for group in changes.chunks(SINGLE_WRITE_CONCURRENCY) {
             // All writes of a group are awaited, so that each accepted one is reported.
             let outcomes =
                 join_all(group.iter().map(|change| self.write_one(change, comment))).await;
+            let mut errors = outcomes.iter().map(|outcome| outcome.as_ref().err());
+            let is_forbidden_for_all =
+                group.len() > TRIES && errors.all(|error| error.is_some_and(is_forbidden));
             for (change, outcome) in group.iter().zip(outcomes) {
-                match outcome.map_err(rejection) {
+                let alone = std::slice::from_ref(change);
+                match outcome {
                     Ok(()) => result.accepted.push(change.node_id.clone()),
-                    Err(Ok(message)) => {
-                        self.mark_rejected(std::slice::from_ref(change), &message, result);
+                    Err(error) if is_forbidden(&error) && !is_forbidden_for_all => {
+                        self.mark_unknown(alone, &error_chain(&error), result);
                     }
-                    Err(Err(error)) => result.error = Some(error),
+                    Err(error) => match rejection(error) {
+                        Ok(message) => self.mark_rejected(alone, &message, retries, result),
+                        Err(error) => result.error = Some(error),
+                    },
                 }
             }
             if result.error.is_some() {
@@ -209,7 +264,26 @@ impl TailscaleWriter<'_> {
             || (batch.len() > 1 && rejected_devices < MAX_BISECTED_DEVICES)
     }
 
-    fn mark_rejected(&self, changes: &[AttributeWrite], message: &str, result: &mut WriteResult) {
+    /// Marks devices whose write failed while others are accepted. It may have arrived.
+    fn mark_unknown(&self, changes: &[AttributeWrite], message: &str, result: &mut WriteResult) {
+        self.rejected_devices
+            .fetch_add(changes.len(), Ordering::Relaxed);
+        warn!(devices = changes.len(), message, "attribute writes failed");
+        let unknown = node_ids(changes).map(|node| (node, message.to_owned()));
+        result.unknown.extend(unknown);
+    }
+
+    /// Marks devices whose write Tailscale rejected. If an attempt was lost since `retries`, that one may have arrived.
+    fn mark_rejected(
+        &self,
+        changes: &[AttributeWrite],
+        message: &str,
+        retries: u64,
+        result: &mut WriteResult,
+    ) {
+        if self.retries() > retries {
+            return self.mark_unknown(changes, message, result);
+        }
         self.rejected_devices
             .fetch_add(changes.len(), Ordering::Relaxed);
         warn!(
@@ -218,6 +292,11 @@ impl TailscaleWriter<'_> {
         );
         let rejected = node_ids(changes).map(|node| (node, message.to_owned()));
         result.rejected.extend(rejected);
+    }
+
+    /// Returns the number of calls to Tailscale that were made again in this run.
+    fn retries(&self) -> u64 {
+        self.session.client.budget.retries(Service::Tailscale)
     }
 }
 
@@ -250,6 +329,28 @@ pub(super) fn batch_body<'a>(changes: &[AttributeWrite], comment: &'a str) -> Ba
         }
     }
     BatchWrite { nodes, comment }
+}
+
+/// Returns an error for a page that something in between sent instead of Tailscale.
+fn accepted(response: Response) -> Result<Response, UpstreamError> {
+    if response.status.is_success() && response.is_web_page() {
+        return Err(UPDATE.intercepted(response.status.as_u16()));
+    }
+    Ok(response)
+}
+
+/// Returns whether Tailscale rejected a write with a 403 that can be about its device alone.
+fn is_forbidden(error: &UpstreamError) -> bool {
+    let is_intercepted = matches!(error.kind, UpstreamErrorKind::Intercepted { .. });
+    error.status() == Some(403) && error.can_be_one_devices() && !is_intercepted
+}
+
+/// Returns whether a write failed at the service or at something in between, which one device can cause.
+fn is_failure(error: &UpstreamError) -> bool {
+    error
+        .status()
+        .is_some_and(|status| status >= 500 || status == 408)
+        || matches!(error.kind, UpstreamErrorKind::Intercepted { .. })
 }
 
 /// Returns the message of a write that was rejected for its content. Any other error concerns all writes.

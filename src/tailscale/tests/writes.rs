@@ -164,7 +164,8 @@ async fn a_general_failure_ends_the_writing_and_keeps_accepted_writes() {
         error.contains("lacks the scope devices:posture_attributes"),
         "{error}"
     );
-    assert_eq!(calls(&server).len(), 2);
+    // The first batch, the second one, and three of its devices alone.
+    assert_eq!(calls(&server).len(), 5);
 }
 
 #[tokio::test]
@@ -236,18 +237,28 @@ async fn without_a_batch_call_attributes_are_written_singly() {
     }
 }
 
-#[tokio::test]
-async fn single_writes_end_at_a_general_failure_and_keep_accepted_writes() {
-    let server = server(|_, asked| match asked.line.as_str() {
+/// Writes to 20 devices of a control plane without a batch call, which forbids some of them.
+async fn write_singly(is_forbidden: fn(&str) -> bool) -> crate::tailscale::writer::WriteResult {
+    let server = server(move |_, asked| match asked.line.as_str() {
         line if line.starts_with("PATCH") => answer(405, &[], ""),
-        line if line.contains("n005") => message(403, "no permission"),
+        line if is_forbidden(line) => message(403, "no permission"),
         _ => answer(200, &[], "null"),
     });
-    let result = sign_in(&server)
-        .await
-        .writer()
-        .write(&writes(0..20), "why")
-        .await;
-    assert_eq!(result.accepted.len(), 7);
+    let tailscale = sign_in(&server).await;
+    let writer = tailscale.writer();
+    writer.write(&writes(0..20), "why").await
+}
+
+#[tokio::test]
+async fn of_single_writes_one_that_is_forbidden_is_its_devices_own() {
+    let result = write_singly(|line| line.contains("n005")).await;
+    assert_eq!((result.accepted.len(), result.unknown.len()), (19, 1));
+    assert!(result.error.is_none());
+}
+
+#[tokio::test]
+async fn single_writes_end_at_a_general_failure_and_keep_accepted_writes() {
+    let result = write_singly(|line| !line.contains("n000")).await;
+    assert_eq!((result.accepted.len(), result.unknown.len()), (1, 3));
     assert!(result.error.unwrap().error_kind().pauses());
 }
