@@ -13,6 +13,7 @@ mod token;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::{try_join, try_join_all};
 use reqwest::{Method, Url};
@@ -22,7 +23,7 @@ use crate::batch::batches;
 use crate::domain::fetch::{HOSTS_PER_LOOKUP, HOSTS_PER_PAGE, SCORES_PER_LOOKUP};
 use crate::domain::inventory::host::{Aid, Assessments, Hosts};
 use crate::domain::status::error_kind::Service;
-use crate::falcon::paging::{ListedRecord, ListingPage, PageCollector, Step};
+use crate::falcon::paging::{Collected, ListedRecord, ListingPage, PageCollector, Step};
 use crate::falcon::rate_limit::RateLimiter;
 use crate::falcon::wire::{HostRecord, ScoreRecord};
 use crate::secrets::FalconCredentials;
@@ -30,7 +31,7 @@ use crate::settings::CloudId;
 use crate::text::error_chain;
 use crate::upstream::auth::{AccessToken, TokenCache};
 use crate::upstream::client::{ApiClient, Response, endpoint};
-use crate::upstream::error::{Operation, UpstreamError, UpstreamErrorKind};
+use crate::upstream::error::{Operation, Progress, UpstreamError};
 
 /// The first page of the host listing, which is complete in most accounts.
 pub(crate) type FirstHosts = ListingPage<HostRecord>;
@@ -65,6 +66,8 @@ pub struct Falcon {
     credentials: FalconCredentials,
     limiter: RateLimiter,
     token: TokenCache,
+    /// Listings that were a few records short of their total and are used nevertheless, by operation.
+    short_listings: Mutex<BTreeMap<&'static str, Progress>>,
 }
 
 /// A listing that comes in pages.
@@ -92,10 +95,17 @@ impl Falcon {
             cloud: cloud.clone(),
             base: base.clone(),
             credentials,
+            short_listings: Mutex::default(),
             limiter: RateLimiter::new(client.budget.clone()),
             token: TokenCache::new(token),
             client,
         })
+    }
+
+    /// Returns the listings that were a few records short of their total, by operation.
+    pub(crate) fn short_listings(&self) -> MutexGuard<'_, BTreeMap<&'static str, Progress>> {
+        let listings = self.short_listings.lock();
+        listings.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lists all visible hosts of the account. Hidden hosts are not included.
@@ -171,21 +181,33 @@ impl Falcon {
     }
 
     /// Reads a listing to its end. An incomplete listing is read once more from the start: a cursor may have expired, and
-    /// records move between pages.
+    /// records move between pages. If it then is short by the same few records, Falcon counts what it does not list.
     async fn list<R: ListedRecord>(
         &self,
         listing: &Listing,
         first: Option<ListingPage<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
-        match self.list_once::<R>(listing, first).await {
-            Err(error) if matches!(error.kind, UpstreamErrorKind::Incomplete(_)) => {
-                warn!(
-                    error = error_chain(&error),
-                    "a listing was incomplete and is read again"
-                );
-                self.list_once::<R>(listing, None).await
+        let first = match self.list_once::<R>(listing, first).await? {
+            Collected::Complete(records) => return Ok(records),
+            Collected::Short(first) => first,
+        };
+        let operation = listing.operation;
+        let error = first.error(operation);
+        warn!(
+            error = error_chain(&error),
+            "a listing was incomplete and is read again"
+        );
+        match self.list_once::<R>(listing, None).await? {
+            Collected::Complete(records) => Ok(records),
+            // A lookup answers for each of its values: what it lacks counts as absent.
+            Collected::Short(second)
+                if operation != HOST_LOOK_UP && second.is_as_short_as(&first) =>
+            {
+                self.short_listings()
+                    .insert(operation.name, second.progress);
+                Ok(second.records)
             }
-            result => result,
+            Collected::Short(second) => Err(second.error(operation)),
         }
     }
 
@@ -193,7 +215,7 @@ impl Falcon {
         &self,
         listing: &Listing,
         mut first: Option<ListingPage<R>>,
-    ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
+    ) -> Result<Collected<R>, UpstreamError> {
         let mut collector = PageCollector::<R>::default();
         let mut cursor: Option<String> = None;
         loop {
@@ -204,18 +226,18 @@ impl Falcon {
             let page = match result {
                 // The sibling services reject an expired cursor with 404 (elastic/integrations#14670).
                 Err(error) if error.is_rejected_with(404) && cursor.is_some() => {
-                    return Err(collector.incomplete(listing.operation));
+                    return Ok(collector.cut_off());
                 }
                 Err(error) => return Err(collector.with_progress(error)),
                 Ok(page) => page,
             };
             match collector.add_page(page) {
                 Step::Next(next) => cursor = Some(next),
-                Step::NoProgress => return Err(collector.incomplete(listing.operation)),
+                Step::NoProgress => return Ok(collector.cut_off()),
                 Step::End => break,
             }
         }
-        collector.finish(listing.operation)
+        Ok(collector.finish(listing.operation))
     }
 
     /// Returns the number of records that a listing announces. Its success means that the whole listing is allowed, too.

@@ -108,14 +108,8 @@ impl<R: ListedRecord> PageCollector<R> {
         }
     }
 
-    /// Returns the records by aid.
-    ///
-    /// # Errors
-    /// If fewer records arrived than were announced.
-    pub(super) fn finish(
-        self,
-        operation: Operation,
-    ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
+    /// Returns the records of a listing that is at its end.
+    pub(super) fn finish(self, operation: Operation) -> Collected<R> {
         if self.unusable > 0 {
             warn!(
                 operation = operation.name,
@@ -124,23 +118,74 @@ impl<R: ListedRecord> PageCollector<R> {
             );
         }
         if self.total.is_some_and(|total| self.received >= total) {
-            Ok(self.found)
+            Collected::Complete(self.found)
         } else {
-            Err(self.incomplete(operation))
+            Collected::Short(self.into_short(true))
+        }
+    }
+
+    /// Returns the records of a listing that cannot be continued.
+    pub(super) fn cut_off(self) -> Collected<R> {
+        Collected::Short(self.into_short(false))
+    }
+
+    fn into_short(self, is_at_end: bool) -> ShortListing<R> {
+        ShortListing {
+            progress: self.progress(),
+            records: self.found,
+            is_at_end,
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            got: self.received,
+            total: self.total.unwrap_or(0),
         }
     }
 
     /// Adds the progress of the listing to an exceeded deadline.
     pub(super) fn with_progress(&self, mut error: UpstreamError) -> UpstreamError {
-        let got = self.received;
-        if let UpstreamErrorKind::Deadline { progress } = &mut error.kind {
-            *progress = self.total.map(|total| Progress { got, total });
+        if let (UpstreamErrorKind::Deadline { progress }, Some(_)) = (&mut error.kind, self.total) {
+            *progress = Some(self.progress());
         }
         error
     }
+}
 
-    /// Returns the error of a listing that cannot be continued.
-    pub(super) fn incomplete(&self, operation: Operation) -> UpstreamError {
-        operation.incomplete(self.received, self.total.unwrap_or(0))
+/// The records of a listing, by aid.
+pub(super) enum Collected<R: ListedRecord> {
+    /// As many as were announced.
+    Complete(BTreeMap<Aid, R::Value>),
+    /// Fewer.
+    Short(ShortListing<R>),
+}
+
+/// A listing with fewer records than were announced.
+pub(super) struct ShortListing<R: ListedRecord> {
+    pub(super) records: BTreeMap<Aid, R::Value>,
+    pub(super) progress: Progress,
+    /// False if the listing was cut off.
+    is_at_end: bool,
+}
+
+/// Maximum records that a listing may lack and still be used. They are also at most a tenth of the total.
+const MAX_MISSING: usize = 10;
+
+impl<R: ListedRecord> ShortListing<R> {
+    /// Returns whether both listings came to their end and lack the same few records.
+    pub(super) fn is_as_short_as(&self, other: &Self) -> bool {
+        let Progress { total, .. } = self.progress;
+        let missing = self.missing();
+        let are_few = missing <= MAX_MISSING && missing * 10 <= total;
+        self.is_at_end && other.is_at_end && are_few && missing == other.missing()
+    }
+
+    fn missing(&self) -> usize {
+        self.progress.total.saturating_sub(self.progress.got)
+    }
+
+    pub(super) fn error(&self, operation: Operation) -> UpstreamError {
+        operation.incomplete(self.progress.got, self.progress.total)
     }
 }

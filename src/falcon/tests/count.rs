@@ -1,5 +1,5 @@
 use super::*;
-use crate::upstream::error::Progress;
+use crate::upstream::error::{Progress, UpstreamErrorKind};
 
 /// Counts hosts and scores. Returns the two results and the calls.
 async fn counts(
