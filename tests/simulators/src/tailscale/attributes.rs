@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::devices::{UNMANAGEABLE, unmanageable};
 use super::model::{Attribute, OmittedExpiry, UnknownNode};
 use super::routes::message;
 use super::state::{Keys, Kind, Tenant};
@@ -26,6 +27,9 @@ pub(crate) fn read(tenant: &Tenant, id: &str) -> Reply {
     let Some(device) = tenant.device(id) else {
         return message(404, "device not found");
     };
+    if device.is_unmanageable {
+        return unmanageable();
+    }
     let mut values = Map::from_iter([
         ("node:os".to_owned(), json!(device.os.to_lowercase())),
         ("node:osVersion".to_owned(), json!("15.1.0")),
@@ -62,6 +66,7 @@ pub(crate) fn set(tenant: &mut Tenant, id: &str, key: &str, call: &Call, now: Ti
     tenant.writes.post_calls += 1;
     let written = own_node(tenant, id)
         .ok_or_else(|| (404, "device not found".to_owned()))
+        .and_then(|node| manageable(tenant, node))
         .and_then(|node| {
             let Single {
                 value,
@@ -91,6 +96,10 @@ pub(crate) fn delete(tenant: &mut Tenant, id: &str, key: &str, now: Timestamp) -
     let Some(node) = own_node(tenant, id) else {
         return message(404, "device not found");
     };
+    let node = match manageable(tenant, node) {
+        Ok(node) => node,
+        Err((status, text)) => return message(status, &text),
+    };
     match check_key(tenant, &tenant.keys, key) {
         Ok(()) => {
             tenant.write(&node, key, None, None, now);
@@ -112,6 +121,14 @@ fn own_node(tenant: &Tenant, id: &str) -> Option<String> {
         .device(id)
         .filter(|device| !device.is_external)
         .map(|device| device.node_id.clone())
+}
+
+/// Returns the node unless no client may manage it.
+fn manageable(tenant: &Tenant, node: String) -> Result<String, Rejection> {
+    match tenant.device(&node) {
+        Some(device) if device.is_unmanageable => Err((403, UNMANAGEABLE.to_owned())),
+        _ => Ok(node),
+    }
 }
 
 #[derive(Deserialize)]
@@ -184,6 +201,7 @@ fn check_node(
             UnknownNode::Ignored => Ok(None),
         };
     };
+    let node = manageable(tenant, node)?;
     let mut writes = Writes::new();
     let mut seen = BTreeSet::new();
     for (key, entry) in entries {

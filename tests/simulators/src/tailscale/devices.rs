@@ -33,6 +33,7 @@ pub(crate) fn list(tenant: &mut Tenant, query: &[(String, String)]) -> Reply {
             tenant
                 .devices
                 .values()
+                .filter(|device| !device.is_unlisted)
                 .map(|device| record(device, all, tenant.config.identity_collection)),
         ));
         if let Some(kept) = tenant.lists.get_mut(index) {
@@ -96,12 +97,21 @@ fn selects(actual: Option<&Value>, wanted: &str) -> bool {
     }
 }
 
+/// The message about a device that the caller's credential may not manage, such as one with other tags.
+pub(crate) const UNMANAGEABLE: &str = "no manageable device matching this ID found";
+
+/// Returns the response to a call about such a device.
+pub(crate) fn unmanageable() -> Reply {
+    message(403, UNMANAGEABLE)
+}
+
 /// `GET /device/{id}`.
 pub(crate) fn one(tenant: &Tenant, id: &str, query: &[(String, String)]) -> Reply {
     match fields(query) {
         Err(refusal) => refusal,
         Ok(all) => match tenant.device(id) {
             None => message(404, "device not found"),
+            Some(device) if device.is_unmanageable => unmanageable(),
             Some(device) => {
                 Reply::json(200, &record(device, all, tenant.config.identity_collection))
             }

@@ -247,6 +247,12 @@ pub struct Device {
     /// True if the device is removed when it disconnects.
     #[serde(default)]
     pub is_ephemeral: bool,
+    /// True if no client may manage the device: each call about it is forbidden, also a batch that contains it.
+    #[serde(default)]
+    pub is_unmanageable: bool,
+    /// True if the listing leaves the device out.
+    #[serde(default)]
+    pub is_unlisted: bool,
     /// Absent when nothing was collected.
     #[serde(default)]
     pub posture_identity: Option<PostureIdentity>,
