@@ -485,14 +485,14 @@ remove: deploy-tools ## Remove an integration and its attributes: INTEGRATION=co
 	printf '%s\n' "$$answer"; \
 	grep -Eq '"removed": ?true' <<<"$$answer"
 
-#   INTEGRATION           only this integration (default: all)
-#   FORCE=1               ends a pause, and syncs a disabled integration
-#   DRY_RUN=1             prints the plan and writes nothing
-#   ALLOW_MASS_REMOVAL=1  carries out removals that are held
+#   INTEGRATION            only this integration (default: all)
+#   FORCE=1                ends a pause, and syncs a disabled integration
+#   DRY_RUN=1              prints the plan and writes nothing
+#   ALLOW_MASS_REMOVAL=12 lets pass the 12 held removals that are absent longest
 .PHONY: sync
-sync: deploy-tools ## Sync now [INTEGRATION=corp FORCE=1 DRY_RUN=1 ALLOW_MASS_REMOVAL=1]
+sync: deploy-tools ## Sync now [INTEGRATION=corp FORCE=1 DRY_RUN=1 ALLOW_MASS_REMOVAL=12]
 	@answer=$$($(send) sync integration=INTEGRATION $(call flag,force,FORCE) $(call flag,dryRun,DRY_RUN) \
-	  $(call flag,allowMassRemoval,ALLOW_MASS_REMOVAL)); \
+	  allowMassRemoval:ALLOW_MASS_REMOVAL); \
 	printf '%s\n' "$$answer"; \
 	: "A rejection by Falcon or Tailscale is a response of the function, but fails this target"; \
 	! grep -Eq '"outcome": ?"(failed|paused)"' <<<"$$answer"

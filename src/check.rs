@@ -146,8 +146,7 @@ pub(crate) async fn check(
     )
     .await;
     result?;
-    let valid = "the settings are valid in this deployment";
-    let mut done = vec![Check::passed(CheckKind::Settings, valid)];
+    let mut done = vec![check_settings(settings)];
     done.extend(falcon.into_iter().chain(tailscale));
     let check = |kind| {
         let finding = "skipped, since an earlier check failed";
@@ -155,6 +154,17 @@ pub(crate) async fn check(
         done.unwrap_or_else(|| Check::new(kind, CheckResult::Skipped, finding, None))
     };
     Ok(CheckKind::ALL.map(check).into())
+}
+
+fn check_settings(settings: &Settings) -> Check {
+    let kind = CheckKind::Settings;
+    let tailnet = settings.tailnet.as_str();
+    if tailnet.to_lowercase().ends_with(".ts.net") {
+        let finding = format!("the tailnet {tailnet} ends in .ts.net, which is the name for DNS");
+        let remedy = "set `tailnet` to `-`, the credential's own, or to the name in the admin console under Settings, General";
+        return Check::warning(kind, finding, remedy);
+    }
+    Check::passed(kind, "the settings are valid in this deployment")
 }
 
 /// Checks a stored integration. Settings that do not decode are a failed check; an integration that does not exist is an

@@ -22,7 +22,9 @@ use crate::settings::{
 use crate::store::AuditQuery;
 use crate::sync::{SyncRequest, Trigger};
 use crate::text::redact;
-use fields::{Cursor, DeviceRef, Limit, MinScore, TimeBound, decode_actor, decode_changes};
+use fields::{
+    Cursor, DeviceRef, Limit, MinScore, TimeBound, decode_actor, decode_changes, decode_removals,
+};
 pub use widget::WidgetRequest;
 
 /// A valid request.
@@ -155,8 +157,8 @@ struct SyncFields {
     force: bool,
     #[serde(default)]
     dry_run: bool,
-    #[serde(default)]
-    allow_mass_removal: bool,
+    #[serde(default, deserialize_with = "decode_removals")]
+    allow_mass_removal: usize,
 }
 
 /// The shape of audit records in a response.
@@ -296,7 +298,7 @@ impl SyncFields {
         for (is_set, name) in [
             (self.force, "force"),
             (self.dry_run, "dryRun"),
-            (self.allow_mass_removal, "allowMassRemoval"),
+            (self.allow_mass_removal > 0, "allowMassRemoval"),
         ] {
             if is_set {
                 let message = "is for one integration; give it in \"integration\"";

@@ -194,7 +194,7 @@ impl DeviceSearch<'_> {
         mut response: ExplainResponse,
     ) -> Result<ExplainResponse, StoreError> {
         response.error = Some(unavailable.message(self.integration));
-        let records = self.app.store.node_records(self.integration).await?;
+        let records = self.app.store.nodes(self.integration).await?.records;
         let nodes = self.nodes_in_records(&records).await?;
         response.omitted = nodes.len().saturating_sub(MAX_DEVICES);
         response.note = Some(if nodes.is_empty() {

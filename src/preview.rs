@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::app::{App, Invocation};
 use crate::domain::inventory::host::Score;
+use crate::domain::plan::absence;
 use crate::domain::posture::Posture;
 use crate::domain::posture::preview::{Preview, forecasts, preview_posture};
 use crate::settings::{AttributeKey, IntegrationId};
@@ -25,6 +26,9 @@ pub(crate) struct PreviewResponse {
     /// Why removals of attributes are held. Their scores count in the previews.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) held: Option<String>,
+    /// Which attributes wait for the second look. Their scores count in the previews.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<String>,
     pub(crate) previews: Vec<Preview>,
 }
 
@@ -55,6 +59,7 @@ pub(crate) async fn preview(
         attribute_key: None,
         error: None,
         held: None,
+        waiting: None,
         previews: Vec::new(),
     };
     match snapshot {
@@ -67,6 +72,7 @@ pub(crate) async fn preview(
             let forecasts = forecasts(&snapshot);
             let preview = |posture| preview_posture(&forecasts, posture);
             response.previews = postures.into_iter().map(preview).collect();
+            response.waiting = absence::summary(&snapshot.waiting);
             response.held = snapshot.held.map(|held| held.why);
             response.attribute_key = Some(snapshot.settings.attribute_key);
         }

@@ -10,17 +10,18 @@ mod values;
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use decode::FieldError;
 pub(crate) use decode::decode_with_path;
-use values::decode_max_age;
 pub(crate) use values::default_true;
 pub use values::{
     AttributeKey, CloudId, IntegrationId, MaxRemovals, NotImplemented, OnMissing, Provider,
     SecretName, Tailnet,
 };
+use values::{decode_integer, decode_max_age, default_remove_after};
 
 /// The settings of an integration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,13 @@ pub struct Settings {
         skip_serializing_if = "Option::is_none"
     )]
     pub max_host_age_days: Option<u16>,
-    /// Maximum attributes that one run may remove.
+    /// An attribute goes only after two runs found its device absent, this far apart. 0 to 1440; 0: at once.
+    #[serde(
+        default = "default_remove_after",
+        deserialize_with = "decode_integer::<_,_,0,1440>"
+    )]
+    pub remove_after_minutes: u16,
+    /// Maximum attributes that may be removed within 24 hours.
     #[serde(default)]
     pub max_removals: MaxRemovals,
     #[serde(default, skip_serializing)]
@@ -69,7 +76,7 @@ pub struct Settings {
 }
 
 /// The implemented fields of [`Settings`], by serialized name.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "id",
     "provider",
     "cloudId",
@@ -80,6 +87,7 @@ const FIELDS: [&str; 11] = [
     "enabled",
     "onMissing",
     "maxHostAgeDays",
+    "removeAfterMinutes",
     "maxRemovals",
 ];
 
@@ -122,7 +130,19 @@ impl Settings {
         }
         let mut settings = Value::Object(stored.clone());
         merge(&mut settings, &Value::Object(changes.clone()));
-        Self::parse(settings, ROOT)
+        let settings = Self::parse(settings, ROOT)?;
+        let old_key = stored.get("attributeKey").and_then(Value::as_str);
+        let old_key = old_key.and_then(|key| AttributeKey::try_from(key.to_owned()).ok());
+        if old_key.is_some_and(|old| settings.attribute_key.differs_in_case_only(&old)) {
+            let message = "differs from the present key in case only, which is one key to Tailscale: must be another key";
+            return Err(FieldError::below(ROOT, "attributeKey", message));
+        }
+        Ok(settings)
+    }
+
+    /// Returns [`remove_after_minutes`](Self::remove_after_minutes) as a duration.
+    pub(crate) fn remove_after(&self) -> SignedDuration {
+        SignedDuration::from_mins(self.remove_after_minutes.into())
     }
 
     /// Returns the sorted names of the fields that differ from stored settings.

@@ -36,6 +36,7 @@ pub use audit::{AuditPage, AuditQuery};
 pub use item::{Integration, Integrations, Lease, UnreadableItem};
 pub use lease::FinishOutcome;
 pub(crate) use nodes::MAX_CHANGES;
+pub use nodes::StoredNodes;
 
 /// A failed read or write of the tables.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,8 @@ mod run;
 mod snapshot;
 
 use crate::app::{App, Invocation};
+use crate::domain::plan::absence::take_waiting;
+use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::guard::guard;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::lost_identity::find_lost;
@@ -31,7 +33,6 @@ pub use response::{PlannedChange, SyncResponse};
 pub use snapshot::Unavailable;
 
 use decision::{Decision, Proposal};
-use recover::SkippedDevices;
 use report::Report;
 use run::Run;
 
@@ -78,28 +79,31 @@ async fn execute(run: &Run<'_>) -> Report {
 
 /// Recovers, decides and applies. The caller records the report.
 async fn reconcile(run: &Run<'_>) -> Result<Report, SyncError> {
-    let skipped = recover::unrecorded_writes(run).await?;
-    let decision = decide(run, skipped).await?;
-    let writer = decision.observation.clients.tailscale.writer();
-    let applied = apply::apply(run, &decision.guarded.plan, &writer).await;
+    let unreadable = recover::unrecorded_writes(run).await?;
+    let decision = decide(run, unreadable).await?;
+    let (observation, guarded) = (&decision.observation, &decision.guarded);
+    run.record_absences(guarded, &observation.records).await?;
+    let writer = observation.clients.tailscale.writer();
+    let applied = apply::apply(run, &guarded.plan, &writer).await;
     Ok(Report::applied(decision, applied))
 }
 
-/// Observes, joins, plans, confirms and guards. It only reads: a dry run, `explain` and `preview` end here.
-async fn decide(run: &Run<'_>, skipped: SkippedDevices) -> Result<Decision, SyncError> {
+/// Observes, joins, plans, confirms, leaves the rest to the second look, and guards. It only reads: a dry run, `explain` and `preview` end here.
+async fn decide(run: &Run<'_>, unreadable: UnreadableDevices) -> Result<Decision, SyncError> {
     let settings = run.settings()?;
     // Boxed: the future of the concurrent listings is large.
-    let mut observation = Box::pin(observe::both_sides(run, settings, skipped)).await?;
+    let mut observation = Box::pin(observe::both_sides(run, settings, unreadable)).await?;
     // Join and plan.
     let proposal = Proposal::new(run, settings, &observation);
-    let (Proposal { matches, plan }, confirmation) =
+    let suspicion = observation.suspicion(&proposal.matches, settings);
+    let (proposal, confirmation) =
         confirm::missing_data(run, settings, &mut observation, proposal).await;
-    let guarded = guard(
-        plan.without_unconfirmed(&confirmation.unresolved),
-        observation.guard_inputs(&matches),
-        settings.max_removals,
-        run.request.allow_mass_removal,
-    );
+    let Proposal { matches, plan } = proposal;
+    let mut plan = plan.without_devices(&confirmation.unresolved);
+    let waiting = take_waiting(&mut plan, run.started, settings.remove_after());
+    let recent_removals = run.recent_removals(&plan, &observation.unreadable).await?;
+    let inputs = observation.guard_inputs(run, settings, suspicion.as_deref(), &recent_removals);
+    let guarded = guard(plan, waiting, inputs);
     let (records, devices) = (&observation.records, &observation.devices);
     let before = &run.previous.lost_identity;
     Ok(Decision {
@@ -163,6 +167,6 @@ async fn decide_without_lease(run: &mut Run<'_>) -> Result<Decision, Unavailable
     if let Some(pause) = Box::pin(run.active_pause()).await {
         return Err(Unavailable::Paused(pause));
     }
-    let decision = decide(run, SkippedDevices::new()).await;
+    let decision = decide(run, UnreadableDevices::new()).await;
     decision.map_err(Unavailable::Failed)
 }

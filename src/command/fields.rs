@@ -30,6 +30,20 @@ pub(super) fn decode_changes<'de, D: Deserializer<'de>>(
     }
 }
 
+/// Decodes how many held removals may go.
+pub(super) fn decode_removals<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<usize, D::Error> {
+    const MESSAGE: &str =
+        "must be a number: how many of the held removals may go, as the status says";
+    let number =
+        serde_json::Number::deserialize(deserializer).map_err(|_| de::Error::custom(MESSAGE))?;
+    let number = number
+        .as_u64()
+        .and_then(|number| usize::try_from(number).ok());
+    number.ok_or_else(|| de::Error::custom(MESSAGE))
+}
+
 /// The least score that passes a posture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Value")]

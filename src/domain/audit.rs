@@ -97,6 +97,9 @@ impl AuditContext {
             details["aid"] = json!(old.aid);
             details["serial"] = json!(old.serial);
         }
+        if change.is_approved {
+            details["approved"] = json!(true);
+        }
         let target = AuditTarget {
             kind: TargetKind::Node,
             id: change.node_id.to_string(),

@@ -1,11 +1,12 @@
 //! The plan of a run: the attributes to change, as an ordered value that prints. Applying it makes no choices.
 
+pub mod absence;
 pub mod confirm;
 pub mod deprovision;
 pub mod guard;
 pub mod journal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -14,7 +15,10 @@ use smol_str::SmolStr;
 
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::is_default;
 use crate::domain::matching::{Evidence, MatchOutcome, Matches};
+use crate::domain::plan::absence::Absence;
+use crate::domain::status::finding::{Finding, FindingKind};
 use crate::settings::{AttributeKey, OnMissing};
 
 /// The last written attribute of a device, as recorded: the decisive part of its item in the nodes table.
@@ -37,6 +41,12 @@ pub struct NodeRecord {
     pub written_at: Option<Timestamp>,
     /// The run that wrote it. A run replaces a record only while the record still names the run that it was read with.
     pub run_id: SmolStr,
+    /// True if the tailnet forgets the device as soon as it disconnects.
+    #[serde(rename = "ephemeral", skip_serializing_if = "is_default")]
+    pub is_ephemeral: bool,
+    /// The absence of the device, if the latest complete run found it absent.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub absence: Option<Absence>,
 }
 
 /// Node records of an integration.
@@ -57,6 +67,10 @@ pub struct Change {
     pub new: Option<DesiredAttribute>,
     /// The reason, as a sentence about the device.
     pub reason: String,
+    /// True if a person let the change pass. It does not count towards the removals of 24 hours.
+    pub is_approved: bool,
+    /// True if the tailnet forgets the device as soon as it disconnects.
+    pub is_ephemeral: bool,
 }
 
 /// An attribute to write, with its origin.
@@ -75,6 +89,20 @@ pub struct DesiredAttribute {
 }
 
 impl Change {
+    /// Returns when the device was first found absent; `now` if this run is the first.
+    pub(crate) fn absent_since(&self, now: Timestamp) -> Timestamp {
+        self.absence().map_or(now, |absence| absence.since)
+    }
+
+    /// Returns when the guard first held the removal, if it did.
+    pub(crate) fn held_since(&self) -> Option<Timestamp> {
+        self.absence()?.held_since
+    }
+
+    fn absence(&self) -> Option<Absence> {
+        self.old.as_ref()?.absence
+    }
+
     /// Returns true if the attribute is removed.
     pub fn is_removal(&self) -> bool {
         self.new.is_none()
@@ -98,6 +126,8 @@ pub struct Plan {
     pub kept: Vec<NodeId>,
     /// Recorded devices that have left the tailnet. Their attributes left with them; their records are deleted.
     pub departed: Vec<NodeId>,
+    /// Devices that are present again after an absence, and whose attribute is up to date.
+    pub returned: Vec<NodeId>,
 }
 
 impl Plan {
@@ -116,10 +146,12 @@ impl Plan {
 
     /// Leaves out these devices: neither their attribute nor their record changes.
     #[must_use]
-    pub fn without_devices<T>(mut self, nodes: &BTreeMap<NodeId, T>) -> Self {
+    pub fn without_devices<'a>(mut self, nodes: impl IntoIterator<Item = &'a NodeId>) -> Self {
+        let nodes: BTreeSet<&NodeId> = nodes.into_iter().collect();
         self.changes
-            .retain(|change| !nodes.contains_key(&change.node_id));
-        self.departed.retain(|node| !nodes.contains_key(node));
+            .retain(|change| !nodes.contains(&change.node_id));
+        self.departed.retain(|node| !nodes.contains(node));
+        self.returned.retain(|node| !nodes.contains(node));
         self
     }
 
@@ -159,6 +191,7 @@ impl Plan {
 ///     user: "amelie@example.com".into(),
 ///     os: "macOS".into(),
 ///     is_external: false,
+///     is_ephemeral: false,
 ///     identity: Identity::Serials([" c02d91cnpv4m".into()].into_iter().collect()),
 /// };
 /// let devices = Devices::from([(device.node_id.clone(), device)]);
@@ -193,18 +226,19 @@ pub fn plan(
                 Some(DesiredAttribute::from_evidence(key, evidence))
             }
             (_, None) => continue,
-            (_, Some(old)) if on_missing == OnMissing::Keep => {
-                Some(DesiredAttribute::carried_over(key, old))
-            }
             (_, Some(_)) => None,
         };
-        if let (Some(old), Some(new)) = (old, &new)
-            && (&old.key, old.score) == (&new.key, new.score)
-        {
+        // A kept score stays under its key: the record alone is no evidence for a write under another one.
+        let is_kept = new.is_none() && on_missing == OnMissing::Keep;
+        let is_written = |old: &NodeRecord| {
+            let new = new.as_ref();
+            new.is_some_and(|new| old.key == new.key && old.score == new.score)
+        };
+        if let Some(old) = old.filter(|old| is_kept || is_written(old)) {
             plan.unchanged += 1;
-            if !matches!(outcome, MatchOutcome::Scored(_)) {
-                plan.kept.push(node_id.clone());
-            }
+            plan.kept.extend(is_kept.then(|| node_id.clone()));
+            let returned = old.absence.is_some().then(|| node_id.clone());
+            plan.returned.extend(returned);
             continue;
         }
         let device = devices.get(node_id);
@@ -216,11 +250,33 @@ pub fn plan(
             old: old.cloned(),
             new,
             reason: outcome.to_string(),
+            is_approved: false,
+            is_ephemeral: device.is_some_and(|device| device.is_ephemeral),
         });
     }
     plan.departed
         .extend(recorded.map(|(departed, _)| departed.clone()));
     plan
+}
+
+/// Fall of a score, in points, beyond which it is part of a mass fall.
+const DEEP_FALL_POINTS: u8 = 20;
+
+/// Returns the finding about a mass fall: more than a fifth of the recorded devices fall deeply in one run. The scores are
+/// written in any case.
+pub fn scores_fell(plan: &Plan, records: &NodeRecords) -> Option<Finding> {
+    let falls: Vec<String> = plan
+        .changes
+        .iter()
+        .filter_map(|change| {
+            let (old, new) = (change.old.as_ref()?.score, change.new.as_ref()?.score);
+            let fall = old.get().saturating_sub(new.get());
+            let Change { name, node_id, .. } = change;
+            (fall > DEEP_FALL_POINTS).then(|| format!("{name} ({node_id}): {old} -> {new}"))
+        })
+        .collect();
+    let is_mass_fall = falls.len() * 5 > records.len();
+    Finding::new(FindingKind::ScoresFell, falls).filter(|_| is_mass_fall)
 }
 
 impl DesiredAttribute {
@@ -231,16 +287,6 @@ impl DesiredAttribute {
             aid: evidence.aid.clone(),
             serial: evidence.serial.as_str().into(),
             falcon_hostname: evidence.hostname.clone(),
-        }
-    }
-
-    fn carried_over(key: &AttributeKey, old: &NodeRecord) -> Self {
-        Self {
-            key: key.clone(),
-            score: old.score,
-            aid: old.aid.clone(),
-            serial: old.serial.clone(),
-            falcon_hostname: None,
         }
     }
 }

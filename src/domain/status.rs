@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::fetch::FetchState;
 use crate::domain::inventory::histogram::ScoreHistogram;
+use crate::domain::is_default;
 use crate::domain::status::error_kind::ErrorKind;
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::domain::status::lost_identity::LostIdentity;
@@ -45,6 +46,9 @@ pub struct Status {
     pub(crate) written: usize,
     /// Attributes that the latest attempt removed.
     pub(crate) removed: usize,
+    /// Attributes that wait for the second look.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) waiting: usize,
     pub(crate) run_id: String,
     pub(crate) duration_ms: u64,
     /// The version of the settings that the latest attempt used.
@@ -70,6 +74,9 @@ pub struct Status {
     pub(crate) announced: Option<SyncState>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) native_integration: Option<NativeIntegration>,
+    /// The device at which the next run goes on to look up devices that a listing lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_lookup: Option<String>,
     /// The latest attempts, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) history: Vec<RunStreak>,

@@ -116,6 +116,11 @@ impl AttributeKey {
     pub(crate) fn is_same_key(&self, other: &Self) -> bool {
         self.0.eq_ignore_ascii_case(&other.0)
     }
+
+    /// Returns whether both are one key to Tailscale in two spellings.
+    pub(crate) fn differs_in_case_only(&self, other: &Self) -> bool {
+        self != other && self.is_same_key(other)
+    }
 }
 
 impl Tailnet {
@@ -156,12 +161,12 @@ pub enum OnMissing {
     Keep,
 }
 
-/// Maximum attributes that one run may remove: the greater of `percent` of the recorded devices and `at_least`. More
-/// removals wait for a person. Removals of more than half of the recorded devices always wait (`domain::guard`).
+/// Maximum attributes that may be removed within 24 hours: the greater of `percent` of the devices and `at_least`. More
+/// removals wait for a person. Removals of more than half of the devices always wait (`domain::plan::guard`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MaxRemovals {
-    /// Share of the recorded devices, 0 to 100.
+    /// Share of the devices that had an attribute in these 24 hours, 0 to 100.
     #[serde(deserialize_with = "decode_integer::<_,_,0,100>")]
     pub percent: u8,
     /// Number of attributes, 0 to 1,000,000.
@@ -197,7 +202,19 @@ pub(crate) fn default_true() -> bool {
     true
 }
 
-fn decode_integer<'de, D: Deserializer<'de>, T: TryFrom<i64>, const MIN: i64, const MAX: i64>(
+/// Less than two intervals of the schedule, and more than one: the second run that finds a device absent removes its
+/// attribute, unless a run between the two comes early.
+pub(super) fn default_remove_after() -> u16 {
+    25
+}
+
+pub(super) fn decode_integer<
+    'de,
+    D: Deserializer<'de>,
+    T: TryFrom<i64>,
+    const MIN: i64,
+    const MAX: i64,
+>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     let number = serde_json::Number::deserialize(deserializer)

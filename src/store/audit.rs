@@ -14,6 +14,9 @@ use crate::settings::IntegrationId;
 /// The index on the target, for the history of one device.
 const TARGET_INDEX: &str = "target";
 
+/// The stored name of the action of a changed device.
+const NODE_ACTION: &str = "Update node attribute";
+
 /// Lower and upper bound of all event ids, which begin with a year of four digits.
 const MIN_EVENT_ID: &str = "!";
 const MAX_EVENT_ID: &str = "~";
@@ -96,6 +99,45 @@ impl Store {
             ..AuditQuery::default()
         };
         Ok(self.query_by_target(&query, &node_id.0).await?.records)
+    }
+
+    /// Returns the device of each removal since a time that no person let pass, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Call`].
+    pub(crate) async fn removals_since(
+        &self,
+        integration: &IntegrationId,
+        since: Timestamp,
+    ) -> Result<Vec<NodeId>, StoreError> {
+        const OPERATION: &str = "count the removals of the last 24 hours";
+        let query = AuditQuery {
+            since: Some(since),
+            ..AuditQuery::default()
+        };
+        let mut pages = self
+            .time_range_query(&query, "integrationId", integration.as_str())
+            .consistent_read(true)
+            .filter_expression(
+                "#action = :action AND attribute_type(#new, :null) AND attribute_not_exists(#details.approved)",
+            )
+            .projection_expression("targetId")
+            .expression_attribute_names("#action", "action")
+            .expression_attribute_names("#new", "new")
+            .expression_attribute_names("#details", "details")
+            .expression_attribute_values(":action", AttributeValue::S(NODE_ACTION.to_owned()))
+            .expression_attribute_values(":null", AttributeValue::S("NULL".to_owned()))
+            .into_paginator()
+            .send();
+        let mut nodes = Vec::new();
+        while let Some(page) = pages.next().await {
+            for mut item in require(page.map_err(call_error(OPERATION))?.items, OPERATION)? {
+                if let Some(AttributeValue::S(node)) = item.remove("targetId") {
+                    nodes.push(NodeId(node.into()));
+                }
+            }
+        }
+        Ok(nodes)
     }
 
     async fn query_by_target(

@@ -3,21 +3,26 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::item::Item;
-use super::{Store, StoreError, build_error, call_error, decode_error, put_item, require};
+use super::{Store, StoreError, build_error, call_error, put_item, require, send_update};
 use crate::clock::rfc3339;
 use crate::domain::audit::AuditContext;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::is_default;
+use crate::domain::plan::absence::{Absence, AbsenceUpdates};
 use crate::domain::plan::{Change, NodeRecord, NodeRecords};
 use crate::settings::{AttributeKey, IntegrationId};
+use crate::text::sanitize;
 
 /// DynamoDB's limit of items in a transaction.
 const MAX_TRANSACTION_ITEMS: usize = 100;
@@ -25,8 +30,14 @@ const MAX_TRANSACTION_ITEMS: usize = 100;
 /// Maximum changes in one transaction: each is a node record and an audit record.
 pub(crate) const MAX_CHANGES: usize = MAX_TRANSACTION_ITEMS / 2;
 
+/// Maximum absences that are recorded concurrently.
+const ABSENCE_CONCURRENCY: usize = 16;
+
+/// Maximum characters of the problem of a record.
+const MAX_PROBLEM_CHARS: usize = 300;
+
 /// The attributes of an item that a run reads.
-const PROJECTION: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, runId";
+const PROJECTION: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, runId, ephemeral, absentSince, heldSince";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,14 +52,29 @@ struct NodeItem<'a> {
     aid: &'a Aid,
     written_at: String,
     run_id: &'a str,
+    #[serde(skip_serializing_if = "is_default")]
+    ephemeral: bool,
 }
 
-/// Reads an item. An attribute of an unexpected type counts as absent. The name and the time may be absent. An item without
-/// a value that a decision rests on was edited by a person: the error names the value.
-fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), String> {
+/// The node records of an integration.
+#[derive(Debug, Default)]
+pub struct StoredNodes {
+    /// The records that can be read.
+    pub records: NodeRecords,
+    /// The others, which somebody edited, each with its problem.
+    pub unreadable: BTreeMap<NodeId, String>,
+}
+
+/// Reads an item. An attribute of an unexpected type counts as absent. The name and the times may be absent. An item without
+/// a value that a decision rests on was edited by a person: the error names the device and the value.
+fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), (NodeId, String)> {
     let text = |attribute: &str| item.get(attribute)?.as_s().ok().map(String::as_str);
+    let time = |attribute| text(attribute).and_then(|time| time.parse().ok());
     let node = text("nodeId").unwrap_or_default();
-    let unusable = |attribute| format!("the record of {node:?} has no usable `{attribute}`");
+    let unusable = |attribute| {
+        let problem = format!("the record of {node:?} has no usable `{attribute}`");
+        (NodeId(node.into()), problem)
+    };
     let required = |attribute| text(attribute).ok_or_else(|| unusable(attribute));
     let number = item.get("score").and_then(|score| score.as_n().ok());
     let record = NodeRecord {
@@ -60,21 +86,25 @@ fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), String> {
         aid: required("aid")?.into(),
         serial: required("serial")?.into(),
         name: text("name").unwrap_or_default().into(),
-        written_at: text("writtenAt").and_then(|time| time.parse().ok()),
+        written_at: time("writtenAt"),
         run_id: required("runId")?.into(),
+        is_ephemeral: item
+            .get("ephemeral")
+            .is_some_and(|flag| flag == &AttributeValue::Bool(true)),
+        absence: time("absentSince").map(|since| Absence {
+            since,
+            held_since: time("heldSince"),
+        }),
     };
     Ok((NodeId(node.into()), record))
 }
 
 impl Store {
-    /// Reads all node records of an integration.
+    /// Reads all node records of an integration. One that was edited does not keep the others from being read.
     ///
     /// # Errors
-    /// [`StoreError::Decode`] names a record that was edited, and what it lacks.
-    pub async fn node_records(
-        &self,
-        integration: &IntegrationId,
-    ) -> Result<NodeRecords, StoreError> {
+    /// [`StoreError::Call`].
+    pub async fn nodes(&self, integration: &IntegrationId) -> Result<StoredNodes, StoreError> {
         const OPERATION: &str = "read the node records";
         let mut pages = self
             .nodes_query(integration)
@@ -84,14 +114,75 @@ impl Store {
             .into_paginator()
             .send();
         let mut records = Vec::new();
+        let mut unreadable = BTreeMap::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(call_error(OPERATION))?;
             for item in require(page.items, OPERATION)? {
-                records.push(node_record(&item).map_err(decode_error(OPERATION))?);
+                match node_record(&item) {
+                    Ok(record) => records.push(record),
+                    Err((node, problem)) => {
+                        unreadable.insert(node, sanitize(&problem, MAX_PROBLEM_CHARS));
+                    }
+                }
             }
         }
-        // DynamoDB returns them in order, so building the map needs few comparisons.
-        Ok(records.into_iter().collect())
+        Ok(StoredNodes {
+            // DynamoDB returns them in order, so building the map needs few comparisons.
+            records: records.into_iter().collect(),
+            unreadable,
+        })
+    }
+
+    /// Stores in the records how long their devices have been absent. A record that another run has replaced meanwhile
+    /// stays as it is.
+    pub(crate) async fn update_absences(
+        &self,
+        integration: &IntegrationId,
+        updates: &AbsenceUpdates,
+        records: &NodeRecords,
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "record the absences";
+        let updates = updates.iter().filter_map(|(node, absence)| {
+            let record = records.get(node)?;
+            Some(self.absence_update(integration, node, record, *absence))
+        });
+        stream::iter(updates)
+            .map(async |update| send_update(&update, OPERATION).await.map(drop))
+            .buffer_unordered(ABSENCE_CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
+    fn absence_update(
+        &self,
+        integration: &IntegrationId,
+        node: &NodeId,
+        record: &NodeRecord,
+        absence: Option<Absence>,
+    ) -> UpdateItemFluentBuilder {
+        let time = |time| AttributeValue::S(rfc3339(time));
+        let since = absence.map(|absence| time(absence.since));
+        let held_since = absence.and_then(|absence| absence.held_since).map(time);
+        let expression = match (&since, &held_since) {
+            (Some(_), Some(_)) => "SET absentSince = :since, heldSince = :held",
+            (Some(_), None) => "SET absentSince = :since REMOVE heldSince",
+            (None, _) => "REMOVE absentSince, heldSince",
+        };
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.nodes)
+            .key("integrationId", AttributeValue::S(integration.to_string()))
+            .key("nodeId", AttributeValue::S(node.to_string()))
+            .update_expression(expression)
+            .condition_expression("runId = :run")
+            .expression_attribute_values(":run", AttributeValue::S(record.run_id.to_string()));
+        for (name, value) in [(":since", since), (":held", held_since)] {
+            if let Some(value) = value {
+                update = update.expression_attribute_values(name, value);
+            }
+        }
+        update
     }
 
     /// Returns at most `limit` of the nodes that an integration has written.
@@ -215,6 +306,7 @@ impl Store {
             aid: &new.aid,
             written_at: rfc3339(now),
             run_id: &context.run_id,
+            ephemeral: change.is_ephemeral,
         };
         put_item(&self.nodes, &item, condition, run, operation)
     }

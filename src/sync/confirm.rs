@@ -1,91 +1,152 @@
-//! Looks up what a plan would act upon only because the listings lack it.
+//! Looks up what a plan would act upon only because the listings lack it, in rounds until nothing is open.
 
-use futures::future::{ready, try_join};
-use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeSet;
+
+use futures::future::join;
+use futures::{StreamExt, stream};
 
 use super::decision::{Confirmation, Proposal};
 use super::observe::Observation;
-use super::run::{Clients, Run};
-use crate::domain::inventory::device::{Device, Devices, NodeId};
+use super::run::Run;
+use crate::domain::inventory::device::{Device, NodeId};
 use crate::domain::inventory::host::{Assessments, Hosts};
-use crate::domain::plan::confirm::Unconfirmed;
+use crate::domain::plan::confirm::Lookups;
+use crate::falcon::Falcon;
 use crate::settings::Settings;
 use crate::tailscale::Tailscale;
+use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 
-/// Maximum departed devices that one run looks up; the next run looks up the rest.
+/// Maximum devices that one run looks up. The next run goes on with the others.
 const MAX_DEVICE_LOOKUPS: usize = 100;
 const LOOKUP_CONCURRENCY: usize = 8;
 
-/// Looks up the missing data, adds it to the observation, and makes the proposal anew if there was any.
+/// After this many devices that did not respond no more are looked up: their retries would use up the run's time.
+const MAX_UNANSWERED: usize = 16;
+
+/// Looks up the missing data and adds it to the observation. Returns the plan that follows from it.
 pub(super) async fn missing_data(
     run: &Run<'_>,
     settings: &Settings,
     observation: &mut Observation,
-    proposal: Proposal,
+    mut proposal: Proposal,
 ) -> (Proposal, Confirmation) {
-    let unconfirmed = proposal.unconfirmed(observation);
-    if unconfirmed.is_empty() {
-        return (proposal, Confirmation::default());
+    let mut confirmation = Confirmation::default();
+    let mut done = Lookups::default();
+    let mut devices_left = MAX_DEVICE_LOOKUPS;
+    loop {
+        let open = proposal.unconfirmed(observation, &done);
+        confirmation.unresolved = open.nodes;
+        let mut round = open.lookups;
+        let start = run.lookup_start();
+        let (first, rest): (Vec<NodeId>, Vec<NodeId>) = round
+            .devices
+            .into_iter()
+            .partition(|node| Some(node) >= start.as_ref());
+        let mut nodes: Vec<NodeId> = first.into_iter().chain(rest).collect();
+        confirmation.next_lookup = nodes.get(devices_left).cloned();
+        nodes.truncate(devices_left);
+        devices_left -= nodes.len();
+        round.devices = nodes.iter().cloned().collect();
+        if !round.serials.is_empty() || !round.hosts.is_empty() {
+            // Hosts that are found add scores to look up, which one request can return.
+            round.scores.clear();
+        }
+        if round.is_empty() || confirmation.error.is_some() {
+            return (proposal, confirmation);
+        }
+        tracing::info!(
+            integration = %settings.id,
+            run_id = run.id(),
+            changes = confirmation.unresolved.len(),
+            devices = nodes.len(),
+            "looking up what the listings lack before it is believed to be gone"
+        );
+        let (falcon, devices) = join(
+            look_up_hosts_and_scores(&observation.clients.falcon, &round),
+            look_up_devices(&observation.clients.tailscale, &nodes),
+        )
+        .await;
+        match falcon {
+            Ok((hosts, scores)) => {
+                observation
+                    .falcon
+                    .extend(run.clamp_last_seen(hosts), scores);
+                done.extend(Lookups {
+                    devices: BTreeSet::new(),
+                    ..round
+                });
+            }
+            Err(error) => confirmation.error = Some(error),
+        }
+        let mut unreadable = Vec::new();
+        for (node, device) in devices.answered {
+            match device {
+                Some(device) => {
+                    observation.devices.insert(node.clone(), device);
+                }
+                // One of two answers is wrong. Only what neither has is gone.
+                None if observation.devices.contains_key(&node) => {
+                    let problem = "the listing has it, and its lookup does not";
+                    unreadable.push((node.clone(), problem.to_owned()));
+                }
+                None => {}
+            }
+            done.devices.insert(node);
+        }
+        let failed = devices.unreadable.into_iter();
+        unreadable.extend(failed.map(|(node, error)| (node, error_chain(&error))));
+        for (node, problem) in unreadable {
+            let record = observation.records.get(&node);
+            let name = record.map_or("", |record| record.name.as_str());
+            let problem = format!("{name} ({node}): {problem}");
+            observation.unreadable.insert(node, problem);
+        }
+        if observation.unreadable.len() >= MAX_UNANSWERED {
+            devices_left = 0;
+        }
+        confirmation.error = confirmation.error.or(devices.failure);
+        proposal = Proposal::new(run, settings, observation);
     }
-    tracing::info!(
-        integration = %settings.id,
-        run_id = run.id(),
-        changes = unconfirmed.changes.len(),
-        departed = unconfirmed.departed.len(),
-        "looking up what the listings lack before it is believed to be gone"
-    );
-    let lookups = resolve_unconfirmed(run, settings, observation, &unconfirmed).await;
-    let error = lookups.err();
-    let proposal = Proposal::new(run, settings, observation);
-    let mut unresolved = Unconfirmed::default();
-    if error.is_some() {
-        // The lookups that succeeded may have raised further questions: those are unresolved, too.
-        unresolved = proposal.unconfirmed(observation);
-        unresolved.changes.extend(unconfirmed.changes);
-        unresolved.departed.extend(unconfirmed.departed);
-    } else {
-        let departed = unconfirmed.departed.into_iter();
-        unresolved.departed = departed.skip(MAX_DEVICE_LOOKUPS).collect();
-    }
-    (proposal, Confirmation { unresolved, error })
 }
 
-async fn resolve_unconfirmed(
-    run: &Run<'_>,
-    settings: &Settings,
-    observation: &mut Observation,
-    unconfirmed: &Unconfirmed,
-) -> Result<(), UpstreamError> {
-    let Clients { falcon, tailscale } = &observation.clients;
-    let departed = unconfirmed.departed.iter().take(MAX_DEVICE_LOOKUPS);
-    let (hosts, devices) = try_join(
-        falcon.hosts_matching(&unconfirmed.serials, &unconfirmed.hosts),
-        get_devices(tailscale, departed),
-    )
-    .await?;
-    observation
-        .falcon
-        .extend(run.clamp_last_seen(hosts), Assessments::new());
-    observation.devices.extend(devices);
-    // A host or device that was found adds sensors whose scores are needed.
-    let found = Proposal::new(run, settings, observation).unconfirmed(observation);
-    let aids = found.scores.union(&unconfirmed.scores).cloned().collect();
-    let scores = falcon.scores_of(&aids).await?;
-    observation.falcon.extend(Hosts::new(), scores);
-    Ok(())
+async fn look_up_hosts_and_scores(
+    falcon: &Falcon,
+    round: &Lookups,
+) -> Result<(Hosts, Assessments), UpstreamError> {
+    let hosts = falcon.hosts_matching(&round.serials, &round.hosts).await?;
+    let scores = falcon.scores_of(&round.scores).await?;
+    Ok((hosts, scores))
 }
 
-/// Asks Tailscale for devices by id and returns those that exist.
-pub(super) async fn get_devices(
-    tailscale: &Tailscale,
-    nodes: impl Iterator<Item = &NodeId>,
-) -> Result<Devices, UpstreamError> {
-    let by_node = |device: Device| (device.node_id.clone(), device);
-    stream::iter(nodes)
-        .map(|node| tailscale.device(node))
-        .buffer_unordered(LOOKUP_CONCURRENCY)
-        .try_filter_map(|found| ready(Ok(found.map(by_node))))
-        .try_collect()
-        .await
+/// The answers to lookups of devices.
+#[derive(Default)]
+pub(super) struct DeviceLookups {
+    /// The devices that Tailscale answered for: `None` if the tailnet does not have it.
+    pub(super) answered: Vec<(NodeId, Option<Device>)>,
+    /// The devices whose lookup failed for a reason that can be their own.
+    pub(super) unreadable: Vec<(NodeId, UpstreamError)>,
+    /// The first failure that concerns all lookups.
+    pub(super) failure: Option<UpstreamError>,
+}
+
+/// Asks Tailscale for devices by id. Call it after a listing has worked: then a rejected or failed lookup is one device's.
+pub(super) async fn look_up_devices(tailscale: &Tailscale, nodes: &[NodeId]) -> DeviceLookups {
+    let mut answers = stream::iter(nodes)
+        .map(async |node| (node.clone(), tailscale.device(node).await))
+        .buffer_unordered(LOOKUP_CONCURRENCY);
+    let mut lookups = DeviceLookups::default();
+    while let Some((node, answer)) = answers.next().await {
+        match answer {
+            Ok(device) => lookups.answered.push((node, device)),
+            Err(error) if error.can_be_one_devices() => lookups.unreadable.push((node, error)),
+            Err(error) => {
+                lookups.failure.get_or_insert(error);
+            }
+        }
+        if lookups.unreadable.len() >= MAX_UNANSWERED || lookups.failure.is_some() {
+            break;
+        }
+    }
+    lookups
 }

@@ -1,9 +1,12 @@
 //! The steps from an observation to a guarded plan, as values.
 
+use std::collections::BTreeSet;
+
 use super::observe::Observation;
 use super::run::Run;
+use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::{Matches, join};
-use crate::domain::plan::confirm::{Unconfirmed, find_unconfirmed};
+use crate::domain::plan::confirm::{Lookups, Unconfirmed, find_unconfirmed};
 use crate::domain::plan::guard::GuardedPlan;
 use crate::domain::plan::{Plan, plan};
 use crate::domain::status::lost_identity::LostIdentity;
@@ -23,23 +26,25 @@ impl Proposal {
         let matches = join(&observation.falcon, devices, run.min_last_seen(settings));
         let plan = plan(&matches, devices, records, key, on_missing);
         Self {
-            plan: plan.without_devices(&observation.skipped),
+            plan: plan.without_devices(observation.unreadable.keys()),
             matches,
         }
     }
 
-    /// Returns the changes that rest on missing data.
-    pub(super) fn unconfirmed(&self, observation: &Observation) -> Unconfirmed {
-        find_unconfirmed(&self.plan, &self.matches, &observation.devices)
+    /// Returns the changes that rest on missing data which is not `done`.
+    pub(super) fn unconfirmed(&self, observation: &Observation, done: &Lookups) -> Unconfirmed {
+        find_unconfirmed(&self.plan, &self.matches, &observation.devices, done)
     }
 }
 
 /// The result of the lookups for a proposal.
 #[derive(Debug, Default)]
 pub(super) struct Confirmation {
-    /// Changes that still rest on missing data. This run does not make them.
-    pub(super) unresolved: Unconfirmed,
-    /// The failure that left them unresolved, if any.
+    /// Devices whose change still rests on missing data. This run does not make it.
+    pub(super) unresolved: BTreeSet<NodeId>,
+    /// The device to begin with in the next run, if this one could not look up all.
+    pub(super) next_lookup: Option<NodeId>,
+    /// The failure that ended the lookups, if any.
     pub(super) error: Option<UpstreamError>,
 }
 
@@ -51,4 +56,11 @@ pub(super) struct Decision {
     pub(super) confirmation: Confirmation,
     pub(super) lost_identities: Vec<LostIdentity>,
     pub(super) guarded: GuardedPlan,
+}
+
+impl Decision {
+    /// Returns true if the run leaves a question about a device to the next one.
+    pub(super) fn has_open_questions(&self) -> bool {
+        !self.confirmation.unresolved.is_empty() || !self.observation.unreadable.is_empty()
+    }
 }

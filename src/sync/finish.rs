@@ -144,6 +144,7 @@ fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Statu
         matched_count: counts.matched,
         written: report.written,
         removed: report.removed,
+        waiting: report.waiting,
         run_id: run.id().to_owned(),
         duration_ms,
         config_version: run.integration.config_version,
@@ -172,6 +173,8 @@ fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Statu
         status.lost_identity = lost_identity::truncate_for_storage(lost);
         status.score_counts = decision.matches.score_histogram();
         status.native_integration = decision.observation.native;
+        let next_lookup = decision.confirmation.next_lookup.as_ref();
+        status.next_lookup = next_lookup.map(ToString::to_string);
         let fetch_state = decision.observation.fetch_state.clone();
         status.crawl = Some(fetch_state.after(&decision.guarded.plan));
     }
@@ -287,6 +290,7 @@ fn log(run: &Run<'_>, report: &Report, status: &Status) {
                 removed = report.removed,
                 unchanged = report.unchanged,
                 failed = report.failed,
+                waiting = report.waiting,
                 findings = status.findings.len(),
                 state = status.announced.map(|state| state.to_string()),
                 consecutive_failures = status.consecutive_failures,

@@ -8,16 +8,17 @@ use tokio::time::timeout;
 
 use super::error::SyncError;
 use super::fetch;
-use super::recover::SkippedDevices;
 use super::run::{Clients, Run};
 use crate::domain::fetch::FetchState;
-use crate::domain::inventory::device::Devices;
+use crate::domain::inventory::device::{Devices, NodeId};
 use crate::domain::inventory::host::FalconInventory;
 use crate::domain::matching::Matches;
 use crate::domain::plan::NodeRecords;
-use crate::domain::plan::guard::GuardInputs;
+use crate::domain::plan::confirm::UnreadableDevices;
+use crate::domain::plan::guard::{GuardInputs, find_suspicion};
 use crate::domain::status::NativeIntegration;
 use crate::settings::Settings;
+use crate::store::StoredNodes;
 use crate::tailscale::Tailscale;
 use crate::text::error_chain;
 
@@ -42,8 +43,8 @@ pub(super) struct Observation {
     pub(super) fetch_state: FetchState,
     /// Tailscale's own integration, if it is known to exist or not.
     pub(super) native: Option<NativeIntegration>,
-    /// Devices that recovery could not ask. The plan leaves them out.
-    pub(super) skipped: SkippedDevices,
+    /// Devices that could not be asked. The plan leaves them out.
+    pub(super) unreadable: UnreadableDevices,
 }
 
 /// Observes Falcon, the tailnet and the records. An incomplete listing fails the whole observation.
@@ -52,9 +53,9 @@ pub(super) struct Observation {
 pub(super) async fn both_sides(
     run: &Run<'_>,
     settings: &Settings,
-    skipped: SkippedDevices,
+    mut unreadable: UnreadableDevices,
 ) -> Result<Observation, SyncError> {
-    let records = async { Ok::<_, SyncError>(run.app.store.node_records(&settings.id).await?) };
+    let nodes = async { Ok::<_, SyncError>(run.app.store.nodes(&settings.id).await?) };
     let listings = async {
         let clients = run.connect(settings).await?;
         // Boxed: the future of the concurrent listings is large.
@@ -65,7 +66,12 @@ pub(super) async fn both_sides(
         let (prefetched, devices) = required?;
         Ok((clients, prefetched, devices, native))
     };
-    let (records, (clients, prefetched, devices, native)) = try_join(records, listings).await?;
+    let (nodes, (clients, prefetched, devices, native)) = try_join(nodes, listings).await?;
+    let StoredNodes {
+        records,
+        unreadable: unreadable_records,
+    } = nodes;
+    unreadable.extend(unreadable_records);
     let (falcon, fetch_state) =
         fetch::complete(run, &clients.falcon, prefetched, &devices, &records).await?;
     Ok(Observation {
@@ -75,7 +81,7 @@ pub(super) async fn both_sides(
         clients,
         fetch_state,
         native,
-        skipped,
+        unreadable,
     })
 }
 
@@ -121,14 +127,32 @@ async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<Nati
 
 impl Observation {
     /// Returns the facts that the guard judges a plan by.
-    pub(super) fn guard_inputs(&self, matches: &Matches) -> GuardInputs<'_> {
-        let nodes = self.records.keys();
-        let outcomes = nodes.filter_map(|node| matches.outcomes.get(node));
+    pub(super) fn guard_inputs<'a>(
+        &'a self,
+        run: &Run<'_>,
+        settings: &'a Settings,
+        suspicion: Option<&'a str>,
+        recent_removals: &'a [NodeId],
+    ) -> GuardInputs<'a> {
         GuardInputs {
-            falcon: &self.falcon,
-            records: self.records.len(),
-            present: outcomes.clone().count(),
-            matched: outcomes.filter(|outcome| outcome.has_host()).count(),
+            integration: &settings.id,
+            now: run.started,
+            suspicion,
+            records: &self.records,
+            recent_removals,
+            max: settings.max_removals,
+            allowed: run.request.allow_mass_removal,
         }
+    }
+
+    /// Returns the reason why the listings are implausible, if they are. Call it before any lookup adds to them.
+    pub(super) fn suspicion(&self, matches: &Matches, settings: &Settings) -> Option<String> {
+        find_suspicion(
+            &self.falcon,
+            &self.devices,
+            &self.records,
+            matches,
+            settings.on_missing,
+        )
     }
 }

@@ -1,15 +1,13 @@
 //! Recovers writes that an earlier run made in Tailscale, or may have made, and could not record in DynamoDB.
 
-use std::collections::BTreeMap;
-
 use futures::future::join_all;
 
 use super::error::SyncError;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::Change;
+use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::journal::{is_applied, run_id_of, unrecorded};
-use crate::domain::status::error_kind::ErrorKind;
 use crate::tailscale::Tailscale;
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
@@ -22,30 +20,41 @@ const LOOKUP_CONCURRENCY: usize = 16;
 /// time and retries here, and the run would end before the device listing tells that it is one.
 const MAX_UNANSWERED: usize = 16;
 
-/// Devices that could not be asked what they hold, each with its name and the reason. Their journal entries stay, and the
-/// run leaves them out: what it planned for them would rest on a record that may be wrong.
-pub(super) type SkippedDevices = BTreeMap<NodeId, String>;
+/// The usual time between two runs.
+const SECONDS_PER_TICK: i64 = 900;
 
 /// Asks the devices in the journal of earlier runs what they hold, and records the accepted writes in the name of the run
 /// that made them. Afterwards the plan can rest on the records again, except for the devices that are returned.
 ///
 /// # Errors
 /// A failure that is not one device's own: a rejected credential, a rate limit, the deadline, DynamoDB.
-pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, SyncError> {
+pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<UnreadableDevices, SyncError> {
     let (store, id) = (&run.app.store, &run.integration.id);
-    let (mut client, mut cached_records) = (None, None);
-    let mut skipped = SkippedDevices::new();
+    let (mut client, mut cached_nodes) = (None, None);
+    let mut unreadable = UnreadableDevices::new();
     for (key, entry) in &run.integration.pending {
         let earlier_run = run_id_of(key);
         // The entries of one run are about different devices, so recording one does not change the records of the others.
-        let records = match cached_records.take() {
-            Some((run_id, records)) if run_id == earlier_run => records,
-            _ => store.node_records(id).await?,
+        let nodes = match cached_nodes.take() {
+            Some((run_id, nodes)) if run_id == earlier_run => nodes,
+            _ => store.nodes(id).await?,
         };
-        let changes = unrecorded(earlier_run, entry, &records);
+        let mut changes = unrecorded(earlier_run, entry, &nodes.records);
+        changes.retain(|change| match nodes.unreadable.get(&change.node_id) {
+            Some(problem) => {
+                unreadable.insert(change.node_id.clone(), problem.clone());
+                false
+            }
+            None => true,
+        });
+        // Each run begins with others, so that some that never respond do not keep the rest waiting.
+        let ticks = usize::try_from(run.started.as_second() / SECONDS_PER_TICK).unwrap_or(0);
+        let start = ticks.wrapping_mul(LOOKUP_CONCURRENCY);
+        let start = start.checked_rem(changes.len()).unwrap_or(0);
+        changes.rotate_left(start);
         for changes in changes.chunks(LOOKUP_CONCURRENCY) {
-            if skipped.len() >= MAX_UNANSWERED {
-                skipped.extend(changes.iter().map(not_asked));
+            if unreadable.len() >= MAX_UNANSWERED {
+                unreadable.extend(changes.iter().map(not_asked));
                 continue;
             }
             let tailscale = match &client {
@@ -67,28 +76,28 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<SkippedDevices, S
                 let nodes = Some(&*lookups.settled);
                 store.remove_from_journal(id, run.id(), key, nodes).await?;
             }
-            skipped.extend(lookups.skipped);
+            unreadable.extend(lookups.unreadable);
             if let Some(error) = lookups.failure {
                 return Err(error.into());
             }
         }
-        let is_complete = changes
-            .iter()
-            .all(|change| !skipped.contains_key(&change.node_id));
+        let is_complete = !entry
+            .keys()
+            .any(|node| unreadable.contains_key(&NodeId(node.into())));
         if is_complete {
             store.remove_from_journal(id, run.id(), key, None).await?;
         }
-        cached_records = Some((earlier_run, records));
+        cached_nodes = Some((earlier_run, nodes));
     }
-    if !skipped.is_empty() {
+    if !unreadable.is_empty() {
         tracing::warn!(
             integration = %id,
             run_id = run.id(),
-            devices = skipped.len(),
-            "skipping devices that Tailscale could not be asked about"
+            devices = unreadable.len(),
+            "leaving out devices that Tailscale could not be asked about"
         );
     }
-    Ok(skipped)
+    Ok(unreadable)
 }
 
 #[derive(Default)]
@@ -97,8 +106,8 @@ struct AttributeLookups {
     applied: Vec<Change>,
     /// Devices that answered, or have left the tailnet.
     settled: Vec<NodeId>,
-    /// Devices that did not answer for a reason of their own.
-    skipped: SkippedDevices,
+    /// Devices that did not answer for a reason that can be their own.
+    unreadable: UnreadableDevices,
     /// The first failure that is not one device's own.
     failure: Option<UpstreamError>,
 }
@@ -119,9 +128,10 @@ async fn look_up_attributes(tailscale: &Tailscale, changes: &[Change]) -> Attrib
             }
             // The attribute left with the device, and needs no record.
             Ok(None) => lookups.settled.push(node),
-            Err(error) if is_devices_own(&error) => {
+            // Devices that may not be written to may be here for good. If it is the credential, the next write tells.
+            Err(error) if error.can_be_one_devices() => {
                 let example = format!("{} ({node}): {}", change.name, error_chain(&error));
-                lookups.skipped.insert(node, example);
+                lookups.unreadable.insert(node, example);
             }
             Err(error) => {
                 lookups.failure.get_or_insert(error);
@@ -131,17 +141,9 @@ async fn look_up_attributes(tailscale: &Tailscale, changes: &[Change]) -> Attrib
     lookups
 }
 
-/// Returns true for failures that can be one device's own. An outage looks the same; then the device listing fails, too.
-fn is_devices_own(error: &UpstreamError) -> bool {
-    matches!(
-        error.error_kind(),
-        ErrorKind::Unavailable | ErrorKind::Protocol
-    )
-}
-
 fn not_asked(change: &Change) -> (NodeId, String) {
     let Change { node_id, name, .. } = change;
     let example =
-        format!("{name} ({node_id}): skipped, since {MAX_UNANSWERED} others did not respond");
+        format!("{name} ({node_id}): left out, since {MAX_UNANSWERED} others did not respond");
     (node_id.clone(), example)
 }

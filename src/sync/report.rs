@@ -1,18 +1,22 @@
 //! The report of a run: one constructor for each way in which a run ends.
 
+use std::collections::BTreeSet;
+
 use super::apply::Applied;
 use super::decision::Decision;
 use super::error::SyncError;
-use super::recover::SkippedDevices;
+use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::MatchCounts;
-use crate::domain::plan::Plan;
-use crate::domain::plan::confirm::Unconfirmed;
+use crate::domain::plan::absence;
+use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::guard::Held;
+use crate::domain::plan::{Plan, scores_fell};
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::domain::status::lost_identity;
 use crate::domain::status::pause::Pause;
 use crate::domain::status::{NativeIntegration, Problem, RunOutcome};
+use crate::falcon::Falcon;
 use crate::store::StoreError;
 
 #[derive(Debug, Default)]
@@ -30,6 +34,8 @@ pub(super) struct Report {
     pub(super) removed: usize,
     pub(super) unchanged: usize,
     pub(super) failed: usize,
+    /// Attributes that wait for the second look.
+    pub(super) waiting: usize,
     pub(super) findings: Vec<Finding>,
     /// True if a removal is complete, so that only the integration itself is left to delete.
     pub(super) is_removal_complete: bool,
@@ -84,7 +90,7 @@ impl Report {
 
     /// Creates the report of a run that applied its plan, as far as it came.
     pub(super) fn applied(mut decision: Decision, applied: Applied) -> Self {
-        let outcome = if applied.written + applied.removed > 0 {
+        let outcome = if applied.written + applied.removed > 0 || decision.has_open_questions() {
             RunOutcome::Synced
         } else {
             RunOutcome::Unchanged
@@ -131,10 +137,10 @@ impl Report {
         }
     }
 
-    /// Adds the devices that recovery skipped. A removal is not complete while one of them may hold an attribute.
+    /// Adds the devices that could not be asked. A removal is not complete while one of them may hold an attribute.
     #[must_use]
-    pub(super) fn with_skipped_devices(mut self, skipped: &SkippedDevices) -> Self {
-        let Some(first) = skipped.values().next() else {
+    pub(super) fn with_unreadable_devices(mut self, unreadable: &UnreadableDevices) -> Self {
+        let Some(first) = unreadable.values().next() else {
             return self;
         };
         self.is_removal_complete = false;
@@ -144,13 +150,13 @@ impl Report {
             self.problem = Some(Problem {
                 message: format!(
                     "cannot read what an earlier run wrote to {} devices: {first}",
-                    skipped.len()
+                    unreadable.len()
                 ),
                 remedy: "wait for the next run, or remove the integration with `\"attributes\":\"keep\"`"
                     .to_owned(),
             });
         }
-        self.findings.extend(skipped_devices(skipped));
+        self.findings.extend(unreadable_devices(unreadable));
         self
     }
 
@@ -180,14 +186,35 @@ impl Report {
     }
 
     fn from_decision(outcome: RunOutcome, decision: &Decision) -> Self {
-        let observation = &decision.observation;
-        let findings = lost_identity::finding(&decision.lost_identities)
+        let Decision {
+            observation,
+            matches,
+            lost_identities,
+            guarded,
+            confirmation,
+        } = decision;
+        let records = &observation.records;
+        let name = |node: &NodeId| {
+            let name = records.get(node).map_or("", |record| record.name.as_str());
+            format!("{name} ({node})")
+        };
+        let unconfirmed = Finding::new(
+            FindingKind::UnconfirmedDevices,
+            confirmation.unresolved.iter().map(name),
+        )
+        .filter(|_| confirmation.error.is_none());
+        let findings = lost_identity::finding(lost_identities)
             .into_iter()
-            .chain(skipped_devices(&observation.skipped))
-            .chain(decision.matches.findings.iter().cloned())
+            .chain(absence::finding(&guarded.waiting))
+            .chain(scores_fell(&guarded.plan, records))
+            .chain(unreadable_devices(&observation.unreadable))
+            .chain(unconfirmed)
+            .chain(short_listings(&observation.clients.falcon))
+            .chain(matches.findings.iter().cloned())
             .chain(observation.native.and_then(NativeIntegration::finding));
         Self {
-            unchanged: decision.guarded.plan.unchanged,
+            unchanged: guarded.plan.unchanged,
+            waiting: guarded.waiting.len(),
             findings: findings.collect(),
             ..Self::new(outcome)
         }
@@ -197,8 +224,9 @@ impl Report {
     fn add_applied(&mut self, plan: &Plan, applied: Applied) -> Option<SyncError> {
         self.written = applied.written;
         self.removed = applied.removed;
-        self.failed = applied.rejected.len();
-        if let Some((node, message)) = applied.rejected.first()
+        let failed = || applied.rejected.iter().chain(&applied.unknown);
+        self.failed = failed().count();
+        if let Some((node, message)) = failed().next()
             && applied.written + applied.removed == 0
         {
             self.fail_by_rejected_writes(format!(
@@ -206,7 +234,7 @@ impl Report {
                 self.failed
             ));
         }
-        let examples = applied.rejected.iter().map(|(node, message)| {
+        let examples = failed().map(|(node, message)| {
             let name = plan.change(node).map_or("", |change| &change.name);
             format!("{name} ({node}): {message}")
         });
@@ -256,8 +284,8 @@ impl Report {
         }
     }
 
-    fn append_unresolved(&mut self, unresolved: &Unconfirmed) {
-        let waiting = unresolved.changes.len();
+    fn append_unresolved(&mut self, unresolved: &BTreeSet<NodeId>) {
+        let waiting = unresolved.len();
         self.append(&format!(
             "{waiting} changes wait until their data can be looked up"
         ));
@@ -278,6 +306,14 @@ impl Report {
     }
 }
 
-fn skipped_devices(skipped: &SkippedDevices) -> Option<Finding> {
-    Finding::new(FindingKind::SkippedDevices, skipped.values().cloned())
+fn unreadable_devices(unreadable: &UnreadableDevices) -> Option<Finding> {
+    Finding::new(FindingKind::UnreadableDevices, unreadable.values().cloned())
+}
+
+fn short_listings(falcon: &Falcon) -> Option<Finding> {
+    let listings = falcon.short_listings();
+    let examples = listings
+        .iter()
+        .map(|(operation, progress)| format!("{operation}: {progress}"));
+    Finding::new(FindingKind::ShortListing, examples)
 }

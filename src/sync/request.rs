@@ -11,8 +11,8 @@ pub struct SyncRequest {
     pub force: bool,
     /// Return the plan and write nothing.
     pub dry_run: bool,
-    /// Apply a plan that the guard would hold.
-    pub allow_mass_removal: bool,
+    /// How many of the held removals to let pass, the longest absent first.
+    pub allow_mass_removal: usize,
     /// The origin of the request.
     pub trigger: Trigger,
 }
@@ -33,7 +33,7 @@ impl SyncRequest {
             integration,
             force: false,
             dry_run: false,
-            allow_mass_removal: false,
+            allow_mass_removal: 0,
             trigger: Trigger::Automatic,
         }
     }

@@ -37,6 +37,9 @@ pub struct SyncResponse {
     pub(crate) unchanged: usize,
     /// Devices whose attribute Tailscale rejected.
     pub(crate) failed: usize,
+    /// Attributes that wait for the second look.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) waiting: usize,
     /// The problem, or the reason why nothing was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
@@ -70,6 +73,7 @@ impl SyncResponse {
             removed: report.removed,
             unchanged: report.unchanged,
             failed: report.failed,
+            waiting: report.waiting,
             plan_omitted: planned.as_ref().map_or(0, omitted),
             plan: planned.map(|changes| {
                 let shown = changes.into_iter().take(MAX_PLANNED_CHANGES);

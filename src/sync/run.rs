@@ -12,10 +12,13 @@ use super::request::SyncRequest;
 use crate::app::{App, Invocation};
 use crate::clock::Deadline;
 use crate::domain::audit::{AuditContext, SYSTEM_ACTOR};
+use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::Hosts;
-use crate::domain::plan::Change;
+use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::deprovision::{Attributes, Removal};
-use crate::domain::plan::journal::{JournalEntry, journal_entry, journal_key};
+use crate::domain::plan::guard::GuardedPlan;
+use crate::domain::plan::journal::{JournalEntry, journal_entry, journal_key, pending_removals};
+use crate::domain::plan::{Change, NodeRecords, Plan};
 use crate::domain::status::Status;
 use crate::domain::status::error_kind::Service;
 use crate::domain::status::pause::{Pause, PauseContext};
@@ -27,6 +30,9 @@ use crate::upstream::retry::CallBudget;
 
 /// Time kept back for recording the run. A run with less than four times as much keeps back a quarter.
 const RECORDING_TIME: Duration = Duration::from_secs(10);
+
+/// The time over which the guard counts removals.
+const GUARD_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
 /// The versions of the secrets that the run connected with.
 #[derive(Debug, Default)]
@@ -281,6 +287,44 @@ impl<'a> Run<'a> {
     fn audit_context(&self, actor: &str) -> AuditContext {
         self.app
             .audit_context(&self.integration.id, self.invocation, actor)
+    }
+
+    /// Returns the device of each removal in the last 24 hours that no person let pass. Reads the audit trail only for a plan
+    /// that removes something.
+    ///
+    /// A removal that an earlier run journalled counts, too, as long as its device cannot be asked: it may have been made.
+    pub(super) async fn recent_removals(
+        &self,
+        plan: &Plan,
+        unreadable: &UnreadableDevices,
+    ) -> Result<Vec<NodeId>, StoreError> {
+        if plan.removals().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let (store, id) = (&self.app.store, &self.integration.id);
+        let since = self.started.saturating_sub(GUARD_WINDOW);
+        let since = since.unwrap_or(Timestamp::MIN);
+        let mut removals = store.removals_since(id, since).await?;
+        let pending = pending_removals(&self.integration.pending);
+        removals.extend(pending.filter(|node| unreadable.contains_key(node)));
+        Ok(removals)
+    }
+
+    /// Stores in the records which devices were found absent, and which are present again.
+    pub(super) async fn record_absences(
+        &self,
+        guarded: &GuardedPlan,
+        records: &NodeRecords,
+    ) -> Result<(), StoreError> {
+        let updates = guarded.absence_updates(records, self.started);
+        let (store, id) = (&self.app.store, &self.integration.id);
+        store.update_absences(id, &updates, records).await
+    }
+
+    /// Returns the device at which the lookups of missing devices begin: where the last run stopped.
+    pub(super) fn lookup_start(&self) -> Option<NodeId> {
+        let node = self.previous.next_lookup.as_deref()?;
+        Some(NodeId(node.into()))
     }
 
     /// Gives the lease back without a record. The status stays that of the last run.

@@ -33,6 +33,7 @@ pub(super) async fn take(
         settings,
         matches: decision.matches,
         plan: decision.guarded.plan,
+        waiting: decision.guarded.waiting,
         held: decision.guarded.held,
         unresolved: decision.confirmation.unresolved,
         journal: run.integration.pending,

@@ -57,6 +57,8 @@ pub(super) struct WireDevice {
     os: LenientText<SmolStr>,
     #[serde(deserialize_with = "flag")]
     is_external: bool,
+    #[serde(deserialize_with = "flag")]
+    is_ephemeral: bool,
     posture_identity: Option<PostureIdentity>,
 }
 
@@ -79,6 +81,7 @@ impl WireDevice {
             user: self.user.0.unwrap_or_default(),
             os: self.os.0.unwrap_or_default(),
             is_external: self.is_external,
+            is_ephemeral: self.is_ephemeral,
             identity: match self.posture_identity {
                 None => Identity::Missing,
                 Some(PostureIdentity { disabled: true, .. }) => Identity::Disabled,

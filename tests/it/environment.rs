@@ -376,7 +376,9 @@ pub(crate) fn app(
 pub(crate) fn corp(settings: Value) -> Value {
     let mut integration = json!({
         "id": "corp", "provider": "falcon", "cloudId": "us-1",
-        "falconSecret": "corp/falcon", "tailscaleSecret": "corp/tailscale"
+        "falconSecret": "corp/falcon", "tailscaleSecret": "corp/tailscale",
+        // Most tests are about one run. `absences` has the laws about the second look.
+        "removeAfterMinutes": 0
     });
     let Value::Object(others) = settings else {
         panic!("settings are an object");

@@ -23,7 +23,7 @@ use call_sites::CallSite;
 use fault_case::{Cell, FaultCase};
 use kinds::Kind;
 
-pub(crate) const CALL_SITES: [CallSite; 28] = [
+pub(crate) const CALL_SITES: [CallSite; 32] = [
     CallSite::Integrations,
     CallSite::Lease,
     CallSite::FalconSecret,
@@ -41,11 +41,15 @@ pub(crate) const CALL_SITES: [CallSite; 28] = [
     CallSite::HostLookUp,
     CallSite::ScoreLookUp,
     CallSite::DeviceLookUp,
+    CallSite::LookUpOfOne,
     CallSite::Attributes,
     CallSite::StrikeOut,
+    CallSite::Removals,
+    CallSite::Absences,
     CallSite::Pending,
     CallSite::Patch(1),
     CallSite::Patch(2),
+    CallSite::PatchOfOne,
     CallSite::Record(1),
     CallSite::Record(2),
     CallSite::Forget,

@@ -32,7 +32,7 @@ async fn assert_held(env: &TestEnvironment, why: &str) {
     let examples = &finding(&answer, "suspiciousObservation")["examples"];
     assert_eq!(examples, &json!([why]));
     assert_eq!(env.scores(), before);
-    let allowed = json!({"command": "sync", "integration": "corp", "allowMassRemoval": true});
+    let allowed = json!({"command": "sync", "integration": "corp", "allowMassRemoval": 1000});
     let answer = env.ask(allowed).await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
     assert_eq!(env.scores(), env.expected());

@@ -10,7 +10,9 @@
     reason = "payloads are written where they are used"
 )]
 
+mod absences;
 mod aws;
+mod cases;
 mod checks;
 mod concurrency;
 mod console;
@@ -45,6 +47,7 @@ mod removals;
 mod runs;
 mod schedules;
 mod second_integration;
+mod second_look;
 mod settings;
 mod shapes;
 mod soak;

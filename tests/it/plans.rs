@@ -119,6 +119,8 @@ fn the_plan(on_missing: OnMissing) -> Plan {
                 name: case.node.into(),
                 written_at: None,
                 run_id: "before".into(),
+                is_ephemeral: false,
+                absence: None,
             };
             records.insert(node_id.clone(), written);
         }
@@ -129,6 +131,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
             os: "".into(),
             node_id: node_id.clone(),
             is_external: false,
+            is_ephemeral: false,
             identity: case.identity,
         };
         devices.insert(node_id, device);
@@ -151,7 +154,7 @@ fn a_plan_reads_like_a_diff() {
 }
 
 #[test]
-fn a_plan_that_keeps_moves_what_it_keeps() {
+fn a_plan_that_keeps_leaves_each_score_under_its_key() {
     insta::assert_snapshot!(the_plan(OnMissing::Keep));
 }
 

@@ -232,7 +232,10 @@ async fn what_is_kept_and_what_waits_counts_as_long_as_it_stays() {
     }
     let answer = preview(&env, json!({"minScore": 30})).await;
     assert!(
-        answer["held"].as_str().unwrap().contains("wait"),
+        answer["held"]
+            .as_str()
+            .unwrap()
+            .contains("40 removals are held"),
         "{answer:#}"
     );
     assert_eq!(answer["previews"][0]["counts"]["pass"], good);

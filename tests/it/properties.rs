@@ -6,10 +6,11 @@ use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, 
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
-use falcon_posture_sync::domain::plan::confirm::find_unconfirmed;
-use falcon_posture_sync::domain::plan::guard::{GuardInputs, guard};
+use falcon_posture_sync::domain::plan::absence::Absence;
+use falcon_posture_sync::domain::plan::confirm::{Lookups, Unconfirmed, find_unconfirmed};
+use falcon_posture_sync::domain::plan::guard::{GuardInputs, find_suspicion, guard};
 use falcon_posture_sync::domain::plan::journal::{is_applied, journal_entry, unrecorded};
-use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, Plan, plan};
+use falcon_posture_sync::domain::plan::{Change, NodeRecord, NodeRecords, Plan, plan};
 use falcon_posture_sync::settings::{AttributeKey, MaxRemovals, OnMissing};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
@@ -91,6 +92,7 @@ fn devices() -> impl Strategy<Value = Devices> {
                 os: "".into(),
                 node_id: node_id.clone(),
                 is_external,
+                is_ephemeral: false,
                 identity,
             };
             (node_id, device)
@@ -119,6 +121,8 @@ fn records() -> impl Strategy<Value = NodeRecords> {
                 name: node.as_str().into(),
                 written_at: None,
                 run_id: "before".into(),
+                is_ephemeral: false,
+                absence: None,
             };
             (NodeId(node.into()), written)
         };
@@ -157,6 +161,8 @@ fn applied(plan: &Plan, records: &NodeRecords) -> NodeRecords {
                     name: change.name.clone(),
                     written_at: None,
                     run_id: "now".into(),
+                    is_ephemeral: false,
+                    absence: None,
                 };
                 records.insert(change.node_id.clone(), written);
             }
@@ -321,53 +327,86 @@ proptest! {
         prop_assert_eq!(values(&settled), values(&tailnet));
     }
 
-    /// The guard holds all removals of a plan or none, and nothing else. It holds them if there are more than the greater of
-    /// the two settings, or more than half (a single one excepted), or if the observation is implausible.
+    /// The guard changes no write. It holds the removals of an implausible observation, those beyond the limit of a day, and
+    /// those that it held before; a person lets as many pass as they say, the longest absent first.
     #[test]
     fn the_guard_holds_removals_only(
         account in account(), devices in devices(), records in records(), percent in 0..=100_u8, at_least in 0..4_u32,
-        allowed: bool, on_missing in on_missing(),
+        allowed in 0..4_usize, on_missing in on_missing(), recent in vec("n[1-9]", 0..4),
+        absences in btree_map("n[1-9]", (0..100_i64, prop::bool::ANY), 0..8),
     ) {
+        let mut records = records;
+        for (node, (minutes, is_held)) in absences {
+            let since = NOW - SignedDuration::from_mins(minutes);
+            let absence = Absence { since, held_since: is_held.then_some(since) };
+            if let Some(record) = records.get_mut(&NodeId(node.into())) {
+                record.absence = Some(absence);
+            }
+        }
+        let recent: Vec<NodeId> = recent.into_iter().map(|node| NodeId(node.into())).collect();
         let joined = join(&account, &devices, None);
         let before = planned(&joined, &devices, &records, on_missing);
-        let max = MaxRemovals { percent, at_least };
-        let count = |which: &dyn Fn(&NodeId) -> bool| records.keys().filter(|node| which(node)).count();
-        let present = count(&|node| devices.contains_key(node));
-        let matched = count(&|node| joined.outcomes.get(node).is_some_and(MatchOutcome::has_host));
-        let ground = GuardInputs { falcon: &account, records: records.len(), present, matched };
-        let after = guard(before.clone(), ground, max, allowed);
-        let kept: BTreeSet<&NodeId> = after.plan.changes.iter().map(|change| &change.node_id).collect();
-        for change in &before.changes {
-            prop_assert_eq!(kept.contains(&change.node_id), !change.is_removal() || after.held.is_none());
-        }
+        let suspicion = find_suspicion(&account, &devices, &records, &joined, on_missing);
+        let inputs = GuardInputs {
+            integration: &"corp".to_owned().try_into().unwrap(), now: NOW, suspicion: suspicion.as_deref(),
+            records: &records, recent_removals: &recent, max: MaxRemovals { percent, at_least }, allowed,
+        };
+        let after = guard(before.clone(), Vec::new(), inputs);
 
-        let (removals, base) = (before.removals().count(), records.len());
-        let most = (base * usize::from(percent)).div_euclid(100).max(at_least as usize);
-        let too_many = removals > most || removals > 1 && removals > base - removals;
+        // The rules of the design, counted anew.
+        let listed = records.keys().filter(|node| devices.contains_key(*node)).count();
+        let with_host = records.keys().filter(|node| joined.outcomes.get(*node).is_some_and(MatchOutcome::has_host)).count();
         let no_valid_score = !account.scores.values().any(|one| matches!(one, Assessment::Score(_)));
-        let nothing_there = account.visible == 0 || no_valid_score;
-        let loses_something = removals > 0 || !before.departed.is_empty();
-        let none_of_several = base > 1 && (present == 0 || matched == 0 && loses_something);
-        let implausible = base > 0 && (nothing_there || none_of_several);
-        prop_assert_eq!(after.held.is_some(), !allowed && (too_many || implausible));
-        let forgets = after.plan.departed.len();
-        prop_assert_eq!(forgets, if implausible && !allowed { 0 } else { before.departed.len() });
+        let none_with_host = records.len() > 1 && with_host == 0 && on_missing == OnMissing::Delete;
+        let is_implausible = !records.is_empty()
+            && (account.visible == 0 || no_valid_score || none_with_host || records.len() > 1 && listed < records.len() - listed);
+        prop_assert_eq!(suspicion.is_some(), is_implausible);
+        let due: Vec<&Change> = before.removals().collect();
+        let gone: BTreeSet<&NodeId> = recent.iter().filter(|node| !records.contains_key(*node)).collect();
+        let base = records.len() + gone.len();
+        let removals = recent.len() + due.len();
+        let concerned: BTreeSet<&NodeId> = recent.iter().chain(due.iter().map(|change| &change.node_id)).collect();
+        let most = (base * usize::from(percent)).div_euclid(100).max(at_least as usize);
+        let too_many = removals > most || concerned.len() > 1 && 2 * removals > base;
+        let was_held = |change: &Change| change.old.as_ref().unwrap().absence.is_some_and(|absence| absence.held_since.is_some());
+        let mut held: Vec<&Change> =
+            due.iter().copied().filter(|change| is_implausible || too_many || was_held(change)).collect();
+        let since = |change: &Change| change.old.as_ref().unwrap().absence.map_or(NOW, |absence| absence.since);
+        held.sort_by_key(|change| (since(change), &change.node_id));
+        let (passing, held) = held.split_at(allowed.min(held.len()));
+
+        let still_held: Vec<&NodeId> = after.held.iter().flat_map(|held| &held.removals).map(|change| &change.node_id).collect();
+        prop_assert_eq!(&still_held, &held.iter().map(|change| &change.node_id).collect::<Vec<_>>());
+        let approved: BTreeSet<&NodeId> =
+            after.plan.changes.iter().filter(|change| change.is_approved).map(|change| &change.node_id).collect();
+        prop_assert_eq!(&approved, &passing.iter().map(|change| &change.node_id).collect());
+        let kept: Vec<&NodeId> = after.plan.changes.iter().map(|change| &change.node_id).collect();
+        let expected: Vec<&NodeId> =
+            before.changes.iter().map(|change| &change.node_id).filter(|node| !still_held.contains(node)).collect();
+        prop_assert_eq!(kept, expected);
+        let departures = if is_implausible { before.departed.len().min(allowed - passing.len()) } else { before.departed.len() };
+        prop_assert_eq!(after.plan.departed.len(), departures);
+        let waits = !held.is_empty() || departures < before.departed.len();
+        prop_assert_eq!(after.held.is_some(), waits || is_implausible && allowed == 0);
     }
 
-    /// A removal because of a missing host or score is always confirmed first.
+    /// A removal because of a missing host, score or identity is always confirmed first, and so is a departure. Once
+    /// everything is looked up, nothing is open.
     #[test]
     fn removals_for_want_of_something_are_doubted(account in account(), devices in devices(), records in records()) {
         let joined = join(&account, &devices, None);
         let plan = planned(&joined, &devices, &records, OnMissing::Delete);
-        let unconfirmed = find_unconfirmed(&plan, &joined, &devices);
+        let unconfirmed = find_unconfirmed(&plan, &joined, &devices, &Lookups::default());
         for change in plan.removals() {
-            let wanting = matches!(
+            let is_certain = matches!(
                 joined.outcomes[&change.node_id],
-                MatchOutcome::Unmatched { .. } | MatchOutcome::Unassessed { .. }
+                MatchOutcome::Stale { .. } | MatchOutcome::External
             );
-            prop_assert_eq!(unconfirmed.changes.contains(&change.node_id), wanting);
+            prop_assert_eq!(!unconfirmed.nodes.contains(&change.node_id), is_certain);
         }
-        let certain = plan.without_unconfirmed(&unconfirmed);
+        let certain = plan.clone().without_devices(&unconfirmed.nodes);
         prop_assert!(certain.departed.is_empty());
+        let open = find_unconfirmed(&plan, &joined, &devices, &unconfirmed.lookups);
+        prop_assert_eq!(open, Unconfirmed::default());
     }
 }

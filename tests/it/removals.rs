@@ -284,7 +284,7 @@ async fn a_mass_removal_is_held_while_scores_are_written() {
         "{status}"
     );
     let allowed = env
-        .ask(json!({"command": "sync", "integration": "corp", "allowMassRemoval": true}))
+        .ask(json!({"command": "sync", "integration": "corp", "allowMassRemoval": 1000}))
         .await;
     assert_eq!(
         (&allowed["outcome"], &allowed["removed"]),

@@ -99,7 +99,7 @@ async fn held_removals_are_told_and_so_is_their_end() {
     }
     assert_eq!(env.sync().await["outcome"], "held");
     assert_eq!(env.sync().await["outcome"], "held");
-    env.ask(json!({"command": "sync", "integration": "corp", "allowMassRemoval": true}))
+    env.ask(json!({"command": "sync", "integration": "corp", "allowMassRemoval": 1000}))
         .await;
     let (ok, held) = (json!("ok"), json!("held"));
     assert_eq!(told(&env), [(ok.clone(), held.clone()), (held, ok)]);

@@ -87,7 +87,6 @@ def payload(calls: list[str]) -> dict[str, object]:
 PAYLOADS = [
     ("sync", "FORCE", ["INTEGRATION=corp"], "force", True, None),
     ("sync", "DRY_RUN", ["INTEGRATION=corp"], "dryRun", True, None),
-    ("sync", "ALLOW_MASS_REMOVAL", ["INTEGRATION=corp"], "allowMassRemoval", True, None),
     ("preview", "POLICY", ["INTEGRATION=corp", "MIN_SCORE=70"], "policy", True, None),
     ("remove", "KEEP_ATTRIBUTES", ["INTEGRATION=corp", "ACTOR=amelie"], "attributes", "keep", "delete"),
 ]
@@ -104,6 +103,12 @@ def test_switches_of_commands(make: Make, case: tuple[str, str, list[str], str, 
         for calls, error in make.run_with_switch(target, switch, value, *others):
             assert not [call for call in calls if "invoke" in call]
             assert f"{switch}: must be 1, true or yes, or 0, false, no or nothing" in error
+
+
+def test_held_removals_pass_by_their_number(make: Make) -> None:
+    for value, expected in (("12", 12), ("0", 0), ("", None)):
+        for calls, error in make.run_with_switch("sync", "ALLOW_MASS_REMOVAL", value, "INTEGRATION=corp"):
+            assert (payload(calls).get("allowMassRemoval"), error) == (expected, "")
 
 
 def test_a_preview_needs_a_score_or_the_policy(make: Make) -> None:

@@ -14,7 +14,7 @@ fn documents() -> Vec<Value> {
     });
     let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:corp/falcon-a1b2c3";
     vec![
-        json!({"command": "sync", "integration": "corp", "force": true, "dryRun": false, "allowMassRemoval": true}),
+        json!({"command": "sync", "integration": "corp", "force": true, "dryRun": false, "allowMassRemoval": 1000}),
         json!({"command": "sync"}),
         json!({"command": "connect", "integration": integration, "actor": MARK, "check": false}),
         json!({"command": "update", "integration": "corp", "changes": integration, "actor": MARK, "configVersion": 7}),

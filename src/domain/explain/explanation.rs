@@ -58,7 +58,7 @@ pub(crate) enum NextAction {
     Remove,
     /// Would remove the attribute, but the guard holds removals until a person allows them.
     Held,
-    /// Would change something that rests on a failed lookup.
+    /// Would change something that rests on a failed lookup, or would remove the attribute and waits for the second look.
     Waits,
     /// Leaves the device alone: it belongs to another tailnet.
     NotOurs,

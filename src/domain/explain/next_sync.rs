@@ -38,7 +38,17 @@ impl ExplainContext<'_> {
         if let Some(change) = snapshot.plan.change(node_id) {
             return describe(change);
         }
-        if snapshot.unresolved.changes.contains(node_id) {
+        let mut waiting = snapshot.waiting.iter();
+        let waiting = waiting.find(|one| one.change.node_id == *node_id);
+        if let (Some(waiting), Some(old)) = (waiting, snapshot.records.get(node_id)) {
+            let words = format!(
+                "keeps {} {} for now: it was found absent at {:.0}, and goes after {:.0} unless a run finds it \
+                 present before",
+                old.key, old.score, waiting.since, waiting.until
+            );
+            return (NextAction::Waits, words);
+        }
+        if snapshot.unresolved.contains(node_id) {
             let words = "changes nothing yet: the data for the change could not be looked up";
             return (NextAction::Waits, words.to_owned());
         }
@@ -52,7 +62,10 @@ impl ExplainContext<'_> {
             ),
             (_, Some(old)) if settings.on_missing == OnMissing::Keep => (
                 NextAction::Nothing,
-                format!("keeps {key} at {}, since onMissing is `keep`", old.score),
+                format!(
+                    "keeps {} at {}, since onMissing is `keep`",
+                    old.key, old.score
+                ),
             ),
             (_, Some(NodeRecord { key, score, .. })) => {
                 let held = snapshot.held.as_ref();

@@ -95,6 +95,7 @@ mod tests {
             user: "".into(),
             os: "".into(),
             is_external: false,
+            is_ephemeral: false,
             identity: Identity::Serials(serials.iter().map(|text| (*text).into()).collect()),
         };
         (node_id, device)

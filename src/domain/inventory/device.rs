@@ -32,6 +32,8 @@ pub struct Device {
     pub os: SmolStr,
     /// True if another tailnet shares the device into this one: its attributes cannot be written here.
     pub is_external: bool,
+    /// True if the tailnet forgets the device as soon as it disconnects.
+    pub is_ephemeral: bool,
     /// The posture identity.
     pub identity: Identity,
 }

@@ -1,94 +1,142 @@
-//! Changes that rest on missing data: hosts and scores move while they are paged through, so one that a listing lacks may
-//! still exist.
+//! What a plan rests on only because a listing lacks it: hosts, scores, devices and identities move while they are listed,
+//! so each is looked up before it is believed to be gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::inventory::device::{Devices, Identity, NodeId};
 use crate::domain::inventory::host::Aid;
 use crate::domain::matching::{MatchOutcome, Matches};
 use crate::domain::plan::Plan;
 
-/// The changes of a plan that rest on missing data, and the lookups that would confirm them.
+/// Devices that could not be asked, each with its name and the reason. A run leaves them out: what it planned for them would
+/// rest on a record that may be wrong.
+pub type UnreadableDevices = BTreeMap<NodeId, String>;
+
+/// A set of lookups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unconfirmed {
-    /// Nodes whose change rests on a missing host or score.
-    pub changes: BTreeSet<NodeId>,
+pub struct Lookups {
     /// Serials to look up as hosts, as reported and in normal form.
     pub serials: BTreeSet<String>,
     /// Sensors to look up as hosts.
     pub hosts: BTreeSet<Aid>,
     /// Sensors to look up as assessments.
     pub scores: BTreeSet<Aid>,
-    /// Nodes with a record that the device listing lacks.
-    pub departed: BTreeSet<NodeId>,
+    /// Devices to look up in the tailnet.
+    pub devices: BTreeSet<NodeId>,
 }
 
-impl Unconfirmed {
-    /// Returns true if no change rests on missing data.
+impl Lookups {
+    /// Returns true if there is nothing to look up.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.departed.is_empty()
+        let Self {
+            serials,
+            hosts,
+            scores,
+            devices,
+        } = self;
+        serials.is_empty() && hosts.is_empty() && scores.is_empty() && devices.is_empty()
     }
-}
 
-impl Plan {
-    /// Leaves out the changes that are unconfirmed.
-    #[must_use]
-    pub fn without_unconfirmed(mut self, unconfirmed: &Unconfirmed) -> Self {
-        self.changes
-            .retain(|change| !unconfirmed.changes.contains(&change.node_id));
-        self.departed
-            .retain(|node| !unconfirmed.departed.contains(node));
+    /// Adds other lookups.
+    pub fn extend(&mut self, other: Self) {
+        self.serials.extend(other.serials);
+        self.hosts.extend(other.hosts);
+        self.scores.extend(other.scores);
+        self.devices.extend(other.devices);
+    }
+
+    /// Removes the lookups that are done.
+    fn without(mut self, done: &Self) -> Self {
+        self.serials.retain(|serial| !done.serials.contains(serial));
+        self.hosts.retain(|aid| !done.hosts.contains(aid));
+        self.scores.retain(|aid| !done.scores.contains(aid));
+        self.devices.retain(|node| !done.devices.contains(node));
         self
     }
 }
 
-/// Lists the changes that rest on missing data and the lookups that would confirm them. Call it again after adding the
-/// hosts found: it then lists the scores to look up.
-pub fn find_unconfirmed(plan: &Plan, matches: &Matches, devices: &Devices) -> Unconfirmed {
-    let mut unconfirmed = Unconfirmed {
-        departed: plan.departed.iter().cloned().collect(),
-        ..Unconfirmed::default()
+/// The devices whose change rests on missing data, and the lookups that would confirm it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// Devices whose change or departure is not confirmed.
+    pub nodes: BTreeSet<NodeId>,
+    /// The lookups that are not done.
+    pub lookups: Lookups,
+}
+
+/// Finds the changes that rest on missing data which is not in `done`. What a lookup finds can raise new questions, so call
+/// it again until nothing is open.
+///
+/// A change is confirmed when everything that it rests on has been looked up.
+pub fn find_unconfirmed(
+    plan: &Plan,
+    matches: &Matches,
+    devices: &Devices,
+    done: &Lookups,
+) -> Unconfirmed {
+    let mut unconfirmed = Unconfirmed::default();
+    let mut add = |node: &NodeId, needed: Lookups| {
+        let open = needed.without(done);
+        if !open.is_empty() {
+            unconfirmed.nodes.insert(node.clone());
+            unconfirmed.lookups.extend(open);
+        }
     };
+    for node in &plan.departed {
+        let needed = Lookups {
+            devices: [node.clone()].into(),
+            ..Lookups::default()
+        };
+        add(node, needed);
+    }
     for change in &plan.changes {
         let former = change.old.as_ref().map(|old| &old.aid);
-        match matches.outcomes.get(&change.node_id) {
-            Some(MatchOutcome::Unmatched { serials }) => {
-                let normal = serials.iter().map(ToString::to_string);
-                unconfirmed.serials.extend(normal);
-                let device = devices.get(&change.node_id);
-                if let Some(Identity::Serials(texts)) = device.map(|device| &device.identity) {
-                    // Falcon does not document whether its filter folds case, so the text is also looked up as reported.
-                    let reported = texts.iter().map(|text| text.trim().to_owned());
-                    unconfirmed.serials.extend(reported);
-                }
-                unconfirmed.hosts.extend(former.cloned());
-                unconfirmed.scores.extend(former.cloned());
-                unconfirmed.changes.insert(change.node_id.clone());
-            }
-            Some(MatchOutcome::Unassessed { aids }) => {
-                unconfirmed.scores.extend(aids.iter().cloned());
-                unconfirmed.changes.insert(change.node_id.clone());
-            }
-            Some(MatchOutcome::Scored(evidence)) => {
-                // Another host decides than before. If the former one is only missing from the listing, its lower score
-                // counts.
-                let replaced = former.filter(|aid| **aid != evidence.aid);
-                if replaced.is_some() || !evidence.unassessed.is_empty() {
-                    unconfirmed.changes.insert(change.node_id.clone());
-                }
-                unconfirmed.hosts.extend(replaced.cloned());
-                unconfirmed
-                    .scores
-                    .extend(evidence.unassessed.iter().chain(replaced).cloned());
-            }
-            Some(
-                MatchOutcome::Stale { .. }
-                | MatchOutcome::NoSerial { .. }
-                | MatchOutcome::NoIdentity { .. }
-                | MatchOutcome::External,
-            )
-            | None => {}
+        if let Some(outcome) = matches.outcomes.get(&change.node_id) {
+            add(
+                &change.node_id,
+                needed(&change.node_id, outcome, former, devices),
+            );
         }
     }
     unconfirmed
+}
+
+/// Returns the lookups that the change of a device rests on. `former` is the host that decided before.
+fn needed(
+    node: &NodeId,
+    outcome: &MatchOutcome,
+    former: Option<&Aid>,
+    devices: &Devices,
+) -> Lookups {
+    let mut needed = Lookups::default();
+    match outcome {
+        MatchOutcome::Unmatched { serials } => {
+            needed
+                .serials
+                .extend(serials.iter().map(ToString::to_string));
+            if let Some(Identity::Serials(texts)) = devices.get(node).map(|device| &device.identity)
+            {
+                // Falcon does not document whether its filter folds case, so the text is also looked up as reported.
+                let reported = texts.iter().map(|text| text.trim().to_owned());
+                needed.serials.extend(reported);
+            }
+            needed.hosts.extend(former.cloned());
+            needed.scores.extend(former.cloned());
+        }
+        MatchOutcome::Unassessed { aids } => needed.scores.extend(aids.iter().cloned()),
+        MatchOutcome::Scored(evidence) => {
+            // Another host decides than before. If the former one is only missing from the listing, its lower score counts.
+            let replaced = former.filter(|aid| **aid != evidence.aid);
+            needed.hosts.extend(replaced.cloned());
+            needed
+                .scores
+                .extend(evidence.unassessed.iter().chain(replaced).cloned());
+        }
+        // A listing can lack a posture identity that the device itself reports.
+        MatchOutcome::NoIdentity { .. } | MatchOutcome::NoSerial { .. } => {
+            needed.devices.insert(node.clone());
+        }
+        MatchOutcome::Stale { .. } | MatchOutcome::External => {}
+    }
+    needed
 }

@@ -42,6 +42,8 @@ pub fn plan_deprovisioning(records: &NodeRecords, devices: &Devices) -> Plan {
                 old: Some(record.clone()),
                 new: None,
                 reason: "the integration is removed".to_owned(),
+                is_approved: true,
+                is_ephemeral: device.is_ephemeral,
             }),
             None => plan.departed.push(node_id.clone()),
         }

@@ -165,9 +165,18 @@ pub fn unrecorded(run_id: &str, entry: &JournalEntry, records: &NodeRecords) -> 
             old: old.cloned(),
             new: write.new.clone(),
             reason: format!("found in the tailnet: run {run_id} wrote it and could not record it"),
+            is_approved: false,
+            is_ephemeral: old.is_some_and(|old| old.is_ephemeral),
         })
     };
     entry.iter().filter_map(unrecorded).collect()
+}
+
+/// Returns the device of each pending removal.
+pub fn pending_removals(journal: &Journal) -> impl Iterator<Item = NodeId> {
+    let writes = journal.values().flatten();
+    let removals = writes.filter(|(_, write)| write.new.is_none());
+    removals.map(|(node, _)| NodeId(node.into()))
 }
 
 /// Returns true if a device holds the result of a change. `attributes` are all of the device's, by key.
@@ -200,6 +209,8 @@ mod tests {
                 falcon_hostname: None,
             }),
             reason: String::new(),
+            is_approved: false,
+            is_ephemeral: false,
         }
     }
 

@@ -26,11 +26,14 @@ pub(crate) struct DeviceForecast<'a> {
 
 /// Forecasts the score of each device once the plan is carried out. A score that is kept, or whose removal is held, counts.
 pub(crate) fn forecasts(snapshot: &Snapshot) -> Vec<DeviceForecast<'_>> {
+    let key = &snapshot.settings.attribute_key;
     let outcomes = snapshot.matches.outcomes.iter();
     let forecasts = outcomes.filter_map(|(node, outcome)| {
+        let record = snapshot.records.get(node);
+        let record = record.filter(|record| record.key == *key);
         let score = match snapshot.plan.change(node) {
             Some(change) => change.new.as_ref().map(|new| new.score),
-            None => snapshot.records.get(node).map(|record| record.score),
+            None => record.map(|record| record.score),
         };
         Some(DeviceForecast {
             device: snapshot.devices.get(node)?,

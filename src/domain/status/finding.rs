@@ -38,10 +38,18 @@ pub(crate) enum FindingKind {
     InvalidScores,
     /// Parts of the integration's state that this version cannot read.
     UnreadableState,
-    /// Devices that the run left out, because Tailscale did not answer for them.
-    SkippedDevices,
+    /// Devices that the run left out, because Tailscale did not answer for them or their record cannot be read.
+    UnreadableDevices,
+    /// Devices that the tailnet's listing lacks, and that are not looked up yet.
+    UnconfirmedDevices,
+    /// Falcon's listing has a few hosts fewer than its total.
+    ShortListing,
+    /// Scores that fell by more than 20 points, of more than a fifth of the devices.
+    ScoresFell,
     /// Attributes that Tailscale rejected.
     RefusedWrites,
+    /// Removals that wait for the second look.
+    WaitingRemovals,
     /// Removals that the guard holds back.
     HeldRemovals,
     /// Tailscale's own Falcon integration runs in the same tailnet.
@@ -64,8 +72,8 @@ impl FindingKind {
             }
             Self::SuspiciousObservation => {
                 "Check whether the credentials still belong to the right account and tailnet. No attribute is \
-                 removed meanwhile. If the observation is right, run a sync of the integration with \
-                 `\"allowMassRemoval\":true`."
+                 removed meanwhile. If the observation is right, the status has the command that lets the \
+                 removals pass."
             }
             Self::NoIdentity => {
                 "Switch on Device Identity Collection in the tailnet, and on Linux run `tailscale set --report-posture` \
@@ -98,18 +106,33 @@ impl FindingKind {
                 "Another version of the function wrote it, or somebody edited the item. It counts as absent. The \
                  run rewrites status and pause; the next `make update` rewrites the rest."
             }
-            Self::SkippedDevices => {
-                "An earlier run may have written to these devices, and Tailscale did not say what they hold, so \
-                 this run left them out. The other devices are synced, and the next run tries again. If it \
-                 persists, check whether the device opens in the admin console, or remove it there."
+            Self::UnreadableDevices => {
+                "The run left these devices out; the others are synced, and the next run tries again. If Tailscale \
+                 does not answer for a device, check whether it opens in the admin console, or remove it there. If \
+                 a record cannot be read, somebody edited it: delete that item of the nodes table."
+            }
+            Self::UnconfirmedDevices => {
+                "Each run looks up 100 of them, and removes nothing before. Nothing needs to be done."
+            }
+            Self::ShortListing => {
+                "Falcon counts hosts that it does not list. Hosts that are missing are looked up before anything is \
+                 removed. If it persists, check in the Falcon console whether the API client sees all host groups."
+            }
+            Self::ScoresFell => {
+                "The scores are written. If that is a surprise, check in the Falcon console which assessment \
+                 changed."
             }
             Self::RefusedWrites => {
                 "Tailscale rejected the attribute of these devices; the others are written. See the message, and \
                  check whether the attribute key is in use with another type."
             }
+            Self::WaitingRemovals => {
+                "The next run after that time removes them, unless it finds the devices present. Bring the sensor \
+                 or the device back before then, or raise removeAfterMinutes."
+            }
             Self::HeldRemovals => {
-                "The run would remove more attributes than maxRemovals allows, or more than half of them. Check \
-                 the cause, then run a sync of the integration with `\"allowMassRemoval\":true`."
+                "More attributes would be removed within 24 hours than maxRemovals allows, or more than half of \
+                 them. Check the cause; the status has the command that lets them pass."
             }
             Self::NativeIntegration => {
                 "Both integrations work, and each writes its own key. Rules that name `falcon:ztaScore` use \

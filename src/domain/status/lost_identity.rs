@@ -84,6 +84,7 @@ mod tests {
             user: "".into(),
             os: "".into(),
             is_external: false,
+            is_ephemeral: false,
             identity: Identity::Missing,
             node_id,
         };
@@ -95,6 +96,8 @@ mod tests {
             name: "".into(),
             written_at: None,
             run_id: "before".into(),
+            is_ephemeral: false,
+            absence: None,
         };
         let devices: Devices = nodes().map(|node| (node.clone(), device(node))).collect();
         let records: NodeRecords = nodes().map(|node| (node, written.clone())).collect();

@@ -62,11 +62,12 @@ fn describe(kind: FindingKind) -> (Severity, &'static str) {
         FindingKind::SharedSerials => (Off, "serials shared by live hosts"),
         FindingKind::InvalidScores => (Off, "invalid scores"),
         FindingKind::UnreadableState => (Failing, "of its state unreadable and dropped"),
-        FindingKind::SkippedDevices => (
-            Failing,
-            "left out, since Tailscale did not say what they hold",
-        ),
+        FindingKind::UnreadableDevices => (Failing, "left out, since they could not be read"),
+        FindingKind::UnconfirmedDevices => (Off, "not looked up yet"),
+        FindingKind::ShortListing => (Off, "counted and not listed by Falcon"),
+        FindingKind::ScoresFell => (Failing, "scores fell at once"),
         FindingKind::RefusedWrites => (Failing, "rejected writes"),
+        FindingKind::WaitingRemovals => (Off, "absent, with a removal that waits"),
         FindingKind::HeldRemovals => (Held, "held removals"),
         FindingKind::NativeIntegration => (Off, "native Falcon integration in the same tailnet"),
     }

@@ -26,6 +26,8 @@ pub(crate) fn preview(response: &PreviewResponse) -> String {
             }
             add_preview(&mut lines, preview);
         }
+        let waiting = response.waiting.as_ref();
+        lines.extend(waiting.map(|waiting| format!("\nTheir scores still count here: {waiting}.")));
         let held = response.held.as_ref();
         lines.extend(
             held.map(|held| format!("\nRemovals wait, and their scores still count here: {held}")),

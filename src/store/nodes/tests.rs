@@ -26,7 +26,7 @@ fn page(items: &[Value], last: Option<&str>) -> Vec<u8> {
     answer(200, &[], page.to_string())
 }
 
-async fn read(server: &Server) -> Result<NodeRecords, StoreError> {
+async fn read(server: &Server) -> Result<StoredNodes, StoreError> {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new("us-east-1"))
@@ -40,9 +40,7 @@ async fn read(server: &Server) -> Result<NodeRecords, StoreError> {
         nodes: table(),
         audit: table(),
     };
-    store
-        .node_records(&"corp".to_owned().try_into().unwrap())
-        .await
+    store.nodes(&"corp".to_owned().try_into().unwrap()).await
 }
 
 #[tokio::test]
@@ -53,7 +51,7 @@ async fn all_pages_are_read_in_order() {
         1 => page(&[], Some("nC")),
         _ => page(&[item("nD")], None),
     });
-    let records = read(&server).await.unwrap();
+    let records = read(&server).await.unwrap().records;
     let nodes: Vec<_> = records.keys().map(ToString::to_string).collect();
     assert_eq!(nodes, ["nA", "nB", "nD"]);
     let expect = json!({
@@ -90,17 +88,19 @@ async fn an_edited_record_is_named_with_what_it_lacks() {
         let mut edited = item("nB");
         edited[attribute] = value;
         let server = Server::new(move |_, _| page(&[item("nA"), edited.clone()], None));
-        let text = error_chain(&read(&server).await.unwrap_err());
-        assert!(
-            text.contains(&format!("the record of \"nB\" has no usable `{attribute}`")),
-            "{text}"
-        );
+        let StoredNodes {
+            records,
+            unreadable,
+        } = read(&server).await.unwrap();
+        let problem = format!("the record of \"nB\" has no usable `{attribute}`");
+        assert_eq!(unreadable, [(NodeId("nB".into()), problem)].into());
+        assert_eq!(records.len(), 1, "the others are read");
     }
     let mut lacking = item("nA");
     lacking["name"] = json!({"N": "1"});
     lacking["writtenAt"] = json!({"S": "yesterday"});
     let server = Server::new(move |_, _| page(&[lacking.clone()], None));
-    let records = read(&server).await.unwrap();
+    let records = read(&server).await.unwrap().records;
     let record = records.values().next().unwrap();
     assert_eq!((record.name.as_str(), record.written_at), ("", None));
 }
@@ -115,7 +115,7 @@ async fn a_broken_response_is_an_error() {
         0 => answer(400, &[], throttled),
         _ => page(&[item("nA")], None),
     });
-    assert_eq!(read(&server).await.unwrap().len(), 1);
+    assert_eq!(read(&server).await.unwrap().records.len(), 1);
     assert_eq!(server.asked().len(), 2);
 
     for (body, expect) in [
@@ -125,11 +125,11 @@ async fn a_broken_response_is_an_error() {
         ),
         (
             r#"{"Items":[{"nodeId":{"S":s3cret}}]}"#,
-            "the response does not decode",
+            "HTTP 200: the response does not decode",
         ),
         (
             r#"{"Items":[{"nodeId":{"S":"s3cret"#,
-            "the response does not decode",
+            "HTTP 200: the response does not decode",
         ),
     ] {
         let server = Server::new(move |_, _| answer(200, &[], body));

@@ -44,6 +44,7 @@ fn devices(world: &DataSet) -> Devices {
         user: device.user.as_str().into(),
         os: device.os.as_str().into(),
         is_external: false,
+        is_ephemeral: false,
         identity: match &device.posture_identity {
             Some(PostureIdentity::Serials { serial_numbers }) => {
                 Identity::Serials(serial_numbers.iter().map(Into::into).collect())
@@ -76,6 +77,8 @@ fn records(joined: &Matches, key: &AttributeKey) -> NodeRecords {
                 serial: evidence.serial.to_string().into(),
                 name: node.to_string().into(),
                 run_id: "earlier".into(),
+                is_ephemeral: false,
+                absence: None,
                 written_at: None,
             };
             (node.clone(), written)

@@ -168,7 +168,6 @@ fn action(rules: &Rules, holds: bool, reason: &Reason, written: Option<i64>) -> 
         (None, Some(_)) => "set",
         (Some(_), Some(_)) if moves => "move",
         (Some(old), Some(new)) if old != new => "change",
-        (Some(_), None) if rules.keeps && moves => "move",
         (Some(_), None) if rules.keeps => "nothing",
         (Some(_), None) if holds => "held",
         (Some(_), None) => "remove",

@@ -35,6 +35,10 @@ pub(crate) enum CallSite {
     /// The attributes of a device, read to recover the writes of an earlier run.
     Attributes,
     Patch(usize),
+    /// A batch that contains one certain device: the others are written.
+    PatchOfOne,
+    /// The look-up of one certain device.
+    LookUpOfOne,
     Integrations,
     Lease,
     Records,
@@ -42,6 +46,10 @@ pub(crate) enum CallSite {
     Pending,
     /// The deletion of journal entries of an earlier run.
     StrikeOut,
+    /// The removals of the last 24 hours, from the audit trail.
+    Removals,
+    /// The absence of a device, in its record.
+    Absences,
     Record(usize),
     Forget,
     /// The status, which also releases the lease.
@@ -64,12 +72,16 @@ impl CallSite {
             | Self::Devices
             | Self::DeviceLookUp
             | Self::Attributes
-            | Self::Patch(_) => Server::Tailscale,
+            | Self::Patch(_)
+            | Self::PatchOfOne
+            | Self::LookUpOfOne => Server::Tailscale,
             Self::Integrations
             | Self::Lease
             | Self::Records
             | Self::Pending
             | Self::StrikeOut
+            | Self::Removals
+            | Self::Absences
             | Self::Record(_)
             | Self::Forget
             | Self::Finish => Server::DynamoDb,
@@ -97,11 +109,15 @@ impl fmt::Display for CallSite {
             Self::ScoreLookUp => f.write_str("look-up of scores"),
             Self::DeviceLookUp => f.write_str("look-up of a device"),
             Self::Attributes => f.write_str("attributes of a device"),
+            Self::PatchOfOne => f.write_str("PATCH with one device"),
+            Self::LookUpOfOne => f.write_str("look-up of one device"),
             Self::Patch(batch) => write!(f, "PATCH, batch {batch}"),
             Self::Integrations => f.write_str("Scan of the integrations"),
             Self::Lease => f.write_str("UpdateItem, lease"),
             Self::Records => f.write_str("Query of the records"),
             Self::Pending => f.write_str("UpdateItem, pending"),
+            Self::Removals => f.write_str("Query of the removals"),
+            Self::Absences => f.write_str("UpdateItem, absence"),
             Self::StrikeOut => f.write_str("UpdateItem, pending no more"),
             Self::Record(batch) => write!(f, "TransactWriteItems, batch {batch}"),
             Self::Forget => f.write_str("TransactWriteItems, departed"),
@@ -120,11 +136,17 @@ pub(super) struct Classifier {
     scores: Vec<String>,
     /// The devices of the first batch of changes. If empty, all batches count as the first.
     first_batch: BTreeSet<String>,
+    /// The device whose calls have call sites of their own, if there is one.
+    odd: Option<String>,
 }
 
 impl Classifier {
     pub(super) fn expect_first_batch(&mut self, nodes: impl IntoIterator<Item = String>) {
         self.first_batch = nodes.into_iter().collect();
+    }
+
+    pub(super) fn expect_odd(&mut self, node: Option<String>) {
+        self.odd = node;
     }
 
     /// Returns the call of a request, or `None` for a request that no run makes.
@@ -138,6 +160,8 @@ impl Classifier {
     fn api(&mut self, asked: &Asked) -> Option<CallSite> {
         let path = asked.path.as_str();
         let is_read = asked.method == Method::GET;
+        let body = String::from_utf8_lossy(&asked.body);
+        let is_about = |text: &str| self.odd.as_ref().is_some_and(|odd| text.contains(odd));
         Some(match path {
             "/oauth2/token" => CallSite::FalconToken,
             "/api/v2/oauth/token" => CallSite::TailscaleToken,
@@ -152,12 +176,16 @@ impl Classifier {
             }
             "/zero-trust-assessment/entities/assessments/v1" => CallSite::ScoreLookUp,
             "/api/v2/tailnet/-/devices" => CallSite::Devices,
+            "/api/v2/tailnet/-/device-attributes" if is_about(&body) => CallSite::PatchOfOne,
             "/api/v2/tailnet/-/device-attributes" => CallSite::Patch(self.batch(asked)),
             _ if is_read
                 && path.starts_with("/api/v2/device/")
                 && path.ends_with("/attributes") =>
             {
                 CallSite::Attributes
+            }
+            _ if is_read && path.starts_with("/api/v2/device/") && is_about(path) => {
+                CallSite::LookUpOfOne
             }
             _ if is_read && path.starts_with("/api/v2/device/") => CallSite::DeviceLookUp,
             _ => return None,
@@ -174,11 +202,13 @@ impl Classifier {
             "PutEvents" if says("Posture Sync Requested") => CallSite::Requests,
             "PutEvents" => CallSite::Announcement,
             "Scan" => CallSite::Integrations,
+            "Query" if says("\"audit\"") => CallSite::Removals,
             "Query" => CallSite::Records,
             "UpdateItem" if says("SET #lease = :lease") => CallSite::Lease,
             "UpdateItem" if says("#status") => CallSite::Finish,
             "UpdateItem" if says("SET pending.") => CallSite::Pending,
             "UpdateItem" if says("REMOVE pending.") => CallSite::StrikeOut,
+            "UpdateItem" if says("absentSince") => CallSite::Absences,
             "TransactWriteItems" if says("\"audit\"") && says("nodeId") => {
                 CallSite::Record(self.batch(asked))
             }

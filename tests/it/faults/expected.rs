@@ -46,37 +46,55 @@ fn upstream(call_site: CallSite, kind: Kind) -> Expected {
     };
     let failed = |class| Expected::Ended("failed", class, side);
     let paused = |class| Expected::Ended("paused", class, side);
+    if is_one_devices(call_site, kind) {
+        return Expected::Completed("synced");
+    }
     match (call_site, kind) {
-        // "Not found" is an answer to these calls; the body of the response to a write is not read.
-        (CallSite::DeviceLookUp, Kind::NotFound)
-        | (CallSite::Patch(_), Kind::NotFound | Kind::Truncated | Kind::WrongJson | Kind::Empty) => {
-            Expected::Completed("synced")
-        }
-        // Devices whose lookup fails are skipped, and here all of them fail.
+        // The body of the response to a write is not read, but for a page.
         (
-            CallSite::Attributes,
-            Kind::Reset
-            | Kind::Stall
-            | Kind::NotFound
-            | Kind::Failing
-            | Kind::Html
-            | Kind::Truncated
-            | Kind::WrongJson
-            | Kind::Empty,
-        ) => Expected::Completed("unchanged"),
+            CallSite::Patch(_) | CallSite::PatchOfOne,
+            Kind::Truncated | Kind::WrongJson | Kind::Empty,
+        )
+        // Each batch is rejected for its content, down to the single device.
+        | (CallSite::Patch(_), Kind::NotFound)
+        // The second batch has so few devices that each is tried alone.
+        | (CallSite::Patch(2), Kind::Forbidden) => Expected::Completed("synced"),
         (_, Kind::Unauthorized)
         | (CallSite::FalconToken | CallSite::TailscaleToken, Kind::Forbidden) => {
             paused("authentication")
         }
+        // Tailscale's token says that it has the scope.
+        (_, Kind::Forbidden) if call_site.server() == Server::Tailscale => failed("configuration"),
         (_, Kind::Forbidden) => paused("missingScope"),
         (CallSite::Devices, Kind::NotFound) => failed("configuration"),
         // This is the response to an expired cursor.
         (CallSite::Hosts(2..) | CallSite::Scores(2..), Kind::NotFound) => failed("incomplete"),
         (_, Kind::TooMany) => failed("rateLimited"),
-        // The response to the lookup of the device is a 404, which these faults damage.
-        (_, Kind::NotFound | Kind::WrongJson)
-        | (CallSite::DeviceLookUp, Kind::Truncated | Kind::Empty) => failed("protocol"),
+        (_, Kind::NotFound | Kind::WrongJson | Kind::Blocked | Kind::LoginPage) => {
+            failed("protocol")
+        }
         (_, _) => failed("unavailable"),
+    }
+}
+
+/// Returns whether the fault is the trouble of the devices that it meets: they are left out and named, and the others go on.
+pub(super) fn is_one_devices(call_site: CallSite, kind: Kind) -> bool {
+    match call_site {
+        CallSite::DeviceLookUp | CallSite::LookUpOfOne | CallSite::Attributes => !matches!(
+            kind,
+            // The whole server is down.
+            Kind::Refused | Kind::Unauthorized | Kind::TooMany
+        ),
+        CallSite::PatchOfOne => matches!(
+            kind,
+            Kind::Forbidden
+                | Kind::NotFound
+                | Kind::Failing
+                | Kind::Html
+                | Kind::Blocked
+                | Kind::LoginPage
+        ),
+        _ => false,
     }
 }
 
@@ -106,6 +124,7 @@ fn dynamodb(call_site: CallSite, kind: Kind) -> Expected {
             | CallSite::StrikeOut
             | CallSite::Record(_)
             | CallSite::Forget
+            | CallSite::Absences
             | CallSite::Finish,
             Kind::Empty,
         ) => return Expected::Completed("synced"),
@@ -130,7 +149,9 @@ pub(super) fn excuses(call_site: CallSite, kind: Kind) -> Excuses {
     Excuses {
         unrecorded: match call_site {
             // Batches are written in parallel, so the response to the other one can be lost with the connection.
-            CallSite::Patch(_) => matches!(kind, Kind::Reset | Kind::Stall | Kind::Refused),
+            CallSite::Patch(_) | CallSite::PatchOfOne => {
+                matches!(kind, Kind::Reset | Kind::Stall | Kind::Refused)
+            }
             CallSite::Record(_) => kind != Kind::Empty,
             // An earlier run could not record.
             CallSite::Attributes | CallSite::StrikeOut => true,

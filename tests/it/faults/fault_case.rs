@@ -1,13 +1,13 @@
 //! One row of the table: a call that fails in each way in turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use posture_simulators::{Device, GeneratorSpec, Host};
 use serde_json::{Map, Value, json};
 
 use super::call_sites::CallSite;
-use super::expected::{Expected, StatusAfter, excuses, expected, leaves_lease};
+use super::expected::{Expected, StatusAfter, excuses, expected, is_one_devices, leaves_lease};
 use super::fault_proxy::Fault;
 use super::instance::{Instance, Outcome};
 use super::invariants::{Before, Violations, audit_diff};
@@ -25,6 +25,9 @@ fn world_and_page(call_site: CallSite) -> (GeneratorSpec, usize) {
     }
 }
 
+/// The second look of the rounds that have one.
+const REMOVE_AFTER_MINUTES: u64 = 25;
+
 /// Timeout of a call: long enough for a busy machine. A stall takes two of them.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -41,12 +44,12 @@ pub(super) struct FaultCase {
     round: usize,
 }
 
-/// A host, a score and a device that are removed in one round and put back in the next.
+/// A host, a score and devices that are removed in one round and put back in the next.
 #[derive(Default)]
 struct Away {
     host: Option<Host>,
     score: Option<String>,
-    device: Option<Device>,
+    devices: Vec<Device>,
 }
 
 impl FaultCase {
@@ -75,6 +78,11 @@ impl FaultCase {
         self.instance
             .begin_again(&world_and_page(self.call_site).0)
             .await;
+        if self.call_site == CallSite::Absences {
+            let env = &self.instance.env;
+            env.update(json!({"removeAfterMinutes": REMOVE_AFTER_MINUTES}))
+                .await;
+        }
         if self.call_site == CallSite::Requests {
             let other = json!({"id": "lab", "attributeKey": "custom:lab"});
             self.instance.env.connect(other).await;
@@ -88,7 +96,8 @@ impl FaultCase {
             CallSite::Announcement => None,
             _ => Some(Before::of(&self.instance.env).await),
         };
-        let deserved = self.instance.env.expected();
+        let deserved = self.deserved();
+        let planned = differences(&self.instance.env.scores(), &deserved);
         self.instance
             .proxy
             .arm([Fault::always(self.call_site, kind)]);
@@ -98,7 +107,22 @@ impl FaultCase {
         self.instance.relays.up().await;
 
         let corp = self.instance.env.corp().await;
-        let text = told(&outcome, &corp["status"]);
+        let left = differences(&self.instance.env.scores(), &deserved);
+        let done = planned.difference(&left).count();
+        let text = match planned.len() {
+            0 => told(&outcome, &corp["status"]),
+            planned => format!("{}, {done} of {planned}", told(&outcome, &corp["status"])),
+        };
+        if is_one_devices(self.call_site, kind) {
+            let odd = match self.call_site {
+                // One of the changes concerns the odd device; the devices that are looked up have left.
+                CallSite::PatchOfOne => 1,
+                CallSite::Attributes => planned.len(),
+                _ => 0,
+            };
+            let is_done = done + odd >= planned.len();
+            violations.unless(is_done, || format!("only {done} devices are right"));
+        }
         self.compare(kind, &outcome, &corp, &mut violations);
         let mut violations = violations.into_vec();
         if let Some(before) = before {
@@ -112,8 +136,32 @@ impl FaultCase {
         Cell { text, violations }
     }
 
-    /// Prepares the world so that the run makes each call.
+    /// Returns the attributes that the tailnet should hold after the run with the fault.
+    fn deserved(&self) -> BTreeMap<String, i64> {
+        let env = &self.instance.env;
+        let mut deserved = env.expected();
+        if self.call_site == CallSite::Absences {
+            // What is absent keeps its score until the second look.
+            let present = env.scores();
+            for device in env.sims.tailscale().devices(TAILNET).unwrap() {
+                let score = present.get(&device.node_id);
+                deserved.extend(
+                    score
+                        .map(|score| (device.node_id.clone(), *score))
+                        .filter(|(node, _)| !env.expected().contains_key(node)),
+                );
+            }
+        }
+        deserved
+    }
+
+    /// Prepares the world so that the run makes each call. The guard counts removals over a day, so each round has its own.
     async fn prepare(&mut self) {
+        self.instance
+            .env
+            .app
+            .clock
+            .advance(Duration::from_hours(24));
         self.stir().await;
         let env = &self.instance.env;
         let (present, deserved) = (env.scores(), env.expected());
@@ -121,6 +169,12 @@ impl FaultCase {
         nodes.sort();
         nodes.dedup();
         nodes.retain(|node| present.get(*node) != deserved.get(*node));
+        let odd = match self.call_site {
+            CallSite::PatchOfOne => nodes.last().copied(),
+            CallSite::LookUpOfOne => self.away.devices.first().map(|device| &device.node_id),
+            _ => None,
+        };
+        self.instance.proxy.expect_odd(odd.cloned());
         let batch = nodes.into_iter().take(BATCH_SIZE).cloned();
         self.instance.proxy.expect_first_batch(batch);
         match self.call_site {
@@ -157,6 +211,10 @@ impl FaultCase {
             let node = &nodes[(5 * self.round + n) % nodes.len()];
             node[name].as_str().unwrap().to_owned()
         };
+        let departing = match self.call_site {
+            CallSite::LookUpOfOne => 2,
+            _ => 1,
+        };
         let (falcon, tailscale) = (
             self.instance.env.sims.falcon(),
             self.instance.env.sims.tailscale(),
@@ -164,7 +222,7 @@ impl FaultCase {
         if let Some(host) = self.away.host.take() {
             falcon.put_host("corp", host).unwrap();
         }
-        if let Some(device) = self.away.device.take() {
+        for device in self.away.devices.drain(..) {
             tailscale.put_device(TAILNET, device).unwrap();
         }
         for (n, host) in falcon.hosts("corp").unwrap().iter().enumerate() {
@@ -174,9 +232,15 @@ impl FaultCase {
         self.away = Away {
             host: falcon.remove_host("corp", &text(0, "aid")).unwrap(),
             score: Some(text(1, "aid")),
-            device: tailscale
-                .remove_device(TAILNET, &text(2, "nodeId"))
-                .unwrap(),
+            devices: [2, 3]
+                .into_iter()
+                .take(departing)
+                .filter_map(|n| {
+                    tailscale
+                        .remove_device(TAILNET, &text(n, "nodeId"))
+                        .unwrap()
+                })
+                .collect(),
         };
         let unscored = self.away.score.as_deref().unwrap();
         assert!(falcon.remove_score("corp", unscored).unwrap());
@@ -245,6 +309,14 @@ impl FaultCase {
             instance.env.app.clock.advance(Duration::from_mins(15));
         }
         self.move_on().await;
+        if self.call_site == CallSite::Absences {
+            let first_look = instance.force().await;
+            violations.unless(outcome_of(&first_look) == "synced", || {
+                format!("{first_look:?}")
+            });
+            let wait = Duration::from_mins(REMOVE_AFTER_MINUTES);
+            instance.env.app.clock.advance(wait);
+        }
         let outcome = instance.force().await;
         let good = ["synced", "unchanged"].contains(&outcome_of(&outcome));
         violations.unless(good, || format!("{outcome:?}"));
@@ -295,12 +367,36 @@ impl FaultCase {
     async fn move_on(&self) {
         let env = &self.instance.env;
         let nodes = env.items("nodes").await;
-        let Some(aid) = nodes.get(7).and_then(|node| node["aid"].as_str()) else {
+        let is_away = |node: &&Value| {
+            let Away {
+                host,
+                score,
+                devices,
+            } = &self.away;
+            let departed = |device: &Device| node["nodeId"] == *device.node_id;
+            node["aid"].as_str() == score.as_deref()
+                || host
+                    .as_ref()
+                    .is_some_and(|host| node["aid"] == *host.device_id)
+                || devices.iter().any(departed)
+        };
+        let Some(node) = nodes.iter().rev().find(|node| !is_away(node)) else {
             return;
         };
+        let aid = node["aid"].as_str().unwrap();
         let score = (31 * self.round) % 101;
         env.sims.falcon().set_score("corp", aid, score).unwrap();
     }
+}
+
+/// Returns the devices whose attribute is not the deserved one.
+fn differences(
+    present: &BTreeMap<String, i64>,
+    deserved: &BTreeMap<String, i64>,
+) -> BTreeSet<String> {
+    let nodes = present.keys().chain(deserved.keys());
+    let differing = nodes.filter(|node| present.get(*node) != deserved.get(*node));
+    differing.cloned().collect()
 }
 
 fn outcome_of(outcome: &Outcome) -> &str {

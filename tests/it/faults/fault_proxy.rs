@@ -83,6 +83,11 @@ impl FaultProxy {
         self.state().classifier.expect_first_batch(nodes);
     }
 
+    /// Sets the device whose calls have call sites of their own.
+    pub(crate) fn expect_odd(&self, node: Option<String>) {
+        self.state().classifier.expect_odd(node);
+    }
+
     /// Starts the relays between the function and its servers.
     pub(crate) async fn between(&self, env: &TestEnvironment) -> Relays {
         let mut relays = Vec::new();

@@ -313,7 +313,7 @@ fn is_at_rest(answer: &Value) -> bool {
 
 /// The number of devices that a run skipped or that Tailscale rejected, by its findings.
 fn named_devices(status: &Value) -> usize {
-    let kinds = ["refusedWrites", "skippedDevices"].map(Value::from);
+    let kinds = ["refusedWrites", "unreadableDevices"].map(Value::from);
     let findings = status["findings"].as_array().into_iter().flatten();
     let counts = findings
         .filter(|finding| kinds.contains(&finding["kind"]))

@@ -26,13 +26,17 @@ pub(crate) enum Kind {
     Failing,
     /// A load balancer's 503 page.
     Html,
+    /// A filter's 403 page.
+    Blocked,
+    /// A login page, with 200.
+    LoginPage,
     Truncated,
     WrongJson,
     Empty,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Refused,
         Self::Reset,
         Self::Stall,
@@ -42,6 +46,8 @@ impl Kind {
         Self::TooMany,
         Self::Failing,
         Self::Html,
+        Self::Blocked,
+        Self::LoginPage,
         Self::Truncated,
         Self::WrongJson,
         Self::Empty,
@@ -55,9 +61,9 @@ impl Kind {
         )
     }
 
-    /// True if the response says "not found": then the request was not carried out.
+    /// True if the service says that it did not carry out the request.
     pub(crate) fn denies(self) -> bool {
-        self == Self::NotFound
+        matches!(self, Self::NotFound | Self::Forbidden)
     }
 
     /// Applies the fault to a response.
@@ -83,7 +89,9 @@ impl Kind {
             }
             Self::TooMany => Delivery::Whole(self.error(server, 400)),
             Self::Failing => Delivery::Whole(self.error(server, 500)),
-            Self::Html => Delivery::Whole(page()),
+            Self::Html => Delivery::Whole(page(503, "503 Service Temporarily Unavailable")),
+            Self::Blocked => Delivery::Whole(page(403, "Blocked by policy")),
+            Self::LoginPage => Delivery::Whole(page(200, "Log in")),
         }
     }
 
@@ -140,9 +148,9 @@ impl Kind {
     }
 }
 
-fn page() -> Answered {
-    let page = "<html><body><h1>503 Service Temporarily Unavailable</h1></body></html>";
-    answer(503, "text/html", page.to_owned())
+fn page(status: u16, title: &str) -> Answered {
+    let page = format!("<html><body><h1>{title}</h1></body></html>");
+    answer(status, "text/html", page)
 }
 
 fn answer(status: u16, kind: &'static str, body: String) -> Answered {
@@ -186,6 +194,8 @@ impl fmt::Display for Kind {
             Self::TooMany => "429",
             Self::Failing => "500",
             Self::Html => "503 HTML",
+            Self::Blocked => "403 HTML",
+            Self::LoginPage => "200 HTML",
             Self::Truncated => "truncated JSON",
             Self::WrongJson => "wrong JSON",
             Self::Empty => "empty body",

@@ -346,7 +346,7 @@ async fn the_hostile_get_no_more_than_they_deserve_and_the_honest_no_less() {
         env.sims.falcon().remove_host("corp", aid).unwrap();
         env.sims.falcon().remove_score("corp", aid).unwrap();
     }
-    let wish = json!({"command": "sync", "integration": "corp", "allowMassRemoval": true});
+    let wish = json!({"command": "sync", "integration": "corp", "allowMassRemoval": 1000});
     let answer = process.ask("second", &wish).await;
     assert_eq!(answer["outcome"], "synced", "{answer:#}");
     assert_eq!(env.scores(), env.expected());

@@ -148,7 +148,7 @@ async fn read(env: &TestEnvironment) {
         Err(error) => assert_error_fit(&error),
     }
     store.integrations().await.unwrap();
-    if let Err(error) = store.node_records(&corp).await {
+    if let Err(error) = store.nodes(&corp).await {
         assert_error_fit(&error);
     }
     for (integration, device) in [

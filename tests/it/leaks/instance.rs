@@ -220,7 +220,8 @@ pub(super) fn oauth_secret() -> Value {
 }
 
 pub(super) fn force() -> Value {
-    json!({"command": "sync", "integration": "corp", "force": true})
+    // Each case removes something, and there are many in a day.
+    json!({"command": "sync", "integration": "corp", "force": true, "allowMassRemoval": 1000})
 }
 
 /// A `connect` of `corp` with these settings in place of the defaults.

@@ -76,7 +76,9 @@ fn fails(route: Route, shape: Shape) -> bool {
 fn is_bad(said: &Result<Value, Value>) -> bool {
     let bad = ["failed", "paused"].map(Value::from);
     said.as_ref().map_or(true, |answer| {
-        bad.contains(&answer["outcome"]) || answer["failed"] != 0
+        let mut findings = answer["findings"].as_array().into_iter().flatten();
+        let left_out = findings.any(|finding| finding["kind"] == "unreadableDevices");
+        bad.contains(&answer["outcome"]) || answer["failed"] != 0 || left_out
     })
 }
 

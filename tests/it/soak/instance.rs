@@ -133,7 +133,10 @@ impl Instance {
     async fn invoke(&mut self, id: &str) -> String {
         for _ in 0..=RETRIES {
             let time = Duration::from_mins(15);
-            let payload = self.integration.requested();
+            // Each tick removes something, and there are many in a day.
+            let payload = json!({
+                "command": "sync", "integration": self.integration.name, "allowMassRemoval": 1000
+            });
             match self.process.invoke(id, &payload, time).await {
                 Ok(answer) => {
                     self.note(&answer["error"]);
