@@ -501,3 +501,38 @@ async fn a_rejection_after_a_lost_answer_is_not_believed() {
         env.assert_sound().await;
     }
 }
+
+/// Lookups go on in rounds: a device that the listing lacks is found, its host has another agent by now, and its serial was in
+/// no filter. Nothing is removed.
+#[tokio::test]
+async fn what_a_lookup_finds_is_looked_up_in_turn() {
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(20_000, 40)).await;
+    for _ in 0..3 {
+        env.sync().await;
+    }
+    assert_eq!(env.corp().await["status"]["crawl"]["way"], "filtered");
+    let record = recorded(&env).await.swap_remove(3);
+    let (node, aid) = (text(&record, "nodeId"), text(&record, "aid"));
+    change_device(&env, &node, |device| device.is_unlisted = true);
+    let falcon = env.sims.falcon();
+    let host = falcon.remove_host("corp", &aid).unwrap().unwrap();
+    let again = "ab".repeat(16);
+    falcon
+        .put_host(
+            "corp",
+            posture_simulators::Host {
+                device_id: again.clone(),
+                ..host
+            },
+        )
+        .unwrap();
+    falcon.set_score("corp", &again, 77).unwrap();
+    let answer = env.sync().await;
+    assert_eq!(
+        (&answer["removed"], &answer["written"]),
+        (&json!(0), &json!(1)),
+        "{answer:#}"
+    );
+    assert_eq!(env.scores()[&node], 77);
+    assert_eq!(env.corp().await["status"]["crawl"]["way"], "filtered");
+}

@@ -26,7 +26,7 @@ async fn shown(env: &TestEnvironment, parameters: Value) -> String {
     answer.as_str().unwrap().to_owned()
 }
 
-async fn view(env: &TestEnvironment, view: &str) -> String {
+pub(crate) async fn view(env: &TestEnvironment, view: &str) -> String {
     shown(env, json!({"view": view})).await
 }
 

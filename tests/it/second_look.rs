@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use posture_simulators::{GeneratorSpec, Host};
 use serde_json::{Value, json};
 
+use crate::console::view;
 use crate::environment::{TestEnvironment, chain};
 use crate::runs::finding;
 
@@ -74,6 +75,11 @@ async fn an_attribute_goes_at_the_second_look() {
         assert!(example.contains(part), "{example}");
     }
     assert_eq!(env.corp().await["status"]["waiting"], 1);
+
+    let shown = view(&env, "findings").await;
+    for part in ["1 absent, with a removal that waits", &example[..40]] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
 
     // Everything that looks ahead knows it, and changes nothing about it.
     let explanation = explain(&env, &node).await;
