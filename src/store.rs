@@ -22,7 +22,7 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
 use aws_sdk_dynamodb::{Client, config};
-use backon::{ExponentialBuilder, Retryable};
+use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
 use serde::Serialize;
 use serde_dynamo::{to_attribute_value, to_item};
 
@@ -132,26 +132,31 @@ impl Store {
             .key("id", AttributeValue::S(id.to_string()))
     }
 
-    /// Writes all items or none. Retries conflicts with other transactions, which the SDK does not.
+    /// Writes all items or none. Retries conflicts with other transactions, which the SDK does not. The items are built for
+    /// each attempt: retries are rare, so copies for them would cost more.
     async fn transact(
         &self,
         operation: &'static str,
-        items: Vec<TransactWriteItem>,
+        items: impl Fn() -> Result<Vec<TransactWriteItem>, StoreError>,
     ) -> Result<Result<(), ConditionFailed>, StoreError> {
-        let request = self.client.transact_write_items();
-        let request = request.set_transact_items(Some(items));
-        let attempt = || request.clone().send();
-        let result = attempt
-            .retry(conflict_backoff())
-            .when(|error| error.code().is_some_and(is_busy) || is_cancelled_by(error, is_busy))
-            .await;
-        match result {
-            Ok(_) => Ok(Ok(())),
-            Err(error) if is_cancelled_by(&error, |code| code == "ConditionalCheckFailed") => {
-                Ok(Err(ConditionFailed(None)))
+        let mut delays = conflict_backoff().build();
+        let error = loop {
+            let request = self.client.transact_write_items();
+            let request = request.set_transact_items(Some(items()?));
+            let Err(error) = request.send().await else {
+                return Ok(Ok(()));
+            };
+            let is_retryable =
+                error.code().is_some_and(is_busy) || is_cancelled_by(&error, is_busy);
+            match delays.next().filter(|_| is_retryable) {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => break error,
             }
-            Err(error) => Err(call_error(operation)(error)),
+        };
+        if is_cancelled_by(&error, |code| code == "ConditionalCheckFailed") {
+            return Ok(Err(ConditionFailed(None)));
         }
+        Err(call_error(operation)(error))
     }
 }
 

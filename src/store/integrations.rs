@@ -85,10 +85,12 @@ impl Store {
         item.insert("configUpdated".to_owned(), json!(audit.event_time));
         item.insert("configUpdatedBy".to_owned(), json!(audit.actor));
         let condition = "attribute_not_exists(id)";
-        let items = vec![
-            put_item(&self.integrations, &item, condition, None, OPERATION)?,
-            self.put_audit(audit, OPERATION)?,
-        ];
+        let items = || {
+            Ok(vec![
+                put_item(&self.integrations, &item, condition, None, OPERATION)?,
+                self.put_audit(audit, OPERATION)?,
+            ])
+        };
         let created = self.transact(OPERATION, items).await?;
         created.map_err(|_| StoreError::IntegrationExists(settings.id.clone()))
     }
@@ -138,10 +140,13 @@ impl Store {
             ))
             .build()
             .map_err(build_error(OPERATION))?;
-        let items = vec![
-            TransactWriteItem::builder().update(update).build(),
-            self.put_audit(audit, OPERATION)?,
-        ];
+        let items = || {
+            let update = update.clone();
+            Ok(vec![
+                TransactWriteItem::builder().update(update).build(),
+                self.put_audit(audit, OPERATION)?,
+            ])
+        };
         let updated = self.transact(OPERATION, items).await?;
         updated.map_err(|_| StoreError::Conflict {
             integration: settings.id.clone(),

@@ -165,10 +165,13 @@ impl Store {
             .set_expression_attribute_values(Some(values))
             .build()
             .map_err(build_error(OPERATION))?;
-        let items = vec![
-            TransactWriteItem::builder().delete(delete).build(),
-            self.put_audit(audit, OPERATION)?,
-        ];
+        let items = || {
+            let delete = delete.clone();
+            Ok(vec![
+                TransactWriteItem::builder().delete(delete).build(),
+                self.put_audit(audit, OPERATION)?,
+            ])
+        };
         if self.transact(OPERATION, items).await?.is_ok() {
             return Ok(FinishOutcome::Released);
         }

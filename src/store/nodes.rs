@@ -228,11 +228,14 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "record the changes";
-        let mut items = Vec::with_capacity(changes.len() * 2);
-        for change in changes {
-            items.push(self.node_write(context, change, now, OPERATION)?);
-            items.push(self.put_audit(&context.attribute_changed(change, now), OPERATION)?);
-        }
+        let items = || {
+            let mut items = Vec::with_capacity(changes.len() * 2);
+            for change in changes {
+                items.push(self.node_write(context, change, now, OPERATION)?);
+                items.push(self.put_audit(&context.attribute_changed(change, now), OPERATION)?);
+            }
+            Ok(items)
+        };
         let recorded = self.transact(OPERATION, items).await?;
         recorded.map_err(|_| StoreError::Overtaken(context.integration.clone()))
     }
@@ -246,10 +249,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "delete node records";
         for batch in nodes.chunks(MAX_TRANSACTION_ITEMS) {
-            let items = batch
-                .iter()
-                .map(|node| self.delete_node(integration, node, None, None, OPERATION))
-                .collect::<Result<_, _>>()?;
+            let items = || {
+                batch
+                    .iter()
+                    .map(|node| self.delete_node(integration, node, None, None, OPERATION))
+                    .collect()
+            };
             // The deletes have no condition, so none can fail.
             let _ = self.transact(OPERATION, items).await?;
         }
