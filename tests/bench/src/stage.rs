@@ -56,6 +56,14 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// Returns the other measurement if it took less CPU time.
+    pub(crate) fn or_less(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) if other.cpu < self.cpu => other,
+            _ => self,
+        }
+    }
+
     /// Requests to one side.
     pub(crate) fn requests(&self, side: &str) -> u64 {
         self.of(side).map(|traffic| traffic.requests).sum()
