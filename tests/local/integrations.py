@@ -120,8 +120,11 @@ class Integration:
 
     @contextmanager
     def slow_sync(self) -> Iterator[str]:
-        """Start a sync that takes some seconds, yield its run id, and wait for its end."""
-        self.sims.set_latency(700)
+        """Start a sync that lasts until the block ends, yield its run id, and wait for its end.
+
+        Its requests take so long that it outlasts any command in the block, also on a busy machine.
+        """
+        self.sims.set_latency(4000)
         run = threading.Thread(target=self.aws.invoke, args=({"command": "sync", "integration": self.name},))
         run.start()
         try:
