@@ -20,6 +20,7 @@
 //! | `PUT /latency` | `{"falcon_ms"?,"tailscale_ms"?}` |
 //! | `PUT /listening` | `{"falcon"?:false,"tailscale"?:true}` |
 //! | `GET`, `POST`, `DELETE /faults` | `{"side":"falcon","path_prefix":"/devices","kind":{"status":{"code":503}}}` |
+//! | `POST`, `DELETE /late-requests` | |
 //! | `POST /scripts` | `{"after":{"side":"falcon","path_prefix":"/zero-trust-assessment/queries","count":1},"do":[{"setScore":{"account","aid","score"}}]}` |
 //! | `POST /clock` | `{"advance_s":120}` |
 //! | `POST /reset` | |
@@ -203,6 +204,8 @@ fn both(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answer {
             did(|| handler.state.faults.add(fault))
         }
         ("DELETE", ["faults"]) => did(|| handler.state.faults.clear()),
+        ("POST", ["late-requests"]) => did(|| handler.state.late.release()),
+        ("DELETE", ["late-requests"]) => did(|| handler.state.late.clear()),
         ("POST", ["scripts"]) => {
             let script: Script = serde_json::from_slice(body)?;
             did(|| handler.hooks.add(script))

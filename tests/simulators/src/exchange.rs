@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::faults::FaultKind;
+use crate::faults::{Fault, FaultKind};
 use crate::hooks::{Hooks, SimulatorState};
 use crate::lock;
 use crate::matching::{RequestInfo, Side};
@@ -97,14 +97,14 @@ impl RequestHandler {
         }
         self.hooks.before(&call.seen, &self.state);
         let fault = self.state.faults.take(&call.seen);
-        let effective = fault
-            .as_ref()
-            .is_none_or(|fault| fault.processed || fault.kind.damages_response());
-        let answer = if effective {
-            self.answer(endpoint, &call)
+        let answer = if fault.as_ref().is_none_or(Fault::takes_effect) {
+            self.state.late.answer(endpoint, &call)
         } else {
             Reply::empty(200)
         };
+        if fault.as_ref().is_some_and(Fault::is_late) {
+            self.state.late.push(endpoint.clone(), call.clone());
+        }
         self.hooks.after(&call.seen, &self.state);
 
         match fault {
@@ -120,13 +120,6 @@ impl RequestHandler {
                 pending.fault(fault.kind.name());
                 damage(fault.kind, &call, answer, pending, connection).await
             }
-        }
-    }
-
-    fn answer(&self, endpoint: &Endpoint, call: &Call) -> Reply {
-        match endpoint {
-            Endpoint::Falcon { region } => self.state.falcon.answer(region, call),
-            Endpoint::Tailscale => self.state.tailscale.answer(call),
         }
     }
 }

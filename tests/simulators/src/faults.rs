@@ -85,6 +85,21 @@ impl FaultKind {
     }
 }
 
+/// Whether and when a request with a fault takes effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Not at all. Kinds that change a response take effect at once.
+    #[default]
+    Never,
+    /// At once: only the response is lost.
+    Now,
+    /// When [`LateRequests::release`](crate::LateRequests::release) is called.
+    Late,
+    /// At once, and again when [`LateRequests::release`](crate::LateRequests::release) is called.
+    Twice,
+}
+
 /// A fault and the requests that it affects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,10 +118,9 @@ pub struct Fault {
     /// Number of times that the fault applies; `None` (JSON `null`) means always.
     #[serde(default = "once")]
     pub times: Option<u64>,
-    /// The request takes effect and only its response is lost. Always true for kinds that change a
-    /// response.
+    /// Whether and when the request takes effect.
     #[serde(default)]
-    pub processed: bool,
+    pub effect: Effect,
     /// Kind of the failure.
     pub kind: FaultKind,
 }
@@ -133,7 +147,7 @@ impl Fault {
             path_prefix,
             nth: 0,
             times: Some(1),
-            processed: false,
+            effect: Effect::Never,
             kind,
         }
     }
@@ -174,8 +188,36 @@ impl Fault {
     /// Lets the request take effect and loses its response.
     #[must_use]
     pub fn processed(mut self) -> Self {
-        self.processed = true;
+        self.effect = Effect::Now;
         self
+    }
+
+    /// Loses the response of a request that is still on its way, and takes effect later.
+    #[must_use]
+    pub fn late(mut self) -> Self {
+        self.effect = Effect::Late;
+        self
+    }
+
+    /// Lets the request take effect, loses its response, and lets it take effect again later.
+    #[must_use]
+    pub fn twice(mut self) -> Self {
+        self.effect = Effect::Twice;
+        self
+    }
+
+    /// Returns whether the request takes effect before its response.
+    pub(crate) fn takes_effect(&self) -> bool {
+        match self.effect {
+            Effect::Now | Effect::Twice => true,
+            Effect::Never => self.kind.damages_response(),
+            Effect::Late => false,
+        }
+    }
+
+    /// Returns whether the request takes effect after its response.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self.effect, Effect::Late | Effect::Twice)
     }
 
     fn selects(&self, seen: &RequestInfo) -> bool {

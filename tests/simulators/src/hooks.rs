@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::clock::Clock;
 use crate::falcon::{Falcon, Host};
 use crate::faults::{Fault, Faults};
+use crate::late::LateRequests;
 use crate::lock;
 use crate::matching::{Matcher, RequestInfo};
 use crate::tailscale::{Device, Tailscale};
@@ -154,6 +155,7 @@ pub(crate) struct SimulatorState {
     pub(crate) falcon: Falcon,
     pub(crate) tailscale: Tailscale,
     pub(crate) faults: Faults,
+    pub(crate) late: LateRequests,
 }
 
 impl SimulatorState {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::matching::RequestInfo;
 
 /// A request, read in full.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) seen: RequestInfo,
     pub(crate) headers: HeaderMap,

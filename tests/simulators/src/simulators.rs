@@ -15,6 +15,7 @@ use crate::exchange::{Endpoint, RequestHandler};
 use crate::falcon::Falcon;
 use crate::faults::Faults;
 use crate::hooks::{Hooks, Script, SimulatorState};
+use crate::late::LateRequests;
 use crate::lock;
 use crate::matching::{Matcher, RequestInfo, Side};
 use crate::net::{Bound, Connection, Server};
@@ -99,11 +100,13 @@ impl Builder {
         let clock = Clock::default();
         let falcon = Falcon::new(clock.clone(), regions);
         let tailscale = Tailscale::new(clock.clone());
+        let late = LateRequests::new(falcon.clone(), tailscale.clone());
         let state = SimulatorState {
             clock,
             falcon,
             tailscale,
             faults: Faults::default(),
+            late,
         };
         let handler = RequestHandler {
             state,
@@ -216,6 +219,7 @@ impl Core {
         state.falcon.reset();
         state.tailscale.reset();
         state.faults.clear();
+        state.late.clear();
         state.clock.reset();
         hooks.clear();
         log.clear();
@@ -287,6 +291,11 @@ impl Simulators {
     /// Returns the pending faults.
     pub fn faults(&self) -> &Faults {
         &self.core.handler.state.faults
+    }
+
+    /// Returns the requests that take effect later.
+    pub fn late_requests(&self) -> &LateRequests {
+        &self.core.handler.state.late
     }
 
     /// Returns the request log.
