@@ -62,6 +62,12 @@ impl Deadline {
         Duration::try_from(self.at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO)
     }
 
+    /// Returns the earlier one of this deadline and `end`.
+    #[must_use]
+    pub(crate) fn no_later_than(&self, end: Timestamp) -> Self {
+        Self::new(self.clock.clone(), self.at.min(end))
+    }
+
     /// Returns an earlier deadline, for work that must leave time for what follows it.
     #[must_use]
     pub(crate) fn minus(&self, reserve: Duration) -> Self {

@@ -34,6 +34,8 @@ use item::Item;
 
 pub use audit::{AuditPage, AuditQuery};
 pub use item::{Integration, Integrations, Lease, UnreadableItem};
+pub(crate) use journal::MAX_SETTLED;
+pub use journal::Settlement;
 pub use lease::FinishOutcome;
 pub(crate) use nodes::MAX_CHANGES;
 pub use nodes::StoredNodes;

@@ -20,7 +20,6 @@ mod snapshot;
 
 use crate::app::{App, Invocation};
 use crate::domain::plan::absence::take_waiting;
-use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::guard::guard;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::lost_identity::find_lost;
@@ -33,6 +32,7 @@ pub use response::{PlannedChange, SyncResponse};
 pub use snapshot::Unavailable;
 
 use decision::{Decision, Proposal};
+use recover::Recovery;
 use report::Report;
 use run::Run;
 
@@ -48,8 +48,9 @@ pub async fn sync(
     if request.dry_run {
         return dry_run(app, request, invocation).await;
     }
+    let term = format!("{:016x}", fastrand::u64(..));
     loop {
-        let Some(mut run) = Run::acquire(app, request, invocation).await? else {
+        let Some(mut run) = Run::acquire(app, request, invocation, &term).await? else {
             let reason = "another run of it is in progress";
             return Ok(SyncResponse::skipped(request, &invocation.id, reason));
         };
@@ -79,8 +80,8 @@ async fn execute(run: &Run<'_>) -> Report {
 
 /// Recovers, decides and applies. The caller records the report.
 async fn reconcile(run: &Run<'_>) -> Result<Report, SyncError> {
-    let unreadable = recover::unrecorded_writes(run).await?;
-    let decision = decide(run, unreadable).await?;
+    let recovery = recover::unrecorded_writes(run, false).await?.complete()?;
+    let decision = decide(run, recovery).await?;
     let (observation, guarded) = (&decision.observation, &decision.guarded);
     run.record_absences(guarded, &observation.records).await?;
     let writer = observation.clients.tailscale.writer();
@@ -89,10 +90,10 @@ async fn reconcile(run: &Run<'_>) -> Result<Report, SyncError> {
 }
 
 /// Observes, joins, plans, confirms, leaves the rest to the second look, and guards. It only reads: a dry run, `explain` and `preview` end here.
-async fn decide(run: &Run<'_>, unreadable: UnreadableDevices) -> Result<Decision, SyncError> {
+async fn decide(run: &Run<'_>, recovery: Recovery) -> Result<Decision, SyncError> {
     let settings = run.settings()?;
     // Boxed: the future of the concurrent listings is large.
-    let mut observation = Box::pin(observe::both_sides(run, settings, unreadable)).await?;
+    let mut observation = Box::pin(observe::both_sides(run, settings, recovery)).await?;
     // Join and plan.
     let proposal = Proposal::new(run, settings, &observation);
     let suspicion = observation.suspicion(&proposal.matches, settings);
@@ -101,7 +102,9 @@ async fn decide(run: &Run<'_>, unreadable: UnreadableDevices) -> Result<Decision
     let Proposal { matches, plan } = proposal;
     let mut plan = plan.without_devices(&confirmation.unresolved);
     let waiting = take_waiting(&mut plan, run.started, settings.remove_after());
-    let recent_removals = run.recent_removals(&plan, &observation.unreadable).await?;
+    let recent_removals = run
+        .recent_removals(&plan, |node| observation.leaves_out(node))
+        .await?;
     let inputs = observation.guard_inputs(run, settings, suspicion.as_deref(), &recent_removals);
     let guarded = guard(plan, waiting, inputs);
     let (records, devices) = (&observation.records, &observation.devices);
@@ -167,6 +170,6 @@ async fn decide_without_lease(run: &mut Run<'_>) -> Result<Decision, Unavailable
     if let Some(pause) = Box::pin(run.active_pause()).await {
         return Err(Unavailable::Paused(pause));
     }
-    let decision = decide(run, UnreadableDevices::new()).await;
+    let decision = decide(run, Recovery::default()).await;
     decision.map_err(Unavailable::Failed)
 }

@@ -96,7 +96,7 @@ impl Tailscale {
                 classify,
             )
         };
-        self.authorized(DEVICE_LISTING, attempt)
+        self.authorized(&self.client, DEVICE_LISTING, attempt)
             .await
             .map(wire::devices)
             .map_err(|error| errors::no_tailnet(DEVICE_LISTING, error))
@@ -126,9 +126,10 @@ impl Tailscale {
         self.url(tailnet.into_iter().chain(segments))
     }
 
-    /// Makes a call with the cached token, or with a new one.
+    /// Makes a call with the cached token, or with a new one, within the budget of `client`.
     async fn authorized<T, A>(
         &self,
+        client: &ApiClient,
         operation: Operation,
         attempt: impl Fn(AccessToken) -> A,
     ) -> Result<T, UpstreamError>
@@ -137,7 +138,7 @@ impl Tailscale {
     {
         let mint = || token::mint(&self.client, &self.base, &self.credentials);
         self.token
-            .with_token(&self.client, operation, mint, attempt)
+            .with_token(client, operation, mint, attempt)
             .await
     }
 
@@ -147,7 +148,8 @@ impl Tailscale {
         url: &Url,
     ) -> Result<T, UpstreamError> {
         let request = || self.client.request(Method::GET, url.clone());
-        let response = self.call(operation, request, |_| false).await?;
+        let response = self.call(&self.client, operation, request, |_| false);
+        let response = response.await?;
         operation.decode(&response.body)
     }
 
@@ -158,16 +160,18 @@ impl Tailscale {
         url: &Url,
     ) -> Result<Option<T>, UpstreamError> {
         let request = || self.client.request(Method::GET, url.clone());
-        let response = self.call(operation, request, errors::is_not_found).await?;
+        let response = self.call(&self.client, operation, request, errors::is_not_found);
+        let response = response.await?;
         if response.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         operation.decode(&response.body).map(Some)
     }
 
-    /// Makes a call. An unsuccessful response is an error, unless `is_expected` accepts it.
+    /// Makes a call within the budget of `client`. An unsuccessful response is an error, unless `is_expected` accepts it.
     async fn call(
         &self,
+        client: &ApiClient,
         operation: Operation,
         request: impl Fn() -> RequestBuilder,
         is_expected: fn(&Response) -> bool,
@@ -175,10 +179,7 @@ impl Tailscale {
         let attempt = |token: AccessToken| {
             let request = token.authorize(request());
             async move {
-                let response = self
-                    .client
-                    .send(request, operation, MAX_RESPONSE_BYTES)
-                    .await?;
+                let response = client.send(request, operation, MAX_RESPONSE_BYTES).await?;
                 if response.status.is_success() || is_expected(&response) {
                     Ok(response)
                 } else {
@@ -186,6 +187,6 @@ impl Tailscale {
                 }
             }
         };
-        self.authorized(operation, attempt).await
+        self.authorized(client, operation, attempt).await
     }
 }

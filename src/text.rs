@@ -66,6 +66,17 @@ pub fn sanitize(text: &str, max: usize) -> String {
     plain
 }
 
+/// Sanitizes a text and truncates it to `max` bytes, for what is stored in an item.
+pub(crate) fn truncate_bytes(text: &str, max: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    let mut plain = sanitize(text, max);
+    if plain.len() > max {
+        plain.truncate(plain.floor_char_boundary(max.saturating_sub(ELLIPSIS.len())));
+        plain.push_str(ELLIPSIS);
+    }
+    plain
+}
+
 /// Sanitizes a name. A run keeps up to some hundred thousand names.
 pub(crate) fn sanitize_smol(text: &str, max: usize) -> SmolStr {
     if is_plain(text, max) {

@@ -84,8 +84,9 @@ pub struct AuditContext {
 }
 
 impl AuditContext {
-    /// Records the change of a device's attribute, which Tailscale accepted at `now`.
-    pub fn attribute_changed(&self, change: &Change, now: Timestamp) -> AuditRecord {
+    /// Records the change of a device's attribute, which was sent at `sent_at` and which Tailscale accepted. The id of the
+    /// record follows from that time, so that a change is recorded once, whichever run records it.
+    pub fn attribute_changed(&self, change: &Change, sent_at: Timestamp) -> AuditRecord {
         let mut details = json!({ "reason": change.reason });
         if let Some(new) = &change.new {
             details["aid"] = json!(new.aid);
@@ -112,8 +113,18 @@ impl AuditContext {
             old: json!(old.map(|old| attribute(&old.key, old.score))),
             new: json!(new.map(|new| attribute(&new.key, new.score))),
             details,
-            ..self.record(target, Action::UpdateNodeAttribute, now)
+            ..self.record(target, Action::UpdateNodeAttribute, sent_at)
         }
+    }
+
+    /// Records a change that was sent and may have been made or not, which nobody can tell any more.
+    pub fn attribute_unknown(&self, change: &Change, sent_at: Timestamp) -> AuditRecord {
+        let mut record = self.attribute_changed(change, sent_at);
+        record.details["unknown"] = json!(true);
+        record.details["reason"] = json!(
+            "a run sent this change and could not record it; whether it was made cannot be told"
+        );
+        record
     }
 
     pub(crate) fn integration_created(&self, settings: &Settings, now: Timestamp) -> AuditRecord {

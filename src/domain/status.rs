@@ -22,6 +22,9 @@ use history::RunStreak;
 pub use outcome::RunOutcome;
 use outcome::SyncState;
 
+/// Maximum bytes of an error that is stored: an item holds 400 kB.
+pub(crate) const MAX_ERROR_BYTES: usize = 2_000;
+
 /// The status of an integration, as it is stored. Counts are those of the latest attempt that could count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

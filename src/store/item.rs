@@ -49,8 +49,12 @@ pub struct Integration {
 /// The right to work on an integration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
+    /// The run that holds it.
     pub(crate) owner: String,
     pub(crate) until: Timestamp,
+    /// Another one for each acquisition, so that two invocations with one id are two runs.
+    #[serde(default)]
+    pub(crate) term: String,
 }
 
 /// All integrations, sorted by name.
@@ -210,4 +214,181 @@ fn at_path(attribute: &str, error: &serde_path_to_error::Error<serde_json::Error
         (attribute, path) => format!("{attribute}.{path}"),
     };
     redact(&format!("{path}: {}", error.inner()), REASON_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_dynamo::to_attribute_value;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::inventory::device::NodeId;
+    use crate::domain::inventory::host::{Aid, Score};
+    use crate::domain::plan::journal::{
+        JournalEntry, MAX_JOURNAL_BYTES, journal_key, stored_bytes,
+    };
+    use crate::domain::plan::{Change, DesiredAttribute};
+    use crate::domain::status::MAX_ERROR_BYTES;
+    use crate::domain::status::finding::{Finding, FindingKind};
+    use crate::text::truncate_bytes;
+
+    /// DynamoDB's limit.
+    const MAX_ITEM_BYTES: usize = 409_600;
+
+    /// The size of a value by DynamoDB's published rules: UTF-8 bytes, at most 21 for a number, 3 for a list or map, and one
+    /// for each of its elements.
+    fn size(value: &AttributeValue) -> usize {
+        match value {
+            AttributeValue::S(text) => text.len(),
+            AttributeValue::N(_) => 21,
+            AttributeValue::L(list) => 3 + list.iter().map(|one| 1 + size(one)).sum::<usize>(),
+            AttributeValue::M(map) => {
+                let fields = BTreeMap::from_iter(map).into_iter();
+                3 + fields
+                    .map(|(name, one)| 1 + name.len() + size(one))
+                    .sum::<usize>()
+            }
+            _ => 1,
+        }
+    }
+
+    fn encode<T: Serialize>(value: &T) -> AttributeValue {
+        to_attribute_value(value).unwrap()
+    }
+
+    /// A name of a hostile device: four bytes a character.
+    fn hostile() -> String {
+        "\u{1F980}".repeat(1_000)
+    }
+
+    fn change(n: usize) -> Change {
+        Change {
+            node_id: NodeId(format!("n{n:0127}").into()),
+            name: hostile().into(),
+            hostname: hostile().into(),
+            old: None,
+            new: Some(DesiredAttribute {
+                key: format!("custom:{}", "k".repeat(43)).try_into().unwrap(),
+                score: Score::new(100).unwrap(),
+                aid: Aid::from("4a027b0c95404062be4148c989dcf4c1"),
+                serial: hostile().as_str().into(),
+                falcon_hostname: None,
+            }),
+            reason: String::new(),
+            is_approved: false,
+            is_ephemeral: false,
+        }
+    }
+
+    /// As many batches of hostile devices as the journal has room for, and a little one.
+    fn full_journal() -> Journal {
+        let mut journal = Journal::new();
+        let run = "x".repeat(64);
+        for n in 0.. {
+            let changes: Vec<Change> = (0..50).map(|device| change(50 * n + device)).collect();
+            let key = journal_key("0123456789abcdef", n);
+            let entry = |changes: &[Change]| JournalEntry::new(&run, changes, Timestamp::MAX);
+            let left = MAX_JOURNAL_BYTES - stored_bytes(&journal);
+            let fitting = (1..=50).rev();
+            let mut fitting = fitting.map(|devices| entry(&changes[..devices]));
+            let Some(entry) = fitting.find(|entry| entry.stored_bytes() <= left) else {
+                return journal;
+            };
+            journal.insert(key, entry);
+        }
+        journal
+    }
+
+    fn largest_status() -> Status {
+        use FindingKind::*;
+        let kinds = [
+            LostIdentity,
+            SuspiciousObservation,
+            NoIdentity,
+            Unmatched,
+            Unassessed,
+            StaleHosts,
+            PlaceholderSerials,
+            SharedSerials,
+            InvalidScores,
+            UnreadableState,
+            UnreadableDevices,
+            UnsettledWrites,
+            UnconfirmedDevices,
+            ShortListing,
+            ScoresFell,
+            RefusedWrites,
+            WaitingRemovals,
+            HeldRemovals,
+            NativeIntegration,
+        ];
+        let cases = || {
+            (0..1_000_000)
+                .map(|_| hostile())
+                .take(Finding::EXAMPLES + 1)
+        };
+        let findings = kinds.map(|kind| Finding::new(kind, cases()));
+        let (time, run, count) = ("2026-01-15T12:00:00.123456789Z", "x".repeat(64), u32::MAX);
+        let lost = json!({
+            "nodeId": "n".repeat(128), "since": time, "name": truncate_bytes(&hostile(), 100),
+        });
+        let streak = json!({
+            "since": time, "until": time, "runs": count, "outcome": "unchanged", "errorKind": "configuration",
+            "written": count, "removed": count, "failed": count, "durationMs": count, "runId": run,
+        });
+        let bounds: Vec<u8> = (0..=100).collect();
+        let counts: Map<String, Value> = (0..=100)
+            .map(|n: u8| (n.to_string(), json!(count)))
+            .collect();
+        let aids: Vec<String> = (0..200).map(|n| format!("{n:032}")).collect();
+        serde_json::from_value(json!({
+            "lastSync": time, "lastSuccess": time, "outcome": "unchanged", "errorKind": "configuration",
+            "error": truncate_bytes(&hostile(), MAX_ERROR_BYTES), "providerHostCount": count,
+            "possibleMatchedCount": count, "matchedCount": count, "written": count, "removed": count,
+            "waiting": count, "runId": run, "durationMs": count, "configVersion": count,
+            "consecutiveFailures": count, "failingSince": time, "findings": findings,
+            "lostIdentity": vec![lost; 200], "scoreCounts": counts,
+            "lastChange": {"at": time, "runId": run, "written": count, "removed": count},
+            "crawl": {
+                "way": "filtered", "why": "y".repeat(400), "hosts": count, "scores": count, "scoreBounds": bounds,
+                "lastFull": time, "beside": aids,
+            },
+            "announced": "failing", "nativeIntegration": {"asked": time, "present": true},
+            "nextLookup": "n".repeat(128), "history": vec![streak; 24],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_largest_integration_fits_into_an_item() {
+        let journal = full_journal();
+        let journal_bytes = size(&encode(&journal));
+        assert!(journal_bytes <= stored_bytes(&journal), "{journal_bytes}");
+        assert!(stored_bytes(&journal) > MAX_JOURNAL_BYTES - 1_000);
+        let status = largest_status();
+        let (time, run) = (Timestamp::MAX, "x".repeat(64));
+        let text = |length| "s".repeat(length);
+        let item = json!({
+            "id": text(64), "provider": "falcon", "cloudId": text(64), "falconSecret": text(512),
+            "tailscaleSecret": text(512), "tailnet": text(255), "attributeKey": text(50), "enabled": true,
+            "onMissing": "delete", "maxHostAgeDays": 3650, "removeAfterMinutes": 1440,
+            "maxRemovals": {"percent": 100, "atLeast": 1_000_000}, "configVersion": u32::MAX, "configUpdated": time,
+            "configUpdatedBy": truncate_bytes(&hostile(), 800),
+            "lease": {"owner": run, "until": time, "term": "0123456789abcdef"},
+            "removal": {"attributes": "delete", "since": time, "actor": truncate_bytes(&hostile(), 800)},
+            "pause": {
+                "since": time, "until": time, "side": "secretsManager", "attempts": u32::MAX,
+                "error": truncate_bytes(&hostile(), MAX_ERROR_BYTES), "secretVersion": text(129),
+            },
+        });
+        let rest = size(&encode(&item)) + "status".len() + size(&encode(&status)) + "pending".len();
+        let bytes = rest + journal_bytes;
+        assert!(
+            bytes <= MAX_ITEM_BYTES,
+            "{bytes} = {rest} + {journal_bytes}"
+        );
+        assert!(rest > 100_000, "it is the worst case: {rest}");
+    }
 }

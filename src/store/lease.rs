@@ -31,7 +31,8 @@ pub enum FinishOutcome {
 }
 
 impl Store {
-    /// Acquires the lease of an integration until `until`. Returns `None` if another run holds it.
+    /// Acquires the lease of an integration until `until`, or renews the one of this term. Returns `None` if another run holds
+    /// it. A second invocation with the same id is another run.
     ///
     /// # Errors
     /// [`StoreError::NoIntegration`], [`StoreError::Unreadable`] or [`StoreError::Call`].
@@ -39,6 +40,7 @@ impl Store {
         &self,
         id: &IntegrationId,
         owner: &str,
+        term: &str,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<Integration>, StoreError> {
@@ -46,20 +48,21 @@ impl Store {
         let lease = HashMap::from([
             ("owner".to_owned(), AttributeValue::S(owner.to_owned())),
             ("until".to_owned(), AttributeValue::S(rfc3339(until))),
+            ("term".to_owned(), AttributeValue::S(term.to_owned())),
         ]);
         let request = self
             .integration_update(id)
             .update_expression("SET #lease = :lease, pending = if_not_exists(pending, :none)")
             .condition_expression(
-                "attribute_exists(id) AND (attribute_not_exists(#lease) OR #lease.#until < :now OR #lease.#owner = :me)",
+                "attribute_exists(id) AND (attribute_not_exists(#lease) OR #lease.#until < :now OR #lease.#term = :term)",
             )
             .expression_attribute_names("#lease", "lease")
             .expression_attribute_names("#until", "until")
-            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_names("#term", "term")
             .expression_attribute_values(":lease", AttributeValue::M(lease))
             .expression_attribute_values(":none", AttributeValue::M(HashMap::new()))
             .expression_attribute_values(":now", AttributeValue::S(rfc3339(now)))
-            .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()))
+            .expression_attribute_values(":term", AttributeValue::S(term.to_owned()))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let response = match send_update(&request, OPERATION).await? {
@@ -83,12 +86,13 @@ impl Store {
         Ok(Some(integration))
     }
 
-    /// Records a run and releases the lease, in one write. If the settings have changed, it records the run only. The status
-    /// names the run, which must hold the lease, and the version of the settings that it used. `recorded` are the run's
-    /// journal entries whose writes are all recorded.
+    /// Records a run and releases the lease of this term, in one write. If the settings have changed, it records the run only.
+    /// The status names the version of the settings that the run used. `recorded` are the run's journal entries whose writes
+    /// are all recorded.
     pub(crate) async fn finish(
         &self,
         id: &IntegrationId,
+        term: &str,
         status: &Status,
         pause: Option<&Pause>,
         recorded: &[String],
@@ -116,12 +120,12 @@ impl Store {
             .update_expression(update_expression(set, &remove));
         remove.push("#lease".to_owned());
         let release = request.update_expression(update_expression(set, &remove));
-        let (owner, version) = (&status.run_id, status.config_version);
-        let outcome = send_release(release, owner, version, OPERATION).await?;
+        let version = status.config_version;
+        let outcome = send_release(release, term, version, OPERATION).await?;
         if outcome != FinishOutcome::SettingsChanged {
             return Ok(outcome);
         }
-        match send_with_lease(keep, owner, None, OPERATION).await? {
+        match send_with_lease(keep, term, None, OPERATION).await? {
             Ok(()) => Ok(FinishOutcome::SettingsChanged),
             Err(_) => Ok(FinishOutcome::LeaseLost),
         }
@@ -134,34 +138,38 @@ impl Store {
     pub async fn release(
         &self,
         id: &IntegrationId,
-        owner: &str,
+        term: &str,
         config_version: u64,
     ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "release the lease";
         let request = self.integration_update(id);
         let request = request.update_expression("REMOVE #lease");
-        send_release(request, owner, config_version, OPERATION).await
+        send_release(request, term, config_version, OPERATION).await
     }
 
-    /// Deletes a removed integration with its lease and stores the audit record, or neither. The record names the
-    /// integration and the run, which must hold the lease.
-    pub(crate) async fn delete_integration(
+    /// Deletes a removed integration with its lease and stores the audit record, which names the integration, or neither. The
+    /// run must hold the lease of this term, and has settled the journal before.
+    ///
+    /// # Errors
+    /// [`StoreError::Call`].
+    pub async fn delete_integration(
         &self,
+        term: &str,
         config_version: u64,
         audit: &AuditRecord,
     ) -> Result<FinishOutcome, StoreError> {
         const OPERATION: &str = "remove the integration";
-        let (id, owner) = (&audit.integration_id, &audit.run_id);
-        let mut values = HashMap::from([(":me".to_owned(), AttributeValue::S(owner.clone()))]);
+        let id = &audit.integration_id;
+        let mut values = HashMap::from([(":term".to_owned(), AttributeValue::S(term.to_owned()))]);
         let unchanged = version_condition(config_version, &mut values);
         let delete = Delete::builder()
             .table_name(&self.integrations)
             .key("id", AttributeValue::S(id.to_string()))
             .condition_expression(format!(
-                "#lease.#owner = :me AND {unchanged} AND attribute_exists(removal)"
+                "#lease.#term = :term AND {unchanged} AND attribute_exists(removal)"
             ))
             .expression_attribute_names("#lease", "lease")
-            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_names("#term", "term")
             .set_expression_attribute_values(Some(values))
             .build()
             .map_err(build_error(OPERATION))?;
@@ -176,7 +184,7 @@ impl Store {
             return Ok(FinishOutcome::Released);
         }
         match self.integration(id).await {
-            Ok(integration) => Ok(outcome_of_failure(integration.lease, owner)),
+            Ok(integration) => Ok(outcome_of_failure(integration.lease, term)),
             Err(StoreError::NoIntegration { .. }) => Ok(FinishOutcome::LeaseLost),
             Err(error) => Err(error),
         }
@@ -186,25 +194,25 @@ impl Store {
 /// Sends an update that releases the lease, unless the settings have changed.
 async fn send_release(
     request: UpdateItemFluentBuilder,
-    owner: &str,
+    term: &str,
     config_version: u64,
     operation: &'static str,
 ) -> Result<FinishOutcome, StoreError> {
     let request = request
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let sent = send_with_lease(request, owner, Some(config_version), operation).await?;
+    let sent = send_with_lease(request, term, Some(config_version), operation).await?;
     let Err(ConditionFailed(item)) = sent else {
         return Ok(FinishOutcome::Released);
     };
     let integration = item.and_then(|item| Integration::from_item(item).ok());
     let lease = integration.and_then(|integration| integration.lease);
-    Ok(outcome_of_failure(lease, owner))
+    Ok(outcome_of_failure(lease, term))
 }
 
-/// Sends an update on the condition that the run holds the lease and that the settings have the version, if one is given.
+/// Sends an update on the condition that the run holds the lease of this term and that the settings have the version, if one is given.
 pub(super) async fn send_with_lease(
     request: UpdateItemFluentBuilder,
-    owner: &str,
+    term: &str,
     config_version: Option<u64>,
     operation: &'static str,
 ) -> Result<Result<(), ConditionFailed>, StoreError> {
@@ -212,17 +220,17 @@ pub(super) async fn send_with_lease(
     let mut values = values.unwrap_or_default();
     let condition = match config_version {
         Some(version) => format!(
-            "#lease.#owner = :me AND {}",
+            "#lease.#term = :term AND {}",
             version_condition(version, &mut values)
         ),
-        None => "#lease.#owner = :me".to_owned(),
+        None => "#lease.#term = :term".to_owned(),
     };
     let request = request
         .condition_expression(condition)
         .expression_attribute_names("#lease", "lease")
-        .expression_attribute_names("#owner", "owner")
+        .expression_attribute_names("#term", "term")
         .set_expression_attribute_values(Some(values))
-        .expression_attribute_values(":me", AttributeValue::S(owner.to_owned()));
+        .expression_attribute_values(":term", AttributeValue::S(term.to_owned()));
     Ok(send_update(&request, operation).await?.map(drop))
 }
 
@@ -239,8 +247,8 @@ pub(super) fn version_condition(
 }
 
 /// Returns the outcome of a release that failed, by the lease that the item has.
-fn outcome_of_failure(lease: Option<Lease>, owner: &str) -> FinishOutcome {
-    if lease.is_some_and(|lease| lease.owner == owner) {
+fn outcome_of_failure(lease: Option<Lease>, term: &str) -> FinishOutcome {
+    if lease.is_some_and(|lease| lease.term == term) {
         FinishOutcome::SettingsChanged
     } else {
         FinishOutcome::LeaseLost

@@ -216,23 +216,23 @@ impl Store {
             .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
     }
 
-    /// Records up to [`MAX_CHANGES`] changes that Tailscale has accepted. All node records and audit records are stored, or
-    /// none.
+    /// Records up to [`MAX_CHANGES`] changes that Tailscale has accepted, of a journal entry with this time. All node records
+    /// and audit records are stored, or none.
     ///
     /// # Errors
-    /// [`StoreError::Overtaken`] if a record is not the one that the plan was made from.
-    pub(crate) async fn record_changes(
+    /// [`StoreError::Overtaken`] if a record is not the one that the plan was made from, or another run has recorded a change.
+    pub async fn record_changes(
         &self,
         context: &AuditContext,
         changes: &[Change],
-        now: Timestamp,
+        sent_at: Timestamp,
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "record the changes";
         let items = || {
             let mut items = Vec::with_capacity(changes.len() * 2);
             for change in changes {
-                items.push(self.node_write(context, change, now, OPERATION)?);
-                items.push(self.put_audit(&context.attribute_changed(change, now), OPERATION)?);
+                items.push(self.node_write(context, change, sent_at, OPERATION)?);
+                items.push(self.put_audit(&context.attribute_changed(change, sent_at), OPERATION)?);
             }
             Ok(items)
         };
@@ -282,11 +282,11 @@ impl Store {
 
     /// Builds the write of one node record. Its condition is that the record is still the one that the plan was made from:
     /// if two runs believe that a change is theirs, only one of them records it.
-    fn node_write(
+    pub(super) fn node_write(
         &self,
         context: &AuditContext,
         change: &Change,
-        now: Timestamp,
+        sent_at: Timestamp,
         operation: &'static str,
     ) -> Result<TransactWriteItem, StoreError> {
         let (condition, run) = match &change.old {
@@ -309,7 +309,7 @@ impl Store {
             name: &change.name,
             hostname: &change.hostname,
             aid: &new.aid,
-            written_at: rfc3339(now),
+            written_at: rfc3339(sent_at),
             run_id: &context.run_id,
             ephemeral: change.is_ephemeral,
         };

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::error::SyncError;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::plan::journal::batches;
+use crate::domain::plan::confirm::UnreadableDevices;
+use crate::domain::plan::journal::{SEND_TIME, batches};
 use crate::domain::plan::{Change, Plan};
 use crate::store::MAX_CHANGES;
 use crate::tailscale::{AttributeWrite, TailscaleWriter, WriteLimits};
@@ -37,25 +39,41 @@ pub(super) struct Applied {
     pub(super) rejected: Vec<(NodeId, String)>,
     /// Devices whose change failed while others were accepted, with the message. It may have arrived.
     pub(super) unknown: Vec<(NodeId, String)>,
+    /// Devices whose change was accepted, and of which an unanswered attempt may still take effect.
+    pub(super) unsettled: UnreadableDevices,
     /// The failure that stopped it early.
     pub(super) failure: Option<SyncError>,
 }
 
+/// Less room than this in the journal is too little for a run.
+const MIN_JOURNAL_BYTES: usize = 40_000;
+
 /// Writes the changes of the plan and records the accepted ones. Stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'_>) -> Applied {
     let (limits, is_stopped) = (run.app.write_limits, &AtomicBool::new(false));
+    let room = run.journal_room();
+    // What the batches leave to a later run.
+    let max_kept_bytes = room / 5;
+    if room < MIN_JOURNAL_BYTES && !plan.changes.is_empty() {
+        return Applied::failed(SyncError::JournalFull);
+    }
     let permits = &Semaphore::new(RECORD_CONCURRENCY);
     let batch_size = batch_size_for(limits, plan.changes.len());
-    let batches = batches(&plan.changes, batch_size, limits.concurrency);
+    let max_bytes = room - max_kept_bytes;
+    let batches = batches(&plan.changes, batch_size, limits.concurrency, max_bytes);
     let mut applied = stream::iter(batches.enumerate())
-        .map(|(n, batch)| async move {
+        .map(|(n, changes)| async move {
             if is_stopped.load(Ordering::Relaxed) {
                 return Applied::default();
             }
-            // Batches end in their order, so the batch that used this journal entry before has ended.
-            let entry = n % limits.concurrency;
-            let applied = apply_batch(run, writer, permits, entry, batch).await;
-            let applied = keep_unknown(run, limits.concurrency + n, batch, applied).await;
+            let batch = Batch {
+                changes,
+                // Batches end in their order, so the batch that used this journal entry before has ended.
+                entry: n % limits.concurrency,
+                kept_entry: limits.concurrency + n,
+                max_kept_bytes,
+            };
+            let applied = apply_batch(run, writer, permits, batch).await;
             if applied.failure.is_some() {
                 is_stopped.store(true, Ordering::Relaxed);
             }
@@ -72,61 +90,89 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
     applied
 }
 
-/// Stores the changes in the journal before they are written, so that the next run can record them if this one dies. Then
+/// Changes that are written with one call, if nothing fails.
+struct Batch<'a> {
+    changes: &'a [Change],
+    /// The number of its journal entry while it is in flight.
+    entry: usize,
+    /// The number of the entry for what it leaves to a later run.
+    kept_entry: usize,
+    /// Maximum bytes of all entries that the run leaves.
+    max_kept_bytes: usize,
+}
+
+/// Stores the changes in the journal before they are written, so that a later run can record them if this one dies. Then
 /// writes them, and records the accepted ones.
 async fn apply_batch(
     run: &Run<'_>,
     writer: &TailscaleWriter<'_>,
     permits: &Semaphore,
-    entry: usize,
-    batch: &[Change],
+    batch: Batch<'_>,
 ) -> Applied {
-    if let Err(error) = run.journal_batch(entry, batch).await {
-        return Applied::failed(error);
-    }
-    let attributes: Vec<AttributeWrite> = batch.iter().map(attribute_write).collect();
+    let sent_at = match run.journal_batch(batch.entry, batch.changes).await {
+        Ok(sent_at) => sent_at,
+        Err(error) => return Applied::failed(error),
+    };
+    let attributes: Vec<AttributeWrite> = batch.changes.iter().map(attribute_write).collect();
     let comment = format!("falcon-posture-sync run {}", run.id());
-    let result = writer.write(&attributes, &comment).await;
+    let end = sent_at.saturating_add(SEND_TIME).unwrap_or(sent_at);
+    let result = writer.write(&attributes, &comment, end).await;
+    let of_batch = |nodes: &BTreeSet<&NodeId>| -> Vec<Change> {
+        let changes = batch.changes.iter();
+        let changes = changes.filter(|change| nodes.contains(&change.node_id));
+        changes.cloned().collect()
+    };
     let accepted: BTreeSet<&NodeId> = result.accepted.iter().collect();
-    let is_accepted = |change: &&Change| accepted.contains(&change.node_id);
-    let changes: Vec<Change> = batch.iter().filter(is_accepted).cloned().collect();
+    let changes = of_batch(&accepted);
+    let unknown: BTreeSet<&NodeId> = result.unknown.iter().map(|(node, _)| node).collect();
+    let mut open = of_batch(&unknown);
+    let mut unsettled = UnreadableDevices::new();
+    if result.is_uncertain {
+        // An earlier attempt may take effect after a later run has written something else.
+        open.extend(changes.iter().cloned());
+        unsettled.extend(changes.iter().map(may_repeat));
+    }
     let records = changes.chunks(MAX_CHANGES);
-    let records = records.map(|changes| record(run, permits, changes));
-    let rejected = Applied {
+    let records = records.map(|changes| record(run, permits, changes, sent_at));
+    let recorded = join_all(records).await.into_iter();
+    let recorded = recorded.fold(Applied::default(), Applied::merge);
+    // What Tailscale rejected with an answer is not made, whatever it rejected.
+    let is_left_open =
+        recorded.failure.is_some() || (result.is_uncertain && result.error.is_some());
+    let applied = recorded.merge(Applied {
         rejected: result.rejected,
         unknown: result.unknown,
+        unsettled,
         failure: result.error.map(SyncError::from),
         ..Applied::default()
-    };
-    let parts = join_all(records).await.into_iter().chain([rejected]);
-    let applied = parts.fold(Applied::default(), Applied::merge);
-    if applied.failure.is_none() {
-        run.mark_recorded(entry);
-    }
-    applied
-}
-
-/// Keeps the changes whose fate is unknown in a journal entry of their own, the run's nth: the next run asks the devices.
-async fn keep_unknown(run: &Run<'_>, n: usize, batch: &[Change], applied: Applied) -> Applied {
-    let nodes: BTreeSet<&NodeId> = applied.unknown.iter().map(|(node, _)| node).collect();
-    let unknown = batch
-        .iter()
-        .filter(|change| nodes.contains(&change.node_id));
-    let unknown: Vec<Change> = unknown.cloned().collect();
-    // The entry of a batch that ended with a failure stays as a whole.
-    if unknown.is_empty() || applied.failure.is_some() {
+    });
+    if is_left_open {
+        // The whole entry is left to a later run.
         return applied;
     }
-    match run.journal_batch(n, &unknown).await {
+    if open.is_empty() {
+        run.mark_recorded(batch.entry);
+        return applied;
+    }
+    let entries = (batch.entry, batch.kept_entry);
+    match run
+        .keep_in_journal(entries, &open, sent_at, batch.max_kept_bytes)
+        .await
+    {
         Ok(()) => applied,
         Err(error) => applied.merge(Applied::failed(error)),
     }
 }
 
 /// Records accepted changes. If that fails, the journal entry stays and the next run records them.
-async fn record(run: &Run<'_>, permits: &Semaphore, changes: &[Change]) -> Applied {
+async fn record(
+    run: &Run<'_>,
+    permits: &Semaphore,
+    changes: &[Change],
+    sent_at: Timestamp,
+) -> Applied {
     let _permit = permits.acquire().await;
-    if let Err(error) = run.record(run.id(), changes).await {
+    if let Err(error) = run.record(changes, sent_at).await {
         return Applied::failed(error);
     }
     let removed = changes.iter().filter(|change| change.is_removal()).count();
@@ -135,6 +181,12 @@ async fn record(run: &Run<'_>, permits: &Semaphore, changes: &[Change]) -> Appli
         removed,
         ..Applied::default()
     }
+}
+
+fn may_repeat(change: &Change) -> (NodeId, String) {
+    let Change { node_id, name, .. } = change;
+    let example = format!("{name} ({node_id}): an attempt to write it had no answer");
+    (node_id.clone(), example)
 }
 
 fn attribute_write(change: &Change) -> AttributeWrite {
@@ -160,6 +212,7 @@ impl Applied {
         self.removed += other.removed;
         self.rejected.extend(other.rejected);
         self.unknown.extend(other.unknown);
+        self.unsettled.extend(other.unsettled);
         self.failure = self.failure.or(other.failure);
         self
     }

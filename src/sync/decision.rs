@@ -26,7 +26,12 @@ impl Proposal {
         let matches = join(&observation.falcon, devices, run.min_last_seen(settings));
         let plan = plan(&matches, devices, records, key, on_missing);
         Self {
-            plan: plan.without_devices(observation.unreadable.keys()),
+            plan: plan.without_devices(
+                observation
+                    .unreadable
+                    .keys()
+                    .chain(observation.unsettled.keys()),
+            ),
             matches,
         }
     }
@@ -61,6 +66,12 @@ pub(super) struct Decision {
 impl Decision {
     /// Returns true if the run leaves a question about a device to the next one.
     pub(super) fn has_open_questions(&self) -> bool {
-        !self.confirmation.unresolved.is_empty() || !self.observation.unreadable.is_empty()
+        let Observation {
+            unreadable,
+            unsettled,
+            ..
+        } = &self.observation;
+        let unresolved = &self.confirmation.unresolved;
+        !(unresolved.is_empty() && unreadable.is_empty() && unsettled.is_empty())
     }
 }

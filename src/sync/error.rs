@@ -20,6 +20,9 @@ pub enum SyncError {
     /// The stored settings are invalid.
     #[error("invalid settings of the integration")]
     Settings(#[from] FieldError),
+    /// Too many writes had no answer.
+    #[error("Tailscale: too many writes had no answer, so the journal has no room for more")]
+    JournalFull,
     /// DynamoDB failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -33,6 +36,10 @@ impl SyncError {
                 Self::Upstream(error) => error.remedy(),
                 Self::Secret(error) => error.remedy(),
                 Self::Settings(_) => "correct it with `make update`".to_owned(),
+                Self::JournalFull => {
+                    "wait for the next run: it reads what these devices hold, and goes on"
+                        .to_owned()
+                }
                 Self::Store(error) => error.remedy().to_owned(),
             },
         }
@@ -43,6 +50,7 @@ impl SyncError {
             Self::Upstream(error) => error.error_kind(),
             Self::Secret(error) => error.kind(),
             Self::Settings(_) => ErrorKind::Configuration,
+            Self::JournalFull => ErrorKind::Unavailable,
             Self::Store(_) => ErrorKind::Storage,
         }
     }
@@ -53,7 +61,7 @@ impl SyncError {
             _ if !self.kind().pauses() => None,
             Self::Upstream(error) => Some(error.operation.service),
             Self::Secret(_) => Some(Service::SecretsManager),
-            Self::Settings(_) | Self::Store(_) => None,
+            Self::Settings(_) | Self::JournalFull | Self::Store(_) => None,
         }
     }
 }

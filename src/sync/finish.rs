@@ -13,11 +13,11 @@ use crate::domain::status::history::{self, RunStreak};
 use crate::domain::status::lost_identity;
 use crate::domain::status::outcome::{SyncState, transition};
 use crate::domain::status::pause::Pause;
-use crate::domain::status::{LastChange, Problem, RunOutcome, Status};
+use crate::domain::status::{LastChange, MAX_ERROR_BYTES, Problem, RunOutcome, Status};
 use crate::events::Event;
 use crate::metrics::{self, MetricEvent};
 use crate::store::{FinishOutcome, StoreError};
-use crate::text::error_chain;
+use crate::text::{error_chain, truncate_bytes};
 
 /// Time that the event bus gets of the time kept back for recording.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,6 +56,7 @@ pub(super) async fn record(run: &Run<'_>, report: &Report) -> Result<FinishOutco
             let version = run.rejected_secret_version(service).await;
             let problem = report.problem.as_ref();
             let error = problem.map_or_else(String::new, Problem::to_string);
+            let error = truncate_bytes(&error, MAX_ERROR_BYTES);
             let previous = run.previous_pause.as_ref();
             let context = run.pause_context();
             Some(Pause::next(previous, service, error, version, context))
@@ -70,7 +71,10 @@ pub(super) async fn record(run: &Run<'_>, report: &Report) -> Result<FinishOutco
         return run.delete_integration(removal).await;
     }
     let (id, recorded) = (&run.integration.id, run.recorded_keys());
-    let finished = run.app.store.finish(id, &status, pause.as_ref(), &recorded);
+    let finished = run
+        .app
+        .store
+        .finish(id, run.term(), &status, pause.as_ref(), &recorded);
     let outcome = finished.await?;
     if outcome == FinishOutcome::LeaseLost {
         tracing::warn!(
@@ -103,8 +107,13 @@ fn failing_since(run: &Run<'_>) -> (Timestamp, u32) {
     (since.unwrap_or(run.started), runs.saturating_add(1))
 }
 
-/// Returns the text for status, log and response.
+/// Returns the text for status, log and response, cut to what the item has room for.
 fn message(run: &Run<'_>, report: &Report) -> Option<String> {
+    let message = whole_message(run, report)?;
+    Some(truncate_bytes(&message, MAX_ERROR_BYTES))
+}
+
+fn whole_message(run: &Run<'_>, report: &Report) -> Option<String> {
     let (since, runs) = failing_since(run);
     let problem = report.problem.as_ref();
     let problem = problem.map(|problem| problem.since(since, runs));

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::error::SyncError;
 use super::fetch;
+use super::recover::Recovery;
 use super::run::{Clients, Run};
 use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::{Devices, NodeId};
@@ -45,6 +46,8 @@ pub(super) struct Observation {
     pub(super) native: Option<NativeIntegration>,
     /// Devices that could not be asked. The plan leaves them out.
     pub(super) unreadable: UnreadableDevices,
+    /// Devices whose write by an earlier run may still take effect. The plan leaves them out.
+    pub(super) unsettled: UnreadableDevices,
 }
 
 /// Observes Falcon, the tailnet and the records. An incomplete listing fails the whole observation.
@@ -53,7 +56,7 @@ pub(super) struct Observation {
 pub(super) async fn both_sides(
     run: &Run<'_>,
     settings: &Settings,
-    mut unreadable: UnreadableDevices,
+    recovery: Recovery,
 ) -> Result<Observation, SyncError> {
     let nodes = async { Ok::<_, SyncError>(run.app.store.nodes(&settings.id).await?) };
     let listings = async {
@@ -71,6 +74,7 @@ pub(super) async fn both_sides(
         records,
         unreadable: unreadable_records,
     } = nodes;
+    let mut unreadable = recovery.unreadable;
     unreadable.extend(unreadable_records);
     let (falcon, fetch_state) =
         fetch::complete(run, &clients.falcon, prefetched, &devices, &records).await?;
@@ -82,6 +86,7 @@ pub(super) async fn both_sides(
         fetch_state,
         native,
         unreadable,
+        unsettled: recovery.unsettled,
     })
 }
 
@@ -126,6 +131,11 @@ async fn native_integration(run: &Run<'_>, tailscale: &Tailscale) -> Option<Nati
 }
 
 impl Observation {
+    /// Returns true if the plan leaves a device out.
+    pub(super) fn leaves_out(&self, node: &NodeId) -> bool {
+        self.unreadable.contains_key(node) || self.unsettled.contains_key(node)
+    }
+
     /// Returns the facts that the guard judges a plan by.
     pub(super) fn guard_inputs<'a>(
         &'a self,

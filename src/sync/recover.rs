@@ -7,7 +7,8 @@ use super::run::Run;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::Change;
 use crate::domain::plan::confirm::UnreadableDevices;
-use crate::domain::plan::journal::{is_applied, run_id_of, unrecorded};
+use crate::domain::plan::journal::{JournalEntry, WriteOutcome, write_outcome};
+use crate::store::{Settlement, StoreError};
 use crate::tailscale::Tailscale;
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
@@ -23,26 +24,52 @@ const MAX_UNANSWERED: usize = 16;
 /// The usual time between two runs.
 const SECONDS_PER_TICK: i64 = 900;
 
-/// Asks the devices in the journal of earlier runs what they hold, and records the accepted writes in the name of the run
-/// that made them. Afterwards the plan can rest on the records again, except for the devices that are returned.
+/// What the journal of earlier runs leaves open. The plan can rest on the records of all other devices.
+#[derive(Debug, Default)]
+pub(super) struct Recovery {
+    /// Devices that could not be asked.
+    pub(super) unreadable: UnreadableDevices,
+    /// Devices whose write may still take effect.
+    pub(super) unsettled: UnreadableDevices,
+    /// The failure that ended the recovery early, if it is not one device's own: a rejected credential, a rate limit, the
+    /// deadline.
+    pub(super) failure: Option<SyncError>,
+}
+
+impl Recovery {
+    /// Returns the recovery if it came to its end.
+    pub(super) fn complete(mut self) -> Result<Self, SyncError> {
+        match self.failure.take() {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+}
+
+/// Asks the devices in the journal of earlier runs what they hold, records the accepted writes in the name of the run that
+/// made them, and removes them from the journal. Entries whose writes may still take effect are left alone.
 ///
-/// # Errors
-/// A failure that is not one device's own: a rejected credential, a rate limit, the deadline, DynamoDB.
-pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<UnreadableDevices, SyncError> {
-    let (store, id) = (&run.app.store, &run.integration.id);
-    let (mut client, mut cached_nodes) = (None, None);
-    let mut unreadable = UnreadableDevices::new();
+/// An integration's last run asks these devices, too (`is_last_run`): what is found made is recorded at least.
+pub(super) async fn unrecorded_writes(
+    run: &Run<'_>,
+    is_last_run: bool,
+) -> Result<Recovery, StoreError> {
+    let mut recovery = Recovery::default();
+    let mut client = None;
     for (key, entry) in &run.integration.pending {
-        let earlier_run = run_id_of(key);
-        // The entries of one run are about different devices, so recording one does not change the records of the others.
-        let nodes = match cached_nodes.take() {
-            Some((run_id, nodes)) if run_id == earlier_run => nodes,
-            _ => store.nodes(id).await?,
-        };
-        let mut changes = unrecorded(earlier_run, entry, &nodes.records);
+        let is_settled = entry.is_settled(run.app.clock.now());
+        if !is_settled {
+            recovery.add_unsettled(entry);
+            if !is_last_run {
+                continue;
+            }
+        }
+        let nodes = run.app.store.nodes(&run.integration.id).await?;
+        let mut changes = entry.unrecorded(&nodes.records);
         changes.retain(|change| match nodes.unreadable.get(&change.node_id) {
             Some(problem) => {
-                unreadable.insert(change.node_id.clone(), problem.clone());
+                let node = change.node_id.clone();
+                recovery.unreadable.insert(node, problem.clone());
                 false
             }
             None => true,
@@ -53,59 +80,82 @@ pub(super) async fn unrecorded_writes(run: &Run<'_>) -> Result<UnreadableDevices
         let start = start.checked_rem(changes.len()).unwrap_or(0);
         changes.rotate_left(start);
         for changes in changes.chunks(LOOKUP_CONCURRENCY) {
-            if unreadable.len() >= MAX_UNANSWERED {
-                unreadable.extend(changes.iter().map(not_asked));
+            if recovery.unreadable.len() >= MAX_UNANSWERED {
+                recovery.unreadable.extend(changes.iter().map(not_asked));
                 continue;
             }
             let tailscale = match &client {
                 Some(client) => client,
-                None => client.insert(run.connect_tailscale().await?),
+                None => match run.connect_tailscale().await {
+                    Ok(connected) => client.insert(connected),
+                    Err(error) => {
+                        recovery.failure = Some(error);
+                        return Ok(recovery);
+                    }
+                },
             };
             let lookups = look_up_attributes(tailscale, changes).await;
-            if !lookups.applied.is_empty() {
+            let mut settlement = lookups.settlement;
+            if !is_settled {
+                // What is not made may still be made.
+                settlement.unknown.clear();
+                let made = settlement.made.iter().map(|change| change.node_id.clone());
+                settlement.nodes = made.collect();
+            }
+            if !settlement.nodes.is_empty() {
                 tracing::warn!(
-                    integration = %id,
+                    integration = %run.integration.id,
                     run_id = run.id(),
-                    earlier_run_id = earlier_run,
-                    changes = lookups.applied.len(),
+                    earlier_run_id = entry.run_id,
+                    changes = settlement.made.len(),
+                    unknown = settlement.unknown.len(),
                     "recording writes of an earlier run"
                 );
-                run.record(earlier_run, &lookups.applied).await?;
+                run.settle((key, entry), &settlement, false).await?;
             }
-            if !lookups.settled.is_empty() {
-                let nodes = Some(&*lookups.settled);
-                store.remove_from_journal(id, run.id(), key, nodes).await?;
-            }
-            unreadable.extend(lookups.unreadable);
+            recovery.unreadable.extend(lookups.unreadable);
             if let Some(error) = lookups.failure {
-                return Err(error.into());
+                recovery.failure = Some(error.into());
+                return Ok(recovery);
             }
         }
         let is_complete = !entry
-            .keys()
-            .any(|node| unreadable.contains_key(&NodeId(node.into())));
-        if is_complete {
-            store.remove_from_journal(id, run.id(), key, None).await?;
+            .nodes()
+            .any(|node| recovery.unreadable.contains_key(&node));
+        if is_settled && is_complete {
+            run.settle((key, entry), &Settlement::default(), true)
+                .await?;
         }
-        cached_nodes = Some((earlier_run, nodes));
     }
-    if !unreadable.is_empty() {
+    if !recovery.unreadable.is_empty() {
         tracing::warn!(
-            integration = %id,
+            integration = %run.integration.id,
             run_id = run.id(),
-            devices = unreadable.len(),
+            devices = recovery.unreadable.len(),
             "leaving out devices that Tailscale could not be asked about"
         );
     }
-    Ok(unreadable)
+    Ok(recovery)
+}
+
+impl Recovery {
+    fn add_unsettled(&mut self, entry: &JournalEntry) {
+        let until = entry.settles_at();
+        for (node, write) in &entry.writes {
+            let problem = format!(
+                "{} ({node}): run {} sent a write at {:.0}, which may take effect until {until:.0}",
+                write.name(),
+                entry.run_id,
+                entry.sent_at
+            );
+            self.unsettled.insert(NodeId(node.into()), problem);
+        }
+    }
 }
 
 #[derive(Default)]
 struct AttributeLookups {
-    /// The changes that Tailscale had accepted.
-    applied: Vec<Change>,
-    /// Devices that answered, or have left the tailnet.
-    settled: Vec<NodeId>,
+    settlement: Settlement,
     /// Devices that did not answer for a reason that can be their own.
     unreadable: UnreadableDevices,
     /// The first failure that is not one device's own.
@@ -120,14 +170,15 @@ async fn look_up_attributes(tailscale: &Tailscale, changes: &[Change]) -> Attrib
     for (change, attributes) in changes.iter().zip(join_all(requests).await) {
         let node = change.node_id.clone();
         match attributes {
-            Ok(Some(attributes)) => {
-                if is_applied(change, &attributes) {
-                    lookups.applied.push(change.clone());
+            Ok(attributes) => {
+                let settlement = &mut lookups.settlement;
+                match write_outcome(change, attributes.as_ref()) {
+                    WriteOutcome::Made => settlement.made.push(change.clone()),
+                    WriteOutcome::Unknown => settlement.unknown.push(change.clone()),
+                    WriteOutcome::NotMade => {}
                 }
-                lookups.settled.push(node);
+                settlement.nodes.push(node);
             }
-            // The attribute left with the device, and needs no record.
-            Ok(None) => lookups.settled.push(node),
             // Devices that may not be written to may be here for good. If it is the credential, the next write tells.
             Err(error) if error.can_be_one_devices() => {
                 let example = format!("{} ({node}): {}", change.name, error_chain(&error));

@@ -137,26 +137,37 @@ impl Report {
         }
     }
 
-    /// Adds the devices that could not be asked. A removal is not complete while one of them may hold an attribute.
+    /// Adds the devices that could not be asked, and those whose write may still take effect. A removal is not complete while
+    /// one of them may hold an attribute.
     #[must_use]
-    pub(super) fn with_unreadable_devices(mut self, unreadable: &UnreadableDevices) -> Self {
-        let Some(first) = unreadable.values().next() else {
-            return self;
+    pub(super) fn with_open_devices(
+        mut self,
+        unreadable: &UnreadableDevices,
+        unsettled: &UnreadableDevices,
+    ) -> Self {
+        let message = match (unreadable.values().next(), unsettled.values().next()) {
+            (Some(first), _) => format!(
+                "cannot read what an earlier run wrote to {} devices: {first}",
+                unreadable.len()
+            ),
+            (None, Some(first)) => format!(
+                "writes of an earlier run to {} devices may still take effect: {first}",
+                unsettled.len()
+            ),
+            (None, None) => return self,
         };
         self.is_removal_complete = false;
         if self.problem.is_none() {
             self.outcome = RunOutcome::Failed;
             self.error_kind = Some(ErrorKind::Unavailable);
             self.problem = Some(Problem {
-                message: format!(
-                    "cannot read what an earlier run wrote to {} devices: {first}",
-                    unreadable.len()
-                ),
+                message,
                 remedy: "wait for the next run, or remove the integration with `\"attributes\":\"keep\"`"
                     .to_owned(),
             });
         }
         self.findings.extend(unreadable_devices(unreadable));
+        self.findings.extend(unsettled_writes(unsettled));
         self
     }
 
@@ -208,6 +219,7 @@ impl Report {
             .chain(absence::finding(&guarded.waiting))
             .chain(scores_fell(&guarded.plan, records))
             .chain(unreadable_devices(&observation.unreadable))
+            .chain(unsettled_writes(&observation.unsettled))
             .chain(unconfirmed)
             .chain(short_listings(&observation.clients.falcon))
             .chain(matches.findings.iter().cloned())
@@ -308,6 +320,10 @@ impl Report {
 
 fn unreadable_devices(unreadable: &UnreadableDevices) -> Option<Finding> {
     Finding::new(FindingKind::UnreadableDevices, unreadable.values().cloned())
+}
+
+fn unsettled_writes(unsettled: &UnreadableDevices) -> Option<Finding> {
+    Finding::new(FindingKind::UnsettledWrites, unsettled.values().cloned())
 }
 
 fn short_listings(falcon: &Falcon) -> Option<Finding> {

@@ -14,17 +14,18 @@ use crate::clock::Deadline;
 use crate::domain::audit::{AuditContext, SYSTEM_ACTOR};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::Hosts;
-use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::domain::plan::guard::GuardedPlan;
-use crate::domain::plan::journal::{JournalEntry, journal_entry, journal_key, pending_removals};
+use crate::domain::plan::journal::{
+    JournalEntry, MAX_JOURNAL_BYTES, journal_key, pending_removals, stored_bytes,
+};
 use crate::domain::plan::{Change, NodeRecords, Plan};
 use crate::domain::status::Status;
 use crate::domain::status::error_kind::Service;
 use crate::domain::status::pause::{Pause, PauseContext};
 use crate::falcon::Falcon;
 use crate::settings::{FieldError, Settings};
-use crate::store::{FinishOutcome, Integration, StoreError};
+use crate::store::{FinishOutcome, Integration, Settlement, StoreError};
 use crate::tailscale::Tailscale;
 use crate::upstream::retry::CallBudget;
 
@@ -55,6 +56,8 @@ pub(super) struct Run<'a> {
     pub(super) request: &'a SyncRequest,
     pub(super) invocation: &'a Invocation,
     pub(super) integration: Integration,
+    /// The term of its lease.
+    term: &'a str,
     /// The status after the previous run; empty before the first.
     pub(super) previous: Status,
     pub(super) budget: CallBudget,
@@ -62,21 +65,31 @@ pub(super) struct Run<'a> {
     /// The pause to extend if the credential is rejected again.
     pub(super) previous_pause: Option<Pause>,
     secret_versions: Mutex<SecretVersions>,
-    /// The stored journal entries of this run. `None` marks an entry whose writes are all recorded.
-    journal: Mutex<BTreeMap<String, Option<JournalEntry>>>,
+    journal: Mutex<RunJournal>,
+}
+
+/// The journal entries that a run has stored.
+#[derive(Debug, Default)]
+struct RunJournal {
+    /// `None` marks an entry whose writes are all recorded.
+    entries: BTreeMap<String, Option<JournalEntry>>,
+    /// The size of the entries that the run leaves to a later one.
+    kept_bytes: usize,
 }
 
 impl<'a> Run<'a> {
-    /// Takes the lease. Returns `None` if another run holds it.
+    /// Takes the lease of this term, or renews it. Returns `None` if another run holds the lease.
     pub(super) async fn acquire(
         app: &'a App,
         request: &'a SyncRequest,
         invocation: &'a Invocation,
+        term: &'a str,
     ) -> Result<Option<Self>, StoreError> {
         let (store, now) = (&app.store, app.clock.now());
         let (id, run_id, deadline) = (&request.integration, &invocation.id, invocation.deadline);
-        let integration = store.acquire(id, run_id, now, deadline).await?;
-        Ok(integration.map(|integration| Self::new(app, request, invocation, integration, now)))
+        let integration = store.acquire(id, run_id, term, now, deadline).await?;
+        let run = |integration| Self::new(app, request, invocation, term, integration, now);
+        Ok(integration.map(run))
     }
 
     /// Creates a run that reads only and holds no lease.
@@ -87,13 +100,14 @@ impl<'a> Run<'a> {
     ) -> Result<Self, StoreError> {
         let now = app.clock.now();
         let integration = app.store.integration(&request.integration).await?;
-        Ok(Self::new(app, request, invocation, integration, now))
+        Ok(Self::new(app, request, invocation, "", integration, now))
     }
 
     fn new(
         app: &'a App,
         request: &'a SyncRequest,
         invocation: &'a Invocation,
+        term: &'a str,
         integration: Integration,
         started: Timestamp,
     ) -> Self {
@@ -107,6 +121,7 @@ impl<'a> Run<'a> {
             previous: integration.status.clone().unwrap_or_default(),
             previous_pause: integration.pause.clone(),
             integration,
+            term,
             budget: CallBudget::new(app.retries, app.clock.clone(), deadline),
             started,
             secret_versions: Mutex::default(),
@@ -116,6 +131,10 @@ impl<'a> Run<'a> {
 
     pub(super) fn id(&self) -> &str {
         &self.invocation.id
+    }
+
+    pub(super) fn term(&self) -> &str {
+        self.term
     }
 
     pub(super) fn settings(&self) -> Result<&Settings, SyncError> {
@@ -232,7 +251,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Stores the changes that a batch is about to write, as the run's nth journal entry.
+    /// Returns the bytes of the journal that this run may use: what the entries of earlier runs leave.
+    pub(super) fn journal_room(&self) -> usize {
+        MAX_JOURNAL_BYTES.saturating_sub(stored_bytes(&self.integration.pending))
+    }
+
+    /// Stores the changes that a batch is about to write, as the run's nth journal entry. Returns the time of the entry.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if another run holds the lease by now, so that nothing may be written; or DynamoDB's.
@@ -240,33 +264,74 @@ impl<'a> Run<'a> {
         &self,
         n: usize,
         changes: &[Change],
-    ) -> Result<(), StoreError> {
-        let (key, entry) = (journal_key(self.id(), n), journal_entry(changes));
+    ) -> Result<Timestamp, StoreError> {
+        let sent_at = self.app.clock.now();
+        let entry = JournalEntry::new(self.id(), changes, sent_at);
         let (store, id) = (&self.app.store, &self.integration.id);
-        store.put_journal(id, Some(self.id()), &key, &entry).await?;
-        lock(&self.journal).insert(key, Some(entry));
+        let key = journal_key(self.term, n);
+        store
+            .put_journal(id, Some(self.term), &key, &entry, None)
+            .await?;
+        lock(&self.journal).entries.insert(key, Some(entry));
+        Ok(sent_at)
+    }
+
+    /// Leaves changes of a batch to a later run, as the nth journal entry in place of the one at `slot`: their writes may
+    /// still take effect, or their outcome is unknown.
+    ///
+    /// # Errors
+    /// [`SyncError::JournalFull`] if `max_bytes` are taken, or as [`Run::journal_batch`].
+    pub(super) async fn keep_in_journal(
+        &self,
+        (slot, n): (usize, usize),
+        changes: &[Change],
+        sent_at: Timestamp,
+        max_bytes: usize,
+    ) -> Result<(), SyncError> {
+        let entry = JournalEntry::new(self.id(), changes, sent_at);
+        let (slot, key) = (journal_key(self.term, slot), journal_key(self.term, n));
+        {
+            let mut journal = lock(&self.journal);
+            journal.kept_bytes += entry.stored_bytes();
+            if journal.kept_bytes > max_bytes {
+                return Err(SyncError::JournalFull);
+            }
+        }
+        let (store, id) = (&self.app.store, &self.integration.id);
+        let term = Some(self.term);
+        store
+            .put_journal(id, term, &key, &entry, Some(&slot))
+            .await?;
+        let mut journal = lock(&self.journal);
+        journal.entries.remove(&slot);
+        journal.entries.insert(key, Some(entry));
         Ok(())
     }
 
     /// Marks a journal entry whose writes are all recorded. The end of the run removes it from the table.
     pub(super) fn mark_recorded(&self, n: usize) {
-        lock(&self.journal).insert(journal_key(self.id(), n), None);
+        let key = journal_key(self.term, n);
+        lock(&self.journal).entries.insert(key, None);
     }
 
     pub(super) fn recorded_keys(&self) -> Vec<String> {
         let journal = lock(&self.journal);
-        let recorded = journal.iter().filter(|(_, entry)| entry.is_none());
+        let recorded = journal.entries.iter().filter(|(_, entry)| entry.is_none());
         recorded.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Restores this run's journal after the lease was lost, so that the next run checks what was written.
+    /// Restores this run's journal after the lease was lost, so that the next run checks what was written: by another clock it
+    /// may have been judged too early. What can take effect no more was judged for good.
     pub(super) async fn restore_journal(&self) -> Result<(), StoreError> {
-        let journal = std::mem::take(&mut *lock(&self.journal));
+        let entries = std::mem::take(&mut lock(&self.journal).entries);
         let (store, id) = (&self.app.store, &self.integration.id);
-        for (key, entry) in journal {
-            let Some(entry) = entry else { continue };
-            match store.put_journal(id, None, &key, &entry).await {
-                // The integration is gone, and its attributes with it.
+        for (key, entry) in entries {
+            let now = self.app.clock.now();
+            let Some(entry) = entry.filter(|entry| !entry.is_settled(now)) else {
+                continue;
+            };
+            match store.put_journal(id, None, &key, &entry, None).await {
+                // The integration is gone, and all that its journal held was settled.
                 Err(StoreError::Overtaken { .. }) => return Ok(()),
                 result => result?,
             }
@@ -274,14 +339,32 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Records changes in the name of the run that made them.
-    pub(super) async fn record(&self, run_id: &str, changes: &[Change]) -> Result<(), StoreError> {
+    /// Records changes of this run that were sent at this time.
+    pub(super) async fn record(
+        &self,
+        changes: &[Change],
+        sent_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let context = self.audit_context(SYSTEM_ACTOR);
+        let store = &self.app.store;
+        store.record_changes(&context, changes, sent_at).await
+    }
+
+    /// Records what became of writes in an earlier run's journal entry, in its name, and removes them from the entry.
+    pub(super) async fn settle(
+        &self,
+        (key, entry): (&str, &JournalEntry),
+        settlement: &Settlement,
+        is_whole: bool,
+    ) -> Result<(), StoreError> {
         let context = AuditContext {
-            run_id: run_id.to_owned(),
+            run_id: entry.run_id.clone(),
             ..self.audit_context(SYSTEM_ACTOR)
         };
-        let now = self.app.clock.now();
-        self.app.store.record_changes(&context, changes, now).await
+        let store = &self.app.store;
+        store
+            .settle(self.term, &context, (key, entry), settlement, is_whole)
+            .await
     }
 
     fn audit_context(&self, actor: &str) -> AuditContext {
@@ -292,11 +375,11 @@ impl<'a> Run<'a> {
     /// Returns the device of each removal in the last 24 hours that no person let pass. Reads the audit trail only for a plan
     /// that removes something.
     ///
-    /// A removal that an earlier run journalled counts, too, as long as its device cannot be asked: it may have been made.
+    /// A removal that an earlier run journalled counts, too, as long as its device is left out: it may have been made.
     pub(super) async fn recent_removals(
         &self,
         plan: &Plan,
-        unreadable: &UnreadableDevices,
+        is_left_out: impl Fn(&NodeId) -> bool,
     ) -> Result<Vec<NodeId>, StoreError> {
         if plan.removals().next().is_none() {
             return Ok(Vec::new());
@@ -306,7 +389,7 @@ impl<'a> Run<'a> {
         let since = since.unwrap_or(Timestamp::MIN);
         let mut removals = store.removals_since(id, since).await?;
         let pending = pending_removals(&self.integration.pending);
-        removals.extend(pending.filter(|node| unreadable.contains_key(node)));
+        removals.extend(pending.filter(is_left_out));
         Ok(removals)
     }
 
@@ -330,7 +413,7 @@ impl<'a> Run<'a> {
     /// Gives the lease back without a record. The status stays that of the last run.
     pub(super) async fn release_lease(&self) -> Result<FinishOutcome, StoreError> {
         let (id, version) = (&self.integration.id, self.integration.config_version);
-        self.app.store.release(id, self.id(), version).await
+        self.app.store.release(id, self.term, version).await
     }
 
     /// Deletes the integration, with the audit record of its removal in the name of the actor who asked for it.
@@ -342,7 +425,7 @@ impl<'a> Run<'a> {
         let context = self.audit_context(&removal.actor);
         let record = context.integration_removed(&self.integration.stored, removal, now);
         let (store, version) = (&self.app.store, self.integration.config_version);
-        store.delete_integration(version, &record).await
+        store.delete_integration(self.term, version, &record).await
     }
 }
 

@@ -72,7 +72,8 @@ impl Tailscale {
             let request = self.client.request(Method::GET, url.clone());
             request.header(ACCEPT, "application/json")
         };
-        let response = self.call(POLICY, request, |_| false).await?;
+        let response = self.call(&self.client, POLICY, request, |_| false);
+        let response = response.await?;
         let wire: Wire = POLICY.decode(&response.body)?;
         Ok(wire.into())
     }

@@ -221,6 +221,8 @@ async fn futures_are_send() {
     check(tailscale.identity_collection());
     check(tailscale.has_falcon_integration());
     check(tailscale.attributes(&id("nA")));
-    check(writer.write(&[], ""));
-    check(writer.write_one(&write("nA", None, true), ""));
+    let end = jiff::Timestamp::MAX;
+    check(writer.write(&[], "", end));
+    let client = tailscale.client.within(end);
+    check(writer.write_one(&client, &write("nA", None, true), ""));
 }

@@ -6,17 +6,17 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures::future::join_all;
+use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tracing::{info, warn};
 
 use crate::domain::inventory::device::NodeId;
-use crate::domain::status::error_kind::Service;
 use crate::settings::AttributeKey;
 use crate::tailscale::{Tailscale, errors, operation};
 use crate::text::{error_chain, sanitize};
-use crate::upstream::client::Response;
+use crate::upstream::client::{ApiClient, Response};
 use crate::upstream::error::{Operation, UpstreamError, UpstreamErrorKind};
 
 const UPDATE: Operation = operation("attribute write", "devices:posture_attributes");
@@ -68,6 +68,9 @@ pub(crate) struct WriteResult {
     pub(crate) rejected: Vec<(NodeId, String)>,
     /// The devices whose write failed although others were accepted, with the message. It may have arrived.
     pub(crate) unknown: Vec<(NodeId, String)>,
+    /// True if a request had no answer: it may take effect later, also after an accepted one. Otherwise all that is not accepted
+    /// is not made.
+    pub(crate) is_uncertain: bool,
     /// The error that ended the writing early.
     pub(crate) error: Option<UpstreamError>,
 }
@@ -95,14 +98,19 @@ impl Tailscale {
 }
 
 impl TailscaleWriter<'_> {
-    /// Writes a list of changes in batches. A rejected batch is bisected until the rejected device is found, and the
-    /// others are written. The comment goes to Tailscale's audit log.
+    /// Writes a list of changes in batches, and sends nothing after `end`. A rejected batch is bisected until the rejected
+    /// device is found, and the others are written. The comment goes to Tailscale's audit log.
     ///
     /// Accepted writes count even if an error ended the others, so record them in any case.
-    pub(crate) async fn write(&self, changes: &[AttributeWrite], comment: &str) -> WriteResult {
+    pub(crate) async fn write(
+        &self,
+        changes: &[AttributeWrite],
+        comment: &str,
+        end: Timestamp,
+    ) -> WriteResult {
+        let client = &self.session.client.within(end);
         let mut result = WriteResult::default();
         let comment = sanitize(comment, MAX_COMMENT_CHARS);
-        let retries = self.retries();
         // A stack: the next batch is the last of the list.
         let size = self.max_batch.load(Ordering::Relaxed);
         let mut batches: Vec<&[AttributeWrite]> = changes.chunks(size).rev().collect();
@@ -111,10 +119,10 @@ impl TailscaleWriter<'_> {
         let mut last_failure = None;
         while let Some(batch) = batches.pop() {
             if self.batch_unsupported.load(Ordering::Relaxed) {
-                self.write_singly(batch, &comment, retries, &mut result)
+                self.write_singly(client, batch, &comment, &mut result)
                     .await;
             } else {
-                match self.write_batch(batch, &comment).await {
+                match self.write_batch(client, batch, &comment).await {
                     Ok(response) if is_unsupported(&response) => {
                         info!(
                             "this control plane has no batch call; attributes are written one by one"
@@ -127,11 +135,17 @@ impl TailscaleWriter<'_> {
                         result.accepted.extend(node_ids(batch));
                     }
                     Err(error) if is_forbidden(&error) || is_failure(&error) => {
-                        if !self.should_bisect(batch) {
-                            self.mark_unknown(batch, &error_chain(&error), &mut result);
+                        result.is_uncertain |= is_failure(&error);
+                        if !self.should_bisect(batch) && is_forbidden(&error) {
                             // A single device that is forbidden says nothing about the others.
-                            last_failure = Some(error).filter(|error| !is_forbidden(error));
-                        } else if !is_one_devices && self.fails_for_all(batch, &comment).await {
+                            let message = error_chain(&error);
+                            self.mark_rejected(client, batch, &message, &mut result);
+                        } else if !self.should_bisect(batch) {
+                            self.mark_unknown(batch, &error_chain(&error), &mut result);
+                            last_failure = Some(error);
+                        } else if !is_one_devices
+                            && self.fails_for_all(client, batch, &comment).await
+                        {
                             result.error = Some(error);
                         } else {
                             is_one_devices = true;
@@ -145,7 +159,7 @@ impl TailscaleWriter<'_> {
                             let (first, second) = batch.split_at(batch.len() / 2);
                             batches.extend([second, first]);
                         }
-                        Ok(message) => self.mark_rejected(batch, &message, retries, &mut result),
+                        Ok(message) => self.mark_rejected(client, batch, &message, &mut result),
                         Err(error) => result.error = Some(error),
                     },
                 }
@@ -164,19 +178,27 @@ impl TailscaleWriter<'_> {
         if bisected && accepted > 0 && are_all_accepted && result.error.is_none() {
             self.max_batch.fetch_min(accepted, Ordering::Relaxed);
         }
+        let error = result.error.as_ref();
+        result.is_uncertain |=
+            client.budget.unanswered() > 0 || error.is_some_and(UpstreamError::is_unanswered);
         result
     }
 
     /// Tries three devices of a failed batch alone, and returns whether all fail: then it is the credential or the service. A
     /// smaller batch is tried device by device. A device that is accepted is written again with its batch.
-    async fn fails_for_all(&self, batch: &[AttributeWrite], comment: &str) -> bool {
+    async fn fails_for_all(
+        &self,
+        client: &ApiClient,
+        batch: &[AttributeWrite],
+        comment: &str,
+    ) -> bool {
         if batch.len() <= TRIES {
             return false;
         }
         let tries = [0, batch.len() / 2, batch.len() - 1];
         for position in tries {
             let alone = &batch[position..=position];
-            match self.write_batch(alone, comment).await {
+            match self.write_batch(client, alone, comment).await {
                 Err(error) if is_forbidden(&error) || is_failure(&error) => {}
                 _ => return false,
             }
@@ -187,6 +209,7 @@ impl TailscaleWriter<'_> {
     /// Writes to one device, with one call per attribute.
     pub(super) async fn write_one(
         &self,
+        client: &ApiClient,
         change: &AttributeWrite,
         comment: &str,
     ) -> Result<(), UpstreamError> {
@@ -199,19 +222,24 @@ impl TailscaleWriter<'_> {
                 value: *score,
                 comment: &sanitize(comment, MAX_COMMENT_CHARS),
             };
-            let request = || session.client.request(Method::POST, url(key)).json(&body);
-            accepted(session.call(UPDATE, request, |_| false).await?)?;
+            let request = || client.request(Method::POST, url(key)).json(&body);
+            accepted(session.call(client, UPDATE, request, |_| false).await?)?;
         }
         if let Some(key) = &change.delete {
-            let request = || session.client.request(Method::DELETE, url(key));
+            let request = || client.request(Method::DELETE, url(key));
             // A missing attribute or a missing device counts as deleted.
-            accepted(session.call(UPDATE, request, errors::is_not_found).await?)?;
+            accepted(
+                session
+                    .call(client, UPDATE, request, errors::is_not_found)
+                    .await?,
+            )?;
         }
         Ok(())
     }
 
     async fn write_batch(
         &self,
+        client: &ApiClient,
         batch: &[AttributeWrite],
         comment: &str,
     ) -> Result<Response, UpstreamError> {
@@ -219,23 +247,31 @@ impl TailscaleWriter<'_> {
         let session = self.session;
         let url = session.tailnet_url(["device-attributes"]);
         let request = || {
-            let request = session.client.request(Method::PATCH, url.clone());
+            let request = client.request(Method::PATCH, url.clone());
             request.json(&body)
         };
-        accepted(session.call(UPDATE, request, is_unsupported).await?)
+        accepted(
+            session
+                .call(client, UPDATE, request, is_unsupported)
+                .await?,
+        )
     }
 
     async fn write_singly(
         &self,
+        client: &ApiClient,
         changes: &[AttributeWrite],
         comment: &str,
-        retries: u64,
         result: &mut WriteResult,
     ) {
         for group in changes.chunks(SINGLE_WRITE_CONCURRENCY) {
             // All writes of a group are awaited, so that each accepted one is reported.
-            let outcomes =
-                join_all(group.iter().map(|change| self.write_one(change, comment))).await;
+            let outcomes = join_all(
+                group
+                    .iter()
+                    .map(|change| self.write_one(client, change, comment)),
+            )
+            .await;
             let mut errors = outcomes.iter().map(|outcome| outcome.as_ref().err());
             let is_forbidden_for_all =
                 group.len() > TRIES && errors.all(|error| error.is_some_and(is_forbidden));
@@ -244,10 +280,10 @@ impl TailscaleWriter<'_> {
                 match outcome {
                     Ok(()) => result.accepted.push(change.node_id.clone()),
                     Err(error) if is_forbidden(&error) && !is_forbidden_for_all => {
-                        self.mark_unknown(alone, &error_chain(&error), result);
+                        self.mark_rejected(client, alone, &error_chain(&error), result);
                     }
                     Err(error) => match rejection(error) {
-                        Ok(message) => self.mark_rejected(alone, &message, retries, result),
+                        Ok(message) => self.mark_rejected(client, alone, &message, result),
                         Err(error) => result.error = Some(error),
                     },
                 }
@@ -273,15 +309,15 @@ impl TailscaleWriter<'_> {
         result.unknown.extend(unknown);
     }
 
-    /// Marks devices whose write Tailscale rejected. If an attempt was lost since `retries`, that one may have arrived.
+    /// Marks devices whose write Tailscale rejected. If an attempt had no answer, that one may have arrived.
     fn mark_rejected(
         &self,
+        client: &ApiClient,
         changes: &[AttributeWrite],
         message: &str,
-        retries: u64,
         result: &mut WriteResult,
     ) {
-        if self.retries() > retries {
+        if client.budget.unanswered() > 0 {
             return self.mark_unknown(changes, message, result);
         }
         self.rejected_devices
@@ -292,11 +328,6 @@ impl TailscaleWriter<'_> {
         );
         let rejected = node_ids(changes).map(|node| (node, message.to_owned()));
         result.rejected.extend(rejected);
-    }
-
-    /// Returns the number of calls to Tailscale that were made again in this run.
-    fn retries(&self) -> u64 {
-        self.session.client.budget.retries(Service::Tailscale)
     }
 }
 

@@ -104,6 +104,14 @@ impl ApiClient {
         Self { http, budget }
     }
 
+    /// Returns a client for a part of the run, which sends nothing after `end`.
+    pub(crate) fn within(&self, end: Timestamp) -> Self {
+        Self {
+            budget: self.budget.part(end),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
         self.http.0.request(method, url)
     }

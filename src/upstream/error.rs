@@ -179,6 +179,22 @@ impl UpstreamError {
         }
     }
 
+    /// Returns whether the request may have taken effect, or may still take it: no answer of the service itself came back.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        match self.kind {
+            Kind::Unavailable { .. }
+            | Kind::Intercepted { .. }
+            | Kind::Protocol
+            | Kind::Deadline { .. } => true,
+            Kind::Unauthorized { .. }
+            | Kind::MissingScope { .. }
+            | Kind::Misconfigured { .. }
+            | Kind::RateLimited { .. }
+            | Kind::Incomplete(_)
+            | Kind::Rejected { .. } => false,
+        }
+    }
+
     /// Returns whether the failure of a call about one device can be that device's own. An outage looks the same; then the
     /// device listing fails, too.
     pub(crate) fn can_be_one_devices(&self) -> bool {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
+use jiff::Timestamp;
 use tracing::warn;
 
 use crate::clock::{Clock, Deadline};
@@ -58,6 +59,8 @@ pub struct CallBudget {
     pub(crate) policy: RetryPolicy,
     pub(crate) clock: Clock,
     pub(crate) deadline: Deadline,
+    /// Attempts without an answer. Their requests may have taken effect, or still take it.
+    unanswered: Arc<AtomicU64>,
     shared: Arc<Shared>,
 }
 
@@ -87,12 +90,27 @@ impl CallBudget {
             policy,
             clock,
             deadline,
+            unanswered: Arc::default(),
             shared: Arc::new(Shared {
                 remaining_retries: AtomicU32::new(policy.max_retries_per_run),
                 quota_remaining: AtomicI64::new(-1),
                 ..Shared::default()
             }),
         }
+    }
+
+    /// Returns a budget for a part of the run, until `end` at the latest, with its own number of unanswered attempts.
+    pub(crate) fn part(&self, end: Timestamp) -> Self {
+        Self {
+            deadline: self.deadline.no_later_than(end),
+            unanswered: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Returns the number of attempts without an answer.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// Returns the number of HTTP requests sent to a service, including retries.
@@ -162,7 +180,12 @@ impl CallBudget {
     {
         let mut attempt = 1_u32;
         call.retry(self.policy.backoff())
-            .when(|error| error.error_kind().is_transient())
+            .when(|error| {
+                if error.is_unanswered() {
+                    self.unanswered.fetch_add(1, Ordering::Relaxed);
+                }
+                error.error_kind().is_transient()
+            })
             .adjust(|error, proposed| self.retry_delay(error, proposed?))
             .notify(|error, delay| {
                 warn!(

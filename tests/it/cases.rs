@@ -487,6 +487,7 @@ async fn a_rejection_after_a_lost_answer_is_not_believed() {
                 break;
             }
         }
+        env.outlive_writes().await;
         let answer = env.sync().await;
         assert_eq!(
             answer["outcome"], "synced",

@@ -2,6 +2,7 @@
 
 pub(crate) mod busy;
 mod clocks;
+mod deliveries;
 mod neighbours;
 
 use std::collections::BTreeSet;

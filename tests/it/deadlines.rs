@@ -87,6 +87,7 @@ async fn runs_until_written(env: &TestEnvironment, devices: usize, moves: bool) 
         let error = status["error"].as_str().unwrap();
         let progress = format!("{written} of {} changes", all - (after - written));
         assert!(error.contains(&progress), "{progress}? {error}");
+        env.outlive_writes().await;
         if moves {
             all += move_some_unheard(env).await;
         }

@@ -22,18 +22,22 @@ use falcon_posture_sync::secrets::Secrets;
 use falcon_posture_sync::store::Store;
 use falcon_posture_sync::tailscale::WriteLimits;
 use falcon_posture_sync::upstream::retry::RetryPolicy;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
 use serde_dynamo::from_item;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
+use tokio::task::block_in_place;
 
 use crate::aws;
 use crate::oracle::oracle;
 
 pub(crate) const KEY: &str = "custom:ztaScore";
 pub(crate) const TAILNET: &str = "example.com";
+
+/// More than a write can live.
+const OUTLIVED: SignedDuration = SignedDuration::from_mins(11);
 
 /// The function and its servers. Integration `corp` carries scores from account `corp` to tailnet `example.com`.
 pub(crate) struct TestEnvironment {
@@ -182,6 +186,57 @@ impl TestEnvironment {
         Box::pin(handler::handle(&self.app, payload, &invocation)).await
     }
 
+    /// Lets so much time pass that no write which was sent can take effect any more, so that the next run judges it.
+    pub(crate) async fn outlive_writes(&self) {
+        self.app.clock.advance(OUTLIVED.unsigned_abs());
+        for item in self.items("integrations").await {
+            self.age_journal(item["id"].as_str().unwrap()).await;
+        }
+    }
+
+    /// Makes the journal of an integration older, if it has the time of a function with the system's clock.
+    pub(crate) async fn age_journal(&self, id: &str) {
+        let item = self.integration(id).await;
+        for (key, entry) in item["pending"].as_object().into_iter().flatten() {
+            self.age(id, &["pending", key, "sentAt"], &entry["sentAt"])
+                .await;
+        }
+    }
+
+    /// Makes the lease of an integration older, if it has the time of a function with the system's clock.
+    pub(crate) async fn age_lease(&self, id: &str) {
+        let until = self.integration(id).await["lease"]["until"].take();
+        self.age(id, &["lease", "until"], &until).await;
+    }
+
+    async fn age(&self, id: &str, path: &[&str], time: &Value) {
+        let young = Clock::system().now().saturating_sub(OUTLIVED).unwrap();
+        let time: Option<Timestamp> = time.as_str().map(|time| time.parse().unwrap());
+        let Some(time) = time.filter(|time| *time > young) else {
+            return;
+        };
+        let aged = time.saturating_sub(2 * OUTLIVED).unwrap();
+        let mut update = self
+            .tables
+            .update_item()
+            .table_name("integrations")
+            .key("id", AttributeValue::S(id.to_owned()))
+            .expression_attribute_values(":time", AttributeValue::S(aged.to_string()));
+        let mut names = Vec::new();
+        for (n, name) in path.iter().enumerate() {
+            names.push(format!("#n{n}"));
+            update = update.expression_attribute_names(format!("#n{n}"), *name);
+        }
+        let update = update.update_expression(format!("SET {} = :time", names.join(".")));
+        update.send().await.unwrap();
+    }
+
+    /// The item of an integration.
+    pub(crate) async fn integration(&self, id: &str) -> Value {
+        let items = self.items("integrations").await;
+        items.into_iter().find(|item| item["id"] == id).unwrap()
+    }
+
     /// The id of the latest run.
     pub(crate) fn last_run(&self) -> String {
         format!("run-{}", self.runs.load(Ordering::SeqCst))
@@ -275,11 +330,7 @@ impl TestEnvironment {
 
     /// The item of `corp`.
     pub(crate) async fn corp(&self) -> Value {
-        self.items("integrations")
-            .await
-            .into_iter()
-            .find(|item| item["id"] == "corp")
-            .unwrap()
+        self.integration("corp").await
     }
 
     /// Changes one attribute of `corp`'s item by hand, and its version with it.
@@ -337,7 +388,8 @@ impl TestEnvironment {
             let first = action.lock().unwrap().take(); // Without the lock: the action may lead to such a request.
             if let Some(action) = first {
                 let runtime = runtime.clone();
-                thread::spawn(move || action(runtime)).join().unwrap();
+                // Other threads go on with what waits for this one.
+                block_in_place(|| thread::spawn(move || action(runtime)).join().unwrap());
             }
         });
     }

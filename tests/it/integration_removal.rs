@@ -132,6 +132,7 @@ async fn what_is_cut_short_is_finished_by_the_next_tick() {
     assert_eq!(env.ask(dry).await["error"], "it is being removed");
 
     env.sims.faults().clear();
+    env.outlive_writes().await;
     let tick = env.sync().await;
     assert_eq!(
         (&tick["outcome"], &tick["integrationRemoved"]),

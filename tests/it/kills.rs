@@ -71,8 +71,10 @@ async fn killed(env: &TestEnvironment, kill: Kill, payload: &Value) -> Result<St
     Err(steps)
 }
 
-/// Expires the lease of a dead run. Until then, no other run can take it.
+/// Lets the time pass until the lease of a dead run expires, and until none of its writes can take effect. Until then, no
+/// other run can take the lease: Lambda's retry of a run is another run.
 async fn outlive_lease(env: &TestEnvironment, process: &Process) {
+    env.outlive_writes().await;
     if env.corp().await["lease"].is_null() {
         return;
     }
@@ -120,9 +122,7 @@ fn move_on(env: &TestEnvironment, before: &BTreeMap<String, Value>) {
 /// trail must contain the writes that the killed run did not record, although the scores have changed since.
 async fn assert_healed_by_a_sync(env: &TestEnvironment, kill: Kill, step: &str) {
     let process = Process::start(env, &[]).await;
-    if !kill.is_retried() {
-        outlive_lease(env, &process).await;
-    }
+    outlive_lease(env, &process).await;
     let answer = process.ask(&kill.next(), &sync()).await;
     let good = ["synced", "unchanged"].map(Value::from);
     assert!(good.contains(&answer["outcome"]), "{step}: {answer:#}");
@@ -275,7 +275,7 @@ async fn assert_finished(env: &TestEnvironment, kill: Kill, step: &str) {
     let process = Process::start(env, &[]).await;
     let begun = env.items("integrations").await;
     let marked = begun.first().is_some_and(|corp| !corp["removal"].is_null());
-    if !begun.is_empty() && !kill.is_retried() {
+    if !begun.is_empty() {
         outlive_lease(env, &process).await;
     }
     // A scheduled run continues a removal only once it is marked.

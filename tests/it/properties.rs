@@ -9,7 +9,7 @@ use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
 use falcon_posture_sync::domain::plan::absence::Absence;
 use falcon_posture_sync::domain::plan::confirm::{Lookups, Unconfirmed, find_unconfirmed};
 use falcon_posture_sync::domain::plan::guard::{GuardInputs, find_suspicion, guard};
-use falcon_posture_sync::domain::plan::journal::{is_applied, journal_entry, unrecorded};
+use falcon_posture_sync::domain::plan::journal::{JournalEntry, WriteOutcome, write_outcome};
 use falcon_posture_sync::domain::plan::{Change, NodeRecord, NodeRecords, Plan, plan};
 use falcon_posture_sync::settings::{AttributeKey, MaxRemovals, OnMissing};
 use jiff::{SignedDuration, Timestamp};
@@ -321,8 +321,10 @@ proptest! {
         };
         let tailnet = applied(&part(1), &records);
         let recorded = applied(&part(2), &records);
-        let open = unrecorded("before", &journal_entry(&meant.changes), &recorded);
-        let changes = open.into_iter().filter(|change| is_applied(change, &attributes(&tailnet, &change.node_id))).collect();
+        let open = JournalEntry::new("before", &meant.changes, NOW).unrecorded(&recorded);
+        let outcome = |change: &Change| write_outcome(change, Some(&attributes(&tailnet, &change.node_id)));
+        prop_assert!(open.iter().all(|change| outcome(change) != WriteOutcome::Unknown), "nobody else writes");
+        let changes = open.into_iter().filter(|change| outcome(change) == WriteOutcome::Made).collect();
         let settled = applied(&Plan { changes, ..Plan::default() }, &recorded);
         prop_assert_eq!(values(&settled), values(&tailnet));
     }

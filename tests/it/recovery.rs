@@ -28,6 +28,7 @@ async fn unrecorded(devices: usize, changes: usize) -> (TestEnvironment, Vec<Str
     }
     env.try_ask(json!({"command": "sync"})).await.unwrap_err();
     assert_eq!(env.node_audit().await.len(), devices, "nothing is recorded");
+    env.outlive_writes().await;
     let nodes = records[..changes].iter();
     let nodes = nodes.map(|record| text(record, "nodeId")).collect();
     (env, nodes)
@@ -41,7 +42,7 @@ fn attributes_of(node: &str) -> Matcher {
 async fn journal(env: &TestEnvironment) -> Vec<String> {
     let pending = env.corp().await["pending"].clone();
     let entries = pending.as_object().unwrap().values();
-    let nodes = entries.flat_map(|note| note.as_object().unwrap().keys().cloned());
+    let nodes = entries.flat_map(|note| note["writes"].as_object().unwrap().keys().cloned());
     nodes.collect()
 }
 
@@ -174,4 +175,130 @@ async fn a_removal_waits_for_a_device_that_cannot_be_asked() {
     assert!(env.scores().is_empty());
     assert!(env.sims.tailscale().devices(TAILNET).unwrap().len() >= 12);
     env.assert_audited().await;
+}
+
+/// E1: what a run left open is recorded before the integration ends: the accepted writes as such, if the devices can be asked,
+/// and otherwise each as one that may have been made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_keeps_the_attributes_records_what_is_open() {
+    let keep = json!({"command": "remove", "integration": "corp", "attributes": "keep"});
+    for can_ask in [true, false] {
+        let (env, nodes) = unrecorded(12, 5).await;
+        let scores = env.scores();
+        if !can_ask {
+            let down = Fault::new(Matcher::side(Side::Tailscale), FaultKind::Reset);
+            env.sims.faults().add(down.always());
+        }
+        assert_eq!(env.ask(keep.clone()).await["removed"], true);
+        assert!(env.items("integrations").await.is_empty());
+        assert!(env.items("nodes").await.is_empty());
+        assert_eq!(env.scores(), scores);
+        let audit = env.node_audit().await;
+        let unknown = audit.iter().filter(|one| one["details"]["unknown"] == true);
+        let unknown: Vec<&Value> = unknown.map(|one| &one["target"]["id"]).collect();
+        let expected: Vec<&String> = nodes.iter().filter(|_| !can_ask).collect();
+        assert_eq!(json!(unknown), json!(expected));
+        assert_eq!(audit.len(), 12 + 5);
+        env.assert_audited().await;
+    }
+}
+
+/// The same, while the writes may still take effect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_keeps_the_attributes_waits_for_no_write() {
+    for arrives in [true, false] {
+        let (env, node) = late_write(TestEnvironment::synced().await).await;
+        let late = env.sims.late_requests();
+        if arrives {
+            late.release();
+        }
+        let keep = json!({"command": "remove", "integration": "corp", "attributes": "keep"});
+        assert_eq!(env.ask(keep).await["removed"], true);
+        late.release();
+        let audit = env.node_audit().await;
+        let of_node: Vec<&Value> = audit
+            .iter()
+            .filter(|one| one["target"]["id"] == node.as_str())
+            .collect();
+        assert_eq!(of_node.len(), 2, "{of_node:#?}");
+        assert_eq!(of_node[1]["details"]["unknown"] == true, !arrives);
+        env.assert_audited().await;
+    }
+}
+
+/// A score changes, and the run that writes it gives up while its requests are still on their way. Returns the device.
+async fn late_write(env: TestEnvironment) -> (TestEnvironment, String) {
+    let record = env.items("nodes").await.swap_remove(3);
+    let (node, aid) = (&record["nodeId"], record["aid"].as_str().unwrap());
+    let other = (record["score"].as_u64().unwrap() + 50) % 101;
+    env.sims.falcon().set_score("corp", aid, other).unwrap();
+    let write = Matcher::side(Side::Tailscale).method("PATCH");
+    let fault = Fault::new(write, FaultKind::Reset).late();
+    env.sims.faults().add(fault.always());
+    assert_eq!(env.sync().await["outcome"], "failed");
+    env.sims.faults().clear();
+    env.sims
+        .falcon()
+        .set_score("corp", aid, record["score"].clone())
+        .unwrap();
+    assert!(!env.sims.late_requests().is_empty());
+    let node = node.as_str().unwrap().to_owned();
+    (env, node)
+}
+
+/// E2: a write that takes effect after the next run is no one's only until it is judged, and is then put right.
+#[tokio::test]
+async fn a_write_that_takes_effect_late_is_found_and_put_right() {
+    let (env, node) = late_write(TestEnvironment::synced().await).await;
+    let right = env.expected();
+    let answer = env.sync().await;
+    assert_eq!(finding(&answer, "unsettledWrites")["count"], 1);
+    let example = &finding(&answer, "unsettledWrites")["examples"][0];
+    assert!(example.as_str().unwrap().contains(&node), "{example}");
+    assert_eq!(&journal(&env).await, std::slice::from_ref(&node));
+
+    env.sims.late_requests().release();
+    assert_ne!(env.scores(), right);
+    assert_eq!(env.sync().await["written"], 0, "it may come again");
+    env.outlive_writes().await;
+    let answer = env.sync().await;
+    assert_eq!(
+        (&answer["outcome"], &answer["written"]),
+        (&json!("synced"), &json!(1))
+    );
+    assert_eq!(env.scores(), right);
+    assert_eq!(audited(&env, &node).await, 3, "there and back");
+    assert_eq!(env.corp().await["pending"], json!({}));
+    env.assert_sound().await;
+}
+
+/// A write that was sent twice, since the first attempt had no answer, can take effect again after it was recorded.
+#[tokio::test]
+async fn a_write_that_takes_effect_twice_is_found_and_put_right() {
+    let env = TestEnvironment::synced().await;
+    let record = env.items("nodes").await.swap_remove(3);
+    let aid = record["aid"].as_str().unwrap();
+    let other = (record["score"].as_u64().unwrap() + 50) % 101;
+    env.sims.falcon().set_score("corp", aid, other).unwrap();
+    let write = Matcher::side(Side::Tailscale).method("PATCH");
+    env.sims
+        .faults()
+        .add(Fault::new(write, FaultKind::Reset).twice());
+    let answer = env.sync().await;
+    assert_eq!(
+        (&answer["outcome"], &answer["written"]),
+        (&json!("synced"), &json!(1))
+    );
+    env.assert_sound().await;
+    // The score changes again: nothing is written before the device can be asked for good.
+    env.sims
+        .falcon()
+        .set_score("corp", aid, record["score"].clone())
+        .unwrap();
+    assert_eq!(finding(&env.sync().await, "unsettledWrites")["count"], 1);
+    env.sims.late_requests().release();
+    env.outlive_writes().await;
+    assert_eq!(env.sync().await["written"], 1);
+    assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
 }

@@ -97,11 +97,7 @@ impl Integration {
 
     /// The item of the integration.
     pub(crate) async fn item(&self, env: &TestEnvironment) -> Value {
-        let items = env.items("integrations").await;
-        items
-            .into_iter()
-            .find(|item| item["id"] == self.name.as_str())
-            .unwrap()
+        env.integration(&self.name).await
     }
 
     /// The changes that the tailnet logged.
@@ -117,9 +113,15 @@ impl Integration {
 
     /// The changes that were audited.
     pub(crate) async fn audited(&self, env: &TestEnvironment) -> Tally {
+        let records = self.audit(env).await;
+        tally(records.iter().map(audited))
+    }
+
+    /// The audit records of the devices.
+    pub(crate) async fn audit(&self, env: &TestEnvironment) -> Vec<Value> {
         let mut records = env.node_audit().await;
         records.retain(|record| record["integrationId"] == self.name.as_str());
-        tally(records.iter().map(audited))
+        records
     }
 
     /// Asserts that the lease is free, and that each change that the tailnet logged has exactly one audit record.

@@ -262,20 +262,20 @@ async fn a_run_that_has_nothing_to_do_does_not_miss_a_change_either() {
     let id = IntegrationId::try_from("corp".to_owned()).unwrap();
     let until = now.saturating_add(SignedDuration::from_hours(1)).unwrap();
     store
-        .acquire(&id, "idle", now, until)
+        .acquire(&id, "idle", "term", now, until)
         .await
         .unwrap()
         .unwrap();
     env.update(json!({"enabled": false})).await;
-    let left = store.release(&id, "idle", 1).await.unwrap();
+    let left = store.release(&id, "term", 1).await.unwrap();
     assert_eq!(left, FinishOutcome::SettingsChanged, "it has to look again");
     assert_eq!(env.sync().await, json!({"requested": []}));
     assert_eq!(
-        store.release(&id, "idle", 2).await.unwrap(),
+        store.release(&id, "term", 2).await.unwrap(),
         FinishOutcome::Released
     );
     assert_eq!(
-        store.release(&id, "idle", 2).await.unwrap(),
+        store.release(&id, "term", 2).await.unwrap(),
         FinishOutcome::LeaseLost
     );
 }

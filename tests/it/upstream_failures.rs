@@ -180,6 +180,7 @@ async fn an_outage_amid_the_writing_records_what_was_accepted() {
     );
     env.assert_sound().await;
     env.sims.faults().clear();
+    env.outlive_writes().await;
     assert_eq!(env.sync().await["written"], 150);
     assert_eq!(env.scores(), env.expected());
     env.assert_sound().await;
@@ -262,6 +263,7 @@ async fn what_could_not_be_recorded_is_recorded_by_the_next_run() {
     assert_eq!(env.node_audit().await.len(), 40, "and nothing is recorded");
 
     let failed_run = corp["status"]["runId"].clone();
+    env.outlive_writes().await;
     assert_eq!(env.sync().await["outcome"], "unchanged");
     let audit = env.node_audit().await;
     let late = audit
@@ -291,6 +293,7 @@ async fn a_score_that_returns_after_what_could_not_be_recorded_is_put_right() {
     falcon_side
         .set_score("corp", aid, node["score"].clone())
         .unwrap();
+    env.outlive_writes().await;
     assert_eq!(env.sync().await["written"], 1);
     assert_eq!(env.scores(), env.expected());
     env.assert_sound().await;
@@ -359,7 +362,7 @@ async fn a_lease_that_was_left_behind_ends_by_itself() {
     let taken = env
         .app
         .store
-        .acquire(&corp_id(), "killed", now, until)
+        .acquire(&corp_id(), "killed", "killed", now, until)
         .await
         .unwrap();
     assert!(taken.is_some());

@@ -3,7 +3,6 @@
 use crate::domain::explain::explanation::NextAction;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::MatchOutcome;
-use crate::domain::plan::journal::run_id_of;
 use crate::domain::plan::{Change, NodeRecord};
 use crate::settings::OnMissing;
 
@@ -17,13 +16,13 @@ impl ExplainContext<'_> {
         outcome: &MatchOutcome,
     ) -> (NextAction, String) {
         let (action, mut words) = self.action(node_id, outcome);
-        let mut journal = self.snapshot.journal.iter();
-        let unrecorded = journal.find(|(_, entry)| entry.contains_key(node_id.0.as_str()));
-        if let Some((key, _)) = unrecorded {
-            let run = run_id_of(key);
+        let mut journal = self.snapshot.journal.values();
+        let unrecorded = journal.find(|entry| entry.writes.contains_key(node_id.0.as_str()));
+        if let Some(entry) = unrecorded {
+            let (run, from) = (&entry.run_id, entry.settles_at());
             words = format!(
-                "first reads the attribute of the device, since run {run} may have written it without a record; \
-                 then it {words}"
+                "first reads the attribute of the device, since run {run} may have written it without a record, and \
+                 does so from {from:.0} on, when that write can take effect no more; then it {words}"
             );
         }
         if !self.snapshot.settings.enabled {

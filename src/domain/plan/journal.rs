@@ -1,14 +1,18 @@
 //! Write-ahead journal of a run.
 //!
-//! A run can die after Tailscale accepted a write and before it is recorded, so the intended writes are stored first. The
-//! next run asks the devices what they hold and records what was accepted: the audit trail then tells every change once,
+//! A run can die after Tailscale accepted a write and before it is recorded, so the intended writes are stored first. A
+//! later run asks the devices what they hold and records what was accepted: the audit trail then tells every change once,
 //! even if the scores have changed since.
+//!
+//! A write can also take effect after its caller has given up. So an entry is judged only when none of its requests can
+//! take effect any more ([`LIFETIME`]), and until then its devices are left out of the plan.
 //!
 //! Several batches are written concurrently. Each has an entry of its own, which is removed when the batch is recorded, so
 //! no batch waits for another.
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use smol_str::SmolStr;
@@ -19,13 +23,26 @@ use crate::domain::inventory::host::{Aid, Score};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::plan::{Change, DesiredAttribute, NodeRecords};
 use crate::settings::AttributeKey;
-use crate::text::sanitize;
+use crate::text::truncate_bytes;
 
-/// Maximum characters of a name: devices choose their names.
-const MAX_NAME_CHARS: usize = 100;
+/// Maximum bytes of a name: devices choose their names.
+const MAX_NAME_BYTES: usize = 100;
 
-/// Maximum bytes of all entries of a run: an item holds 400 kB, and the rest of it takes some 20.
-const MAX_JOURNAL_BYTES: usize = 280_000;
+/// Maximum bytes of a serial. A valid serial has no more, but a record may have been edited.
+const MAX_SERIAL_BYTES: usize = 4 * Serial::MAX_CHARS;
+
+/// Maximum bytes of the journal: an item holds 400 kB, and the rest of it takes less than the difference.
+pub const MAX_JOURNAL_BYTES: usize = 280_000;
+
+/// Bytes of an entry without its writes: key, run id, time, and what DynamoDB adds.
+const ENTRY_BYTES: usize = 200;
+
+/// How long after its entry was stored a batch may still be sent, retries included.
+pub const SEND_TIME: SignedDuration = SignedDuration::from_mins(5);
+
+/// How long after its entry was stored a write can still take effect: [`SEND_TIME`], and five minutes for a request that
+/// was sent. That a request takes effect within five minutes or never is assumed of Tailscale.
+pub const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// The write that a run intends for one device.
 ///
@@ -90,110 +107,195 @@ impl TryFrom<String> for PendingWrite {
     }
 }
 
-/// The pending writes of one batch, by node.
-pub type JournalEntry = BTreeMap<String, PendingWrite>;
+/// The pending writes of one batch, and when they were sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalEntry {
+    /// The run that writes.
+    pub run_id: String,
+    /// When the entry was stored, which is just before the first request. The audit records of its writes have this time,
+    /// whichever run records them, so that each can be recorded only once.
+    pub sent_at: Timestamp,
+    /// The pending writes, by node.
+    pub writes: BTreeMap<String, PendingWrite>,
+}
 
 /// The entries of an integration, by key.
 pub type Journal = BTreeMap<String, JournalEntry>;
 
-/// Returns the key of a run's nth entry: the run's id, with a number for all entries but the first (`…#1`).
-pub fn journal_key(run_id: &str, n: usize) -> String {
-    match n {
-        0 => run_id.to_owned(),
-        n => format!("{run_id}#{n}"),
+/// Returns the key of the nth entry that was stored under a lease: the term of the lease, and the number.
+pub fn journal_key(term: &str, n: usize) -> String {
+    format!("{term}#{n}")
+}
+
+/// What became of a pending write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// The device holds the result.
+    Made,
+    /// The device holds what it held before.
+    NotMade,
+    /// The device holds something else, or has left the tailnet: the write may have been made before.
+    Unknown,
+}
+
+impl JournalEntry {
+    /// Creates the entry of a batch.
+    pub fn new(run_id: &str, batch: &[Change], sent_at: Timestamp) -> Self {
+        let write = |change: &Change| PendingWrite {
+            name: truncate_bytes(&change.name, MAX_NAME_BYTES).into(),
+            hostname: truncate_bytes(&change.hostname, MAX_NAME_BYTES).into(),
+            new: change.new.as_ref().map(|new| DesiredAttribute {
+                serial: truncate_bytes(&new.serial, MAX_SERIAL_BYTES).into(),
+                falcon_hostname: None,
+                ..new.clone()
+            }),
+        };
+        Self {
+            run_id: run_id.to_owned(),
+            sent_at,
+            writes: batch
+                .iter()
+                .map(|change| (change.node_id.to_string(), write(change)))
+                .collect(),
+        }
+    }
+
+    /// Returns the time after which no request of the entry can take effect.
+    pub fn settles_at(&self) -> Timestamp {
+        self.sent_at
+            .saturating_add(LIFETIME)
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    /// Returns true if no request of the entry can take effect any more, so that the devices tell what became of it.
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        now > self.settles_at()
+    }
+
+    /// Returns the changes that the run may have made and that are not recorded.
+    pub fn unrecorded(&self, records: &NodeRecords) -> Vec<Change> {
+        let unrecorded = |(node, write): (&String, &PendingWrite)| {
+            let node_id = NodeId(node.into());
+            let old = records.get(&node_id);
+            let is_recorded = match (old, &write.new) {
+                // There was nothing to remove.
+                (None, None) => true,
+                (Some(old), Some(new)) => old.key == new.key && old.score == new.score,
+                _ => false,
+            };
+            (!is_recorded).then(|| Change {
+                node_id,
+                name: write.name.clone(),
+                hostname: write.hostname.clone(),
+                old: old.cloned(),
+                new: write.new.clone(),
+                reason: format!(
+                    "found in the tailnet: run {} wrote it and could not record it",
+                    self.run_id
+                ),
+                is_approved: false,
+                is_ephemeral: old.is_some_and(|old| old.is_ephemeral),
+            })
+        };
+        self.writes.iter().filter_map(unrecorded).collect()
+    }
+
+    /// Returns the devices of the entry.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.writes.keys().map(|node| NodeId(node.into()))
+    }
+
+    /// Returns the size in the item, or a little more.
+    pub fn stored_bytes(&self) -> usize {
+        let writes = self.writes.iter();
+        let bytes = writes.map(|(node, write)| node.len() + write.line_bytes() + 2);
+        ENTRY_BYTES + bytes.sum::<usize>()
     }
 }
 
-/// Returns the id of the run that stored an entry.
-pub fn run_id_of(key: &str) -> &str {
-    key.split_once('#').map_or(key, |(run_id, _)| run_id)
+impl PendingWrite {
+    /// Returns the full name of the device.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the size of the stored line.
+    fn line_bytes(&self) -> usize {
+        let new = self.new.as_ref().map_or(0, |new| {
+            new.key.as_str().len() + new.aid.to_string().len() + new.serial.len() + 3 + 4
+        });
+        self.name.len() + self.hostname.len() + 1 + new
+    }
 }
 
-/// Creates the entry of a batch.
-pub fn journal_entry(batch: &[Change]) -> JournalEntry {
-    let write = |change: &Change| PendingWrite {
-        name: sanitize(&change.name, MAX_NAME_CHARS).into(),
-        hostname: sanitize(&change.hostname, MAX_NAME_CHARS).into(),
-        new: change.new.as_ref().map(|new| DesiredAttribute {
-            // A valid serial is no longer, but a record may have been edited.
-            serial: sanitize(&new.serial, Serial::MAX_CHARS).into(),
-            falcon_hostname: None,
-            ..new.clone()
-        }),
-    };
-    batch
-        .iter()
-        .map(|change| (change.node_id.to_string(), write(change)))
-        .collect()
+/// Returns the size of a journal in the item, or a little more.
+pub fn stored_bytes(journal: &Journal) -> usize {
+    journal.values().map(JournalEntry::stored_bytes).sum()
 }
 
-/// Splits the changes into batches of at most `max_changes`, such that `entries` entries fit into the integration's item
-/// together.
+/// Splits the changes into batches of at most `max_changes`, such that the entries of `entries` batches take at most
+/// `max_bytes`.
 pub fn batches(
     changes: &[Change],
     max_changes: usize,
     entries: usize,
+    max_bytes: usize,
 ) -> impl Iterator<Item = &[Change]> {
-    let max_bytes = MAX_JOURNAL_BYTES / entries.max(1);
-    batch::batches(changes, max_changes, max_bytes, stored_bytes)
-}
-
-/// Returns the size of a change in the item by DynamoDB's rules: the texts and one byte.
-fn stored_bytes(change: &Change) -> usize {
-    let name_bytes = |name: &str| sanitize(name, MAX_NAME_CHARS).len();
-    let new = change.new.as_ref().map_or(0, |new| {
-        new.key.as_str().len() + new.aid.to_string().len() + new.serial.len() + 8
-    });
-    change.node_id.0.len() + name_bytes(&change.name) + name_bytes(&change.hostname) + new + 2
-}
-
-/// Returns the changes of an entry that its run may have made and did not record.
-pub fn unrecorded(run_id: &str, entry: &JournalEntry, records: &NodeRecords) -> Vec<Change> {
-    let unrecorded = |(node, write): (&String, &PendingWrite)| {
-        let node_id = NodeId(node.into());
-        let old = records.get(&node_id);
-        let is_recorded = match (old, &write.new) {
-            // There was nothing to remove.
-            (None, None) => true,
-            (Some(old), Some(new)) => old.key == new.key && old.score == new.score,
-            _ => false,
-        };
-        (!is_recorded).then(|| Change {
-            node_id,
-            name: write.name.clone(),
-            hostname: write.hostname.clone(),
-            old: old.cloned(),
-            new: write.new.clone(),
-            reason: format!("found in the tailnet: run {run_id} wrote it and could not record it"),
-            is_approved: false,
-            is_ephemeral: old.is_some_and(|old| old.is_ephemeral),
-        })
+    let max_bytes = (max_bytes / entries.max(1)).saturating_sub(ENTRY_BYTES);
+    let bytes_of = |change: &Change| {
+        let entry = JournalEntry::new("", std::slice::from_ref(change), Timestamp::UNIX_EPOCH);
+        entry.stored_bytes() - ENTRY_BYTES
     };
-    entry.iter().filter_map(unrecorded).collect()
+    batch::batches(changes, max_changes, max_bytes, bytes_of)
 }
 
 /// Returns the device of each pending removal.
 pub fn pending_removals(journal: &Journal) -> impl Iterator<Item = NodeId> {
-    let writes = journal.values().flatten();
+    let writes = journal.values().flat_map(|entry| &entry.writes);
     let removals = writes.filter(|(_, write)| write.new.is_none());
     removals.map(|(node, _)| NodeId(node.into()))
 }
 
-/// Returns true if a device holds the result of a change. `attributes` are all of the device's, by key.
-pub fn is_applied(change: &Change, attributes: &BTreeMap<String, Value>) -> bool {
-    let value_of = |key: &AttributeKey| attributes.get(key.as_str());
-    match (&change.old, &change.new) {
-        (_, Some(new)) => {
-            value_of(&new.key).and_then(Value::as_f64) == Some(new.score.get().into())
-        }
-        (Some(old), None) => value_of(&old.key).is_none(),
+/// Judges a write by what its device holds: all of its attributes, by key, or `None` if it has left the tailnet.
+pub fn write_outcome(
+    change: &Change,
+    attributes: Option<&BTreeMap<String, Value>>,
+) -> WriteOutcome {
+    let Some(attributes) = attributes else {
+        return WriteOutcome::Unknown;
+    };
+    let holds = |key: &AttributeKey, score: Option<Score>| {
+        let value = attributes.get(key.as_str());
+        value.and_then(Value::as_f64) == score.map(|score| score.get().into())
+            && value.is_some() == score.is_some()
+    };
+    let is_made = match (&change.new, &change.old) {
+        (Some(new), _) => holds(&new.key, Some(new.score)),
+        (None, Some(old)) => holds(&old.key, None),
         (None, None) => false,
+    };
+    let is_as_before = match (&change.old, &change.new) {
+        (Some(old), Some(new)) if old.key != new.key => {
+            holds(&old.key, Some(old.score)) && holds(&new.key, None)
+        }
+        (Some(old), _) => holds(&old.key, Some(old.score)),
+        (None, Some(new)) => holds(&new.key, None),
+        (None, None) => true,
+    };
+    if is_made {
+        WriteOutcome::Made
+    } else if is_as_before {
+        WriteOutcome::NotMade
+    } else {
+        WriteOutcome::Unknown
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::plan::NodeRecord;
 
     fn change(n: usize, name: &str) -> Change {
         Change {
@@ -214,6 +316,10 @@ mod tests {
         }
     }
 
+    fn entry(changes: &[Change]) -> JournalEntry {
+        JournalEntry::new("run", changes, Timestamp::UNIX_EPOCH)
+    }
+
     #[test]
     fn entries_fit_into_an_item_whatever_the_names() {
         for (name, at_least) in [
@@ -222,12 +328,15 @@ mod tests {
         ] {
             let changes: Vec<Change> = (0..5_000).map(|n| change(n, name)).collect();
             for entries in [1, 4] {
-                let batches: Vec<&[Change]> = batches(&changes, 2_000 / entries, entries).collect();
+                let batches: Vec<&[Change]> =
+                    batches(&changes, 2_000 / entries, entries, MAX_JOURNAL_BYTES).collect();
                 assert_eq!(batches.concat(), changes);
                 for batch in &batches {
-                    let entry = serde_json::to_vec(&journal_entry(batch)).unwrap();
-                    // JSON has quotes and commas, which DynamoDB does not count.
-                    assert!(entry.len() < 340_000 / entries, "{}", entry.len());
+                    let entry = entry(batch);
+                    assert!(entry.stored_bytes() <= MAX_JOURNAL_BYTES / entries);
+                    // JSON has quotes, commas and escapes, which DynamoDB does not count.
+                    let json = serde_json::to_vec(&entry).unwrap().len();
+                    assert!(json <= entry.stored_bytes() + 12 * batch.len());
                     assert!(batch.len() <= 2_000 / entries);
                 }
                 assert!(
@@ -237,17 +346,76 @@ mod tests {
                 );
             }
         }
-        assert_eq!(batches(&[], 10, 4).count(), 0);
+        assert_eq!(batches(&[], 10, 4, MAX_JOURNAL_BYTES).count(), 0);
     }
 
     #[test]
-    fn a_key_tells_its_run() {
-        for n in [0, 1, 12] {
-            let key = journal_key("8476a536-e9f4-11e8-9739-2dfe598c3fcd", n);
-            assert_eq!(run_id_of(&key), "8476a536-e9f4-11e8-9739-2dfe598c3fcd");
+    fn an_entry_is_settled_when_no_request_can_take_effect() {
+        let entry = entry(&[]);
+        let after = |minutes| entry.sent_at + SignedDuration::from_mins(minutes);
+        assert!(!entry.is_settled(after(0)));
+        assert!(!entry.is_settled(after(10)));
+        assert!(entry.is_settled(after(11)));
+        assert!(LIFETIME > SEND_TIME);
+    }
+
+    #[test]
+    fn a_device_tells_what_became_of_a_write() {
+        use WriteOutcome::{Made, NotMade, Unknown};
+        let key = "custom:ztaScore";
+        let set = change(1, "a");
+        let record = NodeRecord {
+            key: key.to_owned().try_into().unwrap(),
+            score: Score::new(20).unwrap(),
+            aid: Aid::from("a"),
+            serial: "S1".into(),
+            name: "a".into(),
+            written_at: None,
+            run_id: "before".into(),
+            is_ephemeral: false,
+            absence: None,
+        };
+        let changed = Change {
+            old: Some(record.clone()),
+            ..set.clone()
+        };
+        let removed = Change {
+            new: None,
+            ..changed.clone()
+        };
+        let moved = Change {
+            old: Some(NodeRecord {
+                key: "custom:old".to_owned().try_into().unwrap(),
+                ..record
+            }),
+            ..set.clone()
+        };
+        let (none, old): (&[_], &[_]) = (&[], &[("custom:old", 20)]);
+        for (change, attributes, expected) in [
+            (&set, none, NotMade),
+            (&set, &[(key, 70)], Made),
+            (&set, &[(key, 71)], Unknown),
+            (&changed, &[(key, 20)], NotMade),
+            (&changed, &[(key, 70)], Made),
+            (&changed, none, Unknown),
+            (&removed, &[(key, 20)], NotMade),
+            (&removed, none, Made),
+            (&removed, &[(key, 71)], Unknown),
+            (&moved, old, NotMade),
+            (&moved, &[(key, 70)], Made),
+            (&moved, none, Unknown),
+        ] {
+            let attributes = attributes
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
+                .collect();
+            assert_eq!(
+                write_outcome(change, Some(&attributes)),
+                expected,
+                "{change} {attributes:?}"
+            );
         }
-        assert_eq!(journal_key("a", 0), "a");
-        assert_ne!(journal_key("a", 1), journal_key("a", 2));
+        assert_eq!(write_outcome(&set, None), Unknown, "the device is gone");
     }
 
     #[test]
@@ -259,7 +427,7 @@ mod tests {
                 ..change(2, "b")
             },
         ];
-        let entry = journal_entry(&changes);
+        let entry = entry(&changes);
         let text = serde_json::to_string(&entry).unwrap();
         assert!(text.contains(r#":"b\tb""#), "{text}");
         let read: JournalEntry = serde_json::from_str(&text).unwrap();
@@ -270,9 +438,9 @@ mod tests {
             "a\tb\tcustom:a\t101\tc\td",
             "a\tb\tc\t1\tc\td",
         ] {
-            let text = format!(r#"{{"n1":{}}}"#, serde_json::to_string(line).unwrap());
+            let line = serde_json::to_string(line).unwrap();
             assert!(
-                serde_json::from_str::<JournalEntry>(&text).is_err(),
+                serde_json::from_str::<PendingWrite>(&line).is_err(),
                 "{line}"
             );
         }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::truncate_bytes;
+
 /// A fact that a run noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -40,6 +42,8 @@ pub(crate) enum FindingKind {
     UnreadableState,
     /// Devices that the run left out, because Tailscale did not answer for them or their record cannot be read.
     UnreadableDevices,
+    /// Devices whose write by an earlier run may still take effect.
+    UnsettledWrites,
     /// Devices that the tailnet's listing lacks, and that are not looked up yet.
     UnconfirmedDevices,
     /// Falcon's listing has a few hosts fewer than its total.
@@ -111,6 +115,10 @@ impl FindingKind {
                  does not answer for a device, check whether it opens in the admin console, or remove it there. If \
                  a record cannot be read, somebody edited it: delete that item of the nodes table."
             }
+            Self::UnsettledWrites => {
+                "Tailscale did not confirm a write of these devices, so the run left them out. The next run after that \
+                 time reads what they hold, and goes on. Nothing needs to be done."
+            }
             Self::UnconfirmedDevices => {
                 "Each run looks up 100 of them, and removes nothing before. Nothing needs to be done."
             }
@@ -142,6 +150,9 @@ impl FindingKind {
     }
 }
 
+/// Maximum bytes of an example: it has names that devices chose, and an item holds 400 kB.
+const MAX_EXAMPLE_BYTES: usize = 400;
+
 impl Finding {
     /// Maximum examples of a finding.
     pub const EXAMPLES: usize = 5;
@@ -149,7 +160,9 @@ impl Finding {
     /// Makes a finding from all its cases; `None` if there are none.
     pub(crate) fn new(kind: FindingKind, cases: impl IntoIterator<Item = String>) -> Option<Self> {
         let mut cases = cases.into_iter();
-        let examples: Vec<String> = cases.by_ref().take(Self::EXAMPLES).collect();
+        let examples = cases.by_ref().take(Self::EXAMPLES);
+        let examples = examples.map(|example| truncate_bytes(&example, MAX_EXAMPLE_BYTES));
+        let examples: Vec<String> = examples.collect();
         let count = examples.len() + cases.count();
         (count > 0).then(|| Self {
             kind,

@@ -12,13 +12,13 @@ use crate::domain::inventory::device::Devices;
 use crate::domain::matching::{MatchOutcome, Matches};
 use crate::domain::plan::NodeRecords;
 use crate::domain::status::finding::{Finding, FindingKind};
-use crate::text::sanitize;
+use crate::text::truncate_bytes;
 
 /// Maximum devices that the status stores: an item holds 400 kB. While the guard holds more removals, the node records
 /// still have the other devices.
 const MAX_STORED: usize = 200;
-/// Maximum characters of a stored name, for the same reason.
-const MAX_NAME_CHARS: usize = 100;
+/// Maximum bytes of a stored name, for the same reason.
+const MAX_NAME_BYTES: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,7 +47,7 @@ pub(crate) fn find_lost(
         let since = since.or_else(|| records.contains_key(node).then_some(now))?;
         Some(LostIdentity {
             node_id: node.to_string(),
-            name: sanitize(&devices.get(node)?.name, MAX_NAME_CHARS),
+            name: truncate_bytes(&devices.get(node)?.name, MAX_NAME_BYTES),
             since,
         })
     });

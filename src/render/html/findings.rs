@@ -61,6 +61,7 @@ fn describe(kind: FindingKind) -> (Severity, &'static str) {
         FindingKind::PlaceholderSerials => (Off, "with an invalid serial number"),
         FindingKind::SharedSerials => (Off, "serials shared by live hosts"),
         FindingKind::InvalidScores => (Off, "invalid scores"),
+        FindingKind::UnsettledWrites => (Off, "writes that may still take effect"),
         FindingKind::UnreadableState => (Failing, "of its state unreadable and dropped"),
         FindingKind::UnreadableDevices => (Failing, "left out, since they could not be read"),
         FindingKind::UnconfirmedDevices => (Off, "not looked up yet"),

@@ -1,5 +1,6 @@
 //! A Tailscale that answers anything.
 
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -105,7 +106,10 @@ async fn every_write(tailscale: &Tailscale) {
         set: Some((key.clone(), 7)),
         delete: None,
     });
-    let written = tailscale.writer().write(&writes, "why").await;
+    let written = tailscale
+        .writer()
+        .write(&writes, "why", Timestamp::MAX)
+        .await;
     let failed = written.rejected.iter().chain(&written.unknown);
     let refused = failed.map(|(node, message)| {
         assert_fit(message, 400);

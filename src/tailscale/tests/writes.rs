@@ -1,6 +1,7 @@
 //! Attributes are written in batches. A batch with a rejected device is bisected.
 
 use super::*;
+use jiff::Timestamp;
 
 pub(super) fn write(node: &str, set: Option<u8>, delete: bool) -> AttributeWrite {
     AttributeWrite {
@@ -40,7 +41,7 @@ async fn a_batch_is_one_merge_patch() {
     let result = sign_in(&server)
         .await
         .writer()
-        .write(&changes, &"y".repeat(300))
+        .write(&changes, &"y".repeat(300), Timestamp::MAX)
         .await;
     assert_eq!(result.accepted, [id("nA"), id("nB")]);
     assert!(result.rejected.is_empty() && result.error.is_none());
@@ -71,7 +72,7 @@ async fn a_rejected_device_is_found_and_the_others_are_written() {
     let result = sign_in(&server)
         .await
         .writer()
-        .write(&writes(0..150), "why")
+        .write(&writes(0..150), "why", Timestamp::MAX)
         .await;
     assert_eq!(result.accepted.len(), 148);
     let unknown = "unknown node".to_owned();
@@ -87,11 +88,11 @@ async fn bisecting_ends_if_all_devices_are_rejected() {
     let server = rejecting_server(|_| true);
     let tailscale = sign_in(&server).await;
     let writer = tailscale.writer();
-    let result = writer.write(&writes(0..1000), "why").await;
+    let result = writer.write(&writes(0..1000), "why", Timestamp::MAX).await;
     assert_eq!(result.rejected.len(), 1000);
     let first = calls(&server).len();
     assert!(first < 200, "{first}");
-    let result = writer.write(&writes(0..100), "why").await;
+    let result = writer.write(&writes(0..100), "why", Timestamp::MAX).await;
     assert_eq!(result.rejected.len(), 100);
     assert_eq!(
         calls(&server).len(),
@@ -106,10 +107,16 @@ async fn after_many_rejections_one_bad_device_affects_few_others() {
     let tailscale = sign_in(&server).await;
     let writer = tailscale.writer();
     assert_eq!(
-        writer.write(&writes(0..100), "why").await.rejected.len(),
+        writer
+            .write(&writes(0..100), "why", Timestamp::MAX)
+            .await
+            .rejected
+            .len(),
         100
     );
-    let result = writer.write(&writes(500..1000), "why").await;
+    let result = writer
+        .write(&writes(500..1000), "why", Timestamp::MAX)
+        .await;
     assert!(result.error.is_none());
     assert_eq!(result.accepted.len() + result.rejected.len(), 500);
     let rejected: Vec<&str> = result
@@ -134,11 +141,13 @@ async fn the_maximum_batch_is_found_and_remembered() {
     });
     let tailscale = sign_in(&server).await;
     let writer = tailscale.writer();
-    let result = writer.write(&writes(0..500), "why").await;
+    let result = writer.write(&writes(0..500), "why", Timestamp::MAX).await;
     assert_eq!((result.accepted.len(), result.rejected.len()), (500, 0));
     let first = calls(&server).len();
     assert_eq!(first, 1 + 2 + 4);
-    let result = writer.write(&writes(500..1000), "why").await;
+    let result = writer
+        .write(&writes(500..1000), "why", Timestamp::MAX)
+        .await;
     assert_eq!((result.accepted.len(), result.rejected.len()), (500, 0));
     assert_eq!(calls(&server).len(), first + 4, "no more than it takes");
 }
@@ -155,7 +164,7 @@ async fn a_general_failure_ends_the_writing_and_keeps_accepted_writes() {
     let result = sign_in(&server)
         .await
         .writer()
-        .write(&writes(0..750), "why")
+        .write(&writes(0..750), "why", Timestamp::MAX)
         .await;
     assert_eq!(result.accepted.len(), 500);
     assert!(result.rejected.is_empty());
@@ -179,7 +188,7 @@ async fn a_batch_is_retried() {
     let result = sign_in(&server)
         .await
         .writer()
-        .write(&writes(0..1), "why")
+        .write(&writes(0..1), "why", Timestamp::MAX)
         .await;
     assert_eq!(result.accepted.len(), 1);
 }
@@ -204,7 +213,7 @@ async fn without_a_batch_call_attributes_are_written_singly() {
         ];
         let tailscale = sign_in(&server).await;
         let writer = tailscale.writer();
-        let result = writer.write(&changes, "why").await;
+        let result = writer.write(&changes, "why", Timestamp::MAX).await;
         assert_eq!(result.accepted, [id("nA"), id("nC")]);
         assert_eq!(result.rejected, [(id("nB"), "no such device".to_owned())]);
         assert!(result.error.is_none());
@@ -226,7 +235,7 @@ async fn without_a_batch_call_attributes_are_written_singly() {
             .find(|asked| asked.line.contains("POST /api/v2/device/nA"));
         assert_eq!(post.unwrap().body, r#"{"value":71,"comment":"why"}"#);
         // The batch call is not tried again.
-        writer.write(&changes[..1], "why").await;
+        writer.write(&changes[..1], "why", Timestamp::MAX).await;
         assert_eq!(
             calls(&server)
                 .iter()
@@ -246,19 +255,19 @@ async fn write_singly(is_forbidden: fn(&str) -> bool) -> crate::tailscale::write
     });
     let tailscale = sign_in(&server).await;
     let writer = tailscale.writer();
-    writer.write(&writes(0..20), "why").await
+    writer.write(&writes(0..20), "why", Timestamp::MAX).await
 }
 
 #[tokio::test]
 async fn of_single_writes_one_that_is_forbidden_is_its_devices_own() {
     let result = write_singly(|line| line.contains("n005")).await;
-    assert_eq!((result.accepted.len(), result.unknown.len()), (19, 1));
-    assert!(result.error.is_none());
+    assert_eq!((result.accepted.len(), result.rejected.len()), (19, 1));
+    assert!(result.error.is_none() && !result.is_uncertain);
 }
 
 #[tokio::test]
 async fn single_writes_end_at_a_general_failure_and_keep_accepted_writes() {
     let result = write_singly(|line| !line.contains("n000")).await;
-    assert_eq!((result.accepted.len(), result.unknown.len()), (1, 3));
+    assert_eq!((result.accepted.len(), result.rejected.len()), (1, 3));
     assert!(result.error.unwrap().error_kind().pauses());
 }

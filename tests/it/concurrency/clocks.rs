@@ -140,7 +140,11 @@ async fn leases_and_pauses_end_for_a_clock_that_is_behind() {
     let now = env.app.clock.now();
     let until = now.saturating_add(SignedDuration::from_mins(15)).unwrap();
     let id = "corp".to_owned().try_into().unwrap();
-    let left = env.app.store.acquire(&id, "killed", now, until).await;
+    let left = env
+        .app
+        .store
+        .acquire(&id, "killed", "killed", now, until)
+        .await;
     assert!(left.unwrap().is_some());
     let outcome = async |name: &str| {
         let answer = ask_as(&late, name, json!({"command": "sync"})).await;

@@ -44,7 +44,7 @@ pub(crate) enum CallSite {
     Records,
     /// The journal entry before a write.
     Pending,
-    /// The deletion of journal entries of an earlier run.
+    /// The settlement of journal entries of an earlier run, with what is recorded of them.
     StrikeOut,
     /// The removals of the last 24 hours, from the audit trail.
     Removals,
@@ -118,7 +118,7 @@ impl fmt::Display for CallSite {
             Self::Pending => f.write_str("UpdateItem, pending"),
             Self::Removals => f.write_str("Query of the removals"),
             Self::Absences => f.write_str("UpdateItem, absence"),
-            Self::StrikeOut => f.write_str("UpdateItem, pending no more"),
+            Self::StrikeOut => f.write_str("TransactWriteItems, pending no more"),
             Self::Record(batch) => write!(f, "TransactWriteItems, batch {batch}"),
             Self::Forget => f.write_str("TransactWriteItems, departed"),
             Self::Finish => f.write_str("UpdateItem, status"),
@@ -207,8 +207,8 @@ impl Classifier {
             "UpdateItem" if says("SET #lease = :lease") => CallSite::Lease,
             "UpdateItem" if says("#status") => CallSite::Finish,
             "UpdateItem" if says("SET pending.") => CallSite::Pending,
-            "UpdateItem" if says("REMOVE pending.") => CallSite::StrikeOut,
             "UpdateItem" if says("absentSince") => CallSite::Absences,
+            "TransactWriteItems" if says("REMOVE pending.") => CallSite::StrikeOut,
             "TransactWriteItems" if says("\"audit\"") && says("nodeId") => {
                 CallSite::Record(self.batch(asked))
             }

@@ -157,6 +157,7 @@ pub(super) fn excuses(call_site: CallSite, kind: Kind) -> Excuses {
             CallSite::Attributes | CallSite::StrikeOut => true,
             _ => false,
         },
+        late: false,
         uncounted: matches!(call_site, CallSite::Record(_)) && (lost || goes_down),
         old_status,
         lease: match call_site {

@@ -201,6 +201,7 @@ impl FaultCase {
         let outcome = instance.invoke(json!({"command": "sync"})).await;
         assert!(outcome.is_err(), "{outcome:?}");
         instance.proxy.disarm();
+        instance.env.outlive_writes().await;
         self.move_on().await;
     }
 
@@ -308,6 +309,7 @@ impl FaultCase {
             violations.unless(outcome_of(&early) == "skipped", || format!("{early:?}"));
             instance.env.app.clock.advance(Duration::from_mins(15));
         }
+        instance.env.outlive_writes().await;
         self.move_on().await;
         if self.call_site == CallSite::Absences {
             let first_look = instance.force().await;

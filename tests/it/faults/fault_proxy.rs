@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::http::header;
+use posture_simulators::{Effect, LateRequests};
 
 use super::call_sites::{CallSite, Classifier, Server};
 use super::kinds::Kind;
@@ -18,8 +19,9 @@ pub(crate) struct Fault {
     pub(crate) after: usize,
     /// Maximum number of faulty calls; `None` for all.
     pub(crate) times: Option<usize>,
-    /// The call takes effect in spite of the fault. Kinds that damage a response imply it, and "not found" excludes it.
-    pub(crate) processed: bool,
+    /// Whether and when the call takes effect in spite of the fault. Kinds that damage a response imply that it does, and
+    /// "not found" excludes it. Only writes to Tailscale come late.
+    pub(crate) effect: Effect,
 }
 
 impl Fault {
@@ -30,12 +32,31 @@ impl Fault {
             kind,
             after: 0,
             times: None,
-            processed: false,
+            effect: Effect::Never,
         }
     }
 
     fn is_processed(&self) -> bool {
-        self.kind.spoils() || (self.processed && !self.kind.denies())
+        let is_given = matches!(self.effect, Effect::Now | Effect::Twice);
+        (self.kind.spoils() && !self.is_late()) || (is_given && !self.is_denied())
+    }
+
+    /// Returns whether the call takes effect when the simulators release it.
+    fn is_late(&self) -> bool {
+        let is_given = matches!(self.effect, Effect::Late | Effect::Twice);
+        // What was answered, if with a broken body, does not take effect again.
+        let is_answered = matches!(self.kind, Kind::Truncated | Kind::WrongJson | Kind::Empty);
+        is_given
+            && matches!(self.call_site, CallSite::Patch(_))
+            && !is_answered
+            && !self.is_denied()
+    }
+
+    /// Returns whether the service says that it did not carry out the call.
+    fn is_denied(&self) -> bool {
+        self.kind.denies()
+            || (self.call_site.server() == Server::Tailscale
+                && matches!(self.kind, Kind::Unauthorized | Kind::TooMany))
     }
 }
 
@@ -44,7 +65,7 @@ impl Fault {
 pub(crate) struct Met {
     pub(crate) call_site: CallSite,
     pub(crate) kind: Kind,
-    /// True if the call took effect.
+    /// True if the call took effect, or may still take effect.
     pub(crate) processed: bool,
 }
 
@@ -100,6 +121,7 @@ impl FaultProxy {
             let watch = At {
                 server,
                 proxy: self.clone(),
+                late: env.sims.late_requests().clone(),
             };
             relays.push((server, Relay::to(&base, Arc::new(watch)).await));
         }
@@ -130,6 +152,7 @@ impl Relays {
 struct At {
     server: Server,
     proxy: FaultProxy,
+    late: LateRequests,
 }
 
 /// The request header that carries the chosen fault to the response.
@@ -156,7 +179,7 @@ impl At {
         state.met.push(Met {
             call_site,
             kind: fault.kind,
-            processed: fault.is_processed(),
+            processed: fault.is_processed() || fault.is_late(),
         });
         Some(index)
     }
@@ -181,6 +204,11 @@ impl Watch for At {
         let index = self.choose(asked)?;
         asked.headers.insert(CHOSEN, index.into());
         let fault = self.chosen(asked)?;
+        if fault.is_late() {
+            let (headers, body) = (asked.headers.clone(), asked.body.clone());
+            self.late
+                .add(asked.method.as_str(), &asked.path, headers, body);
+        }
         (!fault.is_processed()).then(Answered::nothing)
     }
 

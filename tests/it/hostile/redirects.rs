@@ -107,6 +107,7 @@ async fn no_redirect_of_any_call_is_followed() {
     let gone = before.len() - env.scores().len() - left;
     assert!((1..=3).contains(&gone), "{gone}");
     env.sims.faults().clear();
+    env.outlive_writes().await;
     env.force().await;
     assert_eq!(env.scores(), env.expected());
     env.assert_sound().await;

@@ -128,6 +128,7 @@ impl Instance {
 
     /// A forced run, so that the next one starts from an ordinary state.
     pub(super) async fn calm(&mut self) {
+        self.env.outlive_writes().await;
         let answer = self.ask(force()).await.unwrap();
         let good = ["synced", "unchanged"].map(Value::from);
         assert!(good.contains(&answer["outcome"]), "{answer:#}");

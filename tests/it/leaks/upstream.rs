@@ -102,6 +102,7 @@ pub(super) async fn echoed(level: Level, share: usize, of: usize) -> Evidence {
         let stirred = prepare(&mut instance, route).await;
         // A slow machine may need more time to reach the request.
         for time in [SHORT, LONG] {
+            instance.env.outlive_writes().await;
             instance.echo.arm(route, shape);
             let said = instance.ask_within(time, force()).await;
             if instance.echo.disarm() > 0 {
@@ -160,6 +161,7 @@ pub(super) async fn broken(level: Level, share: usize, of: usize) -> Evidence {
     for (route, kind) in all.skip(share).step_by(of) {
         let stirred = prepare(&mut instance, route).await;
         for time in [SHORT, LONG] {
+            instance.env.outlive_writes().await;
             let requests = Matcher::side(side(route))
                 .method(route.method)
                 .path(route.path);

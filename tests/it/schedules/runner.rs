@@ -1,12 +1,12 @@
 //! Runs a schedule and checks the invariants after each run.
 
-use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use posture_simulators::{Device, Host};
+use posture_simulators::{Device, Host, Matcher, Side};
 use serde_json::{Map, Value, json};
 
-use super::schedule::{Move, Schedule, Step};
+use super::schedule::{Arrival, Move, Schedule, Step};
 use crate::environment::{KEY, TAILNET, TestEnvironment};
 use crate::faults::call_sites::{CallSite, Server};
 use crate::faults::fault_proxy::Met;
@@ -28,21 +28,44 @@ pub(super) struct Runner {
     keeps: bool,
     /// True if a write may be unrecorded since the last successful run.
     open: bool,
-    /// Devices that were removed while writes were unrecorded: their attributes cannot be recovered.
-    lost_track: BTreeSet<String>,
+    /// The minutes since the oldest request that is still on its way.
+    late_minutes: u64,
+    /// The number of requests to Tailscale until those that are still on their way take effect.
+    arrival: Arc<Mutex<Option<usize>>>,
 }
+
+/// A request that was sent takes effect in this time or never.
+const LIFE_MINUTES: u64 = 5;
 
 impl Runner {
     pub(super) async fn open(timeout: Duration) -> Self {
+        let instance = Instance::start(LONGEST_PAGE, timeout).await;
+        let arrival: Arc<Mutex<Option<usize>>> = Arc::default();
+        let (left, late) = (
+            Arc::clone(&arrival),
+            instance.env.sims.late_requests().clone(),
+        );
+        let tailscale = Matcher::side(Side::Tailscale);
+        instance.env.sims.on_request(tailscale, move |_| {
+            let mut left = left.lock().unwrap();
+            *left = match *left {
+                Some(0) => {
+                    late.release();
+                    None
+                }
+                left => left.map(|left| left - 1),
+            };
+        });
         Self {
-            instance: Instance::start(LONGEST_PAGE, timeout).await,
+            instance,
             hosts_away: Vec::new(),
             devices_away: Vec::new(),
             returned: 0,
             key: KEY,
             keeps: false,
             open: false,
-            lost_track: BTreeSet::new(),
+            late_minutes: 0,
+            arrival,
         }
     }
 
@@ -51,7 +74,7 @@ impl Runner {
         self.hosts_away.clear();
         self.devices_away.clear();
         (self.key, self.keeps, self.open) = (KEY, false, false);
-        self.lost_track.clear();
+        self.environment().sims.late_requests().clear();
         self.instance.reset(&schedule.world).await;
         for (n, step) in schedule.steps.iter().enumerate() {
             let violations = self.step(step).await;
@@ -76,8 +99,7 @@ impl Runner {
         if step.cold {
             self.instance.forget_secrets();
         }
-        let clock = &self.environment().app.clock;
-        clock.advance(Duration::from_mins(step.minutes));
+        let during = self.pass(step);
         let before = Before::of(self.environment()).await;
         let deserved = self.environment().expected();
         self.instance.proxy.arm(step.faults.clone());
@@ -88,12 +110,13 @@ impl Runner {
         };
         let outcome = self.instance.invoke(payload).await;
         let met = self.instance.proxy.disarm();
+        let is_disturbed = during && self.arrival.lock().unwrap().take().is_none();
         self.instance.relays.up().await;
         let mut excuses = excuses(&met);
         excuses.lease |= before.is_leased();
         self.open |= excuses.unrecorded;
-        // `end` asserts that no other device has one.
-        excuses.unrecorded = self.open || !self.lost_track.is_empty();
+        excuses.unrecorded = self.open;
+        excuses.late = is_disturbed;
         let checked = before.check(
             self.environment(),
             self.key,
@@ -104,7 +127,9 @@ impl Runner {
         );
         let violations = checked.await;
         if came_through(&outcome) && !met.iter().any(loses_track) {
-            self.open = false;
+            self.open = !self.environment().corp().await["pending"]
+                .as_object()
+                .is_none_or(Map::is_empty);
         }
         violations
             .into_iter()
@@ -112,10 +137,40 @@ impl Runner {
             .collect()
     }
 
+    /// Lets the time pass before a run, and decides when requests that are still on their way take effect. Returns whether it
+    /// is during the run.
+    fn pass(&mut self, step: &Step) -> bool {
+        let env = &self.instance.env;
+        let late = env.sims.late_requests();
+        self.late_minutes = if late.is_empty() {
+            0
+        } else {
+            self.late_minutes + step.minutes
+        };
+        let may_wait = self.late_minutes <= LIFE_MINUTES;
+        let during = match step.arrival {
+            Arrival::Never => {
+                late.clear();
+                None
+            }
+            Arrival::During(requests) if may_wait => Some(requests),
+            Arrival::Later if may_wait => None,
+            _ => {
+                late.release();
+                None
+            }
+        };
+        env.app.clock.advance(Duration::from_mins(step.minutes));
+        let during = during.filter(|_| !late.is_empty());
+        *self.arrival.lock().unwrap() = during;
+        during.is_some()
+    }
+
     /// A run without faults makes everything right, and the next one changes nothing.
     async fn end(&mut self) -> Vec<String> {
         let mut violations = Violations::default();
         let env = self.environment();
+        env.sims.late_requests().release();
         env.app.clock.advance(Duration::from_mins(15));
         let run = json!({
             "command": "sync", "integration": "corp", "force": true, "allowMassRemoval": 1000
@@ -139,8 +194,7 @@ impl Runner {
             violations.unless(belongs, || format!("{node} still has {key}"));
         }
         let audit_diff = audit_diff(env, &env.node_audit().await);
-        let mut gaps = audit_diff.unrecorded;
-        gaps.retain(|(node, ..), _| !self.lost_track.contains(node));
+        let gaps = audit_diff.unrecorded;
         violations.unless(gaps.is_empty(), || format!("not audited: {gaps:?}"));
         violations.unless(audit_diff.invented.is_empty(), || {
             format!("audited, and never so: {:?}", audit_diff.invented)
@@ -204,9 +258,6 @@ impl Runner {
             Move::RemoveDevice(n) => {
                 if let Some(device) = device(n) {
                     tailscale.remove_device(TAILNET, &device.node_id).unwrap();
-                    if self.open {
-                        self.lost_track.insert(device.node_id.clone());
-                    }
                     self.devices_away.push(device);
                 }
             }
@@ -282,5 +333,6 @@ fn excuses(met: &[Met]) -> Excuses {
             }),
         lease: dynamodb_down
             || any(|met| matches!(met.call_site, CallSite::Lease | CallSite::Finish)),
+        late: false,
     }
 }
