@@ -30,6 +30,7 @@ mod imports;
 mod input;
 mod integration_removal;
 mod integrations;
+mod interleavings;
 mod kills;
 mod leaks;
 mod messages;
