@@ -30,7 +30,7 @@ pub(crate) const HOSTS_PER_LOOKUP: usize = 250;
 /// Ids per score look-up. The API takes 1,000; psfalcon sends 500, which makes a URL of 18 kB.
 pub(crate) const SCORES_PER_LOOKUP: usize = 500;
 /// Maximum tracked sensors. In an account with more of them, every run lists the hosts.
-const MAX_TRACKED_AIDS: usize = 200;
+pub(crate) const MAX_TRACKED_AIDS: usize = 200;
 
 /// The strategies; the names are stable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

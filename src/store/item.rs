@@ -224,6 +224,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::domain::fetch::MAX_TRACKED_AIDS;
     use crate::domain::inventory::device::NodeId;
     use crate::domain::inventory::host::{Aid, Score};
     use crate::domain::plan::journal::{
@@ -232,6 +233,8 @@ mod tests {
     use crate::domain::plan::{Change, DesiredAttribute};
     use crate::domain::status::MAX_ERROR_BYTES;
     use crate::domain::status::finding::{Finding, FindingKind};
+    use crate::domain::status::history::MAX_ENTRIES;
+    use crate::domain::status::lost_identity::{MAX_NAME_BYTES, MAX_STORED};
     use crate::text::truncate_bytes;
 
     /// DynamoDB's limit.
@@ -324,15 +327,11 @@ mod tests {
             HeldRemovals,
             NativeIntegration,
         ];
-        let cases = || {
-            (0..1_000_000)
-                .map(|_| hostile())
-                .take(Finding::EXAMPLES + 1)
-        };
+        let cases = || std::iter::repeat_n(hostile(), Finding::EXAMPLES + 1);
         let findings = kinds.map(|kind| Finding::new(kind, cases()));
         let (time, run, count) = ("2026-01-15T12:00:00.123456789Z", "x".repeat(64), u32::MAX);
         let lost = json!({
-            "nodeId": "n".repeat(128), "since": time, "name": truncate_bytes(&hostile(), 100),
+            "nodeId": "n".repeat(128), "since": time, "name": truncate_bytes(&hostile(), MAX_NAME_BYTES),
         });
         let streak = json!({
             "since": time, "until": time, "runs": count, "outcome": "unchanged", "errorKind": "configuration",
@@ -342,21 +341,21 @@ mod tests {
         let counts: Map<String, Value> = (0..=100)
             .map(|n: u8| (n.to_string(), json!(count)))
             .collect();
-        let aids: Vec<String> = (0..200).map(|n| format!("{n:032}")).collect();
+        let aids: Vec<String> = (0..MAX_TRACKED_AIDS).map(|n| format!("{n:032}")).collect();
         serde_json::from_value(json!({
             "lastSync": time, "lastSuccess": time, "outcome": "unchanged", "errorKind": "configuration",
             "error": truncate_bytes(&hostile(), MAX_ERROR_BYTES), "providerHostCount": count,
             "possibleMatchedCount": count, "matchedCount": count, "written": count, "removed": count,
             "waiting": count, "runId": run, "durationMs": count, "configVersion": count,
             "consecutiveFailures": count, "failingSince": time, "findings": findings,
-            "lostIdentity": vec![lost; 200], "scoreCounts": counts,
+            "lostIdentity": vec![lost; MAX_STORED], "scoreCounts": counts,
             "lastChange": {"at": time, "runId": run, "written": count, "removed": count},
             "crawl": {
                 "way": "filtered", "why": "y".repeat(400), "hosts": count, "scores": count, "scoreBounds": bounds,
                 "lastFull": time, "beside": aids,
             },
             "announced": "failing", "nativeIntegration": {"asked": time, "present": true},
-            "nextLookup": "n".repeat(128), "history": vec![streak; 24],
+            "nextLookup": "n".repeat(128), "history": vec![streak; MAX_ENTRIES],
         }))
         .unwrap()
     }

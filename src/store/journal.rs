@@ -15,7 +15,7 @@ use crate::settings::IntegrationId;
 /// Devices whose writes one transaction settles: each takes two of its items, and the journal takes one.
 pub(crate) const MAX_SETTLED: usize = 49;
 
-/// What became of writes that an earlier run left in the journal.
+/// The outcomes of writes that an earlier run left in the journal.
 #[derive(Debug, Default)]
 pub struct Settlement {
     /// The changes that Tailscale had accepted: they are recorded.

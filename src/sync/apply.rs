@@ -52,7 +52,7 @@ const MIN_JOURNAL_BYTES: usize = 40_000;
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'_>) -> Applied {
     let (limits, is_stopped) = (run.app.write_limits, &AtomicBool::new(false));
     let room = run.journal_room();
-    // What the batches leave to a later run.
+    // A share of the journal is for the writes that the batches leave to a later run.
     let max_kept_bytes = room / 5;
     if room < MIN_JOURNAL_BYTES && !plan.changes.is_empty() {
         return Applied::failed(SyncError::JournalFull);
@@ -136,7 +136,8 @@ async fn apply_batch(
     let records = records.map(|changes| record(run, permits, changes, sent_at));
     let recorded = join_all(records).await.into_iter();
     let recorded = recorded.fold(Applied::default(), Applied::merge);
-    // What Tailscale rejected with an answer is not made, whatever it rejected.
+    // A failed batch stays in the journal as a whole, unless each request had an answer: then only the accepted writes were
+    // made.
     let is_left_open =
         recorded.failure.is_some() || (result.is_uncertain && result.error.is_some());
     let applied = recorded.merge(Applied {

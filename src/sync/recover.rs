@@ -7,7 +7,7 @@ use super::run::Run;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::Change;
 use crate::domain::plan::confirm::UnreadableDevices;
-use crate::domain::plan::journal::{JournalEntry, WriteOutcome, write_outcome};
+use crate::domain::plan::journal::{JournalEntry, WriteOutcome, term_of, write_outcome};
 use crate::store::{Settlement, StoreError};
 use crate::tailscale::Tailscale;
 use crate::text::error_chain;
@@ -24,7 +24,7 @@ const MAX_UNANSWERED: usize = 16;
 /// The usual time between two runs.
 const SECONDS_PER_TICK: i64 = 900;
 
-/// What the journal of earlier runs leaves open. The plan can rest on the records of all other devices.
+/// The devices that the recovery leaves open. The records of all other devices are right, so the plan can rest on them.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
     /// Devices that could not be asked.
@@ -55,7 +55,7 @@ pub(super) async fn unrecorded_writes(
     is_last_run: bool,
 ) -> Result<Recovery, StoreError> {
     let mut recovery = Recovery::default();
-    let mut client = None;
+    let (mut client, mut cached_nodes) = (None, None);
     for (key, entry) in &run.integration.pending {
         let is_settled = entry.is_settled(run.app.clock.now());
         if !is_settled {
@@ -64,7 +64,11 @@ pub(super) async fn unrecorded_writes(
                 continue;
             }
         }
-        let nodes = run.app.store.nodes(&run.integration.id).await?;
+        // The entries of one term are about different devices, so recording one does not change the records of the others.
+        let nodes = match cached_nodes.take() {
+            Some((term, nodes)) if term == term_of(key) => nodes,
+            _ => run.app.store.nodes(&run.integration.id).await?,
+        };
         let mut changes = entry.unrecorded(&nodes.records);
         changes.retain(|change| match nodes.unreadable.get(&change.node_id) {
             Some(problem) => {
@@ -97,7 +101,7 @@ pub(super) async fn unrecorded_writes(
             let lookups = look_up_attributes(tailscale, changes).await;
             let mut settlement = lookups.settlement;
             if !is_settled {
-                // What is not made may still be made.
+                // A write that the device does not show may still take effect.
                 settlement.unknown.clear();
                 let made = settlement.made.iter().map(|change| change.node_id.clone());
                 settlement.nodes = made.collect();
@@ -126,6 +130,7 @@ pub(super) async fn unrecorded_writes(
             run.settle((key, entry), &Settlement::default(), true)
                 .await?;
         }
+        cached_nodes = Some((term_of(key), nodes));
     }
     if !recovery.unreadable.is_empty() {
         tracing::warn!(

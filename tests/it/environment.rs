@@ -1,6 +1,7 @@
 //! The environment of one test: both APIs, AWS, and the function between them.
 
 mod invariants;
+mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -22,7 +23,7 @@ use falcon_posture_sync::secrets::Secrets;
 use falcon_posture_sync::store::Store;
 use falcon_posture_sync::tailscale::WriteLimits;
 use falcon_posture_sync::upstream::retry::RetryPolicy;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use posture_simulators::{Account, GeneratorSpec, Matcher, Side, Simulators, Tailnet, generate};
 use serde_dynamo::from_item;
 use serde_json::{Value, json};
@@ -35,9 +36,6 @@ use crate::oracle::oracle;
 
 pub(crate) const KEY: &str = "custom:ztaScore";
 pub(crate) const TAILNET: &str = "example.com";
-
-/// More than a write can live.
-const OUTLIVED: SignedDuration = SignedDuration::from_mins(11);
 
 /// The function and its servers. Integration `corp` carries scores from account `corp` to tailnet `example.com`.
 pub(crate) struct TestEnvironment {
@@ -184,51 +182,6 @@ impl TestEnvironment {
         };
         // Boxed: the future is large.
         Box::pin(handler::handle(&self.app, payload, &invocation)).await
-    }
-
-    /// Lets so much time pass that no write which was sent can take effect any more, so that the next run judges it.
-    pub(crate) async fn outlive_writes(&self) {
-        self.app.clock.advance(OUTLIVED.unsigned_abs());
-        for item in self.items("integrations").await {
-            self.age_journal(item["id"].as_str().unwrap()).await;
-        }
-    }
-
-    /// Makes the journal of an integration older, if it has the time of a function with the system's clock.
-    pub(crate) async fn age_journal(&self, id: &str) {
-        let item = self.integration(id).await;
-        for (key, entry) in item["pending"].as_object().into_iter().flatten() {
-            self.age(id, &["pending", key, "sentAt"], &entry["sentAt"])
-                .await;
-        }
-    }
-
-    /// Makes the lease of an integration older, if it has the time of a function with the system's clock.
-    pub(crate) async fn age_lease(&self, id: &str) {
-        let until = self.integration(id).await["lease"]["until"].take();
-        self.age(id, &["lease", "until"], &until).await;
-    }
-
-    async fn age(&self, id: &str, path: &[&str], time: &Value) {
-        let young = Clock::system().now().saturating_sub(OUTLIVED).unwrap();
-        let time: Option<Timestamp> = time.as_str().map(|time| time.parse().unwrap());
-        let Some(time) = time.filter(|time| *time > young) else {
-            return;
-        };
-        let aged = time.saturating_sub(2 * OUTLIVED).unwrap();
-        let mut update = self
-            .tables
-            .update_item()
-            .table_name("integrations")
-            .key("id", AttributeValue::S(id.to_owned()))
-            .expression_attribute_values(":time", AttributeValue::S(aged.to_string()));
-        let mut names = Vec::new();
-        for (n, name) in path.iter().enumerate() {
-            names.push(format!("#n{n}"));
-            update = update.expression_attribute_names(format!("#n{n}"), *name);
-        }
-        let update = update.update_expression(format!("SET {} = :time", names.join(".")));
-        update.send().await.unwrap();
     }
 
     /// The item of an integration.

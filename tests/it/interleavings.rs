@@ -28,7 +28,7 @@ struct Protocol {
     has_terms: bool,
     /// An entry is judged only when its requests cannot take effect any more.
     has_times: bool,
-    /// What is recorded for another run is recorded and removed from the journal in one transaction.
+    /// One transaction records the writes of another run and removes them from the journal.
     has_one_transaction: bool,
     /// The id of an audit record follows from the journal entry, whoever records it.
     has_fixed_ids: bool,

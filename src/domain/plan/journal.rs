@@ -128,7 +128,12 @@ pub fn journal_key(term: &str, n: usize) -> String {
     format!("{term}#{n}")
 }
 
-/// What became of a pending write.
+/// Returns the term of a key.
+pub fn term_of(key: &str) -> &str {
+    key.split_once('#').map_or(key, |(term, _)| term)
+}
+
+/// The outcome of a pending write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
     /// The device holds the result.
@@ -427,6 +432,7 @@ mod tests {
                 ..change(2, "b")
             },
         ];
+        assert_eq!(term_of(&journal_key("0a", 12)), "0a");
         let entry = entry(&changes);
         let text = serde_json::to_string(&entry).unwrap();
         assert!(text.contains(r#":"b\tb""#), "{text}");

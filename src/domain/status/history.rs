@@ -10,7 +10,7 @@ use crate::domain::status::error_kind::ErrorKind;
 use crate::domain::status::outcome::RunOutcome;
 
 /// Maximum entries that are stored.
-const MAX_ENTRIES: usize = 24;
+pub(crate) const MAX_ENTRIES: usize = 24;
 
 /// One run, or consecutive runs with the same outcome and without a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,9 +16,9 @@ use crate::text::truncate_bytes;
 
 /// Maximum devices that the status stores: an item holds 400 kB. While the guard holds more removals, the node records
 /// still have the other devices.
-const MAX_STORED: usize = 200;
+pub(crate) const MAX_STORED: usize = 200;
 /// Maximum bytes of a stored name, for the same reason.
-const MAX_NAME_BYTES: usize = 100;
+pub(crate) const MAX_NAME_BYTES: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

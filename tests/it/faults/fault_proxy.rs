@@ -19,8 +19,8 @@ pub(crate) struct Fault {
     pub(crate) after: usize,
     /// Maximum number of faulty calls; `None` for all.
     pub(crate) times: Option<usize>,
-    /// Whether and when the call takes effect in spite of the fault. Kinds that damage a response imply that it does, and
-    /// "not found" excludes it. Only writes to Tailscale come late.
+    /// Says if and when the call takes effect in spite of the fault. A kind that damages the response implies an effect at
+    /// once. A kind that denies the call excludes any effect. Only writes to Tailscale can come late.
     pub(crate) effect: Effect,
 }
 
@@ -44,7 +44,7 @@ impl Fault {
     /// Returns whether the call takes effect when the simulators release it.
     fn is_late(&self) -> bool {
         let is_given = matches!(self.effect, Effect::Late | Effect::Twice);
-        // What was answered, if with a broken body, does not take effect again.
+        // The service sent a response to these, if a damaged one, so the request does not take effect again.
         let is_answered = matches!(self.kind, Kind::Truncated | Kind::WrongJson | Kind::Empty);
         is_given
             && matches!(self.call_site, CallSite::Patch(_))

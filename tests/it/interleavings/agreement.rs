@@ -183,7 +183,7 @@ async fn in_store(env: &TestEnvironment, version: u64, call: Call) -> bool {
     }
 }
 
-/// What both have in common, as JSON.
+/// Returns the state of the model's tables as JSON, in the form of `of_store`.
 fn of_model(tables: &Tables) -> Value {
     let lease = tables
         .lease

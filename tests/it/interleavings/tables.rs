@@ -123,14 +123,14 @@ pub(super) fn change(old: Option<Record>, new: Option<u8>) -> Change {
 /// The id of an audit record: the time of the write, and the run.
 pub(super) type EventId = (SentAt, RunId);
 
-/// What an audit record says, and of which entry.
+/// An audit record, and the entry that it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Audit {
     pub(super) entry: SentAt,
     pub(super) audited: Audited,
 }
 
-/// What an audit record says.
+/// The content of an audit record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Audited {
     /// The attribute changed.
@@ -158,7 +158,7 @@ pub(super) struct Tables {
     pub(super) audit: BTreeMap<EventId, Audit>,
 }
 
-/// What became of an entry.
+/// The outcome of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Settled {
     Made(Option<Record>),

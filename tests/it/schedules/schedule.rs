@@ -24,7 +24,7 @@ pub(super) struct Step {
     pub(super) faults: Vec<Fault>,
     /// Time that passes before the run.
     pub(super) minutes: u64,
-    /// What becomes of requests that an earlier run sent and that are still on their way.
+    /// The arrival of requests that an earlier run sent and that are still on their way.
     pub(super) arrival: Arrival,
     pub(super) forced: bool,
     pub(super) cold: bool,
