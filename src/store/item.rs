@@ -227,9 +227,7 @@ mod tests {
     use crate::domain::fetch::MAX_TRACKED_AIDS;
     use crate::domain::inventory::device::NodeId;
     use crate::domain::inventory::host::{Aid, Score};
-    use crate::domain::plan::journal::{
-        JournalEntry, MAX_JOURNAL_BYTES, journal_key, stored_bytes,
-    };
+    use crate::domain::plan::journal::{JournalEntry, MAX_JOURNAL_BYTES, journal_key};
     use crate::domain::plan::{Change, DesiredAttribute};
     use crate::domain::status::MAX_ERROR_BYTES;
     use crate::domain::status::finding::{Finding, FindingKind};
@@ -283,6 +281,10 @@ mod tests {
             is_approved: false,
             is_ephemeral: false,
         }
+    }
+
+    fn stored_bytes(journal: &Journal) -> usize {
+        journal.values().map(JournalEntry::stored_bytes).sum()
     }
 
     /// As many batches of hostile devices as the journal has room for, and a little one.

@@ -27,7 +27,7 @@ pub struct Settlement {
 }
 
 impl Store {
-    /// Stores the writes that a run is about to make, under one key of the journal, and removes the entry that it replaces. The
+    /// Stores the writes that a run is about to make, under one key of the journal, and removes entries that are recorded. The
     /// condition is that the run still holds the lease of this term. Without a term it is that the integration exists: a run
     /// that has lost the lease may have written after that.
     ///
@@ -39,7 +39,7 @@ impl Store {
         term: Option<&str>,
         key: &str,
         entry: &JournalEntry,
-        replaced: Option<&str>,
+        recorded: &[String],
     ) -> Result<(), StoreError> {
         const OPERATION: &str = "store the journal";
         let entry = encode(entry, OPERATION)?;
@@ -48,9 +48,9 @@ impl Store {
             .expression_attribute_names("#entry", key)
             .expression_attribute_values(":entry", entry);
         let mut remove = Vec::new();
-        if let Some(replaced) = replaced {
-            remove.push("pending.#replaced".to_owned());
-            request = request.expression_attribute_names("#replaced", replaced);
+        for (n, key) in recorded.iter().enumerate() {
+            remove.push(format!("pending.#recorded{n}"));
+            request = request.expression_attribute_names(format!("#recorded{n}"), key);
         }
         let expression = update_expression("SET pending.#entry = :entry", &remove);
         let request = request.update_expression(expression);

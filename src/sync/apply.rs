@@ -1,18 +1,18 @@
 //! Applies a plan batch by batch: Tailscale first, then one transaction for the records. It makes no choices.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::SyncError;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::confirm::UnreadableDevices;
-use crate::domain::plan::journal::{SEND_TIME, batches};
+use crate::domain::plan::journal::{JournalEntry, SEND_TIME, batches};
 use crate::domain::plan::{Change, Plan};
 use crate::store::MAX_CHANGES;
 use crate::tailscale::{AttributeWrite, TailscaleWriter, WriteLimits};
@@ -50,35 +50,23 @@ const MIN_JOURNAL_BYTES: usize = 40_000;
 
 /// Writes the changes of the plan and records the accepted ones. Stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'_>) -> Applied {
-    let (limits, is_stopped) = (run.app.write_limits, &AtomicBool::new(false));
-    let room = run.journal_room();
-    // A share of the journal is for the writes that the batches leave to a later run.
-    let max_kept_bytes = room / 5;
+    let (limits, room) = (run.app.write_limits, run.journal_room());
     if room < MIN_JOURNAL_BYTES && !plan.changes.is_empty() {
         return Applied::failed(SyncError::JournalFull);
     }
-    let permits = &Semaphore::new(RECORD_CONCURRENCY);
+    let max_batch_bytes = room / limits.concurrency.max(2);
     let batch_size = batch_size_for(limits, plan.changes.len());
-    let max_bytes = room - max_kept_bytes;
-    let batches = batches(&plan.changes, batch_size, limits.concurrency, max_bytes);
+    let batches = batches(&plan.changes, batch_size, max_batch_bytes);
+    let applier = &Applier {
+        run,
+        writer,
+        room: Semaphore::new(room),
+        max_kept_bytes: room - max_batch_bytes,
+        kept_bytes: AtomicUsize::new(0),
+        transactions: Semaphore::new(RECORD_CONCURRENCY),
+    };
     let mut applied = stream::iter(batches.enumerate())
-        .map(|(n, changes)| async move {
-            if is_stopped.load(Ordering::Relaxed) {
-                return Applied::default();
-            }
-            let batch = Batch {
-                changes,
-                // Batches end in their order, so the batch that used this journal entry before has ended.
-                entry: n % limits.concurrency,
-                kept_entry: limits.concurrency + n,
-                max_kept_bytes,
-            };
-            let applied = apply_batch(run, writer, permits, batch).await;
-            if applied.failure.is_some() {
-                is_stopped.store(true, Ordering::Relaxed);
-            }
-            applied
-        })
+        .map(|(n, changes)| applier.apply_batch(n, changes))
         .buffered(limits.concurrency)
         .fold(Applied::default(), |sum, batch| async { sum.merge(batch) })
         .await;
@@ -90,98 +78,130 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
     applied
 }
 
-/// Changes that are written with one call, if nothing fails.
-struct Batch<'a> {
-    changes: &'a [Change],
-    /// The number of its journal entry while it is in flight.
-    entry: usize,
-    /// The number of the entry for what it leaves to a later run.
-    kept_entry: usize,
-    /// Maximum bytes of all entries that the run leaves.
+/// What the batches of a run share.
+struct Applier<'a> {
+    run: &'a Run<'a>,
+    writer: &'a TailscaleWriter<'a>,
+    /// The bytes of the journal that are free. A failure closes it, so that no further batch begins.
+    room: Semaphore,
+    /// Maximum bytes of the entries that the run leaves to a later one. The rest of the journal has room for one batch.
     max_kept_bytes: usize,
+    kept_bytes: AtomicUsize,
+    transactions: Semaphore,
 }
 
-/// Stores the changes in the journal before they are written, so that a later run can record them if this one dies. Then
-/// writes them, and records the accepted ones.
-async fn apply_batch(
-    run: &Run<'_>,
-    writer: &TailscaleWriter<'_>,
-    permits: &Semaphore,
-    batch: Batch<'_>,
-) -> Applied {
-    let sent_at = match run.journal_batch(batch.entry, batch.changes).await {
-        Ok(sent_at) => sent_at,
-        Err(error) => return Applied::failed(error),
-    };
-    let attributes: Vec<AttributeWrite> = batch.changes.iter().map(attribute_write).collect();
-    let comment = format!("falcon-posture-sync run {}", run.id());
-    let end = sent_at.saturating_add(SEND_TIME).unwrap_or(sent_at);
-    let result = writer.write(&attributes, &comment, end).await;
-    let of_batch = |nodes: &BTreeSet<&NodeId>| -> Vec<Change> {
-        let changes = batch.changes.iter();
-        let changes = changes.filter(|change| nodes.contains(&change.node_id));
-        changes.cloned().collect()
-    };
-    let accepted: BTreeSet<&NodeId> = result.accepted.iter().collect();
-    let changes = of_batch(&accepted);
-    let unknown: BTreeSet<&NodeId> = result.unknown.iter().map(|(node, _)| node).collect();
-    let mut open = of_batch(&unknown);
-    let mut unsettled = UnreadableDevices::new();
-    if result.is_uncertain {
-        // An earlier attempt may take effect after a later run has written something else.
-        open.extend(changes.iter().cloned());
-        unsettled.extend(changes.iter().map(may_repeat));
+impl Applier<'_> {
+    /// Applies the nth batch, unless an earlier one failed.
+    async fn apply_batch(&self, n: usize, changes: &[Change]) -> Applied {
+        let mut entry = JournalEntry::new(self.run.id(), changes, self.run.started);
+        let Ok(mut permit) = self.room.acquire_many(permits(entry.stored_bytes())).await else {
+            return Applied::default();
+        };
+        entry.sent_at = self.run.app.clock.now();
+        let applied = self.write_batch(n, changes, entry, &mut permit).await;
+        if applied.failure.is_some() {
+            self.room.close();
+        }
+        applied
     }
-    let records = changes.chunks(MAX_CHANGES);
-    let records = records.map(|changes| record(run, permits, changes, sent_at));
-    let recorded = join_all(records).await.into_iter();
-    let recorded = recorded.fold(Applied::default(), Applied::merge);
-    // A failed batch stays in the journal as a whole, unless each request had an answer: then only the accepted writes were
-    // made.
-    let is_left_open =
-        recorded.failure.is_some() || (result.is_uncertain && result.error.is_some());
-    let applied = recorded.merge(Applied {
-        rejected: result.rejected,
-        unknown: result.unknown,
-        unsettled,
-        failure: result.error.map(SyncError::from),
-        ..Applied::default()
-    });
-    if is_left_open {
-        // The whole entry is left to a later run.
-        return applied;
+
+    /// Stores the changes in the journal before they are written, so that a later run can record them if this one dies. Then
+    /// writes them, and records the accepted ones.
+    async fn write_batch(
+        &self,
+        n: usize,
+        changes: &[Change],
+        entry: JournalEntry,
+        permit: &mut SemaphorePermit<'_>,
+    ) -> Applied {
+        let (run, sent_at) = (self.run, entry.sent_at);
+        if let Err(error) = run.put_journal(n, entry).await {
+            return Applied::failed(error);
+        }
+        let attributes: Vec<AttributeWrite> = changes.iter().map(attribute_write).collect();
+        let comment = format!("falcon-posture-sync run {}", run.id());
+        let end = sent_at.saturating_add(SEND_TIME).unwrap_or(sent_at);
+        let result = self.writer.write(&attributes, &comment, end).await;
+        let of_batch = |nodes: &BTreeSet<&NodeId>| -> Vec<Change> {
+            let changes = changes.iter();
+            let changes = changes.filter(|change| nodes.contains(&change.node_id));
+            changes.cloned().collect()
+        };
+        let accepted = of_batch(&result.accepted.iter().collect());
+        let mut open = of_batch(&result.unknown.iter().map(|(node, _)| node).collect());
+        let mut unsettled = UnreadableDevices::new();
+        if result.is_uncertain {
+            // An earlier attempt may take effect after a later run has written something else.
+            open.extend(accepted.iter().cloned());
+            unsettled.extend(accepted.iter().map(may_repeat));
+        }
+        let records = accepted.chunks(MAX_CHANGES);
+        let records = records.map(|changes| self.record(changes, sent_at));
+        let recorded = join_all(records).await.into_iter();
+        let recorded = recorded.fold(Applied::default(), Applied::merge);
+        // A failed batch stays in the journal as a whole, unless each request had an answer: then only the accepted writes
+        // were made.
+        let is_left_open =
+            recorded.failure.is_some() || (result.is_uncertain && result.error.is_some());
+        let applied = recorded.merge(Applied {
+            rejected: result.rejected,
+            unknown: result.unknown,
+            unsettled,
+            failure: result.error.map(SyncError::from),
+            ..Applied::default()
+        });
+        if is_left_open {
+            return applied;
+        }
+        if open.is_empty() {
+            run.mark_recorded(n);
+            return applied;
+        }
+        match self.keep(n, &open, sent_at, permit).await {
+            Ok(()) => applied,
+            Err(error) => applied.merge(Applied::failed(error)),
+        }
     }
-    if open.is_empty() {
-        run.mark_recorded(batch.entry);
-        return applied;
+
+    /// Leaves changes of the nth batch to a later run: their writes may still take effect, or their outcome is unknown.
+    async fn keep(
+        &self,
+        n: usize,
+        changes: &[Change],
+        sent_at: Timestamp,
+        permit: &mut SemaphorePermit<'_>,
+    ) -> Result<(), SyncError> {
+        let entry = JournalEntry::new(self.run.id(), changes, sent_at);
+        let bytes = entry.stored_bytes();
+        self.run.put_journal(n, entry).await?;
+        if let Some(kept) = permit.split(bytes) {
+            kept.forget();
+        }
+        let kept_before = self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if kept_before + bytes > self.max_kept_bytes {
+            return Err(SyncError::JournalFull);
+        }
+        Ok(())
     }
-    let entries = (batch.entry, batch.kept_entry);
-    match run
-        .keep_in_journal(entries, &open, sent_at, batch.max_kept_bytes)
-        .await
-    {
-        Ok(()) => applied,
-        Err(error) => applied.merge(Applied::failed(error)),
+
+    /// Records accepted changes. If that fails, the journal entry stays and the next run records them.
+    async fn record(&self, changes: &[Change], sent_at: Timestamp) -> Applied {
+        let _permit = self.transactions.acquire().await;
+        if let Err(error) = self.run.record(changes, sent_at).await {
+            return Applied::failed(error);
+        }
+        let removed = changes.iter().filter(|change| change.is_removal()).count();
+        Applied {
+            written: changes.len() - removed,
+            removed,
+            ..Applied::default()
+        }
     }
 }
 
-/// Records accepted changes. If that fails, the journal entry stays and the next run records them.
-async fn record(
-    run: &Run<'_>,
-    permits: &Semaphore,
-    changes: &[Change],
-    sent_at: Timestamp,
-) -> Applied {
-    let _permit = permits.acquire().await;
-    if let Err(error) = run.record(changes, sent_at).await {
-        return Applied::failed(error);
-    }
-    let removed = changes.iter().filter(|change| change.is_removal()).count();
-    Applied {
-        written: changes.len() - removed,
-        removed,
-        ..Applied::default()
-    }
+/// Returns the permits of an entry: one a byte.
+fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 fn may_repeat(change: &Change) -> (NodeId, String) {

@@ -1,6 +1,6 @@
 //! The context of one run: its lease, its deadline, its clients and its journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::domain::inventory::host::Hosts;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::domain::plan::guard::GuardedPlan;
 use crate::domain::plan::journal::{
-    JournalEntry, MAX_JOURNAL_BYTES, journal_key, pending_removals, stored_bytes,
+    JournalEntry, MAX_JOURNAL_BYTES, journal_key, pending_removals,
 };
 use crate::domain::plan::{Change, NodeRecords, Plan};
 use crate::domain::status::Status;
@@ -65,16 +65,10 @@ pub(super) struct Run<'a> {
     /// The pause to extend if the credential is rejected again.
     pub(super) previous_pause: Option<Pause>,
     secret_versions: Mutex<SecretVersions>,
-    journal: Mutex<RunJournal>,
-}
-
-/// The journal entries that a run has stored.
-#[derive(Debug, Default)]
-struct RunJournal {
-    /// `None` marks an entry whose writes are all recorded.
-    entries: BTreeMap<String, Option<JournalEntry>>,
-    /// The size of the entries that the run leaves to a later one.
-    kept_bytes: usize,
+    /// The journal entries that the run has stored. `None` marks one whose writes are all recorded.
+    journal: Mutex<BTreeMap<String, Option<JournalEntry>>>,
+    /// The keys of the entries of earlier runs that are settled and removed.
+    settled: Mutex<BTreeSet<String>>,
 }
 
 impl<'a> Run<'a> {
@@ -126,6 +120,7 @@ impl<'a> Run<'a> {
             started,
             secret_versions: Mutex::default(),
             journal: Mutex::default(),
+            settled: Mutex::default(),
         }
     }
 
@@ -253,84 +248,56 @@ impl<'a> Run<'a> {
 
     /// Returns the bytes of the journal that this run may use: what the entries of earlier runs leave.
     pub(super) fn journal_room(&self) -> usize {
-        MAX_JOURNAL_BYTES.saturating_sub(stored_bytes(&self.integration.pending))
+        let settled = lock(&self.settled);
+        let earlier = self.integration.pending.iter();
+        let left = earlier.filter(|(key, _)| !settled.contains(*key));
+        let bytes: usize = left.map(|(_, entry)| entry.stored_bytes()).sum();
+        MAX_JOURNAL_BYTES.saturating_sub(bytes)
     }
 
-    /// Stores the changes that a batch is about to write, as the run's nth journal entry. Returns the time of the entry.
+    /// Stores the nth journal entry of the run, and removes those that are recorded.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if another run holds the lease by now, so that nothing may be written; or DynamoDB's.
-    pub(super) async fn journal_batch(
+    pub(super) async fn put_journal(
         &self,
         n: usize,
-        changes: &[Change],
-    ) -> Result<Timestamp, StoreError> {
-        let sent_at = self.app.clock.now();
-        let entry = JournalEntry::new(self.id(), changes, sent_at);
+        entry: JournalEntry,
+    ) -> Result<(), StoreError> {
         let (store, id) = (&self.app.store, &self.integration.id);
-        let key = journal_key(self.term, n);
+        let (key, recorded) = (journal_key(self.term, n), self.recorded_keys());
         store
-            .put_journal(id, Some(self.term), &key, &entry, None)
-            .await?;
-        lock(&self.journal).entries.insert(key, Some(entry));
-        Ok(sent_at)
-    }
-
-    /// Leaves changes of a batch to a later run, as the nth journal entry in place of the one at `slot`: their writes may
-    /// still take effect, or their outcome is unknown.
-    ///
-    /// # Errors
-    /// [`SyncError::JournalFull`] if `max_bytes` are taken, or as [`Run::journal_batch`].
-    pub(super) async fn keep_in_journal(
-        &self,
-        (slot, n): (usize, usize),
-        changes: &[Change],
-        sent_at: Timestamp,
-        max_bytes: usize,
-    ) -> Result<(), SyncError> {
-        let entry = JournalEntry::new(self.id(), changes, sent_at);
-        let (slot, key) = (journal_key(self.term, slot), journal_key(self.term, n));
-        {
-            let mut journal = lock(&self.journal);
-            journal.kept_bytes += entry.stored_bytes();
-            if journal.kept_bytes > max_bytes {
-                return Err(SyncError::JournalFull);
-            }
-        }
-        let (store, id) = (&self.app.store, &self.integration.id);
-        let term = Some(self.term);
-        store
-            .put_journal(id, term, &key, &entry, Some(&slot))
+            .put_journal(id, Some(self.term), &key, &entry, &recorded)
             .await?;
         let mut journal = lock(&self.journal);
-        journal.entries.remove(&slot);
-        journal.entries.insert(key, Some(entry));
+        journal.retain(|key, _| !recorded.contains(key));
+        journal.insert(key, Some(entry));
         Ok(())
     }
 
-    /// Marks a journal entry whose writes are all recorded. The end of the run removes it from the table.
+    /// Marks a journal entry whose writes are all recorded. The next entry or the end of the run removes it from the table.
     pub(super) fn mark_recorded(&self, n: usize) {
         let key = journal_key(self.term, n);
-        lock(&self.journal).entries.insert(key, None);
+        lock(&self.journal).insert(key, None);
     }
 
     pub(super) fn recorded_keys(&self) -> Vec<String> {
         let journal = lock(&self.journal);
-        let recorded = journal.entries.iter().filter(|(_, entry)| entry.is_none());
+        let recorded = journal.iter().filter(|(_, entry)| entry.is_none());
         recorded.map(|(key, _)| key.clone()).collect()
     }
 
     /// Restores this run's journal after the lease was lost, so that the next run checks what was written: by another clock it
     /// may have been judged too early. What can take effect no more was judged for good.
     pub(super) async fn restore_journal(&self) -> Result<(), StoreError> {
-        let entries = std::mem::take(&mut lock(&self.journal).entries);
+        let entries = std::mem::take(&mut *lock(&self.journal));
         let (store, id) = (&self.app.store, &self.integration.id);
         for (key, entry) in entries {
             let now = self.app.clock.now();
             let Some(entry) = entry.filter(|entry| !entry.is_settled(now)) else {
                 continue;
             };
-            match store.put_journal(id, None, &key, &entry, None).await {
+            match store.put_journal(id, None, &key, &entry, &[]).await {
                 // The integration is gone, and all that its journal held was settled.
                 Err(StoreError::Overtaken { .. }) => return Ok(()),
                 result => result?,
@@ -364,7 +331,11 @@ impl<'a> Run<'a> {
         let store = &self.app.store;
         store
             .settle(self.term, &context, (key, entry), settlement, is_whole)
-            .await
+            .await?;
+        if is_whole {
+            lock(&self.settled).insert(key.to_owned());
+        }
+        Ok(())
     }
 
     fn audit_context(&self, actor: &str) -> AuditContext {

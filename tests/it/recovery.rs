@@ -1,5 +1,6 @@
 //! Recovery of writes that an earlier run could not record. A failure for one device does not affect the others.
 
+use falcon_posture_sync::tailscale::WriteLimits;
 use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, Side};
 use serde_json::{Value, json};
 
@@ -300,5 +301,32 @@ async fn a_write_that_takes_effect_twice_is_found_and_put_right() {
     env.outlive_writes().await;
     assert_eq!(env.sync().await["written"], 1);
     assert_eq!(env.scores(), env.expected());
+    env.assert_sound().await;
+}
+
+/// Entries of unanswered attempts stay in the journal. When they leave no room for another batch, the run ends.
+#[tokio::test]
+async fn a_full_journal_ends_the_run_and_later_runs_go_on() {
+    let devices = 4_500;
+    let mut env = TestEnvironment::connected(&GeneratorSpec::plain(devices, devices)).await;
+    env.app.write_limits = WriteLimits::default();
+    let write = Matcher::side(Side::Tailscale).method("PATCH");
+    for n in 0..100 {
+        let lost = Fault::new(write.clone(), FaultKind::Reset).processed();
+        env.sims.faults().add(lost.after(n));
+    }
+    let answer = env.sync().await;
+    let error = answer["error"].as_str().unwrap();
+    assert!(error.contains("the journal has no room"), "{error}");
+    let recorded = env.node_audit().await.len();
+    assert_eq!(answer["written"], recorded);
+    let kept = journal(&env).await.len();
+    assert!(500 < kept && kept <= recorded && recorded < devices);
+    env.sims.faults().clear();
+    env.outlive_writes().await;
+    let answer = env.sync().await;
+    assert_eq!(answer["outcome"], "synced", "{answer:#}");
+    assert_eq!(env.scores(), env.expected());
+    assert_eq!(env.corp().await["pending"], json!({}));
     env.assert_sound().await;
 }

@@ -100,7 +100,7 @@ async fn a_large_account_is_read_page_by_page_and_written_chunk_by_chunk() {
 
 #[tokio::test]
 async fn many_changes_take_few_calls_and_few_ones_are_spread_over_those_at_once() {
-    for (devices, calls) in [(40, 1), (150, 3), (500, 5), (1_000, 5), (2_600, 9)] {
+    for (devices, calls) in [(40, 1), (150, 3), (500, 5), (1_000, 5), (2_600, 7)] {
         let mut env = TestEnvironment::connected(&GeneratorSpec::plain(devices, devices)).await;
         env.app.write_limits = WriteLimits::default();
         env.requests();

@@ -234,20 +234,13 @@ impl PendingWrite {
     }
 }
 
-/// Returns the size of a journal in the item, or a little more.
-pub fn stored_bytes(journal: &Journal) -> usize {
-    journal.values().map(JournalEntry::stored_bytes).sum()
-}
-
-/// Splits the changes into batches of at most `max_changes`, such that the entries of `entries` batches take at most
-/// `max_bytes`.
+/// Splits the changes into batches of at most `max_changes`, whose entries take at most `max_bytes` each.
 pub fn batches(
     changes: &[Change],
     max_changes: usize,
-    entries: usize,
     max_bytes: usize,
 ) -> impl Iterator<Item = &[Change]> {
-    let max_bytes = (max_bytes / entries.max(1)).saturating_sub(ENTRY_BYTES);
+    let max_bytes = max_bytes.saturating_sub(ENTRY_BYTES);
     let bytes_of = |change: &Change| {
         let entry = JournalEntry::new("", std::slice::from_ref(change), Timestamp::UNIX_EPOCH);
         entry.stored_bytes() - ENTRY_BYTES
@@ -334,7 +327,7 @@ mod tests {
             let changes: Vec<Change> = (0..5_000).map(|n| change(n, name)).collect();
             for entries in [1, 4] {
                 let batches: Vec<&[Change]> =
-                    batches(&changes, 2_000 / entries, entries, MAX_JOURNAL_BYTES).collect();
+                    batches(&changes, 2_000 / entries, MAX_JOURNAL_BYTES / entries).collect();
                 assert_eq!(batches.concat(), changes);
                 for batch in &batches {
                     let entry = entry(batch);
@@ -351,7 +344,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(batches(&[], 10, 4, MAX_JOURNAL_BYTES).count(), 0);
+        assert_eq!(batches(&[], 10, MAX_JOURNAL_BYTES).count(), 0);
     }
 
     #[test]

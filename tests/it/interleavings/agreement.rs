@@ -62,13 +62,13 @@ fn settled() -> impl Strategy<Value = Settled> {
 
 fn call() -> impl Strategy<Value = Call> {
     let optional = proptest::option::weighted(0.8, lease());
-    let replaced = proptest::option::weighted(0.2, key());
+    let recorded = proptest::option::weighted(0.2, key());
     prop_oneof![
         3 => lease().prop_map(Call::Acquire),
-        4 => (optional, key(), entry(), replaced)
+        4 => (optional, key(), entry(), recorded)
             // An update cannot set and remove one path.
-            .prop_map(|(lease, key, entry, replaced)| {
-                Call::PutJournal(lease, key, entry, replaced.filter(|replaced| *replaced != key))
+            .prop_map(|(lease, key, entry, recorded)| {
+                Call::PutJournal(lease, key, entry, recorded.filter(|recorded| *recorded != key))
             }),
         3 => (record(), entry()).prop_map(|(old, entry)| Call::Record(old, entry)),
         4 => (lease(), key(), entry(), settled())
@@ -81,8 +81,8 @@ fn call() -> impl Strategy<Value = Call> {
 fn in_model(tables: &mut Tables, call: Call) -> bool {
     match call {
         Call::Acquire(lease) => tables.acquire(PROTOCOL, lease, false),
-        Call::PutJournal(lease, key, entry, replaced) => {
-            tables.put_journal(PROTOCOL, lease, key, entry, replaced)
+        Call::PutJournal(lease, key, entry, recorded) => {
+            tables.put_journal(PROTOCOL, lease, key, entry, recorded)
         }
         Call::Record(old, entry) => tables.record(old, entry, entry.sent_at),
         Call::Settle(lease, entry, settled) => {
@@ -135,13 +135,13 @@ async fn in_store(env: &TestEnvironment, version: u64, call: Call) -> bool {
                 error => held(error),
             }
         }
-        Call::PutJournal(lease, key, entry, replaced) => {
+        Call::PutJournal(lease, key, entry, recorded) => {
             let term = lease.map(|lease| term_name(lease.term));
-            let (key, replaced) = (store_key(key), replaced.map(store_key));
-            let (term, replaced) = (term.as_deref(), replaced.as_deref());
+            let (key, recorded) = (store_key(key), recorded.map(store_key));
+            let (term, recorded) = (term.as_deref(), recorded.as_slice());
             held(
                 store
-                    .put_journal(id, term, &key, &entry.to_code(), replaced)
+                    .put_journal(id, term, &key, &entry.to_code(), recorded)
                     .await,
             )
         }

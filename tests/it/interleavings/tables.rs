@@ -197,13 +197,13 @@ impl Tables {
         lease: Option<Lease>,
         key: Key,
         entry: Entry,
-        replaced: Option<Key>,
+        recorded: Option<Key>,
     ) -> bool {
         let may = !self.is_deleted && lease.is_none_or(|lease| self.holds_lease(protocol, lease));
         if may {
             self.journal.insert(key, entry);
-            if let Some(replaced) = replaced {
-                self.journal.remove(&replaced);
+            if let Some(recorded) = recorded {
+                self.journal.remove(&recorded);
             }
         }
         may
