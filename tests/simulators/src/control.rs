@@ -6,7 +6,8 @@
 //! | `POST /generate` | `{"spec":{"seed":1,"hosts":500,"devices":100},"account":{"name":"corp"},"tailnet":{"name":"example.com"}}` |
 //! | `PUT`, `DELETE /falcon/accounts/{name}` | `{"client_id"?,"client_secret"?,"cid"?,"region"?,"scopes"?,…}` |
 //! | `GET /falcon/accounts/{name}/hosts`, `…/scores` | |
-//! | `PUT`, `DELETE /falcon/accounts/{name}/hosts/{aid}` | `{"serial_number","hostname","last_seen",…}` |
+//! | `PUT`, `DELETE /falcon/accounts/{name}/hosts/{aid}` | `{"serial_number","hostname","first_seen"?,"last_seen","status"?,"platform_name",…}` |
+//! | `POST /falcon/accounts/{name}/heartbeat` | `{"time"?,"except"?:["<aid>"]}`: the hosts were seen at this time, or now |
 //! | `POST /falcon/accounts/{name}/hosts/{aid}/hide` | |
 //! | `PUT`, `DELETE /falcon/accounts/{name}/scores/{aid}` | any JSON value |
 //! | `GET`, `PUT /falcon/settings` | any fields of [`Settings`]; omitted fields stay |
@@ -14,7 +15,7 @@
 //! | `PUT`, `DELETE /tailscale/tailnets/{name}` | `{"oauth_clients"?,"api_keys"?,"switches"?,…}` |
 //! | `GET /tailscale/tailnets/{name}/devices`, `…/attributes`, `…/writes` | |
 //! | `GET`, `DELETE /tailscale/tailnets/{name}/changes` | |
-//! | `PUT`, `DELETE /tailscale/tailnets/{name}/devices/{nodeId}` | a device, by its JSON names |
+//! | `PUT`, `DELETE /tailscale/tailnets/{name}/devices/{nodeId}` | a device, by its JSON names: `{"hostname","os","connectedToControl","lastSeen"?,"multipleConnections"?,…}` |
 //! | `PUT`, `DELETE /tailscale/tailnets/{name}/devices/{nodeId}/attributes/{key}` | any JSON value |
 //! | `GET`, `DELETE /requests` | |
 //! | `PUT /latency` | `{"falcon_ms"?,"tailscale_ms"?}` |
@@ -28,6 +29,7 @@
 //! Responses are JSON; an error is `{"error": …}` with 400 or 404. A field that a `PUT` of an account
 //! or a tailnet omits keeps its value; in a new one it starts as in `Account::new` and `Tailnet::new`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -168,6 +171,16 @@ struct Latency {
     tailscale_ms: Option<u64>,
 }
 
+/// Body of `POST /falcon/accounts/{name}/heartbeat`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Heartbeat {
+    #[serde(default)]
+    time: Option<Timestamp>,
+    #[serde(default)]
+    except: BTreeSet<String>,
+}
+
 /// Body of `POST /clock`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -283,6 +296,11 @@ fn falcon(core: &Core, method: &str, segments: &[&str], body: &[u8]) -> Answer {
         ("DELETE", ["accounts", name]) => did(|| falcon.remove_account(name)),
         ("GET", ["accounts", name, "hosts"]) => to_value(falcon.hosts(name)?),
         ("GET", ["accounts", name, "scores"]) => to_value(falcon.scores(name)?),
+        ("POST", ["accounts", name, "heartbeat"]) => {
+            let Heartbeat { time, except } = serde_json::from_value(value_or_empty(body)?)?;
+            let time = time.unwrap_or_else(|| core.handler.state.clock.now());
+            did_or(falcon.heartbeat(name, time, &except))
+        }
         ("PUT", ["accounts", name, "hosts", aid]) => {
             let host: Host = with_id(body, "device_id", aid)?;
             did_or(falcon.put_host(name, host))

@@ -14,12 +14,13 @@ mod routes;
 mod state;
 mod zta;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, to_second};
 use crate::generate::DataSet;
 use crate::reply::{Call, Reply};
 use crate::{NotFound, lock};
@@ -140,6 +141,38 @@ impl Falcon {
     /// No such account.
     pub fn hosts(&self, account: &str) -> Result<Vec<Host>, NotFound> {
         self.tenant(account, |tenant| tenant.hosts.values().cloned().collect())
+    }
+
+    /// Lets the visible hosts report to Falcon at this time: their `last_seen` becomes this time. The hosts with an id in
+    /// `except` stay silent.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn heartbeat(
+        &self,
+        account: &str,
+        time: Timestamp,
+        except: &BTreeSet<String>,
+    ) -> Result<(), NotFound> {
+        self.update_hosts(account, |host| {
+            if !except.contains(&host.device_id) {
+                host.last_seen = Some(to_second(time));
+            }
+        })
+    }
+
+    /// Changes the visible hosts. The ids must stay.
+    ///
+    /// # Errors
+    /// No such account.
+    pub fn update_hosts(
+        &self,
+        account: &str,
+        change: impl FnMut(&mut Host),
+    ) -> Result<(), NotFound> {
+        self.tenant(account, |tenant| {
+            tenant.hosts.values_mut().for_each(change);
+        })
     }
 
     /// Sets a score to any JSON value. Hostile values (`-1`, `55.5`, `"80"`, `null`) are served

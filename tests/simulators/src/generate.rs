@@ -5,19 +5,19 @@
 
 mod nodes;
 mod rng;
+mod times;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::clock::to_second;
 use crate::falcon::Host;
 use crate::tailscale::Device;
 use nodes::devices;
 use rng::{SeededRng, rounded_share};
+use times::set_times;
 
 /// Invalid serials of public lists. Either side's data has them in odd case and with padding.
 pub const PLACEHOLDER_SERIALS: [&str; 25] = [
@@ -61,8 +61,8 @@ pub struct GeneratorSpec {
     /// Fraction of the nodes with serials that report a Falcon host's serial.
     pub overlap: f64,
     /// Fraction of the hosts that repeat the serial of another record. Every second one is an old
-    /// record of a re-imaged machine (same name, seen 30 to 400 days ago). The others are clones
-    /// (another name, seen within a day of the first).
+    /// record of a re-imaged machine (same name, seen 31 to 400 days ago, before the new record was first seen). The
+    /// others are clones (another name, in use at the same time, seen within half a day of the first).
     pub duplicate_serial: f64,
     /// Fraction of the nodes with serials that also report the serials of a baseboard and a
     /// chassis.
@@ -79,7 +79,7 @@ pub struct GeneratorSpec {
     pub disabled_identity: f64,
     /// Fraction of the nodes that are shared in. Every second one reports a Falcon host's serial.
     pub external: f64,
-    /// Fraction of the matched nodes that report the serial of an earlier node.
+    /// Fraction of the matched nodes that report the serial of an earlier node, and are offline.
     pub several_nodes: f64,
     /// Fraction of all serials, on either side, with odd case or padding.
     pub odd_spelling: f64,
@@ -149,19 +149,20 @@ pub struct DataSet {
 pub fn generate(spec: &GeneratorSpec) -> DataSet {
     let mut rng = SeededRng::new(spec.seed);
     let machines = machines(spec, &mut rng);
-    let hosts = hosts(spec, &machines, &mut rng);
+    let mut hosts = hosts(spec, &machines, &mut rng);
     let assessed = rng.mark_share(hosts.len(), 1.0 - spec.unassessed);
     let scores = hosts
         .iter()
         .zip(assessed)
         .filter(|(_, assessed)| *assessed)
-        .map(|(host, _)| (host.device_id.clone(), Value::from(rng.below(101))))
+        .map(|(host, _)| (host.host.device_id.clone(), Value::from(rng.below(101))))
         .collect();
     let devices = devices(spec, &machines, &mut rng);
+    set_times(spec, &mut hosts, &devices);
     DataSet {
-        hosts,
+        hosts: hosts.into_iter().map(|record| record.host).collect(),
         scores,
-        devices,
+        devices: devices.into_iter().map(|node| node.device).collect(),
     }
 }
 
@@ -218,10 +219,34 @@ fn serial(rng: &mut SeededRng, number: usize, platform: &str) -> String {
     }
 }
 
-fn hosts(spec: &GeneratorSpec, machines: &[Machine], rng: &mut SeededRng) -> Vec<Host> {
+/// The relation of a host record to its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RecordKind {
+    /// The sensor of the machine.
+    Present,
+    /// The sensor before the machine was re-imaged.
+    Reimaged,
+    /// The sensor of another machine with the serial of this one.
+    Clone,
+}
+
+/// A host record, and the index of its machine.
+struct HostRecord {
+    machine: usize,
+    kind: RecordKind,
+    host: Host,
+}
+
+/// A node, and the index of its machine.
+struct Node {
+    machine: Option<usize>,
+    device: Device,
+}
+
+fn hosts(spec: &GeneratorSpec, machines: &[Machine], rng: &mut SeededRng) -> Vec<HostRecord> {
     let mut without_key = rounded_share(machines.len(), spec.no_serial_key);
     let mut hosts = Vec::with_capacity(spec.hosts);
-    for machine in machines {
+    for (index, machine) in machines.iter().enumerate() {
         let serial_number = match &machine.serial {
             Some(serial) => Some(rng.respell(spec, serial)),
             None if without_key > 0 => {
@@ -231,13 +256,12 @@ fn hosts(spec: &GeneratorSpec, machines: &[Machine], rng: &mut SeededRng) -> Vec
             None => Some(rng.placeholder()),
         };
         let last_seen = rng.time_ago(spec, 0, 7 * DAY_S);
-        hosts.push(host(
-            rng,
-            machine,
-            serial_number,
-            machine.hostname.clone(),
-            last_seen,
-        ));
+        let hostname = machine.hostname.clone();
+        hosts.push(HostRecord {
+            machine: index,
+            kind: RecordKind::Present,
+            host: host(rng, machine, serial_number, hostname, last_seen),
+        });
     }
     let duplicable: Vec<usize> = (0..machines.len())
         .filter(|index| {
@@ -251,38 +275,33 @@ fn hosts(spec: &GeneratorSpec, machines: &[Machine], rng: &mut SeededRng) -> Vec
         let Some(index) = rng.choice(&duplicable).copied() else {
             break;
         };
-        let (Some(machine), Some(first)) = (machines.get(index), hosts.get(index)) else {
+        let Some(machine) = machines.get(index) else {
             continue;
         };
-        let first_seen = first.last_seen.clone().unwrap_or_default();
         let serial = machine
             .serial
             .as_deref()
             .map(|serial| rng.respell(spec, serial));
-        let (hostname, last_seen) = if number % 2 == 0 {
+        let (kind, hostname, last_seen) = if number % 2 == 0 {
             (
+                RecordKind::Reimaged,
                 machine.hostname.clone(),
-                rng.time_ago(spec, 30 * DAY_S, 400 * DAY_S),
+                rng.time_ago(spec, 31 * DAY_S, 400 * DAY_S),
             )
         } else {
             (
+                RecordKind::Clone,
                 format!("{}-clone", machine.hostname),
-                shortly_before(rng, &first_seen),
+                rng.time_ago(spec, 0, DAY_S / 2),
             )
         };
-        let duplicate = host(rng, machine, serial, hostname, last_seen);
-        hosts.push(duplicate);
+        hosts.push(HostRecord {
+            machine: index,
+            kind,
+            host: host(rng, machine, serial, hostname, last_seen),
+        });
     }
     hosts
-}
-
-fn shortly_before(rng: &mut SeededRng, time: &str) -> String {
-    let earlier = Duration::from_secs(rng.below(DAY_S - 3600));
-    let time = time
-        .parse::<Timestamp>()
-        .ok()
-        .and_then(|time| time.checked_sub(earlier).ok());
-    time.map(to_second).unwrap_or_default()
 }
 
 fn host(
@@ -297,6 +316,8 @@ fn host(
         serial_number,
         hostname: Some(hostname),
         last_seen: Some(last_seen),
+        first_seen: None,
+        status: None,
         platform_name: Some(machine.platform.to_owned()),
         product_type_desc: Some(
             if machine.platform == "Linux" {

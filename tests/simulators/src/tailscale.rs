@@ -116,6 +116,21 @@ impl Tailscale {
         self.tenant(tailnet, |tenant| tenant.put_device(device))
     }
 
+    /// Changes the devices. The ids must stay.
+    ///
+    /// # Errors
+    /// No such tailnet.
+    pub fn update_devices(
+        &self,
+        tailnet: &str,
+        change: impl FnMut(&mut Device),
+    ) -> Result<(), NotFound> {
+        self.tenant(tailnet, |tenant| {
+            tenant.devices.values_mut().for_each(change);
+            tenant.clear_lists();
+        })
+    }
+
     /// Removes a device and, without a log entry, its attributes. Returns the removed device.
     ///
     /// # Errors

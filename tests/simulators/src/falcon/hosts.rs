@@ -19,13 +19,15 @@ use crate::reply::Reply;
 const POWERED_BY: &str = "device-api";
 
 /// The fields that a filter or a sort may name, of the 192 of the real service.
-const SEARCHABLE: [&str; 6] = [
+const SEARCHABLE: [&str; 8] = [
     "device_id",
     "serial_number",
     "hostname",
+    "first_seen",
     "last_seen",
     "modified_timestamp",
     "platform_name",
+    "status",
 ];
 
 /// `GET /devices/combined/devices/v1`.
@@ -84,6 +86,14 @@ impl Query {
 }
 
 fn page(request: &mut Request<'_>, hidden: bool) -> Result<Reply, (u16, String)> {
+    let longest = request.settings.longest_filter.unwrap_or(usize::MAX);
+    if request
+        .param("filter")
+        .is_some_and(|filter| filter.len() > longest)
+    {
+        let status = request.settings.long_filter_status;
+        return Err((status, "the filter is too long".to_owned()));
+    }
     let query = Query::parse(request, hidden).map_err(|problem| (400, problem))?;
     let start = start(request, &query)?;
     let hosts = if hidden {
@@ -248,7 +258,10 @@ fn parse_filter(text: &str) -> Result<Fql, String> {
                 term.field
             ));
         }
-        let is_time = matches!(term.field.as_str(), "last_seen" | "modified_timestamp");
+        let is_time = matches!(
+            term.field.as_str(),
+            "first_seen" | "last_seen" | "modified_timestamp"
+        );
         if is_time
             && term
                 .values

@@ -103,6 +103,12 @@ pub struct Host {
     /// Time in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<String>,
+    /// Time in RFC 3339 of the sensor's installation; a record has one of 2023 where this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<String>,
+    /// `normal`, `contained`, `containment_pending` or `lift_containment_pending`; `normal` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
     /// `Windows`, `Mac` or `Linux`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform_name: Option<String>,
@@ -122,6 +128,8 @@ impl Host {
             serial_number: Some(serial_number.to_owned()),
             hostname: Some(hostname.to_owned()),
             last_seen: Some(last_seen.to_owned()),
+            first_seen: None,
+            status: None,
             platform_name: Some("Mac".to_owned()),
             product_type_desc: Some("Workstation".to_owned()),
             extra: BTreeMap::new(),
@@ -209,6 +217,10 @@ pub struct Settings {
     pub unknown_ids: UnknownIds,
     /// Maximum records of a page, whatever the limit in the request: a server may return fewer.
     pub longest_page: Option<usize>,
+    /// Maximum bytes of a host filter.
+    pub longest_filter: Option<usize>,
+    /// Status of the response to a longer filter.
+    pub long_filter_status: u16,
     /// Request budget of each customer.
     pub requests_per_minute: u32,
     /// Request budget of the token endpoint.
@@ -234,6 +246,8 @@ impl Default for Settings {
             zta_cursor: ZtaCursorName::default(),
             unknown_ids: UnknownIds::default(),
             longest_page: None,
+            longest_filter: None,
+            long_filter_status: 414,
             requests_per_minute: 6000,
             tokens_per_minute: 300,
             strangers_per_minute: 15,

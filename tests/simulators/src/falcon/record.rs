@@ -39,6 +39,9 @@ const FIELDS: [&str; 31] = [
     "tags",
 ];
 
+/// The installation of a sensor whose time the test leaves open.
+const FIRST_SEEN: &str = "2023-05-22T17:00:01Z";
+
 /// Returns a record: whole, or with the named fields only.
 pub(crate) fn record(host: &Host, cid: &str, fields: Option<&[String]>) -> Value {
     let pick = |name: &str| field(host, cid, name).map(|value| (name.to_owned(), value));
@@ -81,7 +84,7 @@ pub(crate) fn field(host: &Host, cid: &str, name: &str) -> Option<Value> {
         "serial_number" => known(&host.serial_number),
         "hostname" => known(&host.hostname),
         "last_seen" | "modified_timestamp" => known(&host.last_seen),
-        "first_seen" => Some(json!("2023-05-22T17:00:01Z")),
+        "first_seen" => Some(json!(host.first_seen.as_deref().unwrap_or(FIRST_SEEN))),
         "platform_name" => known(&host.platform_name),
         "product_type_desc" => known(&host.product_type_desc),
         "platform_id" => Some(json!(if mac { "1" } else { "0" })),
@@ -103,7 +106,8 @@ pub(crate) fn field(host: &Host, cid: &str, name: &str) -> Option<Value> {
         "external_ip" => Some(json!(format!("203.0.113.{}", octet(0)))),
         "agent_version" => Some(json!("7.29.20008.0")),
         "deployment_type" => Some(json!("Standard")),
-        "status" | "filesystem_containment_status" => Some(json!("normal")),
+        "status" => Some(json!(host.status.as_deref().unwrap_or("normal"))),
+        "filesystem_containment_status" => Some(json!("normal")),
         "host_hidden_status" => Some(json!("visible")),
         "provision_status" => Some(json!("Provisioned")),
         "reduced_functionality_mode" => Some(json!("no")),

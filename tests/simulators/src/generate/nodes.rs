@@ -1,7 +1,7 @@
 //! The Tailscale side of a data set.
 
 use super::rng::{SeededRng, rounded_share};
-use super::{DAY_S, GeneratorSpec, Machine};
+use super::{DAY_S, GeneratorSpec, Machine, Node};
 use crate::tailscale::{Device, PostureIdentity};
 
 /// Kind of a node.
@@ -12,7 +12,7 @@ enum Role {
     Disabled,
     Unmatched,
     Matched,
-    /// Reports the serial of an earlier matched node.
+    /// Reports the serial of an earlier matched node: the old node of a reinstalled client, which stays offline.
     Repeated,
 }
 
@@ -50,10 +50,11 @@ pub(super) fn devices(
     spec: &GeneratorSpec,
     machines: &[Machine],
     rng: &mut SeededRng,
-) -> Vec<Device> {
-    let known: Vec<&Machine> = machines
+) -> Vec<Node> {
+    let known: Vec<(usize, &Machine)> = machines
         .iter()
-        .filter(|machine| machine.serial.is_some())
+        .enumerate()
+        .filter(|(_, machine)| machine.serial.is_some())
         .collect();
     let order = rng.shuffled(known.len());
     // more nodes than machines: the list of machines repeats
@@ -61,7 +62,7 @@ pub(super) fn devices(
         .iter()
         .cycle()
         .filter_map(|index| known.get(*index).copied());
-    let mut used: Vec<&Machine> = Vec::new();
+    let mut used: Vec<(usize, &Machine)> = Vec::new();
     let shuffled_roles = shuffled_roles(spec, rng);
     let mut devices = Vec::with_capacity(shuffled_roles.len());
     for (number, role) in shuffled_roles.into_iter().enumerate() {
@@ -72,7 +73,11 @@ pub(super) fn devices(
             Role::External | Role::NoIdentity | Role::Disabled | Role::Unmatched => None,
         };
         used.extend(machine.filter(|_| role == Role::Matched));
-        devices.push(device(spec, rng, number, role, machine));
+        let (index, machine) = machine.unzip();
+        devices.push(Node {
+            machine: index,
+            device: device(spec, rng, number, role, machine),
+        });
     }
     devices
 }
@@ -127,7 +132,7 @@ fn device(
     };
     os.clone_into(&mut device.os);
     device.created = rng.time_ago(spec, 30 * DAY_S, 700 * DAY_S);
-    device.connected_to_control = rng.chance(0.7);
+    device.connected_to_control = rng.chance(0.7) && role != Role::Repeated;
     device.last_seen = (!device.connected_to_control).then(|| rng.time_ago(spec, 600, 20 * DAY_S));
     device.is_external = role == Role::External;
     match role {

@@ -70,6 +70,21 @@ async fn both_sides_are_set_and_read_over_http() {
         .await,
         json!({"removed": true})
     );
+    let host =
+        json!({"serial_number": "S2", "first_seen": "2026-01-01T00:00:00Z", "status": "contained"});
+    for aid in ["bb", "cc"] {
+        let path = format!("/falcon/accounts/corp/hosts/{aid}");
+        ok(&control, "PUT", &path, host.clone()).await;
+    }
+    let beat = json!({"time": "2026-01-02T00:00:00Z", "except": ["cc"]});
+    ok(&control, "POST", "/falcon/accounts/corp/heartbeat", beat).await;
+    let mut hosts = sims.falcon().hosts("corp").unwrap();
+    hosts.retain(|host| host.status.as_deref() == Some("contained"));
+    let seen = hosts.iter().map(|host| host.last_seen.as_deref());
+    assert!(seen.eq([Some("2026-01-02T00:00:00Z"), None]));
+    for aid in ["bb", "cc"] {
+        sims.falcon().remove_host("corp", aid).unwrap();
+    }
     // a PUT keeps the fields that it does not name
     let account = ok(
         &control,

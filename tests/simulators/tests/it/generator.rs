@@ -1,7 +1,8 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{
-    DataSet, Device, GeneratorSpec, PLACEHOLDER_SERIALS, PostureIdentity, generate,
+    DataSet, Device, GeneratorSpec, Host, PLACEHOLDER_SERIALS, PostureIdentity, generate,
 };
 use tokio::time::Instant;
 
@@ -92,6 +93,67 @@ fn fractions_hold_exactly() {
     assert_eq!(matched, 348, "80% of the 435 nodes with serials");
     let ids: BTreeSet<_> = data.devices.iter().map(|device| &device.node_id).collect();
     assert_eq!(ids.len(), 500);
+}
+
+fn time(text: Option<&String>) -> Timestamp {
+    text.unwrap().parse().unwrap()
+}
+
+#[test]
+fn hosts_were_seen_when_their_devices_were() {
+    let spec = GeneratorSpec {
+        hosts: 1000,
+        devices: 500,
+        duplicate_serial: 0.3,
+        several_nodes: 0.2,
+        ..GeneratorSpec::default()
+    };
+    let data = generate(&spec);
+    let mut by_serial: BTreeMap<String, Vec<&Host>> = BTreeMap::new();
+    for host in &data.hosts {
+        let serial = host.serial_number.as_deref().unwrap_or_default();
+        by_serial.entry(normalized(serial)).or_default().push(host);
+        assert!(time(host.first_seen.as_ref()) < time(host.last_seen.as_ref()));
+        assert!(time(host.last_seen.as_ref()) <= spec.now);
+    }
+    let known = host_serials(&data);
+    let (mut replaced, mut clones) = (0, 0);
+    for serial in &known {
+        let hosts = &by_serial[serial];
+        let present = hosts[0];
+        for other in hosts.iter().skip(1) {
+            let (first, last) = (other.first_seen.as_ref(), other.last_seen.as_ref());
+            if other.hostname == present.hostname {
+                assert!(time(last) < time(present.first_seen.as_ref()));
+                replaced += 1;
+            } else {
+                assert!(time(first) < time(present.last_seen.as_ref()));
+                assert!(time(last) > time(present.first_seen.as_ref()));
+                clones += 1;
+            }
+        }
+    }
+    assert!(replaced > 100 && clones > 100, "{replaced} {clones}");
+    let day = SignedDuration::from_hours(24);
+    for device in data.devices.iter().filter(|device| !device.is_external) {
+        let seen = device.last_seen.as_ref().map(|seen| time(Some(seen)));
+        let seen = seen.unwrap_or(spec.now);
+        let Some(serial) = device.serials().first().map(|serial| normalized(serial)) else {
+            continue;
+        };
+        for host in by_serial
+            .get(&serial)
+            .filter(|_| known.contains(&serial))
+            .into_iter()
+            .flatten()
+        {
+            let platform = host.platform_name.as_deref();
+            let os = [("Mac", "macOS"), ("Windows", "windows"), ("Linux", "linux")];
+            assert!(os.contains(&(platform.unwrap(), &device.os)), "{device:?}");
+            let is_old = time(host.last_seen.as_ref()) < spec.now - 30 * day;
+            assert!(is_old || seen.duration_since(time(host.last_seen.as_ref())) < day);
+        }
+    }
 }
 
 #[test]
