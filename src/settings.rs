@@ -18,10 +18,12 @@ pub use decode::FieldError;
 pub(crate) use decode::decode_with_path;
 pub(crate) use values::default_true;
 pub use values::{
-    AttributeKey, CloudId, IntegrationId, MaxRemovals, NotImplemented, OnMissing, Provider,
-    SecretName, Tailnet,
+    AttributeKey, CloudId, IgnoredSerials, IntegrationId, MaxRemovals, NotImplemented, OnContained,
+    OnMissing, OnSharedSerial, Provider, SecretName, SerialRule, Tailnet,
 };
-use values::{decode_integer, decode_max_age, default_remove_after};
+use values::{
+    decode_integer, decode_limit, default_max_host_age, default_max_silence, default_remove_after,
+};
 
 /// The settings of an integration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,13 +51,27 @@ pub struct Settings {
     /// The fate of a device's attribute when the device has no score any more.
     #[serde(default)]
     pub on_missing: OnMissing,
-    /// Hosts last seen longer ago are ignored. 1 to 3650.
+    /// Hosts last seen longer ago do not count. 1 to 3650, or `null` for no limit.
     #[serde(
-        default,
-        deserialize_with = "decode_max_age",
-        skip_serializing_if = "Option::is_none"
+        default = "default_max_host_age",
+        deserialize_with = "decode_limit::<_,1,3650>"
     )]
     pub max_host_age_days: Option<u16>,
+    /// While a device is connected, hosts last seen longer ago do not count for it. 25 to 8760, or `null` for no limit.
+    #[serde(
+        default = "default_max_silence",
+        deserialize_with = "decode_limit::<_,25,8760>"
+    )]
+    pub max_silence_hours: Option<u16>,
+    /// The effect of a serial number that several machines share.
+    #[serde(default)]
+    pub on_shared_serial: OnSharedSerial,
+    /// The effect of a host that is isolated from the network.
+    #[serde(default)]
+    pub on_contained: OnContained,
+    /// Texts that are no serial numbers in this fleet, and texts that are, whatever their form.
+    #[serde(default)]
+    pub ignored_serials: IgnoredSerials,
     /// An attribute goes only after two runs found its device absent, this far apart. 0 to 1440; 0: at once.
     #[serde(
         default = "default_remove_after",
@@ -76,7 +92,7 @@ pub struct Settings {
 }
 
 /// The implemented fields of [`Settings`], by serialized name.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 16] = [
     "id",
     "provider",
     "cloudId",
@@ -87,9 +103,16 @@ const FIELDS: [&str; 12] = [
     "enabled",
     "onMissing",
     "maxHostAgeDays",
+    "maxSilenceHours",
+    "onSharedSerial",
+    "onContained",
+    "ignoredSerials",
     "removeAfterMinutes",
     "maxRemovals",
 ];
+
+/// The fields of which `null` is a value: no limit.
+const NULLABLE: [&str; 2] = ["maxHostAgeDays", "maxSilenceHours"];
 
 const NOT_IMPLEMENTED: [&str; 4] = [
     "scoreTtlHours",
@@ -108,7 +131,7 @@ impl Settings {
     }
 
     /// Merges changes into stored settings (RFC 7396: a value replaces the stored one, `null` restores the default), and
-    /// validates the result as a whole.
+    /// validates the result as a whole. In a limit that can be lifted, `null` lifts it.
     pub(crate) fn with_changes(
         stored: &Map<String, Value>,
         changes: &Map<String, Value>,
@@ -130,6 +153,11 @@ impl Settings {
         }
         let mut settings = Value::Object(stored.clone());
         merge(&mut settings, &Value::Object(changes.clone()));
+        for name in NULLABLE {
+            if changes.get(name).is_some_and(Value::is_null) {
+                settings[name] = Value::Null;
+            }
+        }
         let settings = Self::parse(settings, ROOT)?;
         let old_key = stored.get("attributeKey").and_then(Value::as_str);
         let old_key = old_key.and_then(|key| AttributeKey::try_from(key.to_owned()).ok());

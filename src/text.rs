@@ -1,5 +1,6 @@
 //! Cleans text from outside: makes it printable, and removes credentials from it.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 
 use smol_str::SmolStr;
@@ -90,6 +91,22 @@ fn is_plain(text: &str, max: usize) -> bool {
     text.len() <= max && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
+/// Returns the letters and digits of a text in upper case. Two serials that differ only in case, spaces and punctuation have
+/// the same.
+pub(crate) fn letters_and_digits(text: &str) -> Cow<'_, str> {
+    let is_folded = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    if text.bytes().all(is_folded) {
+        return Cow::Borrowed(text);
+    }
+    let keeps = |c: &char| c.is_alphanumeric();
+    Cow::Owned(if text.is_ascii() {
+        let upper = text.chars().map(|c| c.to_ascii_uppercase());
+        upper.filter(keeps).collect()
+    } else {
+        text.to_uppercase().chars().filter(keeps).collect()
+    })
+}
+
 /// Returns whether a character is a control character, invisible, or only directs how text is displayed. With these, two
 /// names that look the same could differ, or a name could change how the rest of its line reads.
 pub(crate) fn is_unprintable(c: char) -> bool {
@@ -122,6 +139,19 @@ mod tests {
             "a fdp.exe  "
         );
         assert_eq!(sanitize(&"x".repeat(10_000_000), 3), "xxx…");
+    }
+
+    #[test]
+    fn letters_and_digits_do_not_depend_on_dress() {
+        for (text, expect) in [
+            ("", ""),
+            ("--", ""),
+            ("5CG1234ABC", "5CG1234ABC"),
+            (" To be filled\tby O.E.M. ", "TOBEFILLEDBYOEM"),
+            ("straße-7", "STRASSE7"),
+        ] {
+            assert_eq!(letters_and_digits(text), expect);
+        }
     }
 
     #[test]

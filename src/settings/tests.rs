@@ -147,6 +147,119 @@ fn planned_settings_are_refused_by_name_and_accepted_as_null() {
     }
 }
 
+#[test]
+fn ignored_serials_are_stored_as_sent_but_for_repetitions() {
+    let sent = json!([
+        "Loaner-7",
+        "VMware-42*",
+        "!VMware-42 1a",
+        "vmware 421*",
+        "LOANER 7",
+        "loaner7*"
+    ]);
+    let settings = with("ignoredSerials", sent).unwrap();
+    let stored = settings.to_map();
+    assert_eq!(
+        stored["ignoredSerials"],
+        json!([
+            "Loaner-7",
+            "VMware-42*",
+            "!VMware-42 1a",
+            "vmware 421*",
+            "loaner7*"
+        ])
+    );
+    let again = Settings::parse(Value::Object(stored), "integration").unwrap();
+    assert_eq!(again, settings);
+    let default = Settings::parse(corp(), "integration").unwrap();
+    assert_eq!(default.to_map()["ignoredSerials"], json!([]));
+}
+
+#[test]
+fn ignored_serials_decide_by_letters_and_digits() {
+    let sent = json!([
+        "loaner",
+        "VMware-42 1*",
+        "VMware-42*",
+        "vmware421*",
+        "Zed9*",
+        "!VMware-42 1a"
+    ]);
+    let ignored = with("ignoredSerials", sent).unwrap().ignored_serials;
+    let ignore = Some(SerialRule::Ignore);
+    for (text, expect) in [
+        ("LOANER", ignore),
+        ("LOANER7", None),
+        ("VMWARE42", ignore),
+        ("VMWARE421A", Some(SerialRule::Accept)),
+        ("VMWARE421B", ignore),
+        ("VMWARE4", None),
+        ("VMWARE43", None),
+        ("ZED9", ignore),
+        ("ZED90", ignore),
+        ("ZED", None),
+        ("", None),
+    ] {
+        assert_eq!(ignored.rule_for(text), expect, "{text}");
+    }
+}
+
+#[test]
+fn an_ignored_serial_that_cannot_be_is_refused_by_its_place() {
+    let long = "x".repeat(129);
+    for (entry, expect) in [
+        (json!(""), "must be a text with a letter or digit"),
+        (json!("!"), "must be a text with a letter or digit"),
+        (json!("-- *"), "must be a text with a letter or digit"),
+        (
+            json!("a*b"),
+            "must be a text with \"*\" at its end only; got \"a*b\"",
+        ),
+        (json!("abcd**"), "must be a text with \"*\" at its end only"),
+        (
+            json!("a-b-c*"),
+            "must be a text with at least four letters or digits before \"*\"",
+        ),
+        (
+            json!("!abcd*"),
+            "must be a whole serial number after \"!\", without \"*\"",
+        ),
+        (
+            json!("a\u{202e}b"),
+            "must be a printable serial number of up to 128 bytes",
+        ),
+        (
+            json!(long),
+            "must be a printable serial number of up to 128 bytes",
+        ),
+        (json!(7), "invalid type: integer `7`, expected a string"),
+    ] {
+        let error = with("ignoredSerials", json!(["Loaner", entry])).unwrap_err();
+        let start = format!("integration.ignoredSerials[1]: {expect}");
+        assert!(error.starts_with(&start), "{error}");
+    }
+    let longest = "x".repeat(128);
+    assert!(
+        with(
+            "ignoredSerials",
+            json!([format!("!{longest}"), format!("{longest}*")])
+        )
+        .is_ok()
+    );
+    let entries: Vec<String> = (0..201).map(|n| format!("S{n}")).collect();
+    assert!(with("ignoredSerials", json!(entries[..200])).is_ok());
+    refused(
+        "ignoredSerials",
+        json!(entries),
+        "integration.ignoredSerials: must be at most 200 texts; got 201",
+    );
+    refused(
+        "ignoredSerials",
+        json!("Loaner"),
+        "integration.ignoredSerials",
+    );
+}
+
 fn stored() -> Map<String, Value> {
     Settings::parse(corp(), "integration").unwrap().to_map()
 }
@@ -158,8 +271,8 @@ fn changed(changes: &Value) -> Result<Settings, String> {
 
 #[test]
 fn a_change_is_merged_into_what_is_stored_and_checked_as_a_whole() {
-    let settings = changed(&json!({"maxHostAgeDays": 30, "maxRemovals": {"percent": 50}})).unwrap();
-    assert_eq!(settings.max_host_age_days, Some(30));
+    let settings = changed(&json!({"maxHostAgeDays": 14, "maxRemovals": {"percent": 50}})).unwrap();
+    assert_eq!(settings.max_host_age_days, Some(14));
     assert_eq!(
         (
             settings.max_removals.percent,
@@ -177,7 +290,39 @@ fn a_change_is_merged_into_what_is_stored_and_checked_as_a_whole() {
         names(json!({"maxHostAgeDays": null, "enabled": false})),
         ["enabled", "maxHostAgeDays"]
     );
-    assert!(names(json!({"maxHostAgeDays": 30, "id": "corp", "tailnet": null})).is_empty());
+    assert!(names(json!({"maxHostAgeDays": 14, "id": "corp", "tailnet": null})).is_empty());
+    assert_eq!(
+        names(json!({"ignoredSerials": ["Loaner"]})),
+        ["ignoredSerials"]
+    );
+    assert!(names(json!({"ignoredSerials": null})).is_empty());
+}
+
+#[test]
+fn a_limit_has_a_default_and_null_lifts_it() {
+    let defaults = with("onMissing", json!("delete")).unwrap();
+    assert_eq!(
+        (defaults.max_host_age_days, defaults.max_silence_hours),
+        (Some(30), Some(168))
+    );
+    let lifted = changed(&json!({"maxHostAgeDays": null, "maxSilenceHours": null})).unwrap();
+    assert_eq!(
+        (lifted.max_host_age_days, lifted.max_silence_hours),
+        (None, None)
+    );
+    // What is stored says so, too.
+    let again = Settings::with_changes(&lifted.to_map(), &Map::new()).unwrap();
+    assert_eq!(again, lifted);
+    for (field, invalid, accepted) in [
+        ("maxHostAgeDays", 0, "1 to 3650"),
+        ("maxHostAgeDays", 3_651, "1 to 3650"),
+        ("maxSilenceHours", 24, "25 to 8760"),
+        ("maxSilenceHours", 8_761, "25 to 8760"),
+    ] {
+        refused(field, json!(invalid), accepted);
+    }
+    refused("onSharedSerial", json!("highest"), "lowest");
+    refused("onContained", json!(true), "onContained");
 }
 
 #[test]
