@@ -6,16 +6,18 @@ use futures::future::try_join;
 
 use super::run::Run;
 use crate::domain::fetch::ranges::{Range, partition, ranges};
+use crate::domain::fetch::unmatched::devices_without_host;
 use crate::domain::fetch::{
-    FetchState, FetchStrategy, LookupDemand, SCORES_PER_PAGE, StrategyChoice, choose_strategy,
-    full_listing_is_cheapest,
+    FetchState, FetchStrategy, LookupDemand, SCORES_PER_PAGE, SPELLINGS_PER_SERIAL, StrategyChoice,
+    choose_strategy, full_listing_is_cheapest,
 };
 use crate::domain::inventory::device::Devices;
 use crate::domain::inventory::histogram::ScoreHistogram;
 use crate::domain::inventory::host::{Aid, Assessments, FalconInventory, Hosts};
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::matching::{matching_aids, serial_query_values};
-use crate::domain::plan::NodeRecords;
 use crate::falcon::{Falcon, FirstHosts, FirstScores};
+use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 
 /// Data fetched from Falcon before the devices are known.
@@ -61,7 +63,7 @@ pub(super) async fn complete(
 ) -> Result<Fetched, UpstreamError> {
     let choose = |hosts: usize| {
         let demand = LookupDemand {
-            serials: serial_query_values(devices).len(),
+            spellings: serial_query_values(devices, &run.ignored_serials()).len(),
             aids: matched_aids(run, records).len(),
         };
         choose_strategy(previous_state(run), hosts, demand, run.started)
@@ -89,15 +91,77 @@ pub(super) async fn complete(
             fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await
         }
         FetchStrategy::Filtered => {
-            let (serials, matched) = (serial_query_values(devices), matched_aids(run, records));
-            let hosts = falcon.hosts_matching(&serials, &matched).await?;
-            let aids = hosts.keys().cloned().collect();
-            let scores = falcon.scores_of(&aids).await?;
-            let mut inventory = inventory(run, hosts, scores);
-            inventory.visible = inventory.visible.max(visible);
-            Ok((inventory, next_state(run, choice, visible)))
+            let looked_up = look_up(run, falcon, choice, visible, devices, records);
+            match looked_up.await {
+                Err(error) if is_refused(&error) => {
+                    let choice = choice_after_refusal(run, &error);
+                    fetch_all(run, falcon, choice, first_pages).await
+                }
+                Err(error) => Err(error),
+                Ok(LookedUp::Complete(fetched)) => Ok(fetched),
+                Ok(LookedUp::Unmatched(found, choice)) => {
+                    let first_page = first_pages.map(|(hosts, _)| hosts);
+                    let mut hosts = falcon.remaining_hosts(first_page).await?;
+                    hosts.extend(found);
+                    fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await
+                }
+            }
         }
     }
+}
+
+/// Returns whether Falcon refused a lookup in a way that a listing may not meet: its form or its size. A server that cannot
+/// handle the filter answers with 5xx, also when asked again.
+pub(super) fn is_refused(error: &UpstreamError) -> bool {
+    !error.error_kind().pauses() && matches!(error.status(), Some(400 | 413 | 414 | 500..))
+}
+
+/// Returns the choice to list everything because a lookup was refused.
+fn choice_after_refusal(run: &Run<'_>, error: &UpstreamError) -> StrategyChoice {
+    tracing::warn!(
+        integration = %run.integration.id,
+        run_id = run.id(),
+        error = error_chain(error),
+        "Falcon refused a lookup; all hosts and scores are listed instead"
+    );
+    StrategyChoice::for_refusal(run.started)
+}
+
+/// The result of lookups by serial.
+enum LookedUp {
+    Complete(Fetched),
+    /// Devices are unmatched for the first time: the hosts that were found, and the choice to list all.
+    Unmatched(Hosts, StrategyChoice),
+}
+
+/// Looks up the hosts of the devices, and their scores. `visible` is the number of the account's hosts.
+async fn look_up(
+    run: &Run<'_>,
+    falcon: &Falcon,
+    choice: StrategyChoice,
+    visible: usize,
+    devices: &Devices,
+    records: &NodeRecords,
+) -> Result<LookedUp, UpstreamError> {
+    let (serials, matched) = (
+        serial_query_values(devices, &run.ignored_serials()),
+        matched_aids(run, records),
+    );
+    let hosts = falcon.hosts_matching(&serials, &matched).await?;
+    let unmatched = devices_without_host(&hosts, devices, &run.ignored_serials());
+    let new = FetchState::newly_unmatched(previous_state(run), &unmatched);
+    if new > 0 {
+        return Ok(LookedUp::Unmatched(
+            hosts,
+            StrategyChoice::for_unmatched(new),
+        ));
+    }
+    let aids = hosts.keys().cloned().collect();
+    let scores = falcon.scores_of(&aids).await?;
+    let mut inventory = inventory(run, hosts, scores);
+    inventory.visible = inventory.visible.max(visible);
+    let state = next_state(run, choice, visible);
+    Ok(LookedUp::Complete((inventory, state)))
 }
 
 /// Lists all hosts and scores, starting after the first page of each if they are given.
@@ -126,8 +190,15 @@ async fn fetch_scores_of_matches(
     devices: &Devices,
     records: &NodeRecords,
 ) -> Result<Fetched, UpstreamError> {
-    let mut matching = matching_aids(&hosts, devices);
-    let scores = falcon.scores_of(&matching).await?;
+    let mut matching = matching_aids(&hosts, devices, &run.ignored_serials());
+    let scores = match falcon.scores_of(&matching).await {
+        Err(error) if is_refused(&error) => {
+            let choice = choice_after_refusal(run, &error);
+            let scores = falcon.scores(&score_ranges(run)).await?;
+            return Ok(listed_fully(run, choice, hosts, scores));
+        }
+        scores => scores?,
+    };
     let inventory = inventory(run, hosts, scores);
     for record in records.values() {
         matching.remove(&record.aid);
@@ -136,14 +207,14 @@ async fn fetch_scores_of_matches(
     Ok((inventory, state.with_listing(run.started, matching)))
 }
 
-fn inventory(run: &Run<'_>, hosts: Hosts, scores: Assessments) -> FalconInventory {
+pub(super) fn inventory(run: &Run<'_>, hosts: Hosts, scores: Assessments) -> FalconInventory {
     let mut inventory = FalconInventory::default();
-    inventory.extend(run.clamp_last_seen(hosts), scores);
+    inventory.extend(run.clamp_times(hosts), scores);
     inventory
 }
 
 /// Returns the fetch state of the previous run. Other settings may mean another account, so a changed version has none.
-fn previous_state<'a>(run: &'a Run<'_>) -> Option<&'a FetchState> {
+pub(super) fn previous_state<'a>(run: &'a Run<'_>) -> Option<&'a FetchState> {
     let is_current = run.previous.config_version == run.integration.config_version;
     run.previous.crawl.as_ref().filter(|_| is_current)
 }
@@ -152,7 +223,7 @@ fn previous_state<'a>(run: &'a Run<'_>) -> Option<&'a FetchState> {
 fn expected_choice(run: &Run<'_>) -> Option<StrategyChoice> {
     let state = previous_state(run)?;
     let demand = LookupDemand {
-        serials: run.previous.possible_matched_count,
+        spellings: run.previous.possible_matched_count * SPELLINGS_PER_SERIAL,
         aids: run.previous.score_counts.total() + state.tracked_aids.len(),
     };
     let (hosts, now) = (state.hosts, run.started);
@@ -195,6 +266,7 @@ fn next_state(run: &Run<'_>, choice: StrategyChoice, hosts: usize) -> FetchState
     FetchState {
         strategy: choice.strategy,
         reason: choice.reason,
+        lookups_refused_at: choice.refused_at,
         hosts,
         ..previous_state(run).cloned().unwrap_or_default()
     }
