@@ -9,16 +9,17 @@ use crate::config::Config;
 use crate::domain::audit::AuditContext;
 use crate::domain::status::error_kind::Service;
 use crate::events::EventBus;
-use crate::falcon::Falcon;
+use crate::falcon::{Falcon, FalconSession};
 use crate::metrics::Metrics;
-use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials};
-use crate::settings::{IntegrationId, Settings};
+use crate::secrets::{FalconCredentials, Secrets, TailscaleCredentials, Versioned};
+use crate::settings::{CloudId, IntegrationId, SecretName, Settings};
 use crate::store::Store;
-use crate::tailscale::{Tailscale, WriteLimits};
+use crate::tailscale::{Tailscale, TailscaleSession, WriteLimits};
 use crate::text::error_chain;
 use crate::upstream::client::{ApiClient, HttpClient};
 use crate::upstream::error::{Operation, UpstreamError};
 use crate::upstream::retry::{CallBudget, RetryPolicy};
+use crate::upstream::sessions::HeldSessions;
 
 /// The deployment's settings, the clock, and a client of each service.
 #[derive(Debug)]
@@ -42,6 +43,16 @@ pub struct App {
     pub events: EventBus,
     /// Emits CloudWatch metrics.
     pub metrics: Metrics,
+    /// Sessions that read-only looks hold while the process is warm.
+    pub sessions: Sessions,
+}
+
+/// The sessions of read-only looks. A rotated secret has another version, and so another session. A sync signs in itself: it
+/// must find out that a credential was revoked.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    falcon: HeldSessions<(CloudId, SecretName), FalconSession>,
+    tailscale: HeldSessions<SecretName, TailscaleSession>,
 }
 
 impl App {
@@ -60,6 +71,7 @@ impl App {
             store: Store::new(&dynamodb, &config),
             events: EventBus::new(&event_bridge, config.event_bus.clone()),
             metrics: Metrics::to_stdout(config.function.clone()),
+            sessions: Sessions::default(),
             config,
         }
     }
@@ -121,6 +133,47 @@ impl App {
         let client = ApiClient::new(http, budget.clone());
         let api = &self.config.tailscale_api;
         Tailscale::sign_in(client, api, &settings.tailnet, credentials).await
+    }
+
+    /// Connects for a look: with the session of an earlier look, if its token is still valid.
+    pub(crate) async fn resume_falcon(
+        &self,
+        settings: &Settings,
+        secret: Versioned<FalconCredentials>,
+        budget: &CallBudget,
+    ) -> Result<Falcon, UpstreamError> {
+        let Versioned { value, version } = secret;
+        let (held, now) = (&self.sessions.falcon, self.clock.now());
+        let key = (settings.cloud_id.clone(), settings.falcon_secret.clone());
+        if let Some(session) = held.get(&key, version.as_deref(), now) {
+            let http = self.http_client(Service::Falcon).await?;
+            let client = ApiClient::new(http, budget.clone());
+            return Ok(Falcon::resume(client, session, value));
+        }
+        let falcon = self.connect_falcon(settings, value, budget).await?;
+        held.hold(key, version, falcon.session(), now);
+        Ok(falcon)
+    }
+
+    /// Connects for a look, as [`App::resume_falcon`].
+    pub(crate) async fn resume_tailscale(
+        &self,
+        settings: &Settings,
+        secret: Versioned<TailscaleCredentials>,
+        budget: &CallBudget,
+    ) -> Result<Tailscale, UpstreamError> {
+        let Versioned { value, version } = secret;
+        let (held, now) = (&self.sessions.tailscale, self.clock.now());
+        let key = settings.tailscale_secret.clone();
+        if let Some(session) = held.get(&key, version.as_deref(), now) {
+            let http = self.http_client(Service::Tailscale).await?;
+            let client = ApiClient::new(http, budget.clone());
+            let (api, tailnet) = (&self.config.tailscale_api, &settings.tailnet);
+            return Ok(Tailscale::resume(client, api, tailnet, session, value));
+        }
+        let tailscale = self.connect_tailscale(settings, value, budget).await?;
+        held.hold(key, version, tailscale.session(), now);
+        Ok(tailscale)
     }
 }
 

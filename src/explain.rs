@@ -9,15 +9,15 @@ use crate::app::{App, Invocation};
 use crate::domain::audit::{AuditRecord, TargetKind};
 use crate::domain::explain::explanation::{ExplainedHost, Explanation};
 use crate::domain::explain::{ExplainContext, find_devices, find_in_records};
-use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::device::{Devices, NodeId};
+use crate::domain::inventory::record::{NodeRecord, NodeRecords};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::is_default;
 use crate::domain::matching::reasons::truncate;
-use crate::domain::plan::{NodeRecord, NodeRecords};
 use crate::domain::snapshot::Snapshot;
-use crate::settings::IntegrationId;
+use crate::settings::{IgnoredSerials, IntegrationId};
 use crate::store::{AuditQuery, StoreError};
-use crate::sync::{Unavailable, inspect};
+use crate::sync::{Subject, Unavailable, inspect_devices};
 
 /// Maximum devices in a response: a text that means more is too vague.
 const MAX_DEVICES: usize = 10;
@@ -74,12 +74,20 @@ pub(crate) async fn explain(
     device: &str,
     invocation: &Invocation,
 ) -> Result<ExplainResponse, StoreError> {
-    let snapshot = inspect(app, integration, false, invocation).await?;
     let search = DeviceSearch {
         app,
         integration,
         device,
     };
+    let mut found = None;
+    let find = async |devices: &Devices, records: &NodeRecords, ignored: &IgnoredSerials| {
+        let named = search.find(devices, records, ignored).await?;
+        let subject = search.subject(&named, ignored);
+        found = Some(named);
+        Ok(subject)
+    };
+    // Boxed: the future of the concurrent listings is large.
+    let snapshot = Box::pin(inspect_devices(app, integration, invocation, find)).await?;
     let response = ExplainResponse {
         integration: integration.clone(),
         device: truncate(device),
@@ -95,10 +103,28 @@ pub(crate) async fn explain(
     match snapshot {
         Ok(snapshot) => {
             let context = ExplainContext::new(&snapshot);
-            search.explain_live(&context, response).await
+            let found = if let Some(found) = found {
+                found
+            } else {
+                let ignored = &snapshot.rules.ignored_serials;
+                let (devices, records) = (&snapshot.devices, &snapshot.records);
+                search.find(devices, records, ignored).await?
+            };
+            search.explain_live(&context, found, response).await
         }
         Err(unavailable) => search.explain_from_records(&unavailable, response).await,
     }
+}
+
+/// The devices that a text means.
+#[derive(Debug, Default)]
+struct FoundDevices {
+    /// Devices of the tailnet, the best match first.
+    nodes: Vec<NodeId>,
+    /// Devices that have left the tailnet.
+    gone: Vec<NodeId>,
+    /// True if they were found in the records only.
+    are_recorded: bool,
 }
 
 /// A search for devices by a text.
@@ -109,31 +135,61 @@ struct DeviceSearch<'a> {
 }
 
 impl DeviceSearch<'_> {
+    /// Finds the devices that the text means: in the tailnet, else in the records.
+    async fn find(
+        &self,
+        devices: &Devices,
+        records: &NodeRecords,
+        ignored: &IgnoredSerials,
+    ) -> Result<FoundDevices, StoreError> {
+        let nodes = find_devices(devices, self.device, ignored);
+        if !nodes.is_empty() {
+            return Ok(FoundDevices {
+                nodes,
+                ..FoundDevices::default()
+            });
+        }
+        let recorded = self.nodes_in_records(records).await?.into_iter();
+        let (nodes, gone) = recorded.partition(|node| devices.contains_key(node));
+        Ok(FoundDevices {
+            nodes,
+            gone,
+            are_recorded: true,
+        })
+    }
+
+    /// Returns the devices to explain. If there are none, the text may be the serial of a host.
+    fn subject(&self, found: &FoundDevices, ignored: &IgnoredSerials) -> Subject {
+        let serial = Serial::identify(self.device, ignored).ok();
+        Subject {
+            nodes: found.nodes.iter().take(MAX_DEVICES).cloned().collect(),
+            serial: serial.filter(|_| found.nodes.is_empty()),
+        }
+    }
+
     async fn explain_live(
         &self,
         context: &ExplainContext<'_>,
+        found: FoundDevices,
         mut response: ExplainResponse,
     ) -> Result<ExplainResponse, StoreError> {
-        let (devices, records) = (&context.snapshot.devices, &context.snapshot.records);
-        let mut nodes = find_devices(devices, self.device);
+        let FoundDevices {
+            nodes,
+            gone,
+            are_recorded,
+        } = found;
         let mut messages = Vec::new();
-        if nodes.is_empty() {
-            let recorded = self.nodes_in_records(records).await?.into_iter();
-            let (present, gone): (Vec<NodeId>, Vec<NodeId>) =
-                recorded.partition(|node| devices.contains_key(node));
-            if !present.is_empty() {
-                messages.push(
-                    "No device matches now. By the records, one matched when it was last written."
-                        .to_owned(),
-                );
-            }
-            if !gone.is_empty() {
-                messages.push(
-                    "The device that matches in the records has left the tailnet.".to_owned(),
-                );
-            }
+        if are_recorded && !nodes.is_empty() {
+            messages.push(
+                "No device matches now. By the records, one matched when it was last written."
+                    .to_owned(),
+            );
+        }
+        if !gone.is_empty() {
+            messages
+                .push("The device that matches in the records has left the tailnet.".to_owned());
+            let records = &context.snapshot.records;
             response.recorded = self.recorded_devices(records, gone).await?;
-            nodes = present;
         }
         response.omitted = nodes.len().saturating_sub(MAX_DEVICES);
         for node_id in nodes.iter().take(MAX_DEVICES) {
@@ -162,7 +218,8 @@ impl DeviceSearch<'_> {
         context: &ExplainContext<'_>,
         response: &mut ExplainResponse,
     ) -> Option<String> {
-        let serial = Serial::parse(self.device).ok()?;
+        let ignored = &context.snapshot.rules.ignored_serials;
+        let serial = Serial::identify(self.device, ignored).ok()?;
         (response.hosts, response.hosts_omitted) = context.hosts_with_serial(&serial);
         let hosts = match response.hosts.len() + response.hosts_omitted {
             0 => return None,
@@ -177,7 +234,7 @@ impl DeviceSearch<'_> {
 
     fn not_found_message(&self, snapshot: &Snapshot) -> String {
         let (devices, hosts) = (snapshot.devices.len(), snapshot.falcon.hosts.len());
-        let no_serial = Serial::parse(self.device)
+        let no_serial = Serial::identify(self.device, &snapshot.rules.ignored_serials)
             .err()
             .map(|why| format!(" As a serial number it is {why}, so it identifies no machine."))
             .unwrap_or_default();
@@ -208,7 +265,7 @@ impl DeviceSearch<'_> {
 
     /// Finds devices in the node records, else in the audit records: those outlive the former.
     async fn nodes_in_records(&self, records: &NodeRecords) -> Result<Vec<NodeId>, StoreError> {
-        let nodes = find_in_records(records, self.device);
+        let nodes = find_in_records(records, self.device, &IgnoredSerials::default());
         if !nodes.is_empty() {
             return Ok(nodes);
         }

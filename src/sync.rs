@@ -17,21 +17,26 @@ mod request;
 mod response;
 mod run;
 mod snapshot;
+mod subject;
 
 use crate::app::{App, Invocation};
+use crate::domain::inventory::device::Devices;
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::plan::absence::take_waiting;
-use crate::domain::plan::guard::guard;
+use crate::domain::plan::guard::{GuardedPlan, guard};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::lost_identity::find_lost;
-use crate::settings::IntegrationId;
+use crate::settings::{IgnoredSerials, IntegrationId, Settings};
 use crate::store::{FinishOutcome, StoreError};
 
 pub use error::SyncError;
 pub use request::{SyncRequest, Trigger};
 pub use response::{PlannedChange, SyncResponse};
 pub use snapshot::Unavailable;
+pub(crate) use subject::Subject;
 
 use decision::{Decision, Proposal};
+use observe::Observation;
 use recover::Recovery;
 use report::Report;
 use run::Run;
@@ -93,10 +98,40 @@ async fn reconcile(run: &Run<'_>) -> Result<Report, SyncError> {
 async fn decide(run: &Run<'_>, recovery: Recovery) -> Result<Decision, SyncError> {
     let settings = run.settings()?;
     // Boxed: the future of the concurrent listings is large.
-    let mut observation = Box::pin(observe::both_sides(run, settings, recovery)).await?;
+    let observation = Box::pin(observe::both_sides(run, settings, recovery)).await?;
+    decide_on(run, settings, observation).await
+}
+
+/// Decides on the devices that `find` names, by fewer requests if the account is large. Whatever would take their score away is
+/// decided on the complete observation: it depends on all devices whether the guard holds it.
+async fn decide_about<F>(run: &Run<'_>, find: F) -> Result<Decision, SyncError>
+where
+    F: AsyncFnOnce(&Devices, &NodeRecords, &IgnoredSerials) -> Result<Subject, StoreError>,
+{
+    let settings = run.settings()?;
+    if subject::is_cheaper(run)
+        && let Some(observation) = observe::subject_only(run, settings, find).await?
+    {
+        let decision = Box::pin(decide_on(run, settings, observation)).await?;
+        let GuardedPlan { plan, waiting, .. } = &decision.guarded;
+        let takes_away = plan.removals().next().is_some() || !waiting.is_empty();
+        if !takes_away && !decision.matches.has_silent_device() {
+            return Ok(decision);
+        }
+    }
+    decide(run, Recovery::default()).await
+}
+
+async fn decide_on(
+    run: &Run<'_>,
+    settings: &Settings,
+    mut observation: Observation,
+) -> Result<Decision, SyncError> {
     // Join and plan.
     let proposal = Proposal::new(run, settings, &observation);
+    let is_complete = observation.subject.is_none();
     let suspicion = observation.suspicion(&proposal.matches, settings);
+    let suspicion = suspicion.filter(|_| is_complete);
     let (proposal, confirmation) =
         confirm::missing_data(run, settings, &mut observation, proposal).await;
     let Proposal { matches, plan } = proposal;
@@ -125,14 +160,17 @@ async fn dry_run(
     invocation: &Invocation,
 ) -> Result<SyncResponse, StoreError> {
     let mut run = Run::read_only(app, request, invocation).await?;
-    let report = match decide_without_lease(&mut run).await {
-        Ok(decision) => Report::planned(decision),
-        Err(Unavailable::Failed(error)) => Report::failed(error),
-        Err(Unavailable::Paused(pause)) => return finish::response(&run, Report::paused(&pause)),
-        Err(Unavailable::Removing) => {
+    let report = match unavailable(&mut run).await {
+        Some(Unavailable::Failed(error)) => Report::failed(error),
+        Some(Unavailable::Paused(pause)) => return finish::response(&run, Report::paused(&pause)),
+        Some(Unavailable::Removing) => {
             let reason = "it is being removed";
             return Ok(SyncResponse::skipped(request, &invocation.id, reason));
         }
+        None => match decide(&run, Recovery::default()).await {
+            Ok(decision) => Report::planned(decision),
+            Err(error) => Report::failed(error),
+        },
     };
     let report = report.with_unreadable_state(&run.integration.unreadable);
     finish::response(&run, report)
@@ -148,9 +186,43 @@ pub async fn inspect(
     include_policy: bool,
     invocation: &Invocation,
 ) -> Result<Result<Snapshot, Unavailable>, StoreError> {
+    let decide = async |run: &Run<'_>| decide(run, Recovery::default()).await;
+    look(app, integration, include_policy, invocation, decide).await
+}
+
+/// Returns what the next run would observe and plan for the devices that `find` names, as [`inspect`] does. The snapshot says
+/// nothing about other devices. `find` is not called where a listing of everything takes as few requests.
+///
+/// # Errors
+/// As [`inspect`], and those of `find`.
+pub(crate) async fn inspect_devices<F>(
+    app: &App,
+    integration: &IntegrationId,
+    invocation: &Invocation,
+    find: F,
+) -> Result<Result<Snapshot, Unavailable>, StoreError>
+where
+    F: AsyncFnOnce(&Devices, &NodeRecords, &IgnoredSerials) -> Result<Subject, StoreError>,
+{
+    let decide = async |run: &Run<'_>| decide_about(run, find).await;
+    look(app, integration, false, invocation, decide).await
+}
+
+async fn look(
+    app: &App,
+    integration: &IntegrationId,
+    include_policy: bool,
+    invocation: &Invocation,
+    decide: impl AsyncFnOnce(&Run<'_>) -> Result<Decision, SyncError>,
+) -> Result<Result<Snapshot, Unavailable>, StoreError> {
     let request = SyncRequest::automatic(integration.clone());
     let mut run = Run::read_only(app, &request, invocation).await?;
-    let snapshot = match decide_without_lease(&mut run).await {
+    run.resumes_sessions = true;
+    let decision = match unavailable(&mut run).await {
+        Some(unavailable) => Err(unavailable),
+        None => decide(&run).await.map_err(Unavailable::Failed),
+    };
+    let snapshot = match decision {
         Ok(decision) => snapshot::take(run, decision, include_policy)
             .await
             .map_err(Unavailable::Failed),
@@ -162,14 +234,12 @@ pub async fn inspect(
     }
 }
 
-async fn decide_without_lease(run: &mut Run<'_>) -> Result<Decision, Unavailable> {
+/// Returns the reason why the services are not asked, if there is one.
+async fn unavailable(run: &mut Run<'_>) -> Option<Unavailable> {
     if run.integration.removal.is_some() {
-        return Err(Unavailable::Removing);
+        return Some(Unavailable::Removing);
     }
     // Boxed: the future of a call to AWS is large.
-    if let Some(pause) = Box::pin(run.active_pause()).await {
-        return Err(Unavailable::Paused(pause));
-    }
-    let decision = decide(run, Recovery::default()).await;
-    decision.map_err(Unavailable::Failed)
+    let pause = Box::pin(run.active_pause()).await?;
+    Some(Unavailable::Paused(pause))
 }

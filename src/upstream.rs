@@ -4,3 +4,4 @@ pub(crate) mod auth;
 pub mod client;
 pub mod error;
 pub mod retry;
+pub(crate) mod sessions;

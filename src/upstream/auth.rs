@@ -96,12 +96,21 @@ pub(crate) async fn request_token<T>(
         .await
 }
 
+/// The token of a session; `None` after one was rejected and no other could be had.
 #[derive(Debug)]
-pub(crate) struct TokenCache(Mutex<AccessToken>);
+pub(crate) struct TokenCache(Mutex<Option<AccessToken>>);
 
 impl TokenCache {
     pub(crate) fn new(token: AccessToken) -> Self {
-        Self(Mutex::new(token))
+        Self(Mutex::new(Some(token)))
+    }
+
+    /// Returns true if the token is known to be valid for the next calls. A token without an end is not.
+    pub(crate) fn is_usable(&self, now: Timestamp) -> bool {
+        let ends_later =
+            |token: &AccessToken| token.expires_at.is_some() && !token.is_expiring(now);
+        let cached = self.0.try_lock();
+        cached.is_ok_and(|cached| cached.as_ref().is_some_and(ends_later))
     }
 
     /// Makes a call, with retries. If the token is rejected, mints another one and repeats the call once. There is no
@@ -141,10 +150,13 @@ impl TokenCache {
         M: Future<Output = Result<AccessToken, UpstreamError>>,
     {
         let mut cached = self.0.lock().await;
-        if is_stale(&cached) {
-            *cached = mint().await?;
+        if let Some(token) = cached.take().filter(|token| !is_stale(token)) {
+            *cached = Some(token.clone());
+            return Ok(token);
         }
-        Ok(cached.clone())
+        let token = mint().await?;
+        *cached = Some(token.clone());
+        Ok(token)
     }
 }
 
@@ -223,6 +235,25 @@ mod tests {
             )
             .await;
         assert_eq!(used.unwrap(), "new");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_held_only_while_it_is_valid() {
+        let client = client();
+        let now = client.budget.clock.now();
+        let ends_in = |seconds| Some(now + SignedDuration::from_secs(seconds));
+        assert!(!TokenCache::new(token("old", None)).is_usable(now));
+        assert!(!TokenCache::new(token("old", ends_in(119))).is_usable(now));
+        let cache = TokenCache::new(token("old", ends_in(121)));
+        assert!(cache.is_usable(now));
+        let rejected = || ready(Err(PROBE.unauthorized(401, "")));
+        let result: Result<(), _> = cache
+            .with_token(&client, PROBE, rejected, |_| {
+                ready(Err(PROBE.unauthorized(401, "")))
+            })
+            .await;
+        assert!(result.is_err());
+        assert!(!cache.is_usable(now), "a rejected token is dropped");
     }
 
     #[test]
