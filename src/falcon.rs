@@ -13,9 +13,11 @@ mod token;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::{try_join, try_join_all};
+use jiff::Timestamp;
 use reqwest::{Method, Url};
 use tracing::warn;
 
@@ -32,6 +34,7 @@ use crate::text::error_chain;
 use crate::upstream::auth::{AccessToken, TokenCache};
 use crate::upstream::client::{ApiClient, Response, endpoint};
 use crate::upstream::error::{Operation, Progress, UpstreamError};
+use crate::upstream::sessions::Session;
 
 /// The first page of the host listing, which is complete in most accounts.
 pub(crate) type FirstHosts = ListingPage<HostRecord>;
@@ -50,7 +53,7 @@ const SCORES: [&str; 4] = ["zero-trust-assessment", "queries", "assessments", "v
 const ASSESSMENTS: [&str; 4] = ["zero-trust-assessment", "entities", "assessments", "v1"];
 
 /// The requested fields of a host: 200 bytes a host instead of 3,700.
-const FIELDS: &str = "device_id,serial_number,hostname,last_seen";
+const FIELDS: &str = "device_id,serial_number,hostname,first_seen,last_seen,platform_name,status";
 /// Maximum bytes of a filter: serials of virtual machines have 54 characters.
 const MAX_FILTER_BYTES: usize = 10 << 10;
 /// Maximum bytes of a response: a page of 10,000 hosts has some 2 MB, a look-up of 500 assessments 4 MB.
@@ -65,9 +68,25 @@ pub struct Falcon {
     base: Url,
     credentials: FalconCredentials,
     limiter: RateLimiter,
-    token: TokenCache,
+    token: Arc<TokenCache>,
     /// Listings that were a few records short of their total and are used nevertheless, by operation.
     short_listings: Mutex<BTreeMap<&'static str, Progress>>,
+    /// True if the listing of hosts had some twice.
+    are_hosts_repeated: AtomicBool,
+}
+
+/// The cloud of an account, and a token for it. Clones share the token.
+#[derive(Clone, Debug)]
+pub(crate) struct FalconSession {
+    cloud: CloudId,
+    base: Url,
+    token: Arc<TokenCache>,
+}
+
+impl Session for FalconSession {
+    fn is_usable(&self, now: Timestamp) -> bool {
+        self.token.is_usable(now)
+    }
 }
 
 /// A listing that comes in pages.
@@ -91,21 +110,51 @@ impl Falcon {
         credentials: FalconCredentials,
     ) -> Result<Self, UpstreamError> {
         let (cloud, base, token) = token::sign_in(&client, clouds, cloud, &credentials).await?;
-        Ok(Self {
+        let session = FalconSession {
             cloud: cloud.clone(),
             base: base.clone(),
+            token: Arc::new(TokenCache::new(token)),
+        };
+        Ok(Self::resume(client, session, credentials))
+    }
+
+    /// Goes on with a session that was signed in with the same credentials. Makes no call.
+    pub(crate) fn resume(
+        client: ApiClient,
+        session: FalconSession,
+        credentials: FalconCredentials,
+    ) -> Self {
+        let FalconSession { cloud, base, token } = session;
+        Self {
+            cloud,
+            base,
             credentials,
             short_listings: Mutex::default(),
+            are_hosts_repeated: AtomicBool::new(false),
             limiter: RateLimiter::new(client.budget.clone()),
-            token: TokenCache::new(token),
+            token,
             client,
-        })
+        }
+    }
+
+    pub(crate) fn session(&self) -> FalconSession {
+        FalconSession {
+            cloud: self.cloud.clone(),
+            base: self.base.clone(),
+            token: Arc::clone(&self.token),
+        }
     }
 
     /// Returns the listings that were a few records short of their total, by operation.
     pub(crate) fn short_listings(&self) -> MutexGuard<'_, BTreeMap<&'static str, Progress>> {
         let listings = self.short_listings.lock();
         listings.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns true if the listing of hosts had fewer distinct ones than its total: any host may be missing.
+    pub(crate) fn lacks_hosts(&self) -> bool {
+        let is_short = self.short_listings().contains_key(HOST_LISTING.name);
+        is_short || self.are_hosts_repeated.load(Ordering::Relaxed)
     }
 
     /// Lists all visible hosts of the account. Hidden hosts are not included.
@@ -141,8 +190,8 @@ impl Falcon {
     /// Finds the visible hosts with one of these serials or aids.
     ///
     /// The values stand in a filter expression, and some come from devices. A serial with a character that serials do not
-    /// have (a quote, a backslash, a star) is left out, and so is an invalid aid. `CrowdStrike` does not document whether
-    /// serials are compared by case. An incomplete look-up is an error.
+    /// have (a quote, a backslash, a star) is left out, and so is an invalid aid. A list of values is compared by case, so the
+    /// caller gives each spelling. An incomplete look-up is an error.
     pub(crate) async fn hosts_matching(
         &self,
         serials: &BTreeSet<String>,
@@ -187,18 +236,30 @@ impl Falcon {
         listing: &Listing,
         first: Option<ListingPage<R>>,
     ) -> Result<BTreeMap<Aid, R::Value>, UpstreamError> {
+        let operation = listing.operation;
+        let complete = |records, has_repeats| {
+            if has_repeats && operation == HOST_LISTING {
+                self.are_hosts_repeated.store(true, Ordering::Relaxed);
+            }
+            Ok(records)
+        };
         let first = match self.list_once::<R>(listing, first).await? {
-            Collected::Complete(records) => return Ok(records),
+            Collected::Complete {
+                records,
+                has_repeats,
+            } => return complete(records, has_repeats),
             Collected::Short(first) => first,
         };
-        let operation = listing.operation;
         let error = first.error(operation);
         warn!(
             error = error_chain(&error),
             "a listing was incomplete and is read again"
         );
         match self.list_once::<R>(listing, None).await? {
-            Collected::Complete(records) => Ok(records),
+            Collected::Complete {
+                records,
+                has_repeats,
+            } => complete(records, has_repeats),
             // A lookup answers for each of its values: what it lacks counts as absent.
             Collected::Short(second)
                 if operation != HOST_LOOK_UP && second.is_as_short_as(&first) =>

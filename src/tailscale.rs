@@ -12,7 +12,9 @@ mod wire;
 mod writer;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
@@ -23,6 +25,7 @@ use crate::settings::Tailnet;
 use crate::upstream::auth::{AccessToken, TokenCache};
 use crate::upstream::client::{ApiClient, Response, endpoint};
 use crate::upstream::error::{Operation, UpstreamError};
+use crate::upstream::sessions::Session;
 
 pub use crate::tailscale::policy::Policy;
 pub use crate::tailscale::writer::WriteLimits;
@@ -47,11 +50,24 @@ pub struct Tailscale {
     base: Url,
     tailnet: Tailnet,
     credentials: TailscaleCredentials,
-    token: TokenCache,
+    token: Arc<TokenCache>,
     /// The scopes of the first token, such as `devices:posture_attributes`. A later token of the same credential has the same
     /// scopes. `None` if the token response had none, or for an API key, which has the rights of its user. A scope includes
     /// its own `:read`, and wider scopes exist (`all`): a missing name does not prove a missing right.
     pub(crate) scopes: Option<BTreeSet<String>>,
+}
+
+/// A token and its scopes. Clones share the token.
+#[derive(Clone, Debug)]
+pub(crate) struct TailscaleSession {
+    token: Arc<TokenCache>,
+    scopes: Option<BTreeSet<String>>,
+}
+
+impl Session for TailscaleSession {
+    fn is_usable(&self, now: Timestamp) -> bool {
+        self.token.is_usable(now)
+    }
 }
 
 impl Tailscale {
@@ -66,14 +82,37 @@ impl Tailscale {
         credentials: TailscaleCredentials,
     ) -> Result<Self, UpstreamError> {
         let token = token::mint(&client, base, &credentials).await?;
-        Ok(Self {
+        let session = TailscaleSession {
+            scopes: token.scope.as_deref().and_then(diagnostics::parse_scopes),
+            token: Arc::new(TokenCache::new(token)),
+        };
+        Ok(Self::resume(client, base, tailnet, session, credentials))
+    }
+
+    /// Goes on with a session that was signed in with the same credentials. Makes no call.
+    pub(crate) fn resume(
+        client: ApiClient,
+        base: &Url,
+        tailnet: &Tailnet,
+        session: TailscaleSession,
+        credentials: TailscaleCredentials,
+    ) -> Self {
+        let TailscaleSession { token, scopes } = session;
+        Self {
             client,
             base: base.clone(),
             tailnet: tailnet.clone(),
             credentials,
-            scopes: token.scope.as_deref().and_then(diagnostics::parse_scopes),
-            token: TokenCache::new(token),
-        })
+            token,
+            scopes,
+        }
+    }
+
+    pub(crate) fn session(&self) -> TailscaleSession {
+        TailscaleSession {
+            token: Arc::clone(&self.token),
+            scopes: self.scopes.clone(),
+        }
     }
 
     /// Lists all devices of the tailnet with their posture identities.

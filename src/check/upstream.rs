@@ -4,11 +4,10 @@ use super::attribute::{self, AttributeCheck};
 use super::{Check, CheckKind, CheckResult};
 use crate::app::App;
 use crate::domain::inventory::device::{Device, Devices, Identity};
-use crate::domain::inventory::serial::Serial;
 use crate::domain::status::error_kind::ErrorKind;
 use crate::falcon::Falcon;
 use crate::secrets::{SecretError, Versioned};
-use crate::settings::{SecretName, Settings};
+use crate::settings::{IgnoredSerials, SecretName, Settings};
 use crate::store::{Integration, StoreError};
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
@@ -97,7 +96,11 @@ pub(super) async fn check_tailscale(
         return Ok(());
     };
     checks.push(check_devices(&devices));
-    checks.push(check_identity(&devices, collection));
+    checks.push(check_identity(
+        &devices,
+        &settings.ignored_serials,
+        collection,
+    ));
     let attribute = AttributeCheck {
         app,
         settings,
@@ -151,12 +154,16 @@ fn check_devices(devices: &Devices) -> Check {
 }
 
 /// Uses the tailnet's setting if the credential may read it, otherwise the reports of the devices.
-fn check_identity(devices: &Devices, collection: Result<Option<bool>, UpstreamError>) -> Check {
+fn check_identity(
+    devices: &Devices,
+    ignored: &IgnoredSerials,
+    collection: Result<Option<bool>, UpstreamError>,
+) -> Check {
     let kind = CheckKind::IdentityCollection;
     let all = own_devices(devices).count();
     let with = own_devices(devices)
         .filter(|device| match &device.identity {
-            Identity::Serials(texts) => texts.iter().any(|text| Serial::parse(text).is_ok()),
+            Identity::Serials(_) => device.serials(ignored).next().is_some(),
             _ => false,
         })
         .count();

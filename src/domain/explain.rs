@@ -12,11 +12,12 @@ use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
 use crate::domain::inventory::device::{Device, NodeId};
 use crate::domain::inventory::serial::Serial;
-use crate::domain::matching::candidates::{Candidate, CandidateStatus, HostsBySerial};
+use crate::domain::matching::candidates::{Candidate, CandidateStatus};
 use crate::domain::matching::reasons::{Verdict, truncate};
-use crate::domain::matching::{MatchOutcome, finding_kind, serials};
+use crate::domain::matching::{MatchOutcome, Matcher, UnmatchedCause, finding_kind};
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::finding::FindingKind;
+use crate::settings::IgnoredSerials;
 
 pub(crate) use search::{find_devices, find_in_records};
 
@@ -31,14 +32,21 @@ const MAX_SERIALS: usize = 20;
 #[derive(Debug)]
 pub struct ExplainContext<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    hosts_by_serial: HostsBySerial<'a>,
+    matcher: Matcher<'a>,
 }
 
 impl<'a> ExplainContext<'a> {
-    /// Groups the hosts of the snapshot by serial.
+    /// Matches the snapshot anew, to tell each host's part in it.
     pub fn new(snapshot: &'a Snapshot) -> Self {
+        let Snapshot {
+            falcon,
+            devices,
+            records,
+            rules,
+            ..
+        } = snapshot;
         Self {
-            hosts_by_serial: HostsBySerial::new(&snapshot.falcon, snapshot.min_last_seen),
+            matcher: Matcher::new(falcon, devices, records, rules),
             snapshot,
         }
     }
@@ -47,12 +55,13 @@ impl<'a> ExplainContext<'a> {
     pub fn explain(&self, node_id: &NodeId, history: Vec<AuditRecord>) -> Option<Explanation> {
         let device = self.snapshot.devices.get(node_id)?;
         let outcome = self.snapshot.matches.outcomes.get(node_id)?;
-        let candidates = self.candidates(device);
+        let candidates = self.matcher.candidates(node_id);
         let written = self.snapshot.records.get(node_id);
         let had_score = written.is_some() || !history.is_empty();
         let (next_action, next) = self.next_step(node_id, outcome);
-        let (serials, serials_omitted) = reported_serials(device);
-        let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Some(outcome));
+        let (serials, serials_omitted) =
+            reported_serials(device, &self.snapshot.rules.ignored_serials);
+        let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Some((device, outcome)));
         Some(Explanation {
             node_id: node_id.clone(),
             name: truncate(&device.name),
@@ -60,7 +69,7 @@ impl<'a> ExplainContext<'a> {
             user: truncate(&device.user),
             os: truncate(&device.os),
             verdict: outcome.into(),
-            reason: outcome.full_reason(&candidates, &self.age_limit()),
+            reason: outcome.full_reason(&candidates, &self.matcher),
             remedy: remedy(outcome, &candidates, had_score),
             score: outcome.score(),
             serials,
@@ -76,24 +85,16 @@ impl<'a> ExplainContext<'a> {
 
     /// Explains the hosts with a serial that no device reports. Returns how many more there are, too.
     pub(crate) fn hosts_with_serial(&self, serial: &Serial) -> (Vec<ExplainedHost>, usize) {
-        let candidates = self.hosts_by_serial.candidates(serial);
+        let candidates = self.matcher.rivals(serial, None);
         self.explain_hosts(&candidates, None)
-    }
-
-    /// Returns the hosts with one of a device's serials.
-    fn candidates(&self, device: &Device) -> Vec<Candidate<'_>> {
-        serials(device.identity.serials())
-            .0
-            .iter()
-            .flat_map(|serial| self.hosts_by_serial.candidates(serial))
-            .collect()
     }
 
     fn explain_hosts(
         &self,
         candidates: &[Candidate<'_>],
-        outcome: Option<&MatchOutcome>,
+        device: Option<(&Device, &MatchOutcome)>,
     ) -> (Vec<ExplainedHost>, usize) {
+        let outcome = device.map(|(_, outcome)| outcome);
         let mut candidates = candidates.to_vec();
         candidates.sort_by_key(|candidate| {
             (
@@ -112,25 +113,18 @@ impl<'a> ExplainContext<'a> {
                 score: candidate.score(),
                 is_deciding: is_deciding(outcome, candidate.host),
                 status: candidate.status,
-                reason: self.host_reason(candidate, outcome),
+                reason: self.host_reason(candidate, device),
             })
         });
         (hosts.collect(), candidates.len().saturating_sub(MAX_HOSTS))
     }
-
-    /// Returns the age limit as half a sentence.
-    fn age_limit(&self) -> String {
-        let days = self.snapshot.settings.max_host_age_days.unwrap_or_default();
-        let since = self.snapshot.min_last_seen.unwrap_or_default();
-        format!("with maxHostAgeDays {days} only hosts seen since {since:.0} count")
-    }
 }
 
 /// Returns the first serials of a device, and how many more there are.
-fn reported_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
+fn reported_serials(device: &Device, ignored: &IgnoredSerials) -> (Vec<ReportedSerial>, usize) {
     let texts = device.identity.serials();
     let first = texts.iter().take(MAX_SERIALS).map(|text| {
-        let parsed = Serial::parse(text);
+        let parsed = Serial::identify(text, ignored);
         ReportedSerial {
             reported: truncate(text),
             serial: parsed.as_ref().ok().map(ToString::to_string),
@@ -142,7 +136,7 @@ fn reported_serials(device: &Device) -> (Vec<ReportedSerial>, usize) {
 
 /// Returns the remedy of the finding that the device belongs to.
 fn remedy(outcome: &MatchOutcome, candidates: &[Candidate<'_>], had_score: bool) -> Option<String> {
-    let mut live = candidates.iter().filter(|one| one.status.is_live());
+    let mut live = candidates.iter().filter(|one| one.status.counts());
     let finding = match Verdict::from(outcome) {
         Verdict::NoIdentity | Verdict::NoSerial if had_score => FindingKind::LostIdentity,
         Verdict::NoSerial => FindingKind::PlaceholderSerials,
@@ -151,5 +145,9 @@ fn remedy(outcome: &MatchOutcome, candidates: &[Candidate<'_>], had_score: bool)
         }
         _ => finding_kind(outcome)?,
     };
-    Some(finding.remedy().to_owned())
+    let remedy = match outcome {
+        MatchOutcome::Unmatched { cause, .. } => UnmatchedCause::remedy(cause.as_ref()),
+        _ => finding.remedy(),
+    };
+    Some(remedy.to_owned())
 }

@@ -3,4 +3,6 @@
 pub mod device;
 pub mod histogram;
 pub mod host;
+pub mod platform;
+pub mod record;
 pub mod serial;

@@ -6,51 +6,18 @@ pub mod deprovision;
 pub mod guard;
 pub mod journal;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use smol_str::SmolStr;
 
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::is_default;
+use crate::domain::inventory::record::{Absence, NodeRecord, NodeRecords};
 use crate::domain::matching::{Evidence, MatchOutcome, Matches};
-use crate::domain::plan::absence::Absence;
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::settings::{AttributeKey, OnMissing};
-
-/// The last written attribute of a device, as recorded: the decisive part of its item in the nodes table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeRecord {
-    /// The key of the attribute.
-    #[serde(rename = "attributeKey")]
-    pub key: AttributeKey,
-    /// The value of the attribute.
-    pub score: Score,
-    /// The host that decided the score.
-    pub aid: Aid,
-    /// The serial of the match, in normal form.
-    pub serial: SmolStr,
-    /// The name of the device at that time.
-    pub name: SmolStr,
-    /// The time of the write.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub written_at: Option<Timestamp>,
-    /// The run that wrote it. A run replaces a record only while the record still names the run that it was read with.
-    pub run_id: SmolStr,
-    /// True if the tailnet forgets the device as soon as it disconnects.
-    #[serde(rename = "ephemeral", skip_serializing_if = "is_default")]
-    pub is_ephemeral: bool,
-    /// The absence of the device, if the latest complete run found it absent.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub absence: Option<Absence>,
-}
-
-/// Node records of an integration.
-pub type NodeRecords = BTreeMap<NodeId, NodeRecord>;
 
 /// A change to the attribute of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +36,8 @@ pub struct Change {
     pub reason: String,
     /// True if a person let the change pass. It does not count towards the removals of 24 hours.
     pub is_approved: bool,
+    /// True for a removal that waits for no second look.
+    pub is_immediate: bool,
     /// True if the tailnet forgets the device as soon as it disconnects.
     pub is_ephemeral: bool,
 }
@@ -101,6 +70,12 @@ impl Change {
 
     fn absence(&self) -> Option<Absence> {
         self.old.as_ref()?.absence
+    }
+
+    /// Returns true if the score rises, or is the first one.
+    pub fn raises(&self) -> bool {
+        let old = self.old.as_ref().map(|old| old.score);
+        self.new.as_ref().is_some_and(|new| Some(new.score) > old)
     }
 
     /// Returns true if the attribute is removed.
@@ -164,21 +139,30 @@ impl Plan {
 /// Compares the outcome of each device with its record.
 ///
 /// ```
-/// use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+/// use falcon_posture_sync::domain::inventory::device::{
+///     Device, Devices, Identity, NodeId, Presence,
+/// };
 /// use falcon_posture_sync::domain::inventory::host::{
 ///     Aid, Assessment, FalconInventory, Host, Score,
 /// };
+/// use falcon_posture_sync::domain::inventory::platform::Platform;
 /// use falcon_posture_sync::domain::inventory::serial::Serial;
-/// use falcon_posture_sync::domain::matching::join;
-/// use falcon_posture_sync::domain::plan::{NodeRecords, plan};
+/// use falcon_posture_sync::domain::matching::{MatchRules, join};
+/// use falcon_posture_sync::domain::inventory::record::NodeRecords;
+/// use falcon_posture_sync::domain::plan::plan;
 /// use falcon_posture_sync::settings::OnMissing;
+/// use jiff::Timestamp;
 ///
+/// let now: Timestamp = "2026-01-15T12:00:00Z".parse().unwrap();
 /// let aid = Aid::from("4a027b0c95404062be4148c989dcf4c1");
 /// let host = Host {
 ///     aid: aid.clone(),
 ///     serial: Serial::parse("C02D91CNPV4M").ok(),
 ///     hostname: None,
-///     last_seen: None,
+///     first_seen: None,
+///     last_seen: Some(now),
+///     platform: Platform::MacOs,
+///     is_contained: false,
 /// };
 /// let score = Assessment::Score(Score::new(71).unwrap());
 /// let mut falcon = FalconInventory::default();
@@ -192,13 +176,16 @@ impl Plan {
 ///     os: "macOS".into(),
 ///     is_external: false,
 ///     is_ephemeral: false,
+///     presence: Presence::Connected,
+///     has_multiple_connections: false,
 ///     identity: Identity::Serials([" c02d91cnpv4m".into()].into_iter().collect()),
 /// };
 /// let devices = Devices::from([(device.node_id.clone(), device)]);
 ///
-/// let matches = join(&falcon, &devices, None);
+/// let records = NodeRecords::new();
+/// let matches = join(&falcon, &devices, &records, &MatchRules::with_defaults(now));
 /// let key = "custom:ztaScore".to_owned().try_into().unwrap();
-/// let plan = plan(&matches, &devices, &NodeRecords::new(), &key, OnMissing::Delete);
+/// let plan = plan(&matches, &devices, &records, &key, OnMissing::Delete);
 /// assert_eq!(
 ///     plan.to_string(),
 ///     "+ nA laptop.tail1.ts.net: custom:ztaScore 71 (score 71 of host 4a027b0c95404062be4148c989dcf4c1)\n\
@@ -228,8 +215,10 @@ pub fn plan(
             (_, None) => continue,
             (_, Some(_)) => None,
         };
+        // An isolated host withholds the score at once, also from a device that would keep it.
+        let is_immediate = matches!(outcome, MatchOutcome::Contained { .. });
         // A kept score stays under its key: the record alone is no evidence for a write under another one.
-        let is_kept = new.is_none() && on_missing == OnMissing::Keep;
+        let is_kept = new.is_none() && on_missing == OnMissing::Keep && !is_immediate;
         let is_written = |old: &NodeRecord| {
             let new = new.as_ref();
             new.is_some_and(|new| old.key == new.key && old.score == new.score)
@@ -251,6 +240,7 @@ pub fn plan(
             new,
             reason: outcome.to_string(),
             is_approved: false,
+            is_immediate,
             is_ephemeral: device.is_some_and(|device| device.is_ephemeral),
         });
     }

@@ -2,27 +2,27 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-
 use crate::domain::inventory::device::{Devices, NodeId};
 use crate::domain::inventory::host::FalconInventory;
-use crate::domain::matching::Matches;
+use crate::domain::inventory::record::NodeRecords;
+use crate::domain::matching::{MatchRules, Matches};
+use crate::domain::plan::Plan;
 use crate::domain::plan::absence::WaitingRemoval;
 use crate::domain::plan::guard::Held;
 use crate::domain::plan::journal::Journal;
-use crate::domain::plan::{NodeRecords, Plan};
 use crate::domain::posture::Posture;
 use crate::settings::Settings;
 
-/// A complete observation and the plan that the next run would make of it. It holds no client.
+/// An observation, complete or of the explained devices alone, and the plan that the next run would make of it. It holds no
+/// client.
 #[derive(Debug)]
 pub struct Snapshot {
     pub(crate) settings: Settings,
     pub(crate) falcon: FalconInventory,
     pub(crate) devices: Devices,
     pub(crate) records: NodeRecords,
-    /// The age limit: hosts last seen before it do not count.
-    pub(crate) min_last_seen: Option<Timestamp>,
+    /// The rules by which hosts count.
+    pub(crate) rules: MatchRules,
     pub(crate) matches: Matches,
     pub(crate) plan: Plan,
     /// The removals that wait for the second look.

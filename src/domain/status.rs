@@ -41,6 +41,9 @@ pub struct Status {
     pub(crate) error_kind: Option<ErrorKind>,
     /// All visible hosts of the Falcon account.
     pub(crate) provider_host_count: usize,
+    /// Visible hosts without a serial that identifies a machine, as of the latest listing of all hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hosts_without_serial: Option<usize>,
     /// Own nodes with a valid serial.
     pub(crate) possible_matched_count: usize,
     /// Nodes with a Falcon host.

@@ -118,7 +118,10 @@ impl<R: ListedRecord> PageCollector<R> {
             );
         }
         if self.total.is_some_and(|total| self.received >= total) {
-            Collected::Complete(self.found)
+            Collected::Complete {
+                has_repeats: self.total > Some(self.found.len()),
+                records: self.found,
+            }
         } else {
             Collected::Short(self.into_short(true))
         }
@@ -156,7 +159,11 @@ impl<R: ListedRecord> PageCollector<R> {
 /// The records of a listing, by aid.
 pub(super) enum Collected<R: ListedRecord> {
     /// As many as were announced.
-    Complete(BTreeMap<Aid, R::Value>),
+    Complete {
+        records: BTreeMap<Aid, R::Value>,
+        /// True if some came twice, so that others may be missing.
+        has_repeats: bool,
+    },
     /// Fewer.
     Short(ShortListing<R>),
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::fetch::ranges::ranges;
 use crate::domain::inventory::host::{Assessment, Score};
+use crate::domain::inventory::platform::Platform;
 use crate::domain::status::error_kind::ErrorKind;
 use crate::testing::server::{Asked, Server, answer};
 use crate::upstream::retry::tests::client;

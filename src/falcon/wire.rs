@@ -13,6 +13,7 @@ use serde_json::Number;
 use smol_str::SmolStr;
 
 use crate::domain::inventory::host::{Aid, Assessment, Assessments, Host, Score};
+use crate::domain::inventory::platform::Platform;
 use crate::domain::inventory::serial::Serial;
 use crate::falcon::errors::{self, FalconApiError};
 use crate::falcon::paging::{ListedRecord, ListingPage};
@@ -105,12 +106,6 @@ impl FromText for Serial {
     }
 }
 
-impl FromText for Timestamp {
-    fn from_text(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
 /// A host, with the requested fields. All are optional: recorded hosts lack some.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -118,7 +113,34 @@ pub(crate) struct HostRecord {
     device_id: LenientText<Aid>,
     serial_number: LenientText<Serial>,
     hostname: LenientText<SmolStr>,
+    first_seen: LenientText<Timestamp>,
     last_seen: LenientText<Timestamp>,
+    platform_name: LenientText<Platform>,
+    status: LenientText<Containment>,
+}
+
+/// A status that says that the host is isolated, or about to be, or about to be released.
+#[derive(Clone, Copy, Debug)]
+struct Containment;
+
+impl FromText for Containment {
+    fn from_text(text: &str) -> Option<Self> {
+        const STATUSES: [&str; 3] = [
+            "contained",
+            "containment_pending",
+            "lift_containment_pending",
+        ];
+        let text = text.trim();
+        let mut statuses = STATUSES.iter();
+        let is_contained = statuses.any(|status| text.eq_ignore_ascii_case(status));
+        is_contained.then_some(Self)
+    }
+}
+
+impl FromText for Platform {
+    fn from_text(text: &str) -> Option<Self> {
+        Some(Self::parse(text))
+    }
 }
 
 impl ListedRecord for HostRecord {
@@ -130,7 +152,10 @@ impl ListedRecord for HostRecord {
             aid: aid.clone(),
             serial: self.serial_number.0,
             hostname: self.hostname.0,
+            first_seen: self.first_seen.0,
             last_seen: self.last_seen.0,
+            platform: self.platform_name.0.unwrap_or_default(),
+            is_contained: self.status.0.is_some(),
         };
         Some((aid, host))
     }

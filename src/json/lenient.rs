@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -211,6 +212,12 @@ pub(crate) struct LenientText<T>(pub(crate) Option<T>);
 impl<T> Default for LenientText<T> {
     fn default() -> Self {
         Self(None)
+    }
+}
+
+impl FromText for Timestamp {
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 }
 

@@ -225,6 +225,7 @@ mod tests {
 
     use super::*;
     use crate::domain::fetch::MAX_TRACKED_AIDS;
+    use crate::domain::fetch::unmatched::MAX_UNMATCHED;
     use crate::domain::inventory::device::NodeId;
     use crate::domain::inventory::host::{Aid, Score};
     use crate::domain::plan::journal::{JournalEntry, MAX_JOURNAL_BYTES, journal_key};
@@ -233,6 +234,7 @@ mod tests {
     use crate::domain::status::finding::{Finding, FindingKind};
     use crate::domain::status::history::MAX_ENTRIES;
     use crate::domain::status::lost_identity::{MAX_NAME_BYTES, MAX_STORED};
+    use crate::settings::IgnoredSerials;
     use crate::text::truncate_bytes;
 
     /// DynamoDB's limit.
@@ -279,6 +281,7 @@ mod tests {
             }),
             reason: String::new(),
             is_approved: false,
+            is_immediate: false,
             is_ephemeral: false,
         }
     }
@@ -315,6 +318,10 @@ mod tests {
             Unmatched,
             Unassessed,
             StaleHosts,
+            SilentSensors,
+            OtherPlatform,
+            Contained,
+            ChangedSerials,
             PlaceholderSerials,
             SharedSerials,
             InvalidScores,
@@ -344,17 +351,19 @@ mod tests {
             .map(|n: u8| (n.to_string(), json!(count)))
             .collect();
         let aids: Vec<String> = (0..MAX_TRACKED_AIDS).map(|n| format!("{n:032}")).collect();
+        let hashes: Vec<String> = (0..MAX_UNMATCHED).map(|n| format!("{n:08x}")).collect();
+        let hashes = hashes.join(" ");
         serde_json::from_value(json!({
             "lastSync": time, "lastSuccess": time, "outcome": "unchanged", "errorKind": "configuration",
             "error": truncate_bytes(&hostile(), MAX_ERROR_BYTES), "providerHostCount": count,
-            "possibleMatchedCount": count, "matchedCount": count, "written": count, "removed": count,
+            "hostsWithoutSerial": count, "possibleMatchedCount": count, "matchedCount": count, "written": count, "removed": count,
             "waiting": count, "runId": run, "durationMs": count, "configVersion": count,
             "consecutiveFailures": count, "failingSince": time, "findings": findings,
             "lostIdentity": vec![lost; MAX_STORED], "scoreCounts": counts,
             "lastChange": {"at": time, "runId": run, "written": count, "removed": count},
             "crawl": {
                 "way": "filtered", "why": "y".repeat(400), "hosts": count, "scores": count, "scoreBounds": bounds,
-                "lastFull": time, "beside": aids,
+                "lastFull": time, "beside": aids, "unmatched": hashes, "lookupsRefused": time,
             },
             "announced": "failing", "nativeIntegration": {"asked": time, "present": true},
             "nextLookup": "n".repeat(128), "history": vec![streak; MAX_ENTRIES],
@@ -374,7 +383,9 @@ mod tests {
         let item = json!({
             "id": text(64), "provider": "falcon", "cloudId": text(64), "falconSecret": text(512),
             "tailscaleSecret": text(512), "tailnet": text(255), "attributeKey": text(50), "enabled": true,
-            "onMissing": "delete", "maxHostAgeDays": 3650, "removeAfterMinutes": 1440,
+            "onMissing": "delete", "maxHostAgeDays": 3650, "maxSilenceHours": 8760, "onSharedSerial": "withhold",
+            "onContained": "withhold", "ignoredSerials": vec![text(IgnoredSerials::MAX_BYTES + 1); IgnoredSerials::MAX_ENTRIES],
+            "removeAfterMinutes": 1440,
             "maxRemovals": {"percent": 100, "atLeast": 1_000_000}, "configVersion": u32::MAX, "configUpdated": time,
             "configUpdatedBy": truncate_bytes(&hostile(), 800),
             "lease": {"owner": run, "until": time, "term": "0123456789abcdef"},

@@ -18,9 +18,11 @@ use crate::clock::rfc3339;
 use crate::domain::audit::AuditContext;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::inventory::record::Absence;
+use crate::domain::inventory::record::{NodeRecord, NodeRecords};
 use crate::domain::is_default;
-use crate::domain::plan::absence::{Absence, AbsenceUpdates};
-use crate::domain::plan::{Change, NodeRecord, NodeRecords};
+use crate::domain::plan::Change;
+use crate::domain::plan::absence::AbsenceUpdates;
 use crate::settings::{AttributeKey, IntegrationId};
 use crate::text::sanitize;
 

@@ -57,7 +57,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
     let max_batch_bytes = room / limits.concurrency.max(2);
     let batch_size = batch_size_for(limits, plan.changes.len());
     let batches = batches(&plan.changes, batch_size, max_batch_bytes);
-    let applier = &Applier {
+    let batch_writer = &BatchWriter {
         run,
         writer,
         room: Semaphore::new(room),
@@ -66,7 +66,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
         transactions: Semaphore::new(RECORD_CONCURRENCY),
     };
     let mut applied = stream::iter(batches.enumerate())
-        .map(|(n, changes)| applier.apply_batch(n, changes))
+        .map(|(n, changes)| batch_writer.apply_batch(n, changes))
         .buffered(limits.concurrency)
         .fold(Applied::default(), |sum, batch| async { sum.merge(batch) })
         .await;
@@ -79,7 +79,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
 }
 
 /// What the batches of a run share.
-struct Applier<'a> {
+struct BatchWriter<'a> {
     run: &'a Run<'a>,
     writer: &'a TailscaleWriter<'a>,
     /// The bytes of the journal that are free. A failure closes it, so that no further batch begins.
@@ -90,7 +90,7 @@ struct Applier<'a> {
     transactions: Semaphore,
 }
 
-impl Applier<'_> {
+impl BatchWriter<'_> {
     /// Applies the nth batch, unless an earlier one failed.
     async fn apply_batch(&self, n: usize, changes: &[Change]) -> Applied {
         let mut entry = JournalEntry::new(self.run.id(), changes, self.run.started);

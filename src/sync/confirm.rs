@@ -35,7 +35,7 @@ pub(super) async fn missing_data(
     let mut done = Lookups::default();
     let mut devices_left = MAX_DEVICE_LOOKUPS;
     loop {
-        let open = proposal.unconfirmed(observation, &done);
+        let open = proposal.unconfirmed(settings, observation, &done);
         confirmation.unresolved = open.nodes;
         let mut round = open.lookups;
         let start = run.lookup_start();
@@ -69,9 +69,7 @@ pub(super) async fn missing_data(
         .await;
         match falcon {
             Ok((hosts, scores)) => {
-                observation
-                    .falcon
-                    .extend(run.clamp_last_seen(hosts), scores);
+                observation.falcon.extend(run.clamp_times(hosts), scores);
                 done.extend(Lookups {
                     devices: BTreeSet::new(),
                     ..round

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::observe::Observation;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::matching::{Matches, join};
+use crate::domain::matching::{MatchRules, Matches, join};
 use crate::domain::plan::confirm::{Lookups, Unconfirmed, find_unconfirmed};
 use crate::domain::plan::guard::GuardedPlan;
 use crate::domain::plan::{Plan, plan};
@@ -23,22 +23,37 @@ impl Proposal {
     pub(super) fn new(run: &Run<'_>, settings: &Settings, observation: &Observation) -> Self {
         let (devices, records) = (&observation.devices, &observation.records);
         let (key, on_missing) = (&settings.attribute_key, settings.on_missing);
-        let matches = join(&observation.falcon, devices, run.min_last_seen(settings));
+        let rules = MatchRules::new(settings, run.started);
+        let mut matches = join(&observation.falcon, devices, records, &rules);
         let plan = plan(&matches, devices, records, key, on_missing);
-        Self {
-            plan: plan.without_devices(
-                observation
-                    .unreadable
-                    .keys()
-                    .chain(observation.unsettled.keys()),
-            ),
-            matches,
-        }
+        let beyond = devices.keys().chain(records.keys());
+        let beyond = beyond.filter(|node| observation.is_beyond(node));
+        let left_out = observation.unreadable.keys();
+        let left_out = left_out.chain(observation.unsettled.keys()).chain(beyond);
+        let plan = plan.without_devices(left_out);
+        // Without their hosts, the other devices look unmatched.
+        matches
+            .outcomes
+            .retain(|node, _| !observation.is_beyond(node));
+        Self { matches, plan }
     }
 
     /// Returns the changes that rest on missing data which is not `done`.
-    pub(super) fn unconfirmed(&self, observation: &Observation, done: &Lookups) -> Unconfirmed {
-        find_unconfirmed(&self.plan, &self.matches, &observation.devices, done)
+    pub(super) fn unconfirmed(
+        &self,
+        settings: &Settings,
+        observation: &Observation,
+        done: &Lookups,
+    ) -> Unconfirmed {
+        let falcon = &observation.falcon;
+        find_unconfirmed(
+            &self.plan,
+            &self.matches,
+            falcon,
+            &observation.devices,
+            &settings.ignored_serials,
+            done,
+        )
     }
 }
 

@@ -9,7 +9,7 @@ use super::recover::{self, Recovery};
 use super::report::Report;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::plan::NodeRecords;
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::plan::deprovision::{Attributes, Removal, plan_deprovisioning};
 use crate::store::{MAX_SETTLED, Settlement, StoredNodes};
 use crate::text::error_chain;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::observe::Observation;
 use super::report::Report;
 use super::response::SyncResponse;
 use super::run::Run;
-use crate::domain::matching::MatchCounts;
+use crate::domain::matching::{MatchCounts, MatchRules};
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::history::{self, RunStreak};
 use crate::domain::status::lost_identity;
@@ -184,8 +185,17 @@ fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Statu
         status.native_integration = decision.observation.native;
         let next_lookup = decision.confirmation.next_lookup.as_ref();
         status.next_lookup = next_lookup.map(ToString::to_string);
-        let fetch_state = decision.observation.fetch_state.clone();
-        status.crawl = Some(fetch_state.after(&decision.guarded.plan));
+        let Observation {
+            falcon,
+            fetch_state,
+            ..
+        } = &decision.observation;
+        if let (true, Ok(settings)) = (fetch_state.strategy.lists_hosts(), run.settings()) {
+            let rules = MatchRules::new(settings, run.started);
+            status.hosts_without_serial = Some(rules.count_unusable(&falcon.hosts));
+        }
+        let (plan, unmatched) = (&decision.guarded.plan, decision.matches.unmatched());
+        status.crawl = Some(fetch_state.clone().after(plan, &unmatched));
     }
     status
 }

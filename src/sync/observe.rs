@@ -1,5 +1,6 @@
 //! Reads both sides and the records. It writes nothing.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -10,16 +11,17 @@ use super::error::SyncError;
 use super::fetch;
 use super::recover::Recovery;
 use super::run::{Clients, Run};
+use super::subject::{self, Subject};
 use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::{Devices, NodeId};
 use crate::domain::inventory::host::FalconInventory;
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::matching::Matches;
-use crate::domain::plan::NodeRecords;
 use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::guard::{GuardInputs, find_suspicion};
 use crate::domain::status::NativeIntegration;
-use crate::settings::Settings;
-use crate::store::StoredNodes;
+use crate::settings::{IgnoredSerials, Settings};
+use crate::store::{StoreError, StoredNodes};
 use crate::tailscale::Tailscale;
 use crate::text::error_chain;
 
@@ -48,6 +50,8 @@ pub(super) struct Observation {
     pub(super) unreadable: UnreadableDevices,
     /// Devices whose write by an earlier run may still take effect. The plan leaves them out.
     pub(super) unsettled: UnreadableDevices,
+    /// The devices that Falcon was asked for, if it was not asked for all. The plan leaves out the others.
+    pub(super) subject: Option<BTreeSet<NodeId>>,
 }
 
 /// Observes Falcon, the tailnet and the records. An incomplete listing fails the whole observation.
@@ -76,8 +80,9 @@ pub(super) async fn both_sides(
     } = nodes;
     let mut unreadable = recovery.unreadable;
     unreadable.extend(unreadable_records);
-    let (falcon, fetch_state) =
+    let (mut falcon, fetch_state) =
         fetch::complete(run, &clients.falcon, prefetched, &devices, &records).await?;
+    falcon.is_short = clients.falcon.lacks_hosts();
     Ok(Observation {
         falcon,
         devices,
@@ -87,7 +92,47 @@ pub(super) async fn both_sides(
         native,
         unreadable,
         unsettled: recovery.unsettled,
+        subject: None,
     })
+}
+
+/// Observes the tailnet and the records, and what Falcon has of the devices that `find` names. Returns `None` if that does not
+/// suffice, see [`subject`].
+pub(super) async fn subject_only<F>(
+    run: &Run<'_>,
+    settings: &Settings,
+    find: F,
+) -> Result<Option<Observation>, SyncError>
+where
+    F: AsyncFnOnce(&Devices, &NodeRecords, &IgnoredSerials) -> Result<Subject, StoreError>,
+{
+    let nodes = async { Ok::<_, SyncError>(run.app.store.nodes(&settings.id).await?) };
+    let tailnet = async {
+        let clients = run.connect(settings).await?;
+        let devices = clients.tailscale.devices().await?;
+        Ok((clients, devices))
+    };
+    let (nodes, (clients, devices)) = try_join(nodes, tailnet).await?;
+    let StoredNodes {
+        records,
+        unreadable,
+    } = nodes;
+    let subject = find(&devices, &records, &settings.ignored_serials).await?;
+    let falcon = subject::look_up(run, &clients.falcon, &devices, &records, &subject);
+    let Some(falcon) = falcon.await? else {
+        return Ok(None);
+    };
+    Ok(Some(Observation {
+        falcon,
+        devices,
+        records,
+        clients,
+        fetch_state: FetchState::default(),
+        native: None,
+        unreadable,
+        unsettled: UnreadableDevices::new(),
+        subject: Some(subject.nodes),
+    }))
 }
 
 /// Runs both futures. Once `required` is done, `optional` has one more second.
@@ -134,6 +179,13 @@ impl Observation {
     /// Returns true if the plan leaves a device out.
     pub(super) fn leaves_out(&self, node: &NodeId) -> bool {
         self.unreadable.contains_key(node) || self.unsettled.contains_key(node)
+    }
+
+    /// Returns true if the observation says nothing about a device.
+    pub(super) fn is_beyond(&self, node: &NodeId) -> bool {
+        self.subject
+            .as_ref()
+            .is_some_and(|subject| !subject.contains(node))
     }
 
     /// Returns the facts that the guard judges a plan by.

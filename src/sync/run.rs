@@ -14,17 +14,18 @@ use crate::clock::Deadline;
 use crate::domain::audit::{AuditContext, SYSTEM_ACTOR};
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::Hosts;
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::plan::deprovision::{Attributes, Removal};
 use crate::domain::plan::guard::GuardedPlan;
 use crate::domain::plan::journal::{
     JournalEntry, MAX_JOURNAL_BYTES, journal_key, pending_removals,
 };
-use crate::domain::plan::{Change, NodeRecords, Plan};
+use crate::domain::plan::{Change, Plan};
 use crate::domain::status::Status;
 use crate::domain::status::error_kind::Service;
 use crate::domain::status::pause::{Pause, PauseContext};
 use crate::falcon::Falcon;
-use crate::settings::{FieldError, Settings};
+use crate::settings::{FieldError, IgnoredSerials, Settings};
 use crate::store::{FinishOutcome, Integration, Settlement, StoreError};
 use crate::tailscale::Tailscale;
 use crate::upstream::retry::CallBudget;
@@ -62,6 +63,8 @@ pub(super) struct Run<'a> {
     pub(super) previous: Status,
     pub(super) budget: CallBudget,
     pub(super) started: Timestamp,
+    /// True if the tokens of earlier looks are used.
+    pub(super) resumes_sessions: bool,
     /// The pause to extend if the credential is rejected again.
     pub(super) previous_pause: Option<Pause>,
     secret_versions: Mutex<SecretVersions>,
@@ -118,6 +121,7 @@ impl<'a> Run<'a> {
             term,
             budget: CallBudget::new(app.retries, app.clock.clone(), deadline),
             started,
+            resumes_sessions: false,
             secret_versions: Mutex::default(),
             journal: Mutex::default(),
             settled: Mutex::default(),
@@ -139,22 +143,25 @@ impl<'a> Run<'a> {
         Ok(settings)
     }
 
-    /// Clamps each host's `last_seen` to the present: a future time would make the other hosts of its serial look superseded.
-    pub(super) fn clamp_last_seen(&self, mut hosts: Hosts) -> Hosts {
+    /// Returns the texts that are no serials by the settings, and those that are.
+    pub(super) fn ignored_serials(&self) -> IgnoredSerials {
+        let settings = self.integration.settings.as_ref();
+        settings.map_or_else(
+            |_| IgnoredSerials::default(),
+            |settings| settings.ignored_serials.clone(),
+        )
+    }
+
+    /// Limits the times of hosts to the present.
+    pub(super) fn clamp_times(&self, mut hosts: Hosts) -> Hosts {
         let now = self.app.clock.now();
         for host in hosts.values_mut() {
-            host.last_seen = host.last_seen.map(|seen| seen.min(now));
+            host.clamp_times(now);
         }
         hosts
     }
 
-    /// Returns the age limit of hosts (`maxHostAgeDays`), if the integration has one.
-    pub(super) fn min_last_seen(&self, settings: &Settings) -> Option<Timestamp> {
-        let age = SignedDuration::from_hours(24 * i64::from(settings.max_host_age_days?));
-        Some(self.started.saturating_sub(age).unwrap_or(Timestamp::MIN))
-    }
-
-    /// Fetches both credentials and exchanges each for a token.
+    /// Fetches both credentials and exchanges each for a token, or uses that of an earlier look.
     pub(super) async fn connect(&self, settings: &Settings) -> Result<Clients, SyncError> {
         let app = self.app;
         let secrets = try_join(
@@ -165,14 +172,18 @@ impl<'a> Run<'a> {
         let (secrets, _) = join(secrets, app.http_client(Service::Falcon)).await;
         let (falcon, tailscale) = secrets?;
         *lock(&self.secret_versions) = SecretVersions {
-            falcon: falcon.version,
-            tailscale: tailscale.version,
+            falcon: falcon.version.clone(),
+            tailscale: tailscale.version.clone(),
         };
-        let (falcon, tailscale) = try_join(
-            app.connect_falcon(settings, falcon.value, &self.budget),
-            app.connect_tailscale(settings, tailscale.value, &self.budget),
-        )
-        .await?;
+        let budget = &self.budget;
+        let (falcon, tailscale) = if self.resumes_sessions {
+            let falcon = app.resume_falcon(settings, falcon, budget);
+            try_join(falcon, app.resume_tailscale(settings, tailscale, budget)).await?
+        } else {
+            let falcon = app.connect_falcon(settings, falcon.value, budget);
+            let tailscale = app.connect_tailscale(settings, tailscale.value, budget);
+            try_join(falcon, tailscale).await?
+        };
         Ok(Clients { falcon, tailscale })
     }
 

@@ -3,6 +3,7 @@
 use super::decision::Decision;
 use super::error::SyncError;
 use super::run::Run;
+use crate::domain::matching::MatchRules;
 use crate::domain::posture::Posture;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::pause::Pause;
@@ -29,7 +30,7 @@ pub(super) async fn take(
         falcon: observation.falcon,
         devices: observation.devices,
         records: observation.records,
-        min_last_seen: run.min_last_seen(&settings),
+        rules: MatchRules::new(&settings, run.started),
         settings,
         matches: decision.matches,
         plan: decision.guarded.plan,

@@ -1,10 +1,13 @@
 //! Tailscale's JSON: the fields of a device.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use smol_str::SmolStr;
 use tracing::warn;
 
-use crate::domain::inventory::device::{Device, Devices, Identity, NodeId, ReportedSerials};
+use crate::domain::inventory::device::{
+    Device, Devices, Identity, NodeId, Presence, ReportedSerials,
+};
 use crate::json::lenient::{FromText, LenientText, ListOrOther, LooseValue};
 use crate::json::{ListEnvelope, RecordIndex};
 
@@ -47,6 +50,7 @@ impl FromText for NodeId {
 /// The used fields of a device. A complete device has some 1.8 kB.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the API has them")]
 pub(super) struct WireDevice {
     node_id: LenientText<NodeId>,
     /// The legacy id, which the API still accepts in place of the node id.
@@ -59,6 +63,12 @@ pub(super) struct WireDevice {
     is_external: bool,
     #[serde(deserialize_with = "flag")]
     is_ephemeral: bool,
+    #[serde(deserialize_with = "flag")]
+    connected_to_control: bool,
+    /// Absent while the device is connected.
+    last_seen: LenientText<Timestamp>,
+    #[serde(deserialize_with = "flag")]
+    multiple_connections: bool,
     posture_identity: Option<PostureIdentity>,
 }
 
@@ -82,6 +92,13 @@ impl WireDevice {
             os: self.os.0.unwrap_or_default(),
             is_external: self.is_external,
             is_ephemeral: self.is_ephemeral,
+            presence: if self.connected_to_control {
+                Presence::Connected
+            } else {
+                let last_seen = self.last_seen.0;
+                Presence::Away { last_seen }
+            },
+            has_multiple_connections: self.multiple_connections,
             identity: match self.posture_identity {
                 None => Identity::Missing,
                 Some(PostureIdentity { disabled: true, .. }) => Identity::Disabled,
@@ -159,6 +176,23 @@ mod tests {
         let kept = [" C02D91CNPV4M ", &"x".repeat(255), "A\u{0}B"];
         let kept = kept.into_iter().map(Into::into).collect();
         assert_eq!(laptop.identity, Identity::Serials(kept));
+    }
+
+    #[test]
+    fn a_device_is_connected_or_was_last_seen() {
+        let connected = device(
+            json!({"nodeId": "nA", "connectedToControl": true, "multipleConnections": true}),
+        )
+        .unwrap();
+        assert!(connected.is_connected() && connected.has_multiple_connections);
+        let away = json!({"nodeId": "nA", "connectedToControl": false, "lastSeen": "2026-01-15T12:00:00Z"});
+        let away = device(away).unwrap();
+        let last_seen = Timestamp::from_second(1_768_478_400).ok();
+        assert_eq!(away.presence, Presence::Away { last_seen });
+        assert!(!away.has_multiple_connections);
+        let odd = device(json!({"nodeId": "nA", "connectedToControl": "yes", "lastSeen": 7}));
+        let last_seen = None;
+        assert_eq!(odd.unwrap().presence, Presence::Away { last_seen });
     }
 
     #[test]

@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
+use falcon_posture_sync::domain::inventory::platform::Platform;
+use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
-use falcon_posture_sync::domain::matching::join;
+use falcon_posture_sync::domain::matching::{MatchRules, join};
 use falcon_posture_sync::domain::plan::absence::take_waiting;
 use falcon_posture_sync::domain::plan::guard::{GuardInputs, GuardedPlan, find_suspicion, guard};
-use falcon_posture_sync::domain::plan::{Change, NodeRecord, NodeRecords, plan};
+use falcon_posture_sync::domain::plan::{Change, plan};
 use falcon_posture_sync::settings::{MaxRemovals, OnMissing};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
@@ -103,7 +105,10 @@ impl Model {
                 aid: aid.clone(),
                 serial: Serial::parse(&format!("C02X{n:04}")).ok(),
                 hostname: None,
+                first_seen: None,
                 last_seen: Some(self.now),
+                platform: Platform::Other,
+                is_contained: false,
             };
             let assessment = if sight.is_invalid {
                 Assessment::Invalid("NaN".to_owned())
@@ -125,6 +130,8 @@ impl Model {
             os: "".into(),
             is_external: false,
             is_ephemeral: false,
+            presence: Presence::Connected,
+            has_multiple_connections: false,
             identity: Identity::Serials([format!("C02X{n:04}").into()].into_iter().collect()),
         };
         listed.map(|n| (node(n), device(n))).collect()
@@ -137,7 +144,12 @@ impl Model {
         }
         let (falcon, devices) = (self.falcon(sight), self.devices(sight));
         self.note_absences(sight, &devices);
-        let matches = join(&falcon, &devices, None);
+        let matches = join(
+            &falcon,
+            &devices,
+            &self.records,
+            &MatchRules::with_defaults(self.now),
+        );
         let key = "custom:ztaScore".to_owned().try_into().unwrap();
         let mut planned = plan(&matches, &devices, &self.records, &key, OnMissing::Delete);
         // Tailscale still has each device that its listing lacks.

@@ -1,11 +1,13 @@
 //! Snapshots of plans and audit records as text.
 
 use falcon_posture_sync::domain::audit;
-use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
+use falcon_posture_sync::domain::inventory::platform::Platform;
+use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
-use falcon_posture_sync::domain::matching::join;
-use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, Plan, plan};
+use falcon_posture_sync::domain::matching::{MatchRules, join};
+use falcon_posture_sync::domain::plan::{Plan, plan};
 use falcon_posture_sync::settings::OnMissing;
 use jiff::Timestamp;
 
@@ -101,8 +103,11 @@ fn the_plan(on_missing: OnMissing) -> Plan {
             let host = Host {
                 aid: aid.clone(),
                 serial: Serial::parse(serial).ok(),
-                hostname: Some(format!("host-{aid}").into()),
+                hostname: Some(format!("host-{}", &aid.to_string()[..2]).into()),
+                first_seen: None,
                 last_seen: Some(NOW),
+                platform: Platform::Other,
+                is_contained: false,
             };
             let scores = score.map(|score| (aid, Assessment::Score(Score::new(score).unwrap())));
             account.extend(
@@ -132,6 +137,8 @@ fn the_plan(on_missing: OnMissing) -> Plan {
             node_id: node_id.clone(),
             is_external: false,
             is_ephemeral: false,
+            presence: Presence::Connected,
+            has_multiple_connections: false,
             identity: case.identity,
         };
         devices.insert(node_id, device);
@@ -140,7 +147,12 @@ fn the_plan(on_missing: OnMissing) -> Plan {
     records.insert(NodeId("n99-departed".into()), departed);
     let key = "custom:ztaScore".to_owned().try_into().unwrap();
     plan(
-        &join(&account, &devices, None),
+        &join(
+            &account,
+            &devices,
+            &records,
+            &MatchRules::with_defaults(NOW),
+        ),
         &devices,
         &records,
         &key,

@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
+use falcon_posture_sync::domain::inventory::platform::Platform;
+use falcon_posture_sync::domain::inventory::record::Absence;
+use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
-use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
-use falcon_posture_sync::domain::plan::absence::Absence;
+use falcon_posture_sync::domain::matching::{MatchOutcome, MatchRules, Matches, join};
 use falcon_posture_sync::domain::plan::confirm::{Lookups, Unconfirmed, find_unconfirmed};
 use falcon_posture_sync::domain::plan::guard::{GuardInputs, find_suspicion, guard};
 use falcon_posture_sync::domain::plan::journal::{JournalEntry, WriteOutcome, write_outcome};
-use falcon_posture_sync::domain::plan::{Change, NodeRecord, NodeRecords, Plan, plan};
-use falcon_posture_sync::settings::{AttributeKey, MaxRemovals, OnMissing};
+use falcon_posture_sync::domain::plan::{Change, Plan, plan};
+use falcon_posture_sync::settings::{
+    AttributeKey, MaxRemovals, OnContained, OnMissing, OnSharedSerial,
+};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -34,15 +38,49 @@ fn serial_text() -> impl Strategy<Value = String> {
 fn host() -> impl Strategy<Value = Host> {
     (
         serial_text(),
-        option::weighted(0.9, 0..72_i64),
+        option::weighted(0.9, (0..72_i64, option::weighted(0.8, 0..72_i64))),
         option::of("[pq]"),
+        platform(),
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(serial, hours, hostname)| Host {
-            aid: Aid::from(""),
-            serial: Serial::parse(&serial).ok(),
-            hostname: hostname.map(Into::into),
-            last_seen: hours.map(|hours| NOW - SignedDuration::from_hours(hours)),
+        .prop_map(|(serial, times, hostname, platform, is_contained)| {
+            let ago = |hours| NOW - SignedDuration::from_hours(hours);
+            Host {
+                aid: Aid::from(""),
+                serial: Serial::parse(&serial).ok(),
+                hostname: hostname.map(Into::into),
+                first_seen: times.and_then(|(seen, hours)| hours.map(|hours| ago(seen + hours))),
+                last_seen: times.map(|(hours, _)| ago(hours)),
+                platform,
+                is_contained,
+            }
         })
+}
+
+fn platform() -> impl Strategy<Value = Platform> {
+    prop_oneof![
+        4 => Just(Platform::Other),
+        2 => Just(Platform::Linux),
+        1 => Just(Platform::MacOs),
+    ]
+}
+
+fn rules() -> impl Strategy<Value = MatchRules> {
+    (
+        option::of(1..4_u16),
+        option::of(25..72_u16),
+        prop_oneof![3 => Just(OnSharedSerial::Withhold), 1 => Just(OnSharedSerial::Lowest)],
+        prop_oneof![3 => Just(OnContained::Withhold), 1 => Just(OnContained::Ignore)],
+    )
+        .prop_map(
+            |(max_age_days, max_silence_hours, on_shared_serial, on_contained)| MatchRules {
+                max_age_days,
+                max_silence_hours,
+                on_shared_serial,
+                on_contained,
+                ..MatchRules::with_defaults(NOW)
+            },
+        )
 }
 
 fn assessment() -> impl Strategy<Value = Assessment> {
@@ -82,21 +120,33 @@ fn devices() -> impl Strategy<Value = Devices> {
         1 => Just(Identity::Missing),
         1 => Just(Identity::Disabled),
     ];
-    btree_map("n[1-8]", (identity, prop::bool::weighted(0.1)), 0..8).prop_map(|devices| {
-        let device = |(id, (identity, is_external)): (String, _)| {
-            let node_id = NodeId(id.into());
-            let device = Device {
-                name: format!("{node_id}.ts.net").into(),
-                hostname: node_id.0.clone(),
-                user: "".into(),
-                os: "".into(),
-                node_id: node_id.clone(),
-                is_external,
-                is_ephemeral: false,
-                identity,
+    let presence = (
+        prop_oneof![Just("linux"), Just("macOS"), Just("")],
+        option::weighted(0.3, 0..100_i64),
+        prop::bool::weighted(0.1),
+    );
+    let device = (identity, prop::bool::weighted(0.1), "[pqr]", presence);
+    btree_map("n[1-8]", device, 0..8).prop_map(|devices| {
+        let device =
+            |(id, (identity, is_external, hostname, presence)): (String, (_, _, String, _))| {
+                let (os, away, has_multiple_connections): (&str, Option<i64>, bool) = presence;
+                let node_id = NodeId(id.into());
+                let device = Device {
+                    name: format!("{node_id}.ts.net").into(),
+                    hostname: hostname.into(),
+                    user: "".into(),
+                    os: os.into(),
+                    node_id: node_id.clone(),
+                    is_external,
+                    is_ephemeral: false,
+                    presence: away.map_or(Presence::Connected, |hours| Presence::Away {
+                        last_seen: Some(NOW - SignedDuration::from_hours(hours)),
+                    }),
+                    has_multiple_connections,
+                    identity,
+                };
+                (node_id, device)
             };
-            (node_id, device)
-        };
         devices.into_iter().map(device).collect()
     })
 }
@@ -132,10 +182,6 @@ fn records() -> impl Strategy<Value = NodeRecords> {
 
 fn on_missing() -> impl Strategy<Value = OnMissing> {
     prop_oneof![Just(OnMissing::Delete), Just(OnMissing::Keep)]
-}
-
-fn age_limit() -> impl Strategy<Value = Option<Timestamp>> {
-    option::of((0..72_i64).prop_map(|hours| NOW - SignedDuration::from_hours(hours)))
 }
 
 fn planned(
@@ -206,8 +252,8 @@ proptest! {
 
     /// Every device has exactly one outcome, and the counts are those of the outcomes.
     #[test]
-    fn each_device_has_one_outcome(account in account(), devices in devices(), limit in age_limit()) {
-        let joined = join(&account, &devices, limit);
+    fn each_device_has_one_outcome(account in account(), devices in devices(), records in records(), rules in rules()) {
+        let joined = join(&account, &devices, &records, &rules);
         prop_assert!(joined.outcomes.keys().eq(devices.keys()));
         let matched = joined.outcomes.values().filter(|outcome| outcome.has_host()).count();
         prop_assert_eq!(joined.counts.matched, matched);
@@ -218,7 +264,7 @@ proptest! {
     /// The order in which pages and devices come does not matter.
     #[test]
     fn order_does_not_matter(
-        account in account(), devices in devices(), records in records(), rotation in 0..8_usize, limit in age_limit(),
+        account in account(), devices in devices(), records in records(), rotation in 0..8_usize, rules in rules(),
     ) {
         let mut hosts: Vec<Host> = account.hosts.values().cloned().collect();
         hosts.reverse();
@@ -238,25 +284,47 @@ proptest! {
                 serials.reverse();
             }
         }
-        let one = planned(&join(&account, &devices, limit), &devices, &records, OnMissing::Delete);
-        let two = planned(&join(&other, &mirrored, limit), &mirrored, &records, OnMissing::Delete);
+        let one = planned(&join(&account, &devices, &records, &rules), &devices, &records, OnMissing::Delete);
+        let two = planned(&join(&other, &mirrored, &records, &rules), &mirrored, &records, OnMissing::Delete);
         prop_assert_eq!(one.to_string(), two.to_string());
     }
 
-    /// The score of a device is at most that of each live host with one of its serials.
+    /// The score of a device is at most that of each live host that has a serial of its own, is of its platform, and is
+    /// within the limits.
     #[test]
-    fn nobody_gets_more_than_the_lowest_claimant(account in account(), devices in devices()) {
-        let joined = join(&account, &devices, None);
+    fn nobody_gets_more_than_the_lowest_claimant(
+        account in account(), devices in devices(), records in records(), rules in rules(),
+    ) {
+        let joined = join(&account, &devices, &records, &rules);
         for (node, outcome) in &joined.outcomes {
             let MatchOutcome::Scored(evidence) = outcome else { continue };
-            let Identity::Serials(texts) = &devices[node].identity else { panic!("a score without serials") };
-            for serial in texts.iter().filter_map(|text| Serial::parse(text).ok()) {
+            let device = &devices[node];
+            prop_assert!(matches!(device.identity, Identity::Serials(_)), "a score without serials");
+            for serial in device.serials(&rules.ignored_serials) {
+                let reporting = devices.values().filter(|other| {
+                    let Identity::Serials(texts) = &other.identity else { return false };
+                    !other.is_external && texts.iter().any(|text| Serial::parse(text).as_ref() == Ok(&serial))
+                });
                 let hosts = account.hosts.values().filter(|host| host.serial.as_ref() == Some(&serial));
+                let names: BTreeSet<_> = hosts.clone().filter_map(|host| host.hostname.clone()).collect();
+                let is_shared = names.len() > 1
+                    || reporting.clone().any(|one| one.has_multiple_connections)
+                    || reporting.filter(|one| one.is_connected()).count() > 1;
+                if is_shared && rules.on_shared_serial == OnSharedSerial::Withhold {
+                    continue;
+                }
                 let newest = hosts.clone().filter_map(|host| host.last_seen).max();
+                let restart = hosts.clone().filter_map(|host| host.first_seen).max();
                 for host in hosts {
                     let age = host.last_seen.zip(newest).map(|(seen, newest)| newest.duration_since(seen));
-                    let alive = age.is_none_or(|age| age <= SignedDuration::from_hours(24));
-                    if let (true, Some(Assessment::Score(score))) = (alive, account.scores.get(&host.aid)) {
+                    let is_live = age.is_none_or(|age| age <= SignedDuration::from_hours(24))
+                        && (host.last_seen.is_none() || restart <= host.last_seen);
+                    let within = |hours: i64| host.last_seen >= Some(NOW - SignedDuration::from_hours(hours));
+                    let counts = is_live
+                        && host.platform.may_be(device.platform())
+                        && rules.max_age_days.is_none_or(|days| within(24 * i64::from(days)))
+                        && (!device.is_connected() || rules.max_silence_hours.is_none_or(|hours| within(i64::from(hours))));
+                    if let (true, Some(Assessment::Score(score))) = (counts, account.scores.get(&host.aid)) {
                         prop_assert!(evidence.score <= *score, "{node} has {evidence:?}, {host:?} has {score}");
                     }
                 }
@@ -264,34 +332,92 @@ proptest! {
         }
     }
 
-    /// A score comes from a host that has it, and the device has that host's serial.
+    /// A score comes from a host that has it, and the device has that host's serial and platform. It rises, or is the first
+    /// one, only if the host was seen at most a day before the device was.
     #[test]
-    fn a_score_is_nobodys_invention(account in account(), devices in devices(), limit in age_limit()) {
-        for (node, outcome) in join(&account, &devices, limit).outcomes {
-            if let MatchOutcome::Scored(evidence) = outcome {
-                prop_assert_eq!(&account.scores[&evidence.aid], &Assessment::Score(evidence.score));
-                prop_assert_eq!(account.hosts[&evidence.aid].serial.as_ref(), Some(&evidence.serial));
-                prop_assert!(!devices[&node].is_external);
-                prop_assert!(limit.is_none_or(|limit| account.hosts[&evidence.aid].last_seen >= Some(limit)));
+    fn a_score_is_nobodys_invention(account in account(), devices in devices(), records in records(), rules in rules()) {
+        let joined = join(&account, &devices, &records, &rules);
+        for (node, outcome) in &joined.outcomes {
+            let MatchOutcome::Scored(evidence) = outcome else { continue };
+            let (host, device) = (&account.hosts[&evidence.aid], &devices[node]);
+            match (evidence.unwitnessed, &account.scores[&evidence.aid]) {
+                (None, Assessment::Score(score)) => prop_assert_eq!(evidence.score, *score),
+                (Some(unwitnessed), Assessment::Score(score)) => {
+                    prop_assert_eq!(unwitnessed, *score);
+                    prop_assert!(unwitnessed > evidence.score);
+                    prop_assert_eq!(evidence.score, records[node].score);
+                }
+                (_, Assessment::Invalid(text)) => panic!("a score from {text}"),
             }
+            prop_assert_eq!(host.serial.as_ref(), Some(&evidence.serial));
+            prop_assert!(!device.is_external);
+            prop_assert!(host.platform.may_be(device.platform()));
+            prop_assert!(!host.is_contained || rules.on_contained == OnContained::Ignore);
+            let oldest = rules.max_age_days.map(|days| NOW - SignedDuration::from_hours(24 * i64::from(days)));
+            prop_assert!(oldest.is_none_or(|oldest| host.last_seen >= Some(oldest)));
+        }
+        for change in planned(&joined, &devices, &records, OnMissing::Delete).changes {
+            let Some(new) = change.new.as_ref().filter(|_| change.raises()) else { continue };
+            let device = &devices[&change.node_id];
+            let device_seen = match device.presence {
+                Presence::Away { last_seen: Some(seen) } => seen,
+                _ => NOW,
+            };
+            let earliest = device_seen - SignedDuration::from_hours(24);
+            prop_assert!(account.hosts[&new.aid].last_seen >= Some(earliest), "{change}");
         }
     }
 
-    /// After a plan is applied, the next plan is empty.
+    /// What joins with the serial of a connected device changes nothing for that device, and gets nothing.
+    #[test]
+    fn who_joins_later_gets_nothing(
+        account in account(), devices in devices(), records in records(), rules in rules(), hostname in "[pqr]",
+    ) {
+        prop_assume!(rules.on_shared_serial == OnSharedSerial::Withhold);
+        let before = join(&account, &devices, &records, &rules);
+        for (node, outcome) in &before.outcomes {
+            let MatchOutcome::Scored(evidence) = outcome else { continue };
+            let owner = &devices[node];
+            let others = records.iter().any(|(other, record)| other != node && record.serial == evidence.serial.as_str());
+            let is_known = records.get(node).is_some_and(|record| record.serial == evidence.serial.as_str());
+            if !owner.is_connected() || !is_known || others {
+                continue;
+            }
+            let thief = Device {
+                node_id: NodeId("nThief".into()),
+                hostname: hostname.as_str().into(),
+                identity: Identity::Serials([evidence.serial.as_str().into()].into_iter().collect()),
+                is_external: false,
+                ..owner.clone()
+            };
+            let mut joined = devices.clone();
+            joined.insert(thief.node_id.clone(), thief.clone());
+            let after = join(&account, &joined, &records, &rules);
+            prop_assert!(!matches!(after.outcomes[&thief.node_id], MatchOutcome::Scored(_)));
+        }
+    }
+
+    /// After a plan is applied, the next plan is empty. Where the records of several devices named a shared serial and none
+    /// of them may have it, the names of the hosts decide anew, once.
     #[test]
     fn a_plan_carried_out_leaves_nothing(
-        account in account(), devices in devices(), records in records(), on_missing in on_missing(), limit in age_limit(),
+        account in account(), devices in devices(), records in records(), on_missing in on_missing(), rules in rules(),
     ) {
-        let joined = join(&account, &devices, limit);
-        let first = planned(&joined, &devices, &records, on_missing);
-        let second = planned(&joined, &devices, &applied(&first, &records), on_missing);
-        prop_assert!(second.is_empty(), "{second}");
+        let mut records = records;
+        let plan_now = |records: &NodeRecords| {
+            planned(&join(&account, &devices, records, &rules), &devices, records, on_missing)
+        };
+        for _ in 0..2 {
+            records = applied(&plan_now(&records), &records);
+        }
+        let last = plan_now(&records);
+        prop_assert!(last.is_empty(), "{last}");
     }
 
     /// After a plan is applied, each device has the score that it should have, and nothing else.
     #[test]
-    fn what_is_written_is_what_is_deserved(account in account(), devices in devices(), records in records()) {
-        let joined = join(&account, &devices, None);
+    fn what_is_written_is_what_is_deserved(account in account(), devices in devices(), records in records(), rules in rules()) {
+        let joined = join(&account, &devices, &records, &rules);
         let plan = planned(&joined, &devices, &records, OnMissing::Delete);
         let written: BTreeMap<NodeId, Score> =
             applied(&plan, &records).into_iter().map(|(node, written)| (node, written.score)).collect();
@@ -311,9 +437,9 @@ proptest! {
     #[test]
     fn what_was_left_open_is_settled(
         account in account(), devices in devices(), records in records(), on_missing in on_missing(),
-        fates in vec(0..3_u8, 8),
+        rules in rules(), fates in vec(0..3_u8, 8),
     ) {
-        let joined = join(&account, &devices, None);
+        let joined = join(&account, &devices, &records, &rules);
         let meant = planned(&joined, &devices, &records, on_missing);
         let part = |least: u8| Plan {
             changes: meant.changes.iter().zip(&fates).filter(|(_, fate)| **fate >= least).map(|(c, _)| c.clone()).collect(),
@@ -334,7 +460,7 @@ proptest! {
     #[test]
     fn the_guard_holds_removals_only(
         account in account(), devices in devices(), records in records(), percent in 0..=100_u8, at_least in 0..4_u32,
-        allowed in 0..4_usize, on_missing in on_missing(), recent in vec("n[1-9]", 0..4),
+        rules in rules(), allowed in 0..4_usize, on_missing in on_missing(), recent in vec("n[1-9]", 0..4),
         absences in btree_map("n[1-9]", (0..100_i64, prop::bool::ANY), 0..8),
     ) {
         let mut records = records;
@@ -346,7 +472,7 @@ proptest! {
             }
         }
         let recent: Vec<NodeId> = recent.into_iter().map(|node| NodeId(node.into())).collect();
-        let joined = join(&account, &devices, None);
+        let joined = join(&account, &devices, &records, &rules);
         let before = planned(&joined, &devices, &records, on_missing);
         let suspicion = find_suspicion(&account, &devices, &records, &joined, on_missing);
         let inputs = GuardInputs {
@@ -395,20 +521,25 @@ proptest! {
     /// A removal because of a missing host, score or identity is always confirmed first, and so is a departure. Once
     /// everything is looked up, nothing is open.
     #[test]
-    fn removals_for_want_of_something_are_doubted(account in account(), devices in devices(), records in records()) {
-        let joined = join(&account, &devices, None);
+    fn removals_for_want_of_something_are_doubted(account in account(), devices in devices(), records in records(), rules in rules()) {
+        let joined = join(&account, &devices, &records, &rules);
         let plan = planned(&joined, &devices, &records, OnMissing::Delete);
-        let unconfirmed = find_unconfirmed(&plan, &joined, &devices, &Lookups::default());
+        let unconfirmed = find_unconfirmed(&plan, &joined, &account, &devices, &rules.ignored_serials, &Lookups::default());
         for change in plan.removals() {
-            let is_certain = matches!(
-                joined.outcomes[&change.node_id],
-                MatchOutcome::Stale { .. } | MatchOutcome::External
-            );
+            let is_listed = account.hosts.contains_key(&records[&change.node_id].aid);
+            let is_certain = match joined.outcomes[&change.node_id] {
+                MatchOutcome::Contained { .. } | MatchOutcome::External => true,
+                MatchOutcome::Stale { .. }
+                | MatchOutcome::Silent { .. }
+                | MatchOutcome::OtherPlatform { .. }
+                | MatchOutcome::SharedSerial { .. } => is_listed,
+                _ => false,
+            };
             prop_assert_eq!(!unconfirmed.nodes.contains(&change.node_id), is_certain);
         }
         let certain = plan.clone().without_devices(&unconfirmed.nodes);
         prop_assert!(certain.departed.is_empty());
-        let open = find_unconfirmed(&plan, &joined, &devices, &unconfirmed.lookups);
+        let open = find_unconfirmed(&plan, &joined, &account, &devices, &rules.ignored_serials, &unconfirmed.lookups);
         prop_assert_eq!(open, Unconfirmed::default());
     }
 }

@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::domain::audit::AuditRecord;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::inventory::record::NodeRecord;
 use crate::domain::is_default;
 use crate::domain::matching::candidates::CandidateStatus;
 use crate::domain::matching::reasons::Verdict;
-use crate::domain::plan::NodeRecord;
 
 /// The explanation of one device.
 #[derive(Clone, Debug, PartialEq, Serialize)]

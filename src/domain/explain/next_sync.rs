@@ -2,8 +2,9 @@
 
 use crate::domain::explain::explanation::NextAction;
 use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::record::NodeRecord;
 use crate::domain::matching::MatchOutcome;
-use crate::domain::plan::{Change, NodeRecord};
+use crate::domain::plan::Change;
 use crate::settings::OnMissing;
 
 use super::ExplainContext;
@@ -52,6 +53,17 @@ impl ExplainContext<'_> {
             return (NextAction::Waits, words.to_owned());
         }
         match (outcome, snapshot.records.get(node_id)) {
+            (MatchOutcome::Scored(evidence), Some(old)) if evidence.unwitnessed.is_some() => (
+                NextAction::Nothing,
+                format!(
+                    "changes nothing: {key} stays {}, until the sensor is seen",
+                    old.score
+                ),
+            ),
+            (MatchOutcome::Unwitnessed(_), None) => (
+                NextAction::Waits,
+                "sets no score yet: the first one waits until the sensor is seen".to_owned(),
+            ),
             (MatchOutcome::Scored(_), Some(old)) => (
                 NextAction::Nothing,
                 format!(

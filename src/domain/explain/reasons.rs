@@ -1,5 +1,6 @@
 //! The reasons why a host counts or does not.
 
+use crate::domain::inventory::device::Device;
 use crate::domain::inventory::host::Host;
 use crate::domain::matching::MatchOutcome;
 use crate::domain::matching::candidates::{Candidate, CandidateStatus, Candidates};
@@ -13,18 +14,20 @@ pub(super) fn is_deciding(outcome: Option<&MatchOutcome>, host: &Host) -> bool {
 }
 
 impl ExplainContext<'_> {
-    /// Returns why a host counts or does not, as half a sentence about it. `outcome` is that of the device; `None` if no
-    /// device reports the serial.
+    /// Returns why a host counts or does not, as half a sentence about it. `device` is the device with its outcome; `None` if
+    /// no device reports the serial.
     pub(super) fn host_reason(
         &self,
         candidate: &Candidate<'_>,
-        outcome: Option<&MatchOutcome>,
+        device: Option<(&Device, &MatchOutcome)>,
     ) -> String {
         let host = candidate.host;
+        let (device, outcome) = device.unzip();
         let rivals = match &host.serial {
-            Some(serial) => self.hosts_by_serial.candidates(serial),
+            Some(serial) => self.matcher.rivals(serial, device),
             None => Candidates::new(),
         };
+        let rules = self.matcher.rules();
         match candidate.status {
             CandidateStatus::Deciding => deciding(host, &rivals, outcome),
             CandidateStatus::HigherScore => higher_score(candidate, &rivals),
@@ -33,6 +36,25 @@ impl ExplainContext<'_> {
                 "live, but its score is {}, which is not an integer from 0 to 100",
                 truncate(candidate.invalid_score().unwrap_or_default())
             ),
+            CandidateStatus::Contained => {
+                "isolated from the network, so its devices have no score".to_owned()
+            }
+            CandidateStatus::SharedSerial => {
+                "live, but several machines share its serial number, and it does not speak for this one".to_owned()
+            }
+            CandidateStatus::OtherPlatform => {
+                "live, but it has another operating system than the device".to_owned()
+            }
+            CandidateStatus::Silent => format!(
+                "silent while the device is connected: maxSilenceHours is {}",
+                rules.max_silence_hours.unwrap_or_default()
+            ),
+            CandidateStatus::Superseded if candidate.superseded_at.is_some() => {
+                let since = candidate.superseded_at.unwrap_or_default();
+                format!(
+                    "superseded, as after re-imaging: another host with this serial number was first seen at {since:.0}"
+                )
+            }
             CandidateStatus::Superseded => {
                 let newest = candidate.newest_seen.unwrap_or_default();
                 format!(
@@ -41,8 +63,8 @@ impl ExplainContext<'_> {
                 )
             }
             CandidateStatus::Stale => match host.last_seen {
-                Some(_) => format!("not seen for too long: {}", self.age_limit()),
-                None => format!("never seen at a known time: {}", self.age_limit()),
+                Some(_) => format!("not seen for too long: {}", rules.age_limit()),
+                None => format!("never seen at a known time: {}", rules.age_limit()),
             },
         }
     }

@@ -1,14 +1,15 @@
 //! Finds the devices that a person means.
 
 use crate::domain::inventory::device::{Device, Devices, NodeId};
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::reasons::truncate;
-use crate::domain::plan::NodeRecords;
+use crate::settings::IgnoredSerials;
 
 /// Finds the devices that a text means, the best match first. The order of precedence is the node id, then a name, then a
 /// serial. A name is the full one, the full one without the tailnet's domain, or the machine's own, in any case.
-pub(crate) fn find_devices(devices: &Devices, text: &str) -> Vec<NodeId> {
-    let query = DeviceQuery::parse(text);
+pub(crate) fn find_devices(devices: &Devices, text: &str, ignored: &IgnoredSerials) -> Vec<NodeId> {
+    let query = DeviceQuery::parse(text, ignored);
     if devices.contains_key(&query.node_id) {
         return vec![query.node_id];
     }
@@ -24,18 +25,19 @@ pub(crate) fn find_devices(devices: &Devices, text: &str) -> Vec<NodeId> {
     let Some(serial) = &query.serial else {
         return Vec::new();
     };
-    let reports = |device: &&Device| {
-        let mut texts = device.identity.serials().iter();
-        texts.any(|text| Serial::parse(text).as_ref() == Ok(serial))
-    };
+    let reports = |device: &&Device| device.serials(ignored).any(|one| one == *serial);
     let reporting = devices.values().filter(reports);
     reporting.map(|device| device.node_id.clone()).collect()
 }
 
 /// Finds devices by their node records: a device may have left the tailnet, changed its name or stopped reporting its
 /// serial.
-pub(crate) fn find_in_records(records: &NodeRecords, text: &str) -> Vec<NodeId> {
-    let query = DeviceQuery::parse(text);
+pub(crate) fn find_in_records(
+    records: &NodeRecords,
+    text: &str,
+    ignored: &IgnoredSerials,
+) -> Vec<NodeId> {
+    let query = DeviceQuery::parse(text, ignored);
     if records.contains_key(&query.node_id) {
         return vec![query.node_id];
     }
@@ -58,13 +60,13 @@ struct DeviceQuery {
 }
 
 impl DeviceQuery {
-    fn parse(text: &str) -> Self {
+    fn parse(text: &str, ignored: &IgnoredSerials) -> Self {
         let text = text.trim();
         Self {
             node_id: NodeId(text.into()),
             // Sanitized like the names that it is compared with.
             name: truncate(text.trim_end_matches('.')).trim().to_lowercase(),
-            serial: Serial::parse(text).ok(),
+            serial: Serial::identify(text, ignored).ok(),
         }
     }
 
@@ -84,7 +86,7 @@ impl DeviceQuery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::inventory::device::Identity;
+    use crate::domain::inventory::device::{Identity, Presence};
 
     fn device(node_id: &str, name: &str, hostname: &str, serials: &[&str]) -> (NodeId, Device) {
         let node_id = NodeId(node_id.into());
@@ -96,6 +98,8 @@ mod tests {
             os: "".into(),
             is_external: false,
             is_ephemeral: false,
+            presence: Presence::Connected,
+            has_multiple_connections: false,
             identity: Identity::Serials(serials.iter().map(|text| (*text).into()).collect()),
         };
         (node_id, device)
@@ -126,12 +130,15 @@ mod tests {
             (" ", &[]),
             (".", &[]),
         ] {
-            let found = find_devices(&devices, text);
+            let found = find_devices(&devices, text, &IgnoredSerials::default());
             let found: Vec<&str> = found.iter().map(|id| id.0.as_str()).collect();
             assert_eq!(found, expect, "{text:?}");
         }
         let mut devices = devices;
         devices.remove(&NodeId("n3".into()));
-        assert_eq!(find_devices(&devices, "c02Abc\t").len(), 2);
+        assert_eq!(
+            find_devices(&devices, "c02Abc\t", &IgnoredSerials::default()).len(),
+            2
+        );
     }
 }

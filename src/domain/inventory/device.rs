@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
+
+use crate::domain::inventory::platform::Platform;
+use crate::domain::inventory::serial::Serial;
+use crate::settings::IgnoredSerials;
 
 /// The stable id of a device in the tailnet (`nodeId`, such as `nPM2KNuedB21DEVEL`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -34,8 +39,42 @@ pub struct Device {
     pub is_external: bool,
     /// True if the tailnet forgets the device as soon as it disconnects.
     pub is_ephemeral: bool,
+    /// Whether the device is connected.
+    pub presence: Presence,
+    /// True if several machines use the device's key at once, as after cloning a disk.
+    pub has_multiple_connections: bool,
     /// The posture identity.
     pub identity: Identity,
+}
+
+/// The connection of a device to Tailscale's control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is connected now.
+    Connected,
+    /// It is not connected.
+    Away {
+        /// When it was last connected, if that is known.
+        last_seen: Option<Timestamp>,
+    },
+}
+
+impl Device {
+    /// Returns whether the device is connected.
+    pub fn is_connected(&self) -> bool {
+        self.presence == Presence::Connected
+    }
+
+    /// Returns the serials among the reported texts.
+    pub fn serials<'a>(&'a self, ignored: &'a IgnoredSerials) -> impl Iterator<Item = Serial> + 'a {
+        let texts = self.identity.serials().iter();
+        texts.filter_map(|text| Serial::identify(text, ignored).ok())
+    }
+
+    /// Returns the platform, as far as it is one that Falcon names, too.
+    pub fn platform(&self) -> Platform {
+        Platform::parse(&self.os)
+    }
 }
 
 /// The posture identity of a device.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
+use crate::domain::inventory::platform::Platform;
 use crate::domain::inventory::serial::Serial;
 
 /// Falcon's id of an installed sensor (`device_id` of a host, `aid` of an assessment). A reinstalled machine gets a new one.
@@ -103,8 +104,24 @@ pub struct Host {
     pub serial: Option<Serial>,
     /// The reported name, sanitized and truncated.
     pub hostname: Option<SmolStr>,
+    /// The sensor's first contact with the cloud. Some records lack it.
+    pub first_seen: Option<Timestamp>,
     /// The sensor's last contact with the cloud. Some records lack it.
     pub last_seen: Option<Timestamp>,
+    /// The platform of the sensor.
+    pub platform: Platform,
+    /// True if the host is isolated from the network, or about to be, or about to be released.
+    pub is_contained: bool,
+}
+
+impl Host {
+    /// Limits both times to the present, and the first contact to the last: a time in the future would make the other hosts of
+    /// a serial look superseded.
+    pub(crate) fn clamp_times(&mut self, now: Timestamp) {
+        self.last_seen = self.last_seen.map(|seen| seen.min(now));
+        let end = self.last_seen.unwrap_or(now);
+        self.first_seen = self.first_seen.map(|seen| seen.min(end));
+    }
 }
 
 /// Hosts by aid.
@@ -200,6 +217,8 @@ pub struct FalconInventory {
     pub hosts: Hosts,
     /// Assessments of the hosts, and possibly of hidden ones.
     pub scores: Assessments,
+    /// True if the listing of hosts has fewer distinct hosts than its total, so that any host may be missing.
+    pub is_short: bool,
 }
 
 impl FalconInventory {

@@ -1,28 +1,15 @@
-//! Chooses which of several Falcon hosts with one serial number determines the score.
+//! Judges which of the Falcon hosts with a device's serial numbers count for it, and which one decides.
 
-use std::collections::{BTreeSet, HashMap};
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use crate::domain::inventory::host::{Assessment, FalconInventory, Host, Score};
-use crate::domain::inventory::serial::Serial;
-
-/// Of several hosts with one serial, those seen within this time of the most recently seen one are live. The others are
-/// old records that re-imaging left behind.
-const LIVE_WINDOW: SignedDuration = SignedDuration::from_hours(24);
-
-/// The hosts of each serial, in the order of their aids. They are ranked on request: most hosts of a large account are not
-/// devices of the tailnet.
-#[derive(Debug)]
-pub(crate) struct HostsBySerial<'a> {
-    falcon: &'a FalconInventory,
-    min_last_seen: Option<Timestamp>,
-    /// For lookups only: its order shows nowhere.
-    hosts: HashMap<&'a Serial, SmallVec<[&'a Host; 1]>>,
-    shared: BTreeSet<&'a Serial>,
-}
+use crate::domain::inventory::device::Device;
+use crate::domain::inventory::host::{Aid, Assessment, Assessments, Host, Score};
+use crate::domain::matching::hosts::GroupTimes;
+use crate::domain::matching::rules::MatchRules;
+use crate::domain::matching::sharing::Sharing;
+use crate::settings::OnContained;
 
 /// A host that may be the machine with its serial.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +17,17 @@ pub(crate) struct Candidate<'a> {
     pub(crate) host: &'a Host,
     pub(crate) status: CandidateStatus,
     pub(crate) assessment: Option<&'a Assessment>,
+    /// True if the host speaks for the device, provided that it was seen within the limits: it is live, of the device's
+    /// platform, and its serial is the device's own.
+    pub(crate) is_speaker: bool,
+    /// True if the host withholds the score of the device, since it speaks for it and is isolated from the network.
+    pub(crate) is_withholding: bool,
+    /// True if the host was seen recently enough to raise the device's score.
+    pub(crate) is_witness: bool,
     /// When the most recently seen host with the serial was seen.
     pub(crate) newest_seen: Option<Timestamp>,
+    /// When the host that superseded this one was first seen, if one did.
+    pub(crate) superseded_at: Option<Timestamp>,
 }
 
 /// The candidates of one serial: nearly always a single one.
@@ -41,41 +37,55 @@ pub(crate) type Candidates<'a> = SmallVec<[Candidate<'a>; 1]>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CandidateStatus {
-    /// Live, with the lowest score; ties go to the smallest aid.
+    /// It counts, with the lowest score; ties go to one that was seen recently, then to the smallest aid.
     #[serde(rename = "lowest")]
     Deciding,
-    /// Live, and another host is the deciding one.
+    /// It counts, and another host is the deciding one.
     #[serde(rename = "behind")]
     HigherScore,
-    /// Live, and Falcon's assessment has no valid score.
+    /// It would count, but Falcon's assessment has no valid score.
     #[serde(rename = "invalid")]
     InvalidScore,
-    /// Live, without an assessment.
+    /// It would count, but has no assessment.
     Unassessed,
-    /// Not superseded, but not seen since the age limit, or never at a known time.
+    /// It is isolated from the network, so its devices have no score.
+    Contained,
+    /// Its serial is shared, and it speaks for another machine, or for none.
+    #[serde(rename = "shared")]
+    SharedSerial,
+    /// The device is of another platform.
+    OtherPlatform,
+    /// The device is connected, and the sensor was not seen for longer than `maxSilenceHours`.
+    Silent,
+    /// Not seen since the age limit, or never at a known time.
     Stale,
-    /// An old record: another host with the serial was seen more than [`LIVE_WINDOW`] later.
+    /// An old record: another host with the serial was first seen later, or was seen more than 24 h later.
     Superseded,
 }
 
 impl CandidateStatus {
-    /// Returns whether the host is live, assessed or not.
-    pub(crate) fn is_live(self) -> bool {
-        !matches!(self, Self::Stale | Self::Superseded)
+    /// Returns whether the host counts, or would count if it had a score.
+    pub(crate) fn counts(self) -> bool {
+        matches!(self, Self::Deciding | Self::HigherScore) || self.lacks_score()
     }
 
-    /// Returns whether the host is live and has no valid score.
+    /// Returns whether the host would count and has no valid score.
     pub(crate) fn lacks_score(self) -> bool {
         matches!(self, Self::Unassessed | Self::InvalidScore)
     }
 }
 
 impl<'a> Candidate<'a> {
+    /// Returns the order in which hosts decide: the lowest score, then one that was seen recently, then the smallest aid.
+    pub(crate) fn rank(&self) -> (Option<Score>, bool, &'a Aid) {
+        (self.score(), !self.is_witness, &self.host.aid)
+    }
+
     pub(crate) fn score(&self) -> Option<Score> {
         self.assessment.and_then(Assessment::score)
     }
 
-    /// Returns the invalid score of a live host, as Falcon reports it.
+    /// Returns the invalid score of a host that would count, as Falcon reports it.
     pub(crate) fn invalid_score(&self) -> Option<&'a str> {
         match (self.status, self.assessment) {
             (CandidateStatus::InvalidScore, Some(Assessment::Invalid(text))) => Some(text),
@@ -84,78 +94,77 @@ impl<'a> Candidate<'a> {
     }
 }
 
-impl<'a> HostsBySerial<'a> {
-    /// Collects the hosts with a valid serial. `min_last_seen` is the age limit, if there is one.
-    pub(crate) fn new(falcon: &'a FalconInventory, min_last_seen: Option<Timestamp>) -> Self {
-        let mut hosts: HashMap<&Serial, SmallVec<[&Host; 1]>> =
-            HashMap::with_capacity(falcon.hosts.len());
-        let mut shared = BTreeSet::new();
-        for host in falcon.hosts.values() {
-            let Some(serial) = &host.serial else { continue };
-            let same_serial = hosts.entry(serial).or_default();
-            if !same_serial.is_empty() {
-                shared.insert(serial);
-            }
-            same_serial.push(host);
-        }
-        Self {
-            falcon,
-            min_last_seen,
-            hosts,
-            shared,
-        }
-    }
+/// What the judgement of a host for a device rests on, beside the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Perspective<'a> {
+    pub(crate) rules: &'a MatchRules,
+    /// The device; without one, the host is judged for any device that reports its serial.
+    pub(crate) device: Option<&'a Device>,
+    /// True if Falcon's clock is doubted, so that no sensor counts as silent.
+    pub(crate) is_silence_doubted: bool,
+}
 
-    /// Returns the ranked hosts with a serial; empty if Falcon does not know it.
-    pub(crate) fn candidates(&self, serial: &Serial) -> Candidates<'a> {
-        let hosts = self.hosts.get(serial).map_or(&[][..], SmallVec::as_slice);
-        let newest_seen = hosts.iter().filter_map(|host| host.last_seen).max();
+impl Perspective<'_> {
+    /// Judges the hosts with one serial. `sharing` tells whom the serial serves, if it is shared.
+    pub(crate) fn judge<'a>(
+        &self,
+        hosts: &[&'a Host],
+        scores: &'a Assessments,
+        sharing: Option<(&Sharing, &Device)>,
+    ) -> Candidates<'a> {
+        let times = GroupTimes::new(hosts);
         let candidate = |host: &&'a Host| {
-            let assessment = self.falcon.scores.get(&host.aid);
+            let (device, assessment) = (self.device, scores.get(&host.aid));
+            let is_live = times.is_live(host);
+            let is_of_platform = device.is_none_or(|one| host.platform.may_be(one.platform()));
+            let is_served = sharing.is_none_or(|(sharing, device)| sharing.serves(device, host));
+            let is_speaker = is_live && is_of_platform && is_served;
+            let is_contained =
+                host.is_contained && self.rules.on_contained == OnContained::Withhold;
+            let status = if !is_live {
+                CandidateStatus::Superseded
+            } else if !self.rules.is_recent(host) {
+                CandidateStatus::Stale
+            } else if self.is_silent(host) {
+                CandidateStatus::Silent
+            } else if !is_of_platform {
+                CandidateStatus::OtherPlatform
+            } else if !is_served {
+                CandidateStatus::SharedSerial
+            } else if is_contained {
+                CandidateStatus::Contained
+            } else {
+                match assessment {
+                    Some(Assessment::Score(_)) => CandidateStatus::HigherScore,
+                    Some(Assessment::Invalid(_)) => CandidateStatus::InvalidScore,
+                    None => CandidateStatus::Unassessed,
+                }
+            };
             Candidate {
                 host,
-                status: initial_status(host, assessment, newest_seen, self.min_last_seen),
+                status,
                 assessment,
-                newest_seen,
+                is_speaker,
+                is_withholding: is_speaker && is_contained,
+                is_witness: device.is_none_or(|device| self.rules.is_witness(host, device)),
+                newest_seen: times.newest_seen,
+                superseded_at: times.superseded_at(host),
             }
         };
         let mut candidates: Candidates<'a> = hosts.iter().map(candidate).collect();
         let lowest = candidates
             .iter_mut()
             .filter(|candidate| candidate.status == CandidateStatus::HigherScore)
-            .min_by_key(|candidate| (candidate.score(), &candidate.host.aid));
+            .min_by_key(|candidate| candidate.rank());
         if let Some(lowest) = lowest {
             lowest.status = CandidateStatus::Deciding;
         }
         candidates
     }
 
-    /// Returns each serial that several hosts have, with its candidates.
-    pub(crate) fn shared_serials(&self) -> impl Iterator<Item = (&'a Serial, Candidates<'a>)> {
-        let shared = self.shared.iter();
-        shared.map(|serial| (*serial, self.candidates(serial)))
-    }
-}
-
-/// Returns the status of a host before scores are compared.
-fn initial_status(
-    host: &Host,
-    assessment: Option<&Assessment>,
-    newest_seen: Option<Timestamp>,
-    min_last_seen: Option<Timestamp>,
-) -> CandidateStatus {
-    // A host without a time may still be in use, so it is not superseded.
-    if let (Some(seen), Some(newest)) = (host.last_seen, newest_seen)
-        && newest.duration_since(seen) > LIVE_WINDOW
-    {
-        return CandidateStatus::Superseded;
-    }
-    if min_last_seen.is_some_and(|limit| host.last_seen < Some(limit)) {
-        return CandidateStatus::Stale;
-    }
-    match assessment {
-        Some(Assessment::Score(_)) => CandidateStatus::HigherScore,
-        Some(Assessment::Invalid(_)) => CandidateStatus::InvalidScore,
-        None => CandidateStatus::Unassessed,
+    /// Returns whether the device is connected and the sensor was not seen for longer than the limit allows.
+    fn is_silent(&self, host: &Host) -> bool {
+        let is_connected = self.device.is_some_and(Device::is_connected);
+        is_connected && !self.is_silence_doubted && self.rules.exceeds_silence(host.last_seen)
     }
 }

@@ -5,23 +5,11 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 
 use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::record::Absence;
 use crate::domain::plan::{Change, Plan};
 use crate::domain::status::finding::{Finding, FindingKind};
-
-/// The absence of a recorded device: it has no score any more, and its attribute is still there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Absence {
-    /// When a run first found the device absent.
-    #[serde(rename = "absentSince")]
-    pub since: Timestamp,
-    /// When the guard first held the removal. It stays held until the device is present again, has left the tailnet, or a
-    /// person lets the removal pass.
-    #[serde(rename = "heldSince", skip_serializing_if = "Option::is_none")]
-    pub held_since: Option<Timestamp>,
-}
 
 /// The changes of the records' absences, by node. `None` clears an absence.
 pub type AbsenceUpdates = BTreeMap<NodeId, Option<Absence>>;
@@ -37,8 +25,8 @@ pub struct WaitingRemoval {
     pub until: Timestamp,
 }
 
-/// Takes the removals that are not due out of the plan. A removal is due if the absence began at least `remove_after` before
-/// `now`.
+/// Takes the removals that are not due out of the plan. A removal is due if it waits for no second look, or if the absence
+/// began at least `remove_after` before `now`.
 pub fn take_waiting(
     plan: &mut Plan,
     now: Timestamp,
@@ -46,7 +34,7 @@ pub fn take_waiting(
 ) -> Vec<WaitingRemoval> {
     let mut waiting = Vec::new();
     plan.changes.retain(|change| {
-        if !change.is_removal() {
+        if !change.is_removal() || change.is_immediate {
             return true;
         }
         let since = change.absent_since(now);

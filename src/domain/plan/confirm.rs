@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::inventory::device::{Devices, Identity, NodeId};
-use crate::domain::inventory::host::Aid;
+use crate::domain::inventory::device::{Devices, NodeId};
+use crate::domain::inventory::host::{Aid, FalconInventory};
+use crate::domain::inventory::serial::Serial;
 use crate::domain::matching::{MatchOutcome, Matches};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Change, Plan};
+use crate::settings::IgnoredSerials;
 
 /// Devices that could not be asked, each with its name and the reason. A run leaves them out: what it planned for them would
 /// rest on a record that may be wrong.
@@ -15,7 +17,7 @@ pub type UnreadableDevices = BTreeMap<NodeId, String>;
 /// A set of lookups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lookups {
-    /// Serials to look up as hosts, as reported and in normal form.
+    /// Serials to look up as hosts, in each [spelling](Serial::spellings).
     pub serials: BTreeSet<String>,
     /// Sensors to look up as hosts.
     pub hosts: BTreeSet<Aid>,
@@ -71,7 +73,9 @@ pub struct Unconfirmed {
 pub fn find_unconfirmed(
     plan: &Plan,
     matches: &Matches,
+    falcon: &FalconInventory,
     devices: &Devices,
+    ignored: &IgnoredSerials,
     done: &Lookups,
 ) -> Unconfirmed {
     let mut unconfirmed = Unconfirmed::default();
@@ -90,40 +94,49 @@ pub fn find_unconfirmed(
         add(node, needed);
     }
     for change in &plan.changes {
-        let former = change.old.as_ref().map(|old| &old.aid);
         if let Some(outcome) = matches.outcomes.get(&change.node_id) {
-            add(
-                &change.node_id,
-                needed(&change.node_id, outcome, former, devices),
-            );
+            let mut needed = needed(change, outcome, falcon, devices, ignored);
+            if falcon.is_short && change.raises() {
+                needed
+                    .serials
+                    .extend(spellings(&change.node_id, devices, ignored));
+            }
+            add(&change.node_id, needed);
         }
     }
     unconfirmed
 }
 
-/// Returns the lookups that the change of a device rests on. `former` is the host that decided before.
+/// Returns the lookups that the change of a device rests on.
 fn needed(
-    node: &NodeId,
+    change: &Change,
     outcome: &MatchOutcome,
-    former: Option<&Aid>,
+    falcon: &FalconInventory,
     devices: &Devices,
+    ignored: &IgnoredSerials,
 ) -> Lookups {
-    let mut needed = Lookups::default();
+    let (node, mut needed) = (&change.node_id, Lookups::default());
+    // The host that decided before.
+    let former = change.old.as_ref().map(|old| &old.aid);
+    let unlisted = former.filter(|aid| !falcon.hosts.contains_key(*aid));
     match outcome {
-        MatchOutcome::Unmatched { serials } => {
-            needed
-                .serials
-                .extend(serials.iter().map(ToString::to_string));
-            if let Some(Identity::Serials(texts)) = devices.get(node).map(|device| &device.identity)
-            {
-                // Falcon does not document whether its filter folds case, so the text is also looked up as reported.
-                let reported = texts.iter().map(|text| text.trim().to_owned());
-                needed.serials.extend(reported);
-            }
+        MatchOutcome::Unmatched { .. } => {
+            needed.serials.extend(spellings(node, devices, ignored));
             needed.hosts.extend(former.cloned());
             needed.scores.extend(former.cloned());
         }
-        MatchOutcome::Unassessed { aids } => needed.scores.extend(aids.iter().cloned()),
+        MatchOutcome::Unassessed { aids } => {
+            needed.hosts.extend(unlisted.cloned());
+            needed.scores.extend(aids.iter().chain(unlisted).cloned());
+        }
+        // The hosts that were read do not count. If the former one is only missing from the listing, it may.
+        MatchOutcome::SharedSerial { .. }
+        | MatchOutcome::OtherPlatform { .. }
+        | MatchOutcome::Silent { .. }
+        | MatchOutcome::Stale { .. } => {
+            needed.hosts.extend(unlisted.cloned());
+            needed.scores.extend(unlisted.cloned());
+        }
         MatchOutcome::Scored(evidence) => {
             // Another host decides than before. If the former one is only missing from the listing, its lower score counts.
             let replaced = former.filter(|aid| **aid != evidence.aid);
@@ -136,7 +149,18 @@ fn needed(
         MatchOutcome::NoIdentity { .. } | MatchOutcome::NoSerial { .. } => {
             needed.devices.insert(node.clone());
         }
-        MatchOutcome::Stale { .. } | MatchOutcome::External => {}
+        MatchOutcome::Unwitnessed(_) | MatchOutcome::Contained { .. } | MatchOutcome::External => {}
     }
     needed
+}
+
+/// Returns the serials of a device in each spelling: Falcon's filter minds case.
+fn spellings(
+    node: &NodeId,
+    devices: &Devices,
+    ignored: &IgnoredSerials,
+) -> impl Iterator<Item = String> {
+    let device = devices.get(node).into_iter();
+    let texts = device.flat_map(|device| device.identity.serials());
+    texts.flat_map(|text| Serial::spellings(text, ignored))
 }

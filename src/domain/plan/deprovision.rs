@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::inventory::device::Devices;
-use crate::domain::plan::{Change, NodeRecords, Plan};
+use crate::domain::inventory::record::NodeRecords;
+use crate::domain::plan::{Change, Plan};
 
 /// The handling of an integration's attributes when it is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,7 @@ pub fn plan_deprovisioning(records: &NodeRecords, devices: &Devices) -> Plan {
                 new: None,
                 reason: "the integration is removed".to_owned(),
                 is_approved: true,
+                is_immediate: true,
                 is_ephemeral: device.is_ephemeral,
             }),
             None => plan.departed.push(node_id.clone()),

@@ -6,9 +6,11 @@ use jiff::Timestamp;
 
 use crate::domain::inventory::device::{Devices, NodeId};
 use crate::domain::inventory::host::FalconInventory;
+use crate::domain::inventory::record::Absence;
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::matching::{MatchOutcome, Matches};
-use crate::domain::plan::absence::{Absence, AbsenceUpdates, WaitingRemoval};
-use crate::domain::plan::{Change, NodeRecords, Plan};
+use crate::domain::plan::absence::{AbsenceUpdates, WaitingRemoval};
+use crate::domain::plan::{Change, Plan};
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::settings::{IntegrationId, MaxRemovals, OnMissing};
 
@@ -61,7 +63,8 @@ const MIN_RECORDS_TO_JUDGE: usize = 2;
 ///
 /// ```
 /// use falcon_posture_sync::domain::plan::guard::{GuardInputs, guard};
-/// use falcon_posture_sync::domain::plan::{NodeRecords, Plan};
+/// use falcon_posture_sync::domain::inventory::record::NodeRecords;
+/// use falcon_posture_sync::domain::plan::Plan;
 /// use falcon_posture_sync::settings::MaxRemovals;
 /// use jiff::Timestamp;
 ///

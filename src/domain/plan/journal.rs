@@ -20,8 +20,9 @@ use smol_str::SmolStr;
 use crate::batch;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::inventory::serial::Serial;
-use crate::domain::plan::{Change, DesiredAttribute, NodeRecords};
+use crate::domain::plan::{Change, DesiredAttribute};
 use crate::settings::AttributeKey;
 use crate::text::truncate_bytes;
 
@@ -200,6 +201,7 @@ impl JournalEntry {
                     self.run_id
                 ),
                 is_approved: false,
+                is_immediate: false,
                 is_ephemeral: old.is_some_and(|old| old.is_ephemeral),
             })
         };
@@ -293,7 +295,7 @@ pub fn write_outcome(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::plan::NodeRecord;
+    use crate::domain::inventory::record::NodeRecord;
 
     fn change(n: usize, name: &str) -> Change {
         Change {
@@ -310,6 +312,7 @@ mod tests {
             }),
             reason: String::new(),
             is_approved: false,
+            is_immediate: false,
             is_ephemeral: false,
         }
     }

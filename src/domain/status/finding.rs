@@ -32,9 +32,17 @@ pub(crate) enum FindingKind {
     Unassessed,
     /// Matched devices whose hosts are older than `maxHostAgeDays`.
     StaleHosts,
+    /// Connected devices whose sensor was not seen for a day or longer.
+    SilentSensors,
+    /// Devices whose hosts are of another platform.
+    OtherPlatform,
+    /// Devices whose host is isolated from the network.
+    Contained,
+    /// Hosts that show another serial than when they decided a score.
+    ChangedSerials,
     /// Devices that report invalid serial numbers.
     PlaceholderSerials,
-    /// Serials that live hosts with different names share.
+    /// Serials that several machines share.
     SharedSerials,
     /// Assessments whose score is not a whole number from 0 to 100.
     InvalidScores,
@@ -84,8 +92,9 @@ impl FindingKind {
                  on the device."
             }
             Self::Unmatched => {
-                "Install the Falcon sensor on the device, or check whether its host is hidden or in another Falcon \
-                 account."
+                "Where the example names a host, the sensor is there, and its serial number has to be set right. \
+                 Otherwise install the Falcon sensor on the device, or check whether its host is hidden or in another \
+                 Falcon account."
             }
             Self::Unassessed => {
                 "Falcon has not assessed the host. Check in the Falcon console whether Zero Trust Assessment \
@@ -94,13 +103,32 @@ impl FindingKind {
             Self::StaleHosts => {
                 "The sensor has not reported for longer than maxHostAgeDays: bring it back online or raise the limit."
             }
+            Self::SilentSensors => {
+                "The device is connected and its Falcon sensor is not heard of: it is stopped, blocked or uninstalled. \
+                 Check the sensor on the device. After maxSilenceHours the device has no score."
+            }
+            Self::OtherPlatform => {
+                "Falcon knows the serial number from another operating system: a second system on the same machine, \
+                 or a machine with a copied serial number. Install the sensor on the system that joined the tailnet."
+            }
+            Self::Contained => {
+                "The host is isolated from the network in Falcon, so the device has no score. Release it in the \
+                 Falcon console, or set onContained to `ignore`."
+            }
+            Self::ChangedSerials => {
+                "Machines that were cloned with a sensor in the image share one sensor id, and Falcon shows the \
+                 serial number of whichever reported last. Install the sensor for such images as CrowdStrike \
+                 documents it."
+            }
             Self::PlaceholderSerials => {
                 "The machine reports a placeholder instead of a serial number. Its other serial numbers are used, \
                  if it has any; otherwise set one in the firmware."
             }
             Self::SharedSerials => {
-                "Different machines report one serial number, so each gets the lowest of their scores. Give each \
-                 cloned machine its own serial number."
+                "Several machines report one serial number. With onSharedSerial `withhold` it serves only the device \
+                 that is known by it, with `lowest` each gets the lowest score: that is for containers on one \
+                 server, and for pools of clones. Give any other machine its own serial number; a text that is \
+                 none belongs into ignoredSerials."
             }
             Self::InvalidScores => {
                 "Falcon returned a score that is not an integer from 0 to 100, so it counts as no assessment. If \
@@ -151,11 +179,18 @@ impl FindingKind {
 }
 
 /// Maximum bytes of an example: it has names that devices chose, and an item holds 400 kB.
-const MAX_EXAMPLE_BYTES: usize = 400;
+const MAX_EXAMPLE_BYTES: usize = 300;
 
 impl Finding {
     /// Maximum examples of a finding.
     pub const EXAMPLES: usize = 5;
+
+    /// Replaces the remedy of the kind.
+    #[must_use]
+    pub(crate) fn with_remedy(mut self, remedy: &str) -> Self {
+        remedy.clone_into(&mut self.remedy);
+        self
+    }
 
     /// Makes a finding from all its cases; `None` if there are none.
     pub(crate) fn new(kind: FindingKind, cases: impl IntoIterator<Item = String>) -> Option<Self> {

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::inventory::device::Devices;
+use crate::domain::inventory::record::NodeRecords;
 use crate::domain::matching::{MatchOutcome, Matches};
-use crate::domain::plan::NodeRecords;
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::text::truncate_bytes;
 
 /// Maximum devices that the status stores: an item holds 400 kB. While the guard holds more removals, the node records
 /// still have the other devices.
-pub(crate) const MAX_STORED: usize = 200;
+pub(crate) const MAX_STORED: usize = 120;
 /// Maximum bytes of a stored name, for the same reason.
 pub(crate) const MAX_NAME_BYTES: usize = 100;
 
@@ -70,10 +70,10 @@ pub(crate) fn finding(lost: &[LostIdentity]) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::inventory::device::{Device, Identity, NodeId};
+    use crate::domain::inventory::device::{Device, Identity, NodeId, Presence};
     use crate::domain::inventory::host::{Aid, FalconInventory, Score};
-    use crate::domain::matching::join;
-    use crate::domain::plan::NodeRecord;
+    use crate::domain::inventory::record::NodeRecord;
+    use crate::domain::matching::{MatchRules, join};
 
     #[test]
     fn all_are_counted_and_some_are_stored() {
@@ -85,6 +85,8 @@ mod tests {
             os: "".into(),
             is_external: false,
             is_ephemeral: false,
+            presence: Presence::Connected,
+            has_multiple_connections: false,
             identity: Identity::Missing,
             node_id,
         };
@@ -101,7 +103,12 @@ mod tests {
         };
         let devices: Devices = nodes().map(|node| (node.clone(), device(node))).collect();
         let records: NodeRecords = nodes().map(|node| (node, written.clone())).collect();
-        let matches = join(&FalconInventory::default(), &devices, None);
+        let matches = join(
+            &FalconInventory::default(),
+            &devices,
+            &records,
+            &MatchRules::with_defaults(Timestamp::UNIX_EPOCH),
+        );
         let lost = find_lost(&[], &records, &matches, &devices, Timestamp::UNIX_EPOCH);
         assert_eq!(finding(&lost).unwrap().count, 1_000);
         assert_eq!(truncate_for_storage(&lost).len(), MAX_STORED);

@@ -25,7 +25,7 @@ async fn a_count_is_the_announced_total_of_a_page_of_one_record() {
     assert_eq!(
         calls,
         [
-            "GET /devices/combined/devices/v1?limit=1&fields=device_id%2Cserial_number%2Chostname%2Clast_seen",
+            "GET /devices/combined/devices/v1?limit=1&fields=device_id%2Cserial_number%2Chostname%2Cfirst_seen%2Clast_seen%2Cplatform_name%2Cstatus",
             "GET /zero-trust-assessment/queries/assessments/v1?limit=1&filter=score%3A%3E%3D0",
         ]
     );

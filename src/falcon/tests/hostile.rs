@@ -235,7 +235,7 @@ proptest! {
             }
         }
         match crawl.finish(HOST_LISTING) {
-            Collected::Complete(found) => prop_assert!(found.len() <= 40),
+            Collected::Complete { records, .. } => prop_assert!(records.len() <= 40),
             Collected::Short(short) => check(Err::<(), _>(short.error(HOST_LISTING)), |()| ()),
         }
     }

@@ -25,7 +25,7 @@ async fn hosts_are_paged_by_next_of_any_scalar_type() {
             (C.to_owned(), None)
         ]
     );
-    let first = "GET /devices/combined/devices/v1?limit=10000&fields=device_id%2Cserial_number%2Chostname%2Clast_seen";
+    let first = "GET /devices/combined/devices/v1?limit=10000&fields=device_id%2Cserial_number%2Chostname%2Cfirst_seen%2Clast_seen%2Cplatform_name%2Cstatus";
     assert_eq!(
         calls(&server),
         [first.to_owned(), format!("{first}&offset=42")]
@@ -66,11 +66,40 @@ async fn an_invalid_host_does_not_affect_the_others() {
     assert_eq!(hosts[0].hostname.as_ref().unwrap().chars().count(), 256);
     assert_eq!(hosts[0].last_seen.unwrap().as_second(), 1_684_776_001);
     for host in &hosts[1..] {
-        assert_eq!(
-            (&host.serial, &host.hostname, &host.last_seen),
-            (&None, &None, &None)
-        );
+        assert_eq!((&host.hostname, &host.last_seen), (&None, &None));
     }
+    // A filler is judged with the integration's settings, which the client does not have.
+    assert_eq!(hosts[1].serial.as_ref().unwrap().as_str(), "DEFAULT STRING");
+    assert_eq!(hosts[2].serial, None);
+}
+
+#[tokio::test]
+async fn a_host_tells_its_times_its_platform_and_whether_it_is_contained() {
+    let record = |aid: &str, platform: &str, status: &Value| {
+        json!({"device_id": aid, "first_seen": "2023-05-22T17:00:01Z", "last_seen": "2023-05-22T17:20:01Z",
+               "platform_name": platform, "status": status})
+    };
+    let records = json!([
+        record(A, "Windows", &json!("normal")),
+        record(B, "Mac", &json!("Lift_Containment_Pending ")),
+        record(C, "ChromeOS", &json!(["contained"])),
+    ]);
+    let server = server(move |_, _| page(&json!({"total": 3}), &records));
+    let hosts = sign_in(&server).await.hosts().await.unwrap();
+    let told: Vec<_> = hosts
+        .values()
+        .map(|host| (host.platform, host.is_contained))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Platform::Windows, false),
+            (Platform::MacOs, true),
+            (Platform::Other, false)
+        ]
+    );
+    let first_seen = hosts[&Aid::from(A)].first_seen.unwrap();
+    assert_eq!(first_seen.as_second(), 1_684_774_801);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use textwrap::{Options, WordSplitter};
 use super::{score_or_none, time_with_age};
 use crate::domain::audit::AuditRecord;
 use crate::domain::explain::explanation::{ExplainedHost, Explanation, ReportedSerial};
-use crate::domain::plan::NodeRecord;
+use crate::domain::inventory::record::NodeRecord;
 use crate::explain::{ExplainResponse, RecordedDevice};
 use crate::text::sanitize;
 

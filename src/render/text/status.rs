@@ -87,8 +87,12 @@ fn add_latest_run(lines: &mut Vec<(&'static str, String)>, status: &Status, now:
         let text = format!("{at}: {written} written, {removed} removed, run {run_id}");
         lines.push(("last change", text));
     }
+    let without = match status.hosts_without_serial {
+        None | Some(0) => String::new(),
+        Some(hosts) => format!(" ({hosts} without a usable serial number)"),
+    };
     let counts = format!(
-        "{} Falcon hosts; {} devices with a serial, {} of them matched, {} with a score",
+        "{} Falcon hosts{without}; {} devices with a serial, {} of them matched, {} with a score",
         status.provider_host_count,
         status.possible_matched_count,
         status.matched_count,

@@ -3,11 +3,13 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId};
+use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
+use falcon_posture_sync::domain::inventory::platform::Platform;
+use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
-use falcon_posture_sync::domain::matching::{MatchOutcome, Matches, join};
-use falcon_posture_sync::domain::plan::{NodeRecord, NodeRecords, plan};
+use falcon_posture_sync::domain::matching::{MatchOutcome, MatchRules, Matches, join};
+use falcon_posture_sync::domain::plan::plan;
 use falcon_posture_sync::settings::{AttributeKey, OnMissing};
 use posture_simulators::{DataSet, GeneratorSpec, PostureIdentity, generate};
 
@@ -22,7 +24,10 @@ fn account(world: &DataSet) -> FalconInventory {
             .as_deref()
             .and_then(|text| Serial::parse(text).ok()),
         hostname: host.hostname.as_deref().map(Into::into),
+        first_seen: None,
         last_seen: host.last_seen.as_deref().and_then(|time| time.parse().ok()),
+        platform: Platform::parse(host.platform_name.as_deref().unwrap_or_default()),
+        is_contained: false,
     });
     let scores = world.scores.iter().filter_map(|(aid, score)| {
         let score = score.as_i64().and_then(Score::new)?;
@@ -45,6 +50,13 @@ fn devices(world: &DataSet) -> Devices {
         os: device.os.as_str().into(),
         is_external: false,
         is_ephemeral: false,
+        presence: match &device.last_seen {
+            Some(time) if !device.connected_to_control => Presence::Away {
+                last_seen: time.parse().ok(),
+            },
+            _ => Presence::Connected,
+        },
+        has_multiple_connections: false,
         identity: match &device.posture_identity {
             Some(PostureIdentity::Serials { serial_numbers }) => {
                 Identity::Serials(serial_numbers.iter().map(Into::into).collect())
@@ -91,14 +103,23 @@ fn decide(criterion: &mut Criterion) {
     for (hosts, size) in SIZES {
         let world = generate(&GeneratorSpec::plain(hosts, size));
         let (account, devices) = (account(&world), devices(&world));
-        let joined = join(&account, &devices, None);
+        let newest = account.hosts.values().filter_map(|host| host.last_seen);
+        let rules = MatchRules::with_defaults(newest.max().unwrap_or_default());
+        let joined = join(&account, &devices, &NodeRecords::new(), &rules);
         let records = records(&joined, &key);
         let mut group = criterion.benchmark_group("decide");
         group.throughput(Throughput::Elements(
             u64::try_from(hosts).unwrap_or(u64::MAX),
         ));
         group.bench_function(BenchmarkId::new("join", hosts), |bencher| {
-            bencher.iter(|| join(black_box(&account), black_box(&devices), None));
+            bencher.iter(|| {
+                join(
+                    black_box(&account),
+                    black_box(&devices),
+                    black_box(&records),
+                    &rules,
+                )
+            });
         });
         group.bench_function(BenchmarkId::new("plan", hosts), |bencher| {
             bencher.iter(|| {

@@ -1,0 +1,55 @@
+//! What the function has written to a device, as recorded.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use smol_str::SmolStr;
+
+use crate::domain::inventory::device::NodeId;
+use crate::domain::inventory::host::{Aid, Score};
+use crate::domain::is_default;
+use crate::settings::AttributeKey;
+
+/// The last written attribute of a device, as recorded: the decisive part of its item in the nodes table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRecord {
+    /// The key of the attribute.
+    #[serde(rename = "attributeKey")]
+    pub key: AttributeKey,
+    /// The value of the attribute.
+    pub score: Score,
+    /// The host that decided the score.
+    pub aid: Aid,
+    /// The serial of the match, in normal form.
+    pub serial: SmolStr,
+    /// The name of the device at that time.
+    pub name: SmolStr,
+    /// The time of the write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_at: Option<Timestamp>,
+    /// The run that wrote it. A run replaces a record only while the record still names the run that it was read with.
+    pub run_id: SmolStr,
+    /// True if the tailnet forgets the device as soon as it disconnects.
+    #[serde(rename = "ephemeral", skip_serializing_if = "is_default")]
+    pub is_ephemeral: bool,
+    /// The absence of the device, if the latest complete run found it absent.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub absence: Option<Absence>,
+}
+
+/// Node records of an integration.
+pub type NodeRecords = BTreeMap<NodeId, NodeRecord>;
+
+/// The absence of a recorded device: it has no score any more, and its attribute is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Absence {
+    /// When a run first found the device absent.
+    #[serde(rename = "absentSince")]
+    pub since: Timestamp,
+    /// When the guard first held the removal. It stays held until the device is present again, has left the tailnet, or a
+    /// person lets the removal pass.
+    #[serde(rename = "heldSince", skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<Timestamp>,
+}
