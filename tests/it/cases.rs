@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use posture_simulators::{Fault, FaultKind, GeneratorSpec, Matcher, PostureIdentity, Side};
+use posture_simulators::{Fault, FaultKind, GeneratorSpec, Host, Matcher, PostureIdentity, Side};
 use serde_json::{Value, json};
 
 use crate::environment::{TAILNET, TestEnvironment};
@@ -380,6 +380,38 @@ async fn a_total_that_is_off_by_one_is_a_finding() {
         json!([format!("host listing: {} of {total} records", total - 1)])
     );
     assert_eq!(env.scores(), env.expected());
+}
+
+/// A listing that has one host twice lacks another one. A score that rises by it is looked up first.
+#[tokio::test]
+async fn a_score_does_not_rise_by_a_host_that_a_listing_lacks() {
+    let env = TestEnvironment::synced().await;
+    let record = recorded(&env).await.swap_remove(0);
+    let (falcon, aid) = (env.sims.falcon(), text(&record, "aid"));
+    let hosts = falcon.hosts("corp").unwrap();
+    let host = hosts.iter().find(|host| host.device_id == aid).unwrap();
+    let twin = Host {
+        device_id: "7".repeat(32),
+        ..host.clone()
+    };
+    falcon.put_host("corp", twin.clone()).unwrap();
+    falcon.set_score("corp", &twin.device_id, 40).unwrap();
+    falcon.set_score("corp", &aid, 20).unwrap();
+    env.sync().await;
+    falcon.set_score("corp", &aid, 90).unwrap();
+    let listed: Vec<Value> = hosts.iter().chain([host]).map(|host| json!({
+        "device_id": host.device_id, "serial_number": host.serial_number, "hostname": host.hostname,
+        "first_seen": host.first_seen, "last_seen": host.last_seen,
+    })).collect();
+    let page = json!({
+        "meta": {"pagination": {"limit": 10_000, "total": listed.len(), "next": ""}}, "resources": listed, "errors": [],
+    });
+    let listing = Matcher::side(Side::Falcon).path("/devices/combined");
+    let page = answers(listing, 200, &page.to_string());
+    env.sims.faults().add(page.times(1));
+    assert_eq!(env.sync().await["written"], 1);
+    assert_eq!(env.scores()[&text(&record, "nodeId")], 40);
+    assert_eq!(env.scores(), env.expected_after_records().await);
 }
 
 /// Scores that fall for more than a fifth of the devices are written and told.

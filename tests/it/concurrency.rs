@@ -67,7 +67,7 @@ fn stir(env: &TestEnvironment, round: usize, away: &mut Option<Host>) {
     let corp = Integration::corp();
     let falcon = env.sims.falcon();
     if let Some(host) = away.take() {
-        falcon.put_host("corp", host).unwrap();
+        env.put_host_back("corp", host);
     }
     for n in 0..3 {
         corp.move_a_score(env, round * 5 + n * 11);

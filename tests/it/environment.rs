@@ -1,5 +1,6 @@
 //! The environment of one test: both APIs, AWS, and the function between them.
 
+mod deserved;
 mod invariants;
 mod time;
 
@@ -13,7 +14,7 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_simulators::{DynamoDb, Services};
-use falcon_posture_sync::app::{App, Invocation};
+use falcon_posture_sync::app::{App, Invocation, Sessions};
 use falcon_posture_sync::clock::Clock;
 use falcon_posture_sync::config::Config;
 use falcon_posture_sync::events::EventBus;
@@ -32,7 +33,6 @@ use tokio::sync::OnceCell;
 use tokio::task::block_in_place;
 
 use crate::aws;
-use crate::oracle::oracle;
 
 pub(crate) const KEY: &str = "custom:ztaScore";
 pub(crate) const TAILNET: &str = "example.com";
@@ -49,6 +49,7 @@ pub(crate) struct TestEnvironment {
     /// The alias that is invoked, if any.
     pub(crate) alias: Option<String>,
     runs: AtomicUsize,
+    heartbeats: Mutex<time::Heartbeats>,
 }
 
 impl TestEnvironment {
@@ -77,6 +78,7 @@ impl TestEnvironment {
             caller: None,
             alias: None,
             runs: AtomicUsize::new(0),
+            heartbeats: Mutex::default(),
         };
         env.sims.falcon().put_account(Account::new("corp"));
         env.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
@@ -124,6 +126,7 @@ impl TestEnvironment {
     }
 
     pub(crate) fn load(&self, spec: &GeneratorSpec) {
+        self.forget_heartbeats();
         let world = generate(spec);
         self.sims.falcon().load("corp", &world).unwrap();
         self.sims.tailscale().load(TAILNET, &world).unwrap();
@@ -166,6 +169,7 @@ impl TestEnvironment {
         payload: Value,
     ) -> Result<Value, HandlerError> {
         self.app.clock.advance(Duration::from_mins(1));
+        self.heartbeat();
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
         let invocation = Invocation {
             id: format!("run-{run}"),
@@ -229,15 +233,6 @@ impl TestEnvironment {
             .into_iter()
             .filter_map(|(node, values)| Some((node, values.get(key)?.as_i64().unwrap())))
             .collect()
-    }
-
-    /// The scores that the tailnet should hold.
-    pub(crate) fn expected(&self) -> BTreeMap<String, i64> {
-        oracle(
-            &self.sims.falcon().hosts("corp").unwrap(),
-            &self.sims.falcon().scores("corp").unwrap(),
-            &self.sims.tailscale().devices(TAILNET).unwrap(),
-        )
     }
 
     /// Requests by route since the last call. Clears the request log.
@@ -373,6 +368,7 @@ pub(crate) fn app(
         store: Store::new(dynamodb, &config),
         events: EventBus::new(others, config.event_bus.clone()),
         metrics: Metrics::in_memory(config.function.clone()),
+        sessions: Sessions::default(),
         config,
     }
 }

@@ -2,6 +2,7 @@
 
 mod random;
 mod records;
+mod single;
 mod texts;
 
 use falcon_posture_sync::domain::explain::ExplainContext;

@@ -28,7 +28,7 @@ async fn environment() -> TestEnvironment {
     let env = TestEnvironment::synced().await;
     env.lower_a_score().await;
     env.sync().await;
-    env.update(json!({"maxHostAgeDays": 30})).await;
+    env.update(json!({"maxHostAgeDays": 60})).await;
     env
 }
 

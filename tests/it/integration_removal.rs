@@ -42,7 +42,7 @@ fn patches() -> Matcher {
 #[tokio::test]
 async fn a_removal_takes_everything_away_and_is_recorded() {
     let env = TestEnvironment::synced().await;
-    env.update(json!({"maxHostAgeDays": 30})).await;
+    env.update(json!({"maxHostAgeDays": 60})).await;
     env.services.state().events.clear();
     let answer = env.ask(remove()).await;
     assert_eq!(
@@ -66,7 +66,7 @@ async fn a_removal_takes_everything_away_and_is_recorded() {
     assert_eq!(removed["actor"], "amelie");
     assert_eq!(
         (&removed["old"]["maxHostAgeDays"], &removed["new"]),
-        (&json!(30), &Value::Null)
+        (&json!(60), &Value::Null)
     );
     assert_eq!(removed["details"]["attributes"], "delete");
     let event = env.services.state().events[0].clone();

@@ -202,7 +202,7 @@ struct Away {
 fn stir(env: &TestEnvironment, round: usize, away: &mut Away) {
     let (falcon, tailscale) = (env.sims.falcon(), env.sims.tailscale());
     for host in away.hosts.drain(..) {
-        falcon.put_host("corp", host).unwrap();
+        env.put_host_back("corp", host);
     }
     for device in away.devices.drain(..) {
         tailscale.put_device(TAILNET, device).unwrap();

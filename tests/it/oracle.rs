@@ -1,17 +1,47 @@
 //! Computes the score of each device and its reason, slowly and simply, from the simulators' data. Shares no code with the
-//! function: neither the normalization of serials, nor the list of placeholders, nor the order of the steps.
+//! function: neither the judgement of serials, nor the list of placeholders, nor the order of the steps.
+//!
+//! The rules are those of "Which host speaks for a device". An [`Oracle`] remembers what it said, as the tailnet does.
+
+mod claims;
+mod hosts;
+mod serials;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
-use posture_simulators::{Device, Host, PLACEHOLDER_SERIALS, PostureIdentity};
+use jiff::Timestamp;
+use posture_simulators::{Device, Host, PostureIdentity};
 use serde_json::Value;
+
+use claims::Claims;
+pub(crate) use settings::Settings;
+
+/// The data of both sides at one time.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) scores: BTreeMap<String, Value>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) now: Timestamp,
+}
+
+/// The score that a device holds, and the host that gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) score: i64,
+    /// The serial of the host, as compared.
+    pub(crate) serial: String,
+    /// The first complete run that found the score undeserved.
+    pub(crate) absent_since: Option<Timestamp>,
+}
 
 /// The reason why a device has its score or none, with the names of `explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reason {
     /// The verdict.
     pub(crate) verdict: &'static str,
+    /// The lowest score of the hosts that count, whether or not the device may rise to it.
     pub(crate) score: Option<i64>,
     /// The host that determines the score.
     pub(crate) decides: Option<String>,
@@ -19,173 +49,119 @@ pub(crate) struct Reason {
     pub(crate) hosts: BTreeMap<String, &'static str>,
     /// The validity of each text that it reports as a serial.
     pub(crate) serials: Vec<bool>,
-}
-
-/// A host, with its serial and its time normalized.
-struct Claimant<'a> {
-    aid: &'a str,
+    /// True if a host that decides was seen so lately that the score may rise.
+    pub(crate) may_rise: bool,
+    /// The serial of the host that decides.
     serial: String,
-    seen: Option<Timestamp>,
 }
 
-/// The score of every device that should have one.
-pub(crate) fn oracle(
-    hosts: &[Host],
-    scores: &BTreeMap<String, Value>,
-    devices: &[Device],
-) -> BTreeMap<String, i64> {
-    reasons(hosts, scores, devices, None)
-        .into_iter()
-        .filter_map(|(node, reason)| Some((node, reason.score?)))
-        .collect()
+/// The state after a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    /// The attributes in the tailnet.
+    pub(crate) attributes: BTreeMap<String, i64>,
+    pub(crate) reasons: BTreeMap<String, Reason>,
+    /// The subjects of the findings that hosts and devices cause together: nodes, and serials where they are shared.
+    pub(crate) findings: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
-/// The reason of every device. Hosts that were last seen before `limit` do not count.
-pub(crate) fn reasons(
-    hosts: &[Host],
-    scores: &BTreeMap<String, Value>,
-    devices: &[Device],
-    limit: Option<Timestamp>,
-) -> BTreeMap<String, Reason> {
-    let claimants: Vec<Claimant<'_>> = hosts
-        .iter()
-        .filter_map(|host| {
-            Some(Claimant {
-                aid: &host.device_id,
-                serial: serial(host.serial_number.as_deref()?)?,
-                seen: host.last_seen.as_deref().and_then(|time| time.parse().ok()),
-            })
-        })
-        .collect();
-    devices
-        .iter()
-        .map(|device| {
-            let reason = reason(device, &claimants, scores, limit);
-            (device.node_id.clone(), reason)
-        })
-        .collect()
+/// The function as it should be: settings, and what it wrote.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Oracle {
+    settings: Settings,
+    records: BTreeMap<String, Record>,
 }
 
-fn reason(
-    device: &Device,
-    claimants: &[Claimant<'_>],
-    scores: &BTreeMap<String, Value>,
-    limit: Option<Timestamp>,
-) -> Reason {
-    let serials: BTreeSet<String> = device
-        .serials()
-        .iter()
-        .filter_map(|text| serial(text))
-        .collect();
-    let mut hosts = BTreeMap::new();
-    let mut lowest: Option<(i64, String)> = None;
-    for serial in &serials {
-        let group: Vec<&Claimant<'_>> = claimants
+impl Oracle {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            records: BTreeMap::new(),
+        }
+    }
+
+    /// Goes on from these records, by node.
+    pub(crate) fn with_records(settings: Settings, records: BTreeMap<String, Record>) -> Self {
+        Self { settings, records }
+    }
+
+    /// Performs a complete run. Removals are never held.
+    pub(crate) fn run(&mut self, world: &World) -> Expected {
+        // Nobody loses access by a device that left: its attributes went with it, and its record is forgotten.
+        let is_there = |node: &String| world.devices.iter().any(|device| device.node_id == *node);
+        self.records.retain(|node, _| is_there(node));
+        let claims = Claims::new(&self.settings, &self.records, world);
+        let reasons: BTreeMap<String, Reason> = world
+            .devices
             .iter()
-            .filter(|host| host.serial == *serial)
+            .map(|device| (device.node_id.clone(), claims.reason(device)))
             .collect();
-        for host in &group {
-            let place = place(host, &group, scores, limit);
-            hosts.insert(host.aid.to_owned(), place);
-            if place == "lowest" {
-                let score = score(host, scores).unwrap();
-                let this = (score, host.aid.to_owned());
-                lowest = Some(lowest.map_or(this.clone(), |other| other.min(this)));
+        let findings = claims.findings();
+        for (node, reason) in &reasons {
+            let before = self.records.remove(node);
+            let after = self.next(before, reason, world.now);
+            self.records
+                .extend(after.map(|record| (node.clone(), record)));
+        }
+        Expected {
+            attributes: self
+                .records
+                .iter()
+                .map(|(node, record)| (node.clone(), record.score))
+                .collect(),
+            reasons,
+            findings,
+        }
+    }
+
+    /// Returns what a device holds after a run.
+    fn next(&self, before: Option<Record>, reason: &Reason, now: Timestamp) -> Option<Record> {
+        let deserved = reason.score.map(|score| Record {
+            score,
+            serial: reason.serial.clone(),
+            absent_since: None,
+        });
+        match (before, deserved) {
+            // A contained host takes the score at once, whatever `onMissing` says.
+            (_, None) if reason.verdict == "contained" => None,
+            (None, None) => None,
+            (None, Some(deserved)) => reason.may_rise.then_some(deserved),
+            (Some(before), Some(deserved)) => {
+                let rises = deserved.score > before.score;
+                Some(if rises && !reason.may_rise {
+                    Record {
+                        absent_since: None,
+                        ..before
+                    }
+                } else {
+                    deserved
+                })
+            }
+            (Some(before), None) if self.settings.keeps => Some(Record {
+                absent_since: None,
+                ..before
+            }),
+            (Some(before), None) => {
+                let since = before.absent_since.unwrap_or(now);
+                let is_due = now.duration_since(since) >= self.settings.remove_after;
+                (!is_due).then_some(Record {
+                    absent_since: Some(since),
+                    ..before
+                })
             }
         }
     }
-    let any = |wanted: &str| hosts.values().any(|place| *place == wanted);
-    let verdict = if device.is_external {
-        "external"
-    } else if matches!(
+}
+
+/// The score of every device that should have one, in an integration with these settings that has written nothing yet.
+pub(crate) fn oracle(settings: &Settings, world: &World) -> BTreeMap<String, i64> {
+    Oracle::new(settings.clone()).run(world).attributes
+}
+
+/// Returns whether a device reports nothing.
+fn has_no_identity(device: &Device) -> bool {
+    matches!(
         device.posture_identity,
         None | Some(PostureIdentity::Disabled { .. })
     ) || device.serials().is_empty()
-    {
-        "noIdentity"
-    } else if serials.is_empty() {
-        "noSerial"
-    } else if hosts.is_empty() {
-        "unmatched"
-    } else if lowest.is_some() {
-        "scored"
-    } else if any("unassessed") || any("invalid") {
-        "unassessed"
-    } else {
-        "stale"
-    };
-    let lowest = lowest.filter(|_| verdict == "scored");
-    Reason {
-        verdict,
-        score: lowest.as_ref().map(|(score, _)| *score),
-        decides: lowest.map(|(_, aid)| aid),
-        hosts,
-        serials: device
-            .serials()
-            .iter()
-            .map(|text| serial(text).is_some())
-            .collect(),
-    }
-}
-
-fn serial(text: &str) -> Option<String> {
-    let text = text.trim().to_lowercase();
-    (!PLACEHOLDER_SERIALS.contains(&text.as_str())).then_some(text)
-}
-
-fn score(host: &Claimant<'_>, scores: &BTreeMap<String, Value>) -> Option<i64> {
-    // `71`, `71.0` and `7.1e1` are one number.
-    let score = scores.get(host.aid)?.as_f64();
-    (0..=100)
-        .find(|whole| Some(f64::from(*whole)) == score)
-        .map(i64::from)
-}
-
-/// The status of a host among those with its serial.
-fn place(
-    host: &Claimant<'_>,
-    group: &[&Claimant<'_>],
-    scores: &BTreeMap<String, Value>,
-    limit: Option<Timestamp>,
-) -> &'static str {
-    match standing(host, group, scores, limit) {
-        "scored" => {
-            let score_of = |host: &Claimant<'_>| (score(host, scores), host.aid.to_owned());
-            let is_lower = |other: &&Claimant<'_>| {
-                standing(other, group, scores, limit) == "scored"
-                    && score_of(other) < score_of(host)
-            };
-            if group.iter().any(is_lower) {
-                "behind"
-            } else {
-                "lowest"
-            }
-        }
-        other => other,
-    }
-}
-
-/// The status of a host before the scores are compared.
-fn standing(
-    host: &Claimant<'_>,
-    group: &[&Claimant<'_>],
-    scores: &BTreeMap<String, Value>,
-    limit: Option<Timestamp>,
-) -> &'static str {
-    let day = SignedDuration::from_hours(24);
-    let is_later = |other: &&Claimant<'_>| match (host.seen, other.seen) {
-        (Some(seen), Some(other)) => other.duration_since(seen) > day,
-        _ => false,
-    };
-    if group.iter().any(is_later) {
-        "superseded"
-    } else if limit.is_some_and(|limit| host.seen.is_none_or(|seen| seen < limit)) {
-        "stale"
-    } else if score(host, scores).is_some() {
-        "scored"
-    } else if scores.contains_key(host.aid) {
-        "invalid"
-    } else {
-        "unassessed"
-    }
 }

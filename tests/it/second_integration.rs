@@ -6,7 +6,7 @@ use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet, generate
 use serde_json::{Value, json};
 
 use crate::environment::{KEY, TAILNET, TestEnvironment, falcon_secret, tailscale_secret};
-use crate::oracle::oracle;
+use crate::oracle::{Settings, oracle};
 
 /// Occurrences of each change of a value: node, old value, new value.
 pub(crate) type Tally = BTreeMap<(String, Option<i64>, Option<i64>), usize>;
@@ -72,9 +72,8 @@ impl Integration {
     /// The scores that the tailnet should hold.
     pub(crate) fn expected(&self, env: &TestEnvironment) -> BTreeMap<String, i64> {
         oracle(
-            &self.hosts(env),
-            &env.sims.falcon().scores(&self.name).unwrap(),
-            &env.sims.tailscale().devices(&self.tailnet).unwrap(),
+            &Settings::default(),
+            &env.world_of(&self.name, &self.tailnet),
         )
     }
 

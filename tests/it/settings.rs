@@ -29,7 +29,7 @@ async fn a_change_is_the_next_version_audited_and_announced() {
     let env = TestEnvironment::synced().await;
     env.services.state().events.clear();
     let answer = env
-        .update(json!({"maxHostAgeDays": 30, "maxRemovals": {"percent": 50}}))
+        .update(json!({"maxHostAgeDays": 60, "maxRemovals": {"percent": 50}}))
         .await;
     assert_eq!(answer["configVersion"], 2);
     assert_eq!(answer["changed"], json!(["maxHostAgeDays", "maxRemovals"]));
@@ -44,8 +44,8 @@ async fn a_change_is_the_next_version_audited_and_announced() {
     let record = history(&env).await.pop().unwrap();
     assert_eq!(record["action"], "Update posture integration");
     assert_eq!(record["actor"], "amelie");
-    assert_eq!(record["old"].get("maxHostAgeDays"), None);
-    assert_eq!(record["new"]["maxHostAgeDays"], 30);
+    assert_eq!(record["old"]["maxHostAgeDays"], 30);
+    assert_eq!(record["new"]["maxHostAgeDays"], 60);
     assert_eq!(
         record["details"],
         json!({"configVersion": 2, "changed": ["maxHostAgeDays", "maxRemovals"]})
@@ -60,7 +60,7 @@ async fn a_change_is_the_next_version_audited_and_announced() {
 
     let answer = env.update(json!({"maxHostAgeDays": null})).await;
     assert_eq!(answer["changed"], json!(["maxHostAgeDays"]));
-    assert_eq!(env.corp().await.get("maxHostAgeDays"), None);
+    assert_eq!(env.corp().await["maxHostAgeDays"], Value::Null);
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn what_changes_nothing_is_no_change() {
     env.services.state().events.clear();
     let before = env.corp().await;
     let answer = env
-        .update(json!({"attributeKey": KEY, "enabled": true, "maxHostAgeDays": null, "id": "corp"}))
+        .update(json!({"attributeKey": KEY, "enabled": true, "onContained": null, "maxHostAgeDays": 30, "id": "corp"}))
         .await;
     assert_eq!(answer["configVersion"], 1);
     assert_eq!(answer["changed"], json!([]));
@@ -207,7 +207,7 @@ async fn a_tailnet_is_known_by_its_devices() {
 #[tokio::test]
 async fn two_hundred_updates_at_once_leave_no_gap_and_no_update_without_a_record() {
     let env = TestEnvironment::connected(&GeneratorSpec::plain(5, 5)).await;
-    let updates = (1..=200).map(|days| env.try_ask(update(&json!({"maxHostAgeDays": days}))));
+    let updates = (31..=230).map(|days| env.try_ask(update(&json!({"maxHostAgeDays": days}))));
     let mut versions = BTreeSet::new();
     let mut conflicts = 0;
     for answer in futures::future::join_all(updates).await {
@@ -295,7 +295,7 @@ async fn an_item_without_a_version_works_and_gets_one() {
     assert_eq!(env.sync().await["outcome"], "unchanged");
     env.assert_sound().await;
     assert_eq!(
-        env.update(json!({"maxHostAgeDays": 30})).await["configVersion"],
+        env.update(json!({"maxHostAgeDays": 60})).await["configVersion"],
         1
     );
     assert_eq!(env.sync().await["outcome"], "unchanged");
@@ -306,7 +306,7 @@ async fn lambdas_own_word_for_who_invokes_reaches_the_record() {
     let mut env = TestEnvironment::live(GeneratorSpec::plain(2, 2)).await;
     env.caller = Some("eu-central-1:amelie".to_owned());
     let process = Process::start(&env, &[]).await;
-    let mut payload = update(&json!({"maxHostAgeDays": 30}));
+    let mut payload = update(&json!({"maxHostAgeDays": 60}));
     payload.as_object_mut().unwrap().remove("actor");
     process.ask("by-amelie", &payload).await;
     let record = history(&env).await.pop().unwrap();

@@ -115,7 +115,7 @@ async fn answers() {
     env.app.clock.advance(Duration::from_mins(15));
     let dry = command("sync", json!({"dryRun": true}));
     answers.insert("sync, dry".to_owned(), env.ask(dry).await);
-    let changes = json!({"maxHostAgeDays": 30});
+    let changes = json!({"maxHostAgeDays": 60});
     answers.insert("update".to_owned(), env.update(changes).await);
     answers.insert(
         "remove".to_owned(),
@@ -123,7 +123,7 @@ async fn answers() {
     );
     answers.insert(
         "connect".to_owned(),
-        env.connect(json!({"maxHostAgeDays": 30})).await,
+        env.connect(json!({"maxHostAgeDays": 60})).await,
     );
     insta::assert_json_snapshot!(pinned(answers.into()));
 }
@@ -191,7 +191,7 @@ async fn items() {
     // It is removed, and its attributes cannot be deleted yet.
     let down = Fault::new(Matcher::side(Side::Tailscale), FaultKind::Reset).always();
     env.sims.faults().add(down);
-    env.update(json!({"maxHostAgeDays": 30})).await;
+    env.update(json!({"maxHostAgeDays": 60})).await;
     let answer = env.ask(command("remove", json!({"actor": "amelie"}))).await;
     assert_eq!(answer["removed"], false, "{answer:#}");
     keep("integration, being removed", env.corp().await);
@@ -204,7 +204,7 @@ async fn items() {
 #[tokio::test]
 async fn events_and_metric_lines() {
     let env = environment().await;
-    env.update(json!({"maxHostAgeDays": 30})).await;
+    env.update(json!({"maxHostAgeDays": 90})).await;
     env.services.state().events.clear();
     env.app.metrics.drain();
     env.update(json!({"maxHostAgeDays": 60})).await;

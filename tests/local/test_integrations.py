@@ -99,7 +99,7 @@ def test_events_alone_sync_an_integration_from_connect_to_remove(connect: Connec
 def test_an_update_without_changes_writes_nothing(connect: Connect) -> None:
     integration = connect("still")
     before = integration.item(), integration.audit()
-    response = integration.make("update", **changes(attributeKey=KEY, maxHostAgeDays=None))
+    response = integration.make("update", **changes(attributeKey=KEY, removeAfterMinutes=None))
     assert (response["configVersion"], response["changed"]) == (1, [])
     assert (integration.item(), integration.audit()) == before
 
@@ -111,12 +111,12 @@ def test_an_update_with_an_invalid_field_or_an_old_version_is_rejected(connect: 
         (changes(colour="red"), "BadInput changes.colour: "),
         (changes(cloudId=HOSTILE), "BadInput changes.cloudId: "),
         ({"CHANGES": "{colour}"}, "CHANGES: must be JSON"),
-        ({}, """CHANGES is required, for example CHANGES='{"maxHostAgeDays":30}'"""),
+        ({}, """CHANGES is required, for example CHANGES='{"maxHostAgeDays":14}'"""),
     ):
         with pytest.raises(CommandFailedError) as failure:
             integration.make("update", **variables)
         assert message in failure.value.error
-    outdated = {"command": "update", "integration": "fort", "changes": {"maxHostAgeDays": 30}, "configVersion": 7}
+    outdated = {"command": "update", "integration": "fort", "changes": {"maxHostAgeDays": 14}, "configVersion": 7}
     with pytest.raises(FunctionError) as error:
         integration.aws.invoke(outdated)
     assert error.value.type == "Conflict"

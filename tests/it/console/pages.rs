@@ -55,7 +55,7 @@ async fn lived_in() -> TestEnvironment {
         falcon.set_score("corp", &aids[n], 40 + n).unwrap();
         ticks(&env, quiet).await;
     }
-    env.update(json!({"maxHostAgeDays": 30})).await;
+    env.update(json!({"maxHostAgeDays": 60})).await;
     ticks(&env, 1).await;
     env
 }

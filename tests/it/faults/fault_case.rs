@@ -221,7 +221,7 @@ impl FaultCase {
             self.instance.env.sims.tailscale(),
         );
         if let Some(host) = self.away.host.take() {
-            falcon.put_host("corp", host).unwrap();
+            self.instance.env.put_host_back("corp", host);
         }
         for device in self.away.devices.drain(..) {
             tailscale.put_device(TAILNET, device).unwrap();

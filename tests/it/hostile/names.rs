@@ -29,10 +29,10 @@ const NAMES: [&str; 12] = [
 /// Odd serials of both sides, and whether they match.
 const SERIALS: [(&str, bool); 14] = [
     ("A'+platform_name:'x", true),
-    ("A','B", true),
-    ("*A*", true),
+    ("A7C','B9D", true),
+    ("*A7C*", true),
     ("A'],device_id:['", true),
-    ("[\"A\"]", true),
+    ("[\"A7C9\"]", true),
     ("{\"$ne\":1}", true),
     ("../../oauth2/token?x=1#y", true),
     ("a&limit=1&offset=2", true),
@@ -177,16 +177,17 @@ impl<'a> HostileEntries<'a> {
             let pair = self.pair();
             self.admit(Pair { score, ..pair }, false);
         }
-        for seen in [
-            "9999-12-30T00:00:00Z",
-            "9999-12-31T23:59:59Z",
-            "-009999-01-01T00:00:00Z",
-            "yesterday\n",
-            "",
+        for (seen, is_recent) in [
+            ("9999-12-30T00:00:00Z", true),
+            // Beyond the last time that can be told from none.
+            ("9999-12-31T23:59:59Z", false),
+            ("-009999-01-01T00:00:00Z", false),
+            ("yesterday\n", false),
+            ("", false),
         ] {
             let mut pair = self.pair();
             pair.host.last_seen = Some(seen.to_owned());
-            self.admit(pair, true);
+            self.admit(pair, is_recent);
         }
         for (flag, is_ours) in [
             (json!("false"), true),
@@ -202,14 +203,21 @@ impl<'a> HostileEntries<'a> {
     }
 }
 
-/// Returns all serials that devices report, in both forms that are looked up.
+/// Returns all serials that devices report, in each form that is looked up.
 fn reported(env: &TestEnvironment) -> BTreeSet<String> {
     let devices = env.sims.tailscale().devices(TAILNET).unwrap();
     let texts = devices
         .iter()
         .flat_map(Device::serials)
         .map(|text| text.trim().to_owned());
-    texts.flat_map(|text| [text.to_uppercase(), text]).collect()
+    let forms = |text: String| {
+        [
+            text.to_uppercase(),
+            text.to_uppercase().to_lowercase(),
+            text,
+        ]
+    };
+    texts.flat_map(forms).collect()
 }
 
 /// Returns the values of a filter, which must be a list of texts of one field.
@@ -329,6 +337,7 @@ async fn the_hostile_get_no_more_than_they_deserve_and_the_honest_no_less() {
         expected, sensors, ..
     } = hostile;
     let serials = reported(&env);
+    env.update(json!({"maxHostAgeDays": 60})).await;
     env.requests();
 
     let process = Process::start(&env, &[]).await;

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use falcon_posture_sync::domain::inventory::device::NodeId;
 use falcon_posture_sync::domain::inventory::host::{Aid, Score};
+use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::plan::journal::JournalEntry;
-use falcon_posture_sync::domain::plan::{Change, DesiredAttribute, NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::plan::{Change, DesiredAttribute};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Protocol;
@@ -116,6 +117,7 @@ pub(super) fn change(old: Option<Record>, new: Option<u8>) -> Change {
         }),
         reason: String::new(),
         is_approved: false,
+        is_immediate: false,
         is_ephemeral: false,
     }
 }

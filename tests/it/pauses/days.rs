@@ -216,7 +216,7 @@ async fn a_forced_try_neither_lengthens_a_pause_nor_shortens_the_next_one() {
 async fn changed_settings_end_a_pause_and_its_row() {
     let env = paused(9).await;
     env.services.state().events.clear();
-    env.update(json!({"maxHostAgeDays": 30})).await;
+    env.update(json!({"maxHostAgeDays": 60})).await;
     let event = env.services.state().events[0].clone();
     env.requests();
     assert_eq!(env.ask(event).await["outcome"], "paused");

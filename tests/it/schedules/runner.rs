@@ -101,7 +101,7 @@ impl Runner {
         }
         let during = self.pass(step);
         let before = Before::of(self.environment()).await;
-        let deserved = self.environment().expected();
+        let deserved = self.environment().expected_after_records().await;
         self.instance.proxy.arm(step.faults.clone());
         let payload = if step.forced {
             json!({"command": "sync", "integration": "corp", "force": true})
@@ -177,7 +177,7 @@ impl Runner {
         });
         let outcome = self.instance.invoke(run.clone()).await;
         violations.unless(came_through(&outcome), || format!("{outcome:?}"));
-        let (present, deserved) = (attributes(env), env.expected());
+        let (present, deserved) = (attributes(env), env.expected_after_records().await);
         for (node, score) in &deserved {
             let held = present.get(&(node.clone(), self.key.to_owned()));
             violations.unless(held == Some(score), || {
@@ -252,7 +252,7 @@ impl Runner {
             }
             Move::RestoreHosts => {
                 for host in self.hosts_away.drain(..) {
-                    falcon.put_host("corp", host).unwrap();
+                    self.instance.env.put_host_back("corp", host);
                 }
             }
             Move::RemoveDevice(n) => {
