@@ -470,9 +470,9 @@ check-connection: deploy-tools ## Check that an integration can work; writes not
 # A sync with the new settings follows.
 #   CHANGES  a JSON object of settings; null resets a setting to its default
 .PHONY: update
-update: deploy-tools ## Change settings: INTEGRATION=corp CHANGES='{"maxHostAgeDays":30}'
+update: deploy-tools ## Change settings: INTEGRATION=corp CHANGES='{"maxHostAgeDays":14}'
 	$(call require,INTEGRATION,corp)
-	$(call require,CHANGES,'{"maxHostAgeDays":30}'. A null resets a setting to its default)
+	$(call require,CHANGES,'{"maxHostAgeDays":14}'. A null resets a setting to its default)
 	@$(as-actor); $(send) update integration=INTEGRATION changes:CHANGES actor=ACTOR
 
 # Deletes the integration, its node records and the attributes that it wrote. Its audit records stay.
