@@ -38,16 +38,29 @@ def serial(text: str) -> str | None:
     return None if one_character or text in PLACEHOLDERS else text
 
 
-def lowest_score(wanted: str, hosts: list[Any], scores: dict[str, int]) -> int | None:
-    """Return the lowest score of the hosts with this serial that were seen within a day of the newest of them."""
-    candidates = [
-        (datetime.fromisoformat(host["last_seen"].replace("Z", "+00:00")), scores.get(host["device_id"]))
-        for host in hosts
-        if serial(host.get("serial_number", "")) == wanted
-    ]
-    newest = max((seen for seen, _ in candidates), default=None)
+def time(host: dict[str, str], field: str) -> datetime:
+    """Return a time of a host."""
+    return datetime.fromisoformat(host[field].replace("Z", "+00:00"))
+
+
+def lowest_score(wanted: str, hosts: list[Any], scores: dict[str, int], os: str) -> int | None:
+    """Return the lowest score of the live hosts with this serial and of this platform, as with onSharedSerial lowest.
+
+    A host is live if it was seen within a day of the newest one, and if no other one was first seen after that.
+    """
+    candidates = [host for host in hosts if serial(host.get("serial_number", "")) == wanted]
+    newest = max((time(host, "last_seen") for host in candidates), default=None)
+    restart = max((time(host, "first_seen") for host in candidates), default=None)
+    platform = {"Windows": "windows", "Mac": "macos", "Linux": "linux"}
     live_scores = [
-        score for seen, score in candidates if newest and newest - seen <= timedelta(hours=24) and score is not None
+        scores[host["device_id"]]
+        for host in candidates
+        if newest
+        and restart
+        and newest - time(host, "last_seen") <= timedelta(hours=24)
+        and restart <= time(host, "last_seen")
+        and (not os or platform[host["platform_name"]] == os.lower())
+        and host["device_id"] in scores
     ]
     return min(live_scores, default=None)
 
@@ -59,7 +72,8 @@ def expected_scores(hosts: list[Any], scores: dict[str, int], devices: dict[str,
         if device["isExternal"]:
             continue
         reported = (device.get("postureIdentity") or {}).get("serialNumbers", [])
-        by_serial = [lowest_score(wanted, hosts, scores) for wanted in map(serial, reported) if wanted]
+        serials = [wanted for wanted in map(serial, reported) if wanted]
+        by_serial = [lowest_score(wanted, hosts, scores, device["os"]) for wanted in serials]
         lowest = min((score for score in by_serial if score is not None), default=None)
         if lowest is not None:
             expected[node] = lowest

@@ -56,7 +56,10 @@ def first_syncs(aws: LocalAws, sims: Simulators) -> Iterator[FirstSyncs]:
         secrets += [side["clientSecret"] for side in create_accounts(aws, sims, name, cloud, spec).values()]
     add_devices_with_several_serials(sims)
     log_start = len(aws.function_log())
-    aws.invoke(event("connect"))
+    connect = event("connect")
+    # Several nodes of this tailnet report one serial number each.
+    connect["integration"]["onSharedSerial"] = "lowest"
+    aws.invoke(connect)
     for name in ("labs", "shop"):
         aws.make("connect", INTEGRATION=name, CLOUD=INTEGRATIONS[name][0])
     for name in INTEGRATIONS:
@@ -80,9 +83,11 @@ def first_syncs(aws: LocalAws, sims: Simulators) -> Iterator[FirstSyncs]:
 def add_devices_with_several_serials(sims: Simulators) -> None:
     """Add devices to corp that the generator does not make: the matching serial is the second, or two serials match."""
     scores = sims.scores("corp")
+    # A first score needs a sensor that was seen lately.
+    hosts = sorted(sims.hosts("corp"), key=lambda host: host["last_seen"])[-60:]
     by_score = {
         scores[host["device_id"]]: serial(host.get("serial_number", ""))
-        for host in sims.hosts("corp")[:100]
+        for host in hosts
         if host["device_id"] in scores
     }
     serials = [number for _, number in sorted(by_score.items()) if number]
@@ -92,7 +97,7 @@ def add_devices_with_several_serials(sims: Simulators) -> None:
         "nLowestFirstCNTRL": [lowest, highest],
         "nHighestFirstCNTRL": [highest, "0", lowest],
     }.items():
-        device = {"hostname": node, "postureIdentity": {"serialNumbers": numbers}}
+        device = {"hostname": node, "os": "", "postureIdentity": {"serialNumbers": numbers}}
         sims.call("PUT", f"/tailscale/tailnets/corp/devices/{node}", device)
 
 

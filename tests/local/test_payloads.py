@@ -69,8 +69,12 @@ def expected_part(response: Json | str, expected: Json | str) -> Json | str:
 def test_each_payload_file_gets_its_response(aws: LocalAws, sims: Simulators) -> None:
     assert sorted(RESPONSES) == sorted(file.stem for file in EVENTS.glob("*.json"))
     create_accounts(aws, sims, "corp", "us-2", {"seed": 21, "hosts": 24, "devices": 12})
-    scored = next(host for host in sims.hosts("corp") if host["device_id"] in sims.scores("corp"))
-    node, device = event("audit-device")["device"], {"postureIdentity": {"serialNumbers": [scored["serial_number"]]}}
+    scores = sims.scores("corp")
+    scored = max(
+        (host for host in sims.hosts("corp") if host["device_id"] in scores), key=lambda host: host["last_seen"]
+    )
+    node, identity = event("audit-device")["device"], {"serialNumbers": [scored["serial_number"]]}
+    device = {"hostname": scored["hostname"], "os": "", "postureIdentity": identity}
     sims.call("PUT", f"/tailscale/tailnets/corp/devices/{node}", device)
     integration = Integration(aws, sims, "corp", {})
     try:
