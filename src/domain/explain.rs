@@ -61,7 +61,7 @@ impl<'a> ExplainContext<'a> {
         let (next_action, next) = self.next_step(node_id, outcome);
         let (serials, serials_omitted) =
             reported_serials(device, &self.snapshot.rules.ignored_serials);
-        let (hosts, hosts_omitted) = self.explain_hosts(&candidates, Some((device, outcome)));
+        let (hosts, hosts_omitted) = self.explain_hosts(candidates, Some((device, outcome)));
         Some(Explanation {
             node_id: node_id.clone(),
             name: truncate(&device.name),
@@ -69,8 +69,8 @@ impl<'a> ExplainContext<'a> {
             user: truncate(&device.user),
             os: truncate(&device.os),
             verdict: outcome.into(),
-            reason: outcome.full_reason(&candidates, &self.matcher),
-            remedy: remedy(outcome, &candidates, had_score),
+            reason: outcome.full_reason(candidates, &self.matcher),
+            remedy: remedy(outcome, candidates, had_score),
             score: outcome.score(),
             serials,
             serials_omitted,

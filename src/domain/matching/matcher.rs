@@ -44,6 +44,8 @@ struct Identified<'a> {
     device: &'a Device,
     serials: Serials,
     invalid: Vec<(SmolStr, InvalidSerial)>,
+    /// The hosts with one of the serials, judged for the device.
+    candidates: Candidates<'a>,
 }
 
 impl<'a> Matcher<'a> {
@@ -60,6 +62,7 @@ impl<'a> Matcher<'a> {
                 device,
                 serials,
                 invalid,
+                candidates: Candidates::new(),
             };
             (id, device)
         });
@@ -83,8 +86,26 @@ impl<'a> Matcher<'a> {
             shared,
             silence_doubt: None,
         };
+        matcher.judge_hosts();
         matcher.silence_doubt = matcher.doubt_silence();
+        if matcher.silence_doubt.is_some() {
+            matcher.judge_hosts();
+        }
         matcher
+    }
+
+    /// Judges the hosts of each device.
+    fn judge_hosts(&mut self) {
+        let judge = |one: &Identified<'_>| -> Candidates<'a> {
+            let serials = one.serials.iter();
+            serials
+                .flat_map(|serial| self.rivals(serial, Some(one.device)))
+                .collect()
+        };
+        let judged: Vec<Candidates<'a>> = self.devices.values().map(judge).collect();
+        for (device, candidates) in self.devices.values_mut().zip(judged) {
+            device.candidates = candidates;
+        }
     }
 
     pub(crate) fn rules(&self) -> &'a MatchRules {
@@ -92,9 +113,9 @@ impl<'a> Matcher<'a> {
     }
 
     /// Returns the hosts with one of a device's serials, judged for it.
-    pub(crate) fn candidates(&self, node_id: &NodeId) -> Vec<Candidate<'a>> {
+    pub(crate) fn candidates(&self, node_id: &NodeId) -> &[Candidate<'a>] {
         let device = self.devices.get(node_id);
-        device.map_or_else(Vec::new, |device| self.candidates_for(device).to_vec())
+        device.map_or(&[], |device| device.candidates.as_slice())
     }
 
     /// Returns the hosts with a serial, judged for a device that reports it, or for any.
@@ -114,13 +135,6 @@ impl<'a> Matcher<'a> {
     pub(crate) fn names_of(&self, serial: &Serial) -> impl Iterator<Item = &str> {
         let sharing = self.shared.get(serial).into_iter();
         sharing.flat_map(|sharing| sharing.names.iter().map(String::as_str))
-    }
-
-    fn candidates_for(&self, identified: &Identified<'_>) -> Candidates<'a> {
-        let serials = identified.serials.iter();
-        serials
-            .flat_map(|serial| self.rivals(serial, Some(identified.device)))
-            .collect()
     }
 
     /// Finds all outcomes.
@@ -173,8 +187,8 @@ impl<'a> Matcher<'a> {
     }
 
     fn outcome_for_serials(&self, node_id: &NodeId, identified: &Identified<'_>) -> MatchOutcome {
-        let candidates = self.candidates_for(identified);
-        let aids = |status: CandidateStatus| aids(&candidates, |one| one == status);
+        let candidates = &identified.candidates;
+        let aids = |status: CandidateStatus| aids(candidates, |one| one == status);
         if candidates.is_empty() {
             return MatchOutcome::Unmatched {
                 serials: identified.serials.clone(),
@@ -187,7 +201,7 @@ impl<'a> Matcher<'a> {
             return MatchOutcome::Contained { aids: contained };
         }
         let record = self.records.get(node_id);
-        if let Some(outcome) = scored(&candidates, record) {
+        if let Some(outcome) = scored(candidates, record) {
             return outcome;
         }
         // Of several reasons, the one that is the last in the order of the rules is the nearest to a score.
@@ -215,20 +229,9 @@ impl<'a> Matcher<'a> {
                 aids: aids(CandidateStatus::Stale),
             },
             _ => MatchOutcome::Unassessed {
-                aids: lacking_score(&candidates),
+                aids: lacking_score(candidates),
             },
         }
-    }
-
-    /// Returns the hosts that speak for a connected device, whenever they were seen.
-    fn speakers(&self, identified: &Identified<'_>) -> Vec<&'a Host> {
-        let device = identified.device;
-        if !device.is_connected() || device.is_external {
-            return Vec::new();
-        }
-        let candidates = self.candidates_for(identified).into_iter();
-        let speakers = candidates.filter(|candidate| candidate.is_speaker);
-        speakers.map(|candidate| candidate.host).collect()
     }
 
     /// Returns why Falcon's clock is doubted rather than the sensors, if it is: too many connected devices have a silent one.
@@ -237,11 +240,12 @@ impl<'a> Matcher<'a> {
         let limit = self.rules.max_silence_hours?;
         let (mut silent, mut all) = (0, 0);
         for device in self.devices.values() {
-            let mut speakers = self.speakers(device);
-            speakers.retain(|host| self.rules.is_recent(host));
-            all += usize::from(!speakers.is_empty());
-            let is_silent = |host: &&Host| self.rules.exceeds_silence(host.last_seen);
-            silent += usize::from(!speakers.is_empty() && speakers.iter().all(is_silent));
+            let speakers = device.speakers();
+            let recent = speakers.filter(|host| self.rules.is_recent(host));
+            if let Some(seen) = recent.map(|host| host.last_seen).max() {
+                all += 1;
+                silent += usize::from(self.rules.exceeds_silence(seen));
+            }
         }
         (silent >= MIN_SILENT_TO_DOUBT && silent * 5 > all).then(|| {
             format!(
@@ -284,14 +288,13 @@ impl<'a> Matcher<'a> {
                 ) => {}
                 (Some(kind), _) => add(kind, device.name.to_string()),
             }
-            let candidates = self.candidates_for(identified);
+            let candidates = &identified.candidates;
             let mut statuses = candidates.iter().map(|candidate| candidate.status);
             let has_score = outcome.score().is_some() || device.is_external;
             if !has_score && statuses.any(|status| status == CandidateStatus::OtherPlatform) {
                 add(FindingKind::OtherPlatform, device.name.to_string());
             }
-            let speakers = self.speakers(identified);
-            let seen = speakers.iter().map(|host| host.last_seen).max();
+            let seen = identified.speakers().map(|host| host.last_seen).max();
             if let Some(seen) = seen.filter(|seen| self.rules.is_silent(*seen)) {
                 let seen = seen.map_or_else(
                     || "at no known time".to_owned(),
@@ -360,6 +363,16 @@ fn scored(candidates: &[Candidate<'_>], record: Option<&NodeRecord>) -> Option<M
             }
             Some(MatchOutcome::Scored(evidence))
         }
+    }
+}
+
+impl<'a> Identified<'a> {
+    /// Iterates over the hosts that speak for the device while it is connected, whenever they were seen.
+    fn speakers(&self) -> impl Iterator<Item = &'a Host> {
+        let is_judged = self.device.is_connected() && !self.device.is_external;
+        let candidates = self.candidates.iter();
+        let speakers = candidates.filter(move |candidate| is_judged && candidate.is_speaker);
+        speakers.map(|candidate| candidate.host)
     }
 }
 
