@@ -265,7 +265,7 @@ impl DeviceSearch<'_> {
 
     /// Finds devices in the node records, else in the audit records: those outlive the former.
     async fn nodes_in_records(&self, records: &NodeRecords) -> Result<Vec<NodeId>, StoreError> {
-        let nodes = find_in_records(records, self.device, &IgnoredSerials::default());
+        let nodes = find_in_records(records, self.device);
         if !nodes.is_empty() {
             return Ok(nodes);
         }

@@ -310,7 +310,7 @@ fn a_limit_has_a_default_and_null_lifts_it() {
         (lifted.max_host_age_days, lifted.max_silence_hours),
         (None, None)
     );
-    // What is stored says so, too.
+    // The stored settings keep the lifted limits.
     let again = Settings::with_changes(&lifted.to_map(), &Map::new()).unwrap();
     assert_eq!(again, lifted);
     for (field, invalid, accepted) in [

@@ -78,7 +78,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
     applied
 }
 
-/// What the batches of a run share.
+/// Applies the batches of a run, which share the room of its journal.
 struct BatchWriter<'a> {
     run: &'a Run<'a>,
     writer: &'a TailscaleWriter<'a>,

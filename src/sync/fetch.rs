@@ -17,6 +17,7 @@ use crate::domain::inventory::host::{Aid, Assessments, FalconInventory, Hosts};
 use crate::domain::inventory::record::NodeRecords;
 use crate::domain::matching::{matching_aids, serial_query_values};
 use crate::falcon::{Falcon, FirstHosts, FirstScores};
+use crate::settings::IgnoredSerials;
 use crate::text::error_chain;
 use crate::upstream::error::UpstreamError;
 
@@ -53,18 +54,25 @@ pub(super) async fn prefetch(run: &Run<'_>, falcon: &Falcon) -> Result<Prefetche
     })
 }
 
+/// The tailnet's side, which tells the hosts that a run needs.
+#[derive(Clone, Copy)]
+pub(super) struct Needs<'a> {
+    pub(super) devices: &'a Devices,
+    pub(super) records: &'a NodeRecords,
+    pub(super) ignored: &'a IgnoredSerials,
+}
+
 /// Fetches the rest, now that the devices are known.
 pub(super) async fn complete(
     run: &Run<'_>,
     falcon: &Falcon,
     prefetched: Prefetched,
-    devices: &Devices,
-    records: &NodeRecords,
+    needs: Needs<'_>,
 ) -> Result<Fetched, UpstreamError> {
     let choose = |hosts: usize| {
         let demand = LookupDemand {
-            spellings: serial_query_values(devices, &run.ignored_serials()).len(),
-            aids: matched_aids(run, records).len(),
+            spellings: serial_query_values(needs.devices, needs.ignored).len(),
+            aids: matched_aids(run, needs.records).len(),
         };
         choose_strategy(previous_state(run), hosts, demand, run.started)
     };
@@ -77,7 +85,7 @@ pub(super) async fn complete(
                 let scores = falcon.scores(&score_ranges(run)).await?;
                 return Ok(listed_fully(run, current, hosts, scores));
             }
-            return fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await;
+            return fetch_scores_of_matches(run, falcon, choice, hosts, needs).await;
         }
         Prefetched::HostCount(hosts) => (hosts, None),
         Prefetched::FirstPages(first_pages) => (first_pages.0.announced(), Some(first_pages)),
@@ -88,10 +96,10 @@ pub(super) async fn complete(
         FetchStrategy::Hosts => {
             let first_page = first_pages.map(|(hosts, _)| hosts);
             let hosts = falcon.remaining_hosts(first_page).await?;
-            fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await
+            fetch_scores_of_matches(run, falcon, choice, hosts, needs).await
         }
         FetchStrategy::Filtered => {
-            let looked_up = look_up(run, falcon, choice, visible, devices, records);
+            let looked_up = look_up(run, falcon, choice, visible, needs);
             match looked_up.await {
                 Err(error) if is_refused(&error) => {
                     let choice = choice_after_refusal(run, &error);
@@ -103,7 +111,7 @@ pub(super) async fn complete(
                     let first_page = first_pages.map(|(hosts, _)| hosts);
                     let mut hosts = falcon.remaining_hosts(first_page).await?;
                     hosts.extend(found);
-                    fetch_scores_of_matches(run, falcon, choice, hosts, devices, records).await
+                    fetch_scores_of_matches(run, falcon, choice, hosts, needs).await
                 }
             }
         }
@@ -140,15 +148,17 @@ async fn look_up(
     falcon: &Falcon,
     choice: StrategyChoice,
     visible: usize,
-    devices: &Devices,
-    records: &NodeRecords,
+    needs: Needs<'_>,
 ) -> Result<LookedUp, UpstreamError> {
-    let (serials, matched) = (
-        serial_query_values(devices, &run.ignored_serials()),
-        matched_aids(run, records),
-    );
+    let Needs {
+        devices,
+        records,
+        ignored,
+    } = needs;
+    let serials = serial_query_values(devices, ignored);
+    let matched = matched_aids(run, records);
     let hosts = falcon.hosts_matching(&serials, &matched).await?;
-    let unmatched = devices_without_host(&hosts, devices, &run.ignored_serials());
+    let unmatched = devices_without_host(&hosts, devices, ignored);
     let new = FetchState::newly_unmatched(previous_state(run), &unmatched);
     if new > 0 {
         return Ok(LookedUp::Unmatched(
@@ -187,10 +197,9 @@ async fn fetch_scores_of_matches(
     falcon: &Falcon,
     choice: StrategyChoice,
     hosts: Hosts,
-    devices: &Devices,
-    records: &NodeRecords,
+    needs: Needs<'_>,
 ) -> Result<Fetched, UpstreamError> {
-    let mut matching = matching_aids(&hosts, devices, &run.ignored_serials());
+    let mut matching = matching_aids(&hosts, needs.devices, needs.ignored);
     let scores = match falcon.scores_of(&matching).await {
         Err(error) if is_refused(&error) => {
             let choice = choice_after_refusal(run, &error);
@@ -200,7 +209,7 @@ async fn fetch_scores_of_matches(
         scores => scores?,
     };
     let inventory = inventory(run, hosts, scores);
-    for record in records.values() {
+    for record in needs.records.values() {
         matching.remove(&record.aid);
     }
     let state = next_state(run, choice, inventory.visible);

@@ -8,7 +8,7 @@ use futures::future::{Either, select, try_join};
 use tokio::time::timeout;
 
 use super::error::SyncError;
-use super::fetch;
+use super::fetch::{self, Needs};
 use super::recover::Recovery;
 use super::run::{Clients, Run};
 use super::subject::{self, Subject};
@@ -80,8 +80,13 @@ pub(super) async fn both_sides(
     } = nodes;
     let mut unreadable = recovery.unreadable;
     unreadable.extend(unreadable_records);
+    let needs = Needs {
+        devices: &devices,
+        records: &records,
+        ignored: &settings.ignored_serials,
+    };
     let (mut falcon, fetch_state) =
-        fetch::complete(run, &clients.falcon, prefetched, &devices, &records).await?;
+        fetch::complete(run, &clients.falcon, prefetched, needs).await?;
     falcon.is_short = clients.falcon.lacks_hosts();
     Ok(Observation {
         falcon,
@@ -118,7 +123,12 @@ where
         unreadable,
     } = nodes;
     let subject = find(&devices, &records, &settings.ignored_serials).await?;
-    let falcon = subject::look_up(run, &clients.falcon, &devices, &records, &subject);
+    let needs = Needs {
+        devices: &devices,
+        records: &records,
+        ignored: &settings.ignored_serials,
+    };
+    let falcon = subject::look_up(run, &clients.falcon, needs, &subject);
     let Some(falcon) = falcon.await? else {
         return Ok(None);
     };

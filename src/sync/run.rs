@@ -25,7 +25,7 @@ use crate::domain::status::Status;
 use crate::domain::status::error_kind::Service;
 use crate::domain::status::pause::{Pause, PauseContext};
 use crate::falcon::Falcon;
-use crate::settings::{FieldError, IgnoredSerials, Settings};
+use crate::settings::{FieldError, Settings};
 use crate::store::{FinishOutcome, Integration, Settlement, StoreError};
 use crate::tailscale::Tailscale;
 use crate::upstream::retry::CallBudget;
@@ -141,15 +141,6 @@ impl<'a> Run<'a> {
         let settings = settings.map_err(FieldError::clone)?;
         self.app.config.validate(settings)?;
         Ok(settings)
-    }
-
-    /// Returns the texts that are no serials by the settings, and those that are.
-    pub(super) fn ignored_serials(&self) -> IgnoredSerials {
-        let settings = self.integration.settings.as_ref();
-        settings.map_or_else(
-            |_| IgnoredSerials::default(),
-            |settings| settings.ignored_serials.clone(),
-        )
     }
 
     /// Limits the times of hosts to the present.

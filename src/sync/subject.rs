@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use smol_str::SmolStr;
 
-use super::fetch::{inventory, is_refused, previous_state};
+use super::fetch::{Needs, inventory, is_refused, previous_state};
 use super::run::Run;
 use crate::domain::fetch::unmatched::devices_without_host;
 use crate::domain::fetch::{FetchState, are_few_lookups_cheaper};
@@ -47,11 +47,14 @@ pub(super) fn is_cheaper(run: &Run<'_>) -> bool {
 pub(super) async fn look_up(
     run: &Run<'_>,
     falcon: &Falcon,
-    devices: &Devices,
-    records: &NodeRecords,
+    needs: Needs<'_>,
     subject: &Subject,
 ) -> Result<Option<FalconInventory>, UpstreamError> {
-    let ignored = &run.ignored_serials();
+    let Needs {
+        devices,
+        records,
+        ignored,
+    } = needs;
     let related = related_devices(devices, &subject.nodes, ignored);
     let texts = related.iter().flat_map(|device| device.identity.serials());
     let spellings: BTreeSet<String> = texts

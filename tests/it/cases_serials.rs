@@ -243,3 +243,25 @@ async fn a_live_system_of_another_platform_is_not_the_machine_that_was_assessed(
     let answer = scene.run(json!({"n1": 90, "n3": 90})).await;
     assert_eq!(finding(&answer, "otherPlatform")["count"], 1);
 }
+
+/// A machine that starts one of two systems has two hosts with one serial number. Under one name each system has the score of its
+/// own host; under two names only the one that is known by the serial number.
+#[tokio::test]
+async fn a_second_system_has_its_own_score_under_the_same_name() {
+    for (name, attributes) in [
+        ("pc", json!({"n1": 90, "n2": 70})),
+        ("pc-linux", json!({"n1": 90})),
+    ] {
+        let mut scene = Scene::new(json!({})).await;
+        scene.put(&json!({
+            "falcon": [{"aid": "a1", "serial_number": "5CG1111AAA", "hostname": "pc", "platform_name": "Windows", "hoursAgo": 5, "score": 90}],
+            "tailnet": [{"nodeId": "n1", "os": "windows", "hostname": "pc", "serialNumbers": ["5CG1111AAA"], "connectedToControl": false, "hoursAgo": 5}],
+        }));
+        scene.run(json!({"n1": 90})).await;
+        scene.put(&json!({
+            "falcon": [{"aid": "a2", "serial_number": "5CG1111AAA", "hostname": name, "platform_name": "Linux", "installedHoursAgo": 400, "score": 70}],
+            "tailnet": [{"nodeId": "n2", "os": "linux", "hostname": name, "serialNumbers": ["5CG1111AAA"]}],
+        }));
+        scene.run(attributes).await;
+    }
+}

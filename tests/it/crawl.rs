@@ -49,7 +49,8 @@ async fn few_devices_of_a_large_account_are_asked_for_by_serial_and_all_hosts_on
     assert_eq!(env.scores(), env.expected());
     let requests = env.requests();
     assert!(falcon(&requests) <= 8, "{requests:?}");
-    // What a filter cannot see is looked for in the first run, since some devices have no host, and then once a day.
+    // The first run lists all hosts, since some devices have none. Later runs do so once a day, for serials that a filter does
+    // not find.
     let told = crawl(&env).await;
     assert_eq!(told["way"], "hosts");
     assert!(

@@ -46,6 +46,7 @@ mod preview;
 mod process;
 mod properties;
 mod quota;
+mod random_cases;
 mod recovery;
 mod removals;
 mod runs;

@@ -9,7 +9,7 @@ use crate::settings::IgnoredSerials;
 /// Finds the devices that a text means, the best match first. The order of precedence is the node id, then a name, then a
 /// serial. A name is the full one, the full one without the tailnet's domain, or the machine's own, in any case.
 pub(crate) fn find_devices(devices: &Devices, text: &str, ignored: &IgnoredSerials) -> Vec<NodeId> {
-    let query = DeviceQuery::parse(text, ignored);
+    let query = DeviceQuery::parse(text);
     if devices.contains_key(&query.node_id) {
         return vec![query.node_id];
     }
@@ -32,12 +32,8 @@ pub(crate) fn find_devices(devices: &Devices, text: &str, ignored: &IgnoredSeria
 
 /// Finds devices by their node records: a device may have left the tailnet, changed its name or stopped reporting its
 /// serial.
-pub(crate) fn find_in_records(
-    records: &NodeRecords,
-    text: &str,
-    ignored: &IgnoredSerials,
-) -> Vec<NodeId> {
-    let query = DeviceQuery::parse(text, ignored);
+pub(crate) fn find_in_records(records: &NodeRecords, text: &str) -> Vec<NodeId> {
+    let query = DeviceQuery::parse(text);
     if records.contains_key(&query.node_id) {
         return vec![query.node_id];
     }
@@ -60,13 +56,13 @@ struct DeviceQuery {
 }
 
 impl DeviceQuery {
-    fn parse(text: &str, ignored: &IgnoredSerials) -> Self {
+    fn parse(text: &str) -> Self {
         let text = text.trim();
         Self {
             node_id: NodeId(text.into()),
             // Sanitized like the names that it is compared with.
             name: truncate(text.trim_end_matches('.')).trim().to_lowercase(),
-            serial: Serial::identify(text, ignored).ok(),
+            serial: Serial::parse(text).ok(),
         }
     }
 

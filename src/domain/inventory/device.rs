@@ -39,7 +39,7 @@ pub struct Device {
     pub is_external: bool,
     /// True if the tailnet forgets the device as soon as it disconnects.
     pub is_ephemeral: bool,
-    /// Whether the device is connected.
+    /// The connection to the control plane.
     pub presence: Presence,
     /// True if several machines use the device's key at once, as after cloning a disk.
     pub has_multiple_connections: bool,

@@ -1,4 +1,4 @@
-//! What the function has written to a device, as recorded.
+//! Node records: the attribute that was last written to each device.
 
 use std::collections::BTreeMap;
 

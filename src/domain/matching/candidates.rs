@@ -94,7 +94,7 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// What the judgement of a host for a device rests on, beside the host.
+/// The device and the rules by which hosts are judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Perspective<'a> {
     pub(crate) rules: &'a MatchRules,
@@ -110,14 +110,17 @@ impl Perspective<'_> {
         &self,
         hosts: &[&'a Host],
         scores: &'a Assessments,
-        sharing: Option<(&Sharing, &Device)>,
+        sharing: Option<&Sharing>,
     ) -> Candidates<'a> {
         let times = GroupTimes::new(hosts);
         let candidate = |host: &&'a Host| {
             let (device, assessment) = (self.device, scores.get(&host.aid));
             let is_live = times.is_live(host);
             let is_of_platform = device.is_none_or(|one| host.platform.may_be(one.platform()));
-            let is_served = sharing.is_none_or(|(sharing, device)| sharing.serves(device, host));
+            let is_served = match (sharing, device) {
+                (Some(sharing), Some(device)) => sharing.serves(device, host),
+                _ => true,
+            };
             let is_speaker = is_live && is_of_platform && is_served;
             let is_contained =
                 host.is_contained && self.rules.on_contained == OnContained::Withhold;

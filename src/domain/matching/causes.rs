@@ -24,7 +24,7 @@ pub enum UnmatchedCause {
     NoUsableSerial {
         /// The host.
         aid: Aid,
-        /// What it reports in place of a serial.
+        /// The text that it reports in place of a serial.
         reported: Option<Serial>,
     },
 }

@@ -25,14 +25,15 @@ const MIN_SILENT_TO_DOUBT: usize = 3;
 const SILENCE_REMEDY: &str = "Check in the Falcon console when these hosts were last seen. If the sensors are down \
                               indeed, maxHostAgeDays ends their scores.";
 
-/// What the match of an observation rests on.
+/// An observation, with its hosts judged for each device.
 #[derive(Debug)]
 pub(crate) struct Matcher<'a> {
     falcon: &'a FalconInventory,
     records: &'a NodeRecords,
     rules: &'a MatchRules,
     hosts: HostsBySerial<'a>,
-    devices: BTreeMap<&'a NodeId, Identified<'a>>,
+    /// In the order of their ids.
+    devices: Vec<Identified<'a>>,
     shared: SharedSerials,
     /// Why Falcon's clock is doubted, if it is. No sensor counts as silent then.
     silence_doubt: Option<String>,
@@ -56,27 +57,21 @@ impl<'a> Matcher<'a> {
         rules: &'a MatchRules,
     ) -> Self {
         let hosts = HostsBySerial::new(falcon);
-        let identified = devices.iter().map(|(id, device)| {
+        let identified = devices.values().map(|device| {
             let (serials, invalid) = serials(device.identity.serials(), &rules.ignored_serials);
-            let device = Identified {
+            Identified {
                 device,
                 serials,
                 invalid,
                 candidates: Candidates::new(),
-            };
-            (id, device)
-        });
-        let identified: BTreeMap<&NodeId, Identified<'_>> = identified.collect();
-        let mut by_serial = DevicesBySerial::new();
-        for one in identified.values().filter(|one| !one.device.is_external) {
-            for serial in &one.serials {
-                by_serial
-                    .entry(serial.clone())
-                    .or_default()
-                    .push(one.device);
             }
-        }
-        let shared = find_shared(&hosts, &by_serial, records, rules);
+        });
+        let identified: Vec<Identified<'_>> = identified.collect();
+        let shared = {
+            let own = identified.iter().filter(|one| !one.device.is_external);
+            let by_serial = DevicesBySerial::new(own.map(|one| (one.device, &one.serials)));
+            find_shared(&hosts, &by_serial, records, rules)
+        };
         let mut matcher = Self {
             falcon,
             records,
@@ -102,8 +97,8 @@ impl<'a> Matcher<'a> {
                 .flat_map(|serial| self.rivals(serial, Some(one.device)))
                 .collect()
         };
-        let judged: Vec<Candidates<'a>> = self.devices.values().map(judge).collect();
-        for (device, candidates) in self.devices.values_mut().zip(judged) {
+        let judged: Vec<Candidates<'a>> = self.devices.iter().map(judge).collect();
+        for (device, candidates) in self.devices.iter_mut().zip(judged) {
             device.candidates = candidates;
         }
     }
@@ -114,7 +109,10 @@ impl<'a> Matcher<'a> {
 
     /// Returns the hosts with one of a device's serials, judged for it.
     pub(crate) fn candidates(&self, node_id: &NodeId) -> &[Candidate<'a>] {
-        let device = self.devices.get(node_id);
+        let found = self
+            .devices
+            .binary_search_by_key(&node_id, |one| &one.device.node_id);
+        let device = found.ok().and_then(|index| self.devices.get(index));
         device.map_or(&[], |device| device.candidates.as_slice())
     }
 
@@ -126,8 +124,9 @@ impl<'a> Matcher<'a> {
             is_silence_doubted: self.silence_doubt.is_some(),
         };
         let withholds = self.rules.on_shared_serial == OnSharedSerial::Withhold;
-        let sharing = device.filter(|device| withholds && !device.is_external);
-        let sharing = sharing.and_then(|device| Some((self.shared.get(serial)?, device)));
+        // An external device gets no score in any case, so its hosts are told as they are.
+        let is_own = device.is_some_and(|device| !device.is_external);
+        let sharing = self.shared.get(serial).filter(|_| withholds && is_own);
         perspective.judge(self.hosts.with_serial(serial), &self.falcon.scores, sharing)
     }
 
@@ -139,16 +138,15 @@ impl<'a> Matcher<'a> {
 
     /// Finds all outcomes.
     pub(crate) fn matches(&self) -> Matches {
-        let mut outcomes: BTreeMap<NodeId, MatchOutcome> = self
-            .devices
-            .iter()
-            .map(|(id, device)| ((*id).clone(), self.outcome(id, device)))
-            .collect();
-        let unmatched = outcomes.iter().filter_map(|(id, outcome)| {
-            let device = self.devices.get(id)?.device;
-            matches!(outcome, MatchOutcome::Unmatched { .. })
-                .then(|| (device, self.records.get(id)))
-        });
+        let outcome = |one| (Identified::id(one).clone(), self.outcome(one));
+        let mut outcomes: BTreeMap<NodeId, MatchOutcome> =
+            self.devices.iter().map(outcome).collect();
+        let is_unmatched =
+            |outcome: &MatchOutcome| matches!(outcome, MatchOutcome::Unmatched { .. });
+        let unmatched = self.devices.iter().zip(outcomes.values());
+        let unmatched = unmatched
+            .filter(|(_, outcome)| is_unmatched(outcome))
+            .map(|(one, _)| (one.device, self.records.get(one.id())));
         for (id, found) in find_causes(self.falcon, self.rules, unmatched) {
             if let Some(MatchOutcome::Unmatched { cause, .. }) = outcomes.get_mut(&id) {
                 *cause = Some(found);
@@ -158,9 +156,7 @@ impl<'a> Matcher<'a> {
             .values()
             .filter(|outcome| outcome.has_host())
             .count();
-        let unmatched = outcomes.values();
-        let unmatched =
-            unmatched.filter(|outcome| matches!(outcome, MatchOutcome::Unmatched { .. }));
+        let unmatched = outcomes.values().filter(|outcome| is_unmatched(outcome));
         let counts = MatchCounts {
             provider_hosts: self.falcon.visible,
             possible_matched: matched + unmatched.count(),
@@ -173,7 +169,7 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn outcome(&self, node_id: &NodeId, identified: &Identified<'_>) -> MatchOutcome {
+    fn outcome(&self, identified: &Identified<'_>) -> MatchOutcome {
         let device = identified.device;
         match &device.identity {
             _ if device.is_external => MatchOutcome::External,
@@ -182,11 +178,11 @@ impl<'a> Matcher<'a> {
             Identity::Serials(_) if identified.serials.is_empty() => MatchOutcome::NoSerial {
                 invalid: identified.invalid.clone(),
             },
-            Identity::Serials(_) => self.outcome_for_serials(node_id, identified),
+            Identity::Serials(_) => self.outcome_for_serials(identified),
         }
     }
 
-    fn outcome_for_serials(&self, node_id: &NodeId, identified: &Identified<'_>) -> MatchOutcome {
+    fn outcome_for_serials(&self, identified: &Identified<'_>) -> MatchOutcome {
         let candidates = &identified.candidates;
         let aids = |status: CandidateStatus| aids(candidates, |one| one == status);
         if candidates.is_empty() {
@@ -200,7 +196,7 @@ impl<'a> Matcher<'a> {
         if !contained.is_empty() {
             return MatchOutcome::Contained { aids: contained };
         }
-        let record = self.records.get(node_id);
+        let record = self.records.get(identified.id());
         if let Some(outcome) = scored(candidates, record) {
             return outcome;
         }
@@ -239,7 +235,7 @@ impl<'a> Matcher<'a> {
     fn doubt_silence(&self) -> Option<String> {
         let limit = self.rules.max_silence_hours?;
         let (mut silent, mut all) = (0, 0);
-        for device in self.devices.values() {
+        for device in &self.devices {
             let speakers = device.speakers();
             let recent = speakers.filter(|host| self.rules.is_recent(host));
             if let Some(seen) = recent.map(|host| host.last_seen).max() {
@@ -258,13 +254,10 @@ impl<'a> Matcher<'a> {
     fn findings(&self, outcomes: &BTreeMap<NodeId, MatchOutcome>) -> Vec<Finding> {
         let mut cases: BTreeMap<FindingKind, Vec<String>> = BTreeMap::new();
         let mut add = |kind, case| cases.entry(kind).or_default().push(case);
-        for (id, identified) in &self.devices {
+        for (identified, outcome) in self.devices.iter().zip(outcomes.values()) {
             let Identified {
                 device, invalid, ..
             } = identified;
-            let Some(outcome) = outcomes.get(*id) else {
-                continue;
-            };
             if let Some((text, reason)) = invalid.first().filter(|_| !device.is_external) {
                 let case = format!("{}: {text:?} is {reason}", device.name);
                 add(FindingKind::PlaceholderSerials, case);
@@ -300,7 +293,8 @@ impl<'a> Matcher<'a> {
                     || "at no known time".to_owned(),
                     |seen| format!("{seen:.0}, {} ago", age(self.rules.now, seen)),
                 );
-                let case = format!("{} ({id}): sensor last seen {seen}", device.name);
+                let Device { name, node_id, .. } = device;
+                let case = format!("{name} ({node_id}): sensor last seen {seen}");
                 add(FindingKind::SilentSensors, case);
             }
         }
@@ -367,6 +361,10 @@ fn scored(candidates: &[Candidate<'_>], record: Option<&NodeRecord>) -> Option<M
 }
 
 impl<'a> Identified<'a> {
+    fn id(&self) -> &'a NodeId {
+        &self.device.node_id
+    }
+
     /// Iterates over the hosts that speak for the device while it is connected, whenever they were seen.
     fn speakers(&self) -> impl Iterator<Item = &'a Host> {
         let is_judged = self.device.is_connected() && !self.device.is_external;

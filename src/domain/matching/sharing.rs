@@ -1,6 +1,6 @@
 //! Serial numbers that several machines share: which device each of them serves, if any.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use smallvec::SmallVec;
 
@@ -8,6 +8,7 @@ use crate::domain::inventory::device::{Device, NodeId};
 use crate::domain::inventory::host::Host;
 use crate::domain::inventory::record::NodeRecords;
 use crate::domain::inventory::serial::Serial;
+use crate::domain::matching::Serials;
 use crate::domain::matching::hosts::HostsBySerial;
 use crate::domain::matching::rules::MatchRules;
 
@@ -32,7 +33,34 @@ impl Sharing {
 pub(crate) type SharedSerials = BTreeMap<Serial, Sharing>;
 
 /// The own devices that report each usable serial.
-pub(crate) type DevicesBySerial<'a> = BTreeMap<Serial, SmallVec<[&'a Device; 1]>>;
+#[derive(Debug, Default)]
+pub(crate) struct DevicesBySerial<'a> {
+    /// For lookups only: its order shows nowhere.
+    devices: HashMap<&'a Serial, SmallVec<[&'a Device; 1]>>,
+    /// The serials that several devices report, or one that is several machines.
+    duplicated: BTreeSet<&'a Serial>,
+}
+
+impl<'a> DevicesBySerial<'a> {
+    /// Collects own devices with their serials.
+    pub(crate) fn new(own: impl Iterator<Item = (&'a Device, &'a Serials)>) -> Self {
+        let mut by_serial = Self::default();
+        for (device, serials) in own {
+            for serial in serials {
+                let reporting = by_serial.devices.entry(serial).or_default();
+                reporting.push(device);
+                if reporting.len() > 1 || device.has_multiple_connections {
+                    by_serial.duplicated.insert(serial);
+                }
+            }
+        }
+        by_serial
+    }
+
+    fn reporting(&self, serial: &Serial) -> &[&'a Device] {
+        self.devices.get(serial).map_or(&[], SmallVec::as_slice)
+    }
+}
 
 /// Finds the shared serials: those of live hosts with different names, and those that several connected devices report, or
 /// one that is several machines.
@@ -45,16 +73,13 @@ pub(crate) fn find_shared(
     records: &NodeRecords,
     rules: &MatchRules,
 ) -> SharedSerials {
-    let duplicated = hosts.duplicated();
-    let mut serials: BTreeSet<&Serial> = duplicated
+    let by_hosts = hosts.duplicated();
+    let mut serials: BTreeSet<&Serial> = by_hosts
         .filter(|serial| rules.is_usable(Some(serial)))
         .collect();
-    let reported = devices.iter();
-    let shared = reported.filter(|(_, reporting)| is_shared_by_devices(reporting));
-    serials.extend(shared.map(|(serial, _)| serial));
-    let none = SmallVec::new();
+    serials.extend(&devices.duplicated);
     let sharing = serials.into_iter().filter_map(|serial| {
-        let reporting = devices.get(serial).unwrap_or(&none);
+        let reporting = devices.reporting(serial);
         let live = hosts.live(serial);
         let host_names: BTreeSet<String> = live.iter().filter_map(|host| host_name(host)).collect();
         (host_names.len() > 1 || is_shared_by_devices(reporting)).then(|| {
@@ -190,7 +215,8 @@ mod tests {
             }
         }
         let serial = Serial::parse("S1X").ok()?;
-        let by_serial = DevicesBySerial::from([(serial.clone(), devices.values().collect())]);
+        let serials = Serials::from_iter([serial.clone()]);
+        let by_serial = DevicesBySerial::new(devices.values().map(|device| (device, &serials)));
         let hosts = HostsBySerial::new(&falcon);
         let rules = MatchRules::with_defaults(Timestamp::UNIX_EPOCH);
         let shared = find_shared(&hosts, &by_serial, &records, &rules);

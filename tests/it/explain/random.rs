@@ -212,7 +212,7 @@ fn told(explanation: &Value) -> Value {
     })
 }
 
-/// What the worlds of the test have in them.
+/// The verdicts, actions and hosts that the worlds of the test must contain.
 const EVERYTHING: [&str; 29] = [
     "action change",
     "action held",

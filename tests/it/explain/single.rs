@@ -106,7 +106,7 @@ async fn what_the_filter_does_not_find_is_looked_for_in_all_hosts() {
     assert_eq!(reads(&env), (0, 0, 0));
 }
 
-/// Whether the guard holds a removal depends on all devices.
+/// The guard counts all devices, so a removal is explained by a complete observation.
 #[tokio::test]
 async fn a_removal_is_explained_by_a_complete_observation() {
     let env = large().await;

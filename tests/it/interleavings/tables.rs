@@ -141,7 +141,7 @@ pub(super) enum Audited {
     Unknown(Option<u8>),
 }
 
-/// Who holds the lease.
+/// The holder of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lease {
     pub(super) run: RunId,

@@ -1,4 +1,4 @@
-//! What each move does to the simulators.
+//! The effect of each move on the simulators.
 
 use jiff::{SignedDuration, Timestamp};
 use posture_simulators::{Device, Host, PostureIdentity};

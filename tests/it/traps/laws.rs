@@ -154,7 +154,7 @@ async fn the_order_of_records_decides_nothing_from_the_start() {
     }
 }
 
-/// Who joins with somebody's serial, while that one is connected, gets nothing and takes nothing.
+/// A device that joins with the serial of a connected one gets no score, and takes none away.
 #[tokio::test]
 async fn a_joiner_with_the_serial_of_a_connected_device_changes_nothing() {
     let env = TestEnvironment::empty().await;

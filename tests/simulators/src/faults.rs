@@ -85,7 +85,7 @@ impl FaultKind {
     }
 }
 
-/// Whether and when a request with a fault takes effect.
+/// The effect of a request with a fault: none, or one at a certain time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
@@ -118,7 +118,7 @@ pub struct Fault {
     /// Number of times that the fault applies; `None` (JSON `null`) means always.
     #[serde(default = "once")]
     pub times: Option<u64>,
-    /// Whether and when the request takes effect.
+    /// The effect of the request.
     #[serde(default)]
     pub effect: Effect,
     /// Kind of the failure.

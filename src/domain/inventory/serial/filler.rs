@@ -255,12 +255,14 @@ fn whole_text(text: &str) -> Option<InvalidSerial> {
     lists.find_map(|(reason, texts)| texts.contains(&text).then_some(*reason))
 }
 
+/// Minimum characters of a mask: a serial has fewer of one letter in a row.
+const MIN_MASK_CHARS: usize = 6;
+
 /// Judges a mask such as `Gxxxxxxxxxxxx`.
 fn masked(text: &str) -> Option<InvalidSerial> {
-    const MASK: &str = "XXXXXX";
-    // Counting is faster than a search.
-    let may_contain = text.bytes().filter(|byte| *byte == b'X').count() >= MASK.len();
-    (may_contain && text.contains(MASK)).then_some(InvalidSerial::Placeholder)
+    let mut runs = text.as_bytes().chunk_by(|one, other| one == other);
+    let is_mask = |run: &[u8]| run.len() >= MIN_MASK_CHARS && run.starts_with(b"X");
+    runs.any(is_mask).then_some(InvalidSerial::Placeholder)
 }
 
 /// Judges a text that consists of [`WORDS`] and padding alone. The last word may be cut short: firmware cuts texts to the
