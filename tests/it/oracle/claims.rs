@@ -177,7 +177,9 @@ impl<'a> Claims<'a> {
         // Only the host name decides, not the name in the tailnet, which may have a number at its end.
         let name = short(&device.hostname);
         let has_name = |host: &&Claimant| !name.is_empty() && host.name == name;
-        let is_named = hosts.iter().any(has_name);
+        // A live host of its name speaks for it also where that one is of another platform, and then nobody does: a live system
+        // from a stick must not have the score of another machine with the serial.
+        let is_named = self.live(serial).any(|host| has_name(&host));
         let is_owner = owners.contains(&&device.node_id);
         match owners.len() {
             // A node that several machines use has one record, and that record names it: it is served like any other.

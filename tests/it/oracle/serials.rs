@@ -107,7 +107,7 @@ fn is_word(word: &str) -> bool {
     known.any(|whole| *whole == word || may_be_cut && whole.starts_with(word))
 }
 
-/// A run of five or more digits up or down, alone or after a short word for a serial.
+/// A run of five or more digits up or down, alone or after a short word for a serial, or one digit repeated after such a word.
 fn counts(plain: &[char]) -> bool {
     let letters = plain.iter().take_while(|c| !c.is_ascii_digit()).count();
     let prefix: String = plain[..letters].iter().collect();
@@ -120,6 +120,9 @@ fn counts(plain: &[char]) -> bool {
     let Some(digits) = digits else {
         return false;
     };
+    if is_serial_word && digits.len() >= MIN_RUN && digits.iter().all(|digit| *digit == digits[0]) {
+        return true;
+    }
     // 0 follows 9 on the way up, and 9 follows 0 on the way down.
     [1, 9].into_iter().any(|step| {
         let is_next = |pair: &&[u32]| (pair[0] + step) % 10 == pair[1];
@@ -133,7 +136,7 @@ fn counts(plain: &[char]) -> bool {
 fn fillers_are_told_by_their_form() {
     let settings = Settings::default();
     let fillers = "SYS-1234567890|SystemSerialNumb|(null string)|0000-0000-0000|SYS-9876543210|SN-12345|SN-1234567890|MB-1234567890|\
-                   OEM_Serial|Unknow|empty|12345|12345678|123456789000|12345678901234567|EVAL|IATPASS|Serial Number xxxxxx|\
+                   OEM_Serial|SN-00000000|Unknow|empty|12345|12345678|123456789000|12345678901234567|EVAL|IATPASS|Serial Number xxxxxx|\
                    oem default string inject xxxxxxxxxx|System Serial#|Type2 - Board Serial Number|SSN12345678901234567|\
                    NB-1234567890|NotApplicable|null|invalid|xxx|A|ab|--";
     for text in fillers.split('|') {
