@@ -206,7 +206,8 @@ fn machines(spec: &GeneratorSpec, rng: &mut SeededRng) -> Vec<Machine> {
 fn serial(rng: &mut SeededRng, number: usize, platform: &str) -> String {
     match platform {
         "Mac" => format!("C{number:06}{}", rng.letters(4)),
-        "Windows" => format!("{}{number:06}", rng.letters(3)),
+        // HP's begin with a digit. After letters that end in SN, some numbers would be fillers.
+        "Windows" => format!("5C{}{number:06}", rng.letters(3)),
         // recorded of a virtual machine, with spaces and a dash
         _ => {
             let bytes = format!("{number:08x}{}", rng.hex(24));
