@@ -223,7 +223,8 @@ async fn look(
         None => decide(&run).await.map_err(Unavailable::Failed),
     };
     let snapshot = match decision {
-        Ok(decision) => snapshot::take(run, decision, include_policy)
+        // Boxed: the future holds the whole observation.
+        Ok(decision) => Box::pin(snapshot::take(run, decision, include_policy))
             .await
             .map_err(Unavailable::Failed),
         Err(unavailable) => Err(unavailable),

@@ -83,6 +83,9 @@ pub struct Status {
     /// The device at which the next run goes on to look up devices that a listing lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next_lookup: Option<String>,
+    /// The device at which the next run goes on to confirm rises after a short listing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_rise: Option<String>,
     /// The latest attempts, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) history: Vec<RunStreak>,

@@ -366,7 +366,7 @@ mod tests {
                 "lastFull": time, "beside": aids, "unmatched": hashes, "lookupsRefused": time,
             },
             "announced": "failing", "nativeIntegration": {"asked": time, "present": true},
-            "nextLookup": "n".repeat(128), "history": vec![streak; MAX_ENTRIES],
+            "nextLookup": "n".repeat(128), "nextRise": "n".repeat(128), "history": vec![streak; MAX_ENTRIES],
         }))
         .unwrap()
     }

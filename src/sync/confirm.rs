@@ -24,6 +24,10 @@ const LOOKUP_CONCURRENCY: usize = 8;
 /// After this many devices that did not respond no more are looked up: their retries would use up the run's time.
 const MAX_UNANSWERED: usize = 16;
 
+/// Maximum devices of a round whose serials are looked up only because their scores rise after a short listing. The rounds go on
+/// as far as the run's time goes, and what a round has confirmed is written even if the next one fails.
+const RISES_PER_ROUND: usize = 2_000;
+
 /// Looks up the missing data and adds it to the observation. Returns the plan that follows from it.
 pub(super) async fn missing_data(
     run: &Run<'_>,
@@ -34,16 +38,19 @@ pub(super) async fn missing_data(
     let mut confirmation = Confirmation::default();
     let mut done = Lookups::default();
     let mut devices_left = MAX_DEVICE_LOOKUPS;
+    let previous = &run.previous;
     loop {
-        let open = proposal.unconfirmed(settings, observation, &done);
+        let mut open = proposal.unconfirmed(settings, observation, &done);
         confirmation.unresolved = open.nodes;
         let mut round = open.lookups;
-        let start = run.lookup_start();
-        let (first, rest): (Vec<NodeId>, Vec<NodeId>) = round
-            .devices
-            .into_iter()
-            .partition(|node| Some(node) >= start.as_ref());
-        let mut nodes: Vec<NodeId> = first.into_iter().chain(rest).collect();
+        let rises = beginning_at(open.rises.keys().cloned(), previous.next_rise.as_deref());
+        confirmation.next_rise = rises.first().cloned();
+        for node in rises.iter().take(RISES_PER_ROUND) {
+            round
+                .serials
+                .extend(open.rises.remove(node).into_iter().flatten());
+        }
+        let mut nodes = beginning_at(round.devices, previous.next_lookup.as_deref());
         confirmation.next_lookup = nodes.get(devices_left).cloned();
         nodes.truncate(devices_left);
         devices_left -= nodes.len();
@@ -106,6 +113,14 @@ pub(super) async fn missing_data(
         confirmation.error = confirmation.error.or(devices.failure);
         proposal = Proposal::new(run, settings, observation);
     }
+}
+
+/// Returns the devices in the order of their ids, beginning where the last run stopped: those wait longest.
+fn beginning_at(nodes: impl IntoIterator<Item = NodeId>, start: Option<&str>) -> Vec<NodeId> {
+    let is_first = |node: &NodeId| start.is_none_or(|start| *node.0 >= *start);
+    let (mut first, rest): (Vec<NodeId>, Vec<NodeId>) = nodes.into_iter().partition(is_first);
+    first.extend(rest);
+    first
 }
 
 async fn look_up_hosts_and_scores(

@@ -64,6 +64,8 @@ pub(super) struct Confirmation {
     pub(super) unresolved: BTreeSet<NodeId>,
     /// The device to begin with in the next run, if this one could not look up all.
     pub(super) next_lookup: Option<NodeId>,
+    /// The device to begin with in the next run, if this one could not confirm all rises.
+    pub(super) next_rise: Option<NodeId>,
     /// The failure that ended the lookups, if any.
     pub(super) error: Option<UpstreamError>,
 }

@@ -8,6 +8,7 @@ use super::observe::Observation;
 use super::report::Report;
 use super::response::SyncResponse;
 use super::run::Run;
+use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::{MatchCounts, MatchRules};
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::history::{self, RunStreak};
@@ -183,8 +184,9 @@ fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Statu
         status.lost_identity = lost_identity::truncate_for_storage(lost);
         status.score_counts = decision.matches.score_histogram();
         status.native_integration = decision.observation.native;
-        let next_lookup = decision.confirmation.next_lookup.as_ref();
-        status.next_lookup = next_lookup.map(ToString::to_string);
+        let text = |node: &Option<NodeId>| node.as_ref().map(ToString::to_string);
+        status.next_lookup = text(&decision.confirmation.next_lookup);
+        status.next_rise = text(&decision.confirmation.next_rise);
         let Observation {
             falcon,
             fetch_state,

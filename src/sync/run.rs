@@ -377,12 +377,6 @@ impl<'a> Run<'a> {
         store.update_absences(id, &updates, records).await
     }
 
-    /// Returns the device at which the lookups of missing devices begin: where the last run stopped.
-    pub(super) fn lookup_start(&self) -> Option<NodeId> {
-        let node = self.previous.next_lookup.as_deref()?;
-        Some(NodeId(node.into()))
-    }
-
     /// Gives the lease back without a record. The status stays that of the last run.
     pub(super) async fn release_lease(&self) -> Result<FinishOutcome, StoreError> {
         let (id, version) = (&self.integration.id, self.integration.config_version);

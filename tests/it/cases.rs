@@ -203,6 +203,49 @@ async fn a_score_does_not_rise_by_a_host_that_a_listing_lacks() {
     assert_eq!(env.scores(), env.expected_after_records().await);
 }
 
+/// After a short listing, scores rise as far as the lookups get. The next run begins with the devices that still wait.
+#[tokio::test]
+async fn scores_rise_after_a_short_listing_as_far_as_lookups_get() {
+    let env = TestEnvironment::connected(&GeneratorSpec::plain(4_900, 4_900)).await;
+    let mut listed = Vec::new();
+    for host in env.sims.falcon().hosts("corp").unwrap() {
+        env.sims
+            .falcon()
+            .set_score("corp", &host.device_id, 70)
+            .unwrap();
+        listed.push(json!({
+            "device_id": host.device_id, "serial_number": host.serial_number, "hostname": host.hostname,
+            "first_seen": host.first_seen, "last_seen": host.last_seen,
+        }));
+    }
+    let page = json!({
+        "meta": {"pagination": {"limit": 10_000, "total": 4_901, "next": ""}}, "resources": listed, "errors": [],
+    });
+    let listing = Matcher::side(Side::Falcon).path("/devices/combined");
+    // The listing is read twice before it is believed to be short.
+    let short = answers(listing.clone(), 200, &page.to_string()).times(2);
+    env.sims.faults().add(short.clone());
+    env.requests();
+    let dry = json!({"command": "sync", "integration": "corp", "dryRun": true});
+    assert_eq!(env.ask(dry).await["written"], 4_900);
+    let counts = env.requests();
+    let lookups = counts["GET /devices/combined/devices/v1"] - 2;
+    let mut waiting = 4_900;
+    for round in [2_000, 2_000] {
+        env.sims.faults().clear();
+        env.sims.faults().add(short.clone());
+        let refused = answers(listing.clone(), 400, "{}");
+        env.sims.faults().add(refused.after(2 + lookups / 2));
+        env.sync().await;
+        waiting -= round;
+        assert_eq!(env.scores().len(), 4_900 - waiting);
+    }
+    env.sims.faults().clear();
+    env.sims.faults().add(short);
+    assert_eq!(env.sync().await["written"], 900);
+    assert_eq!(env.scores(), env.expected());
+}
+
 /// Scores that fall for more than a fifth of the devices are written and told.
 #[tokio::test]
 async fn a_mass_fall_is_written_and_told() {

@@ -64,6 +64,9 @@ pub struct Unconfirmed {
     pub nodes: BTreeSet<NodeId>,
     /// The lookups that are not done.
     pub lookups: Lookups,
+    /// The serials to look up besides, of the devices whose score rises after a short listing. They may be as many as the
+    /// tailnet's devices, so the caller takes some at a time.
+    pub rises: BTreeMap<NodeId, BTreeSet<String>>,
 }
 
 /// Finds the changes that rest on missing data which is not in `done`. What a lookup finds can raise new questions, so call
@@ -95,13 +98,20 @@ pub fn find_unconfirmed(
     }
     for change in &plan.changes {
         if let Some(outcome) = matches.outcomes.get(&change.node_id) {
-            let mut needed = needed(change, outcome, falcon, devices, ignored);
-            if falcon.is_short && change.raises() {
-                needed
-                    .serials
-                    .extend(spellings(&change.node_id, devices, ignored));
-            }
-            add(&change.node_id, needed);
+            add(
+                &change.node_id,
+                needed(change, outcome, falcon, devices, ignored),
+            );
+        }
+    }
+    let raising = plan.changes.iter().filter(|change| change.raises());
+    for change in raising.filter(|_| falcon.is_short) {
+        let node = &change.node_id;
+        let mut open: BTreeSet<String> = spellings(node, devices, ignored).collect();
+        open.retain(|serial| !done.serials.contains(serial));
+        if matches.outcomes.contains_key(node) && !open.is_empty() {
+            unconfirmed.nodes.insert(node.clone());
+            unconfirmed.rises.insert(node.clone(), open);
         }
     }
     unconfirmed
