@@ -80,6 +80,7 @@ impl TestEnvironment {
             runs: AtomicUsize::new(0),
             heartbeats: Mutex::default(),
         };
+        env.share_clock();
         env.sims.falcon().put_account(Account::new("corp"));
         env.sims.tailscale().put_tailnet(Tailnet::new(TAILNET));
         env.services
@@ -100,9 +101,20 @@ impl TestEnvironment {
     /// Generated hosts and devices, and `corp` connected. Uses the system's clock, as processes and simulators do.
     pub(crate) async fn live(spec: GeneratorSpec) -> Self {
         let mut env = Self::empty().await;
-        env.app.clock = Clock::system();
+        env.set_clock(Clock::system());
         env.begin_again(spec).await;
         env
+    }
+
+    /// Gives the function another clock, and the simulators with it.
+    pub(crate) fn set_clock(&mut self, clock: Clock) {
+        self.app.clock = clock;
+        self.share_clock();
+    }
+
+    fn share_clock(&self) {
+        let clock = self.app.clock.clone();
+        self.sims.clock().follow(move || clock.now());
     }
 
     /// Replaces the world and the tables: the state after [`TestEnvironment::live`], much faster.

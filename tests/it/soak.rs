@@ -46,7 +46,7 @@ async fn five_functions_go_through_500_ticks_of_random_faults() {
     let seed = wish("SOAK_SEED").unwrap_or(20_251_122);
     let ticks = usize::try_from(wish("SOAK_TICKS").unwrap_or(500)).unwrap();
     let mut env = TestEnvironment::empty().await;
-    env.app.clock = Clock::system();
+    env.set_clock(Clock::system());
     let started = env.app.clock.now();
     // All five share the address that these count for; in life, so much comes in weeks.
     env.sims.falcon().configure(|settings| {

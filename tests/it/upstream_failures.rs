@@ -330,7 +330,7 @@ async fn a_table_that_is_gone_is_named_in_the_services_own_words() {
 #[tokio::test]
 async fn a_run_that_would_outlive_its_function_stops_in_time_and_says_so() {
     let mut env = TestEnvironment::synced().await;
-    env.app.clock = Clock::system();
+    env.set_clock(Clock::system());
     let never = FaultKind::Stall { ms: None };
     env.sims
         .faults()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_simulators::endpoints;
 use aws_simulators::lambda::NoAnswer;
+use falcon_posture_sync::clock::Clock;
 use posture_simulators::{Account, Device, GeneratorSpec, Host, Tailnet};
 use serde_json::{Value, json};
 
@@ -187,8 +188,9 @@ impl Instance {
 }
 
 async fn world() -> TestEnvironment {
-    let env = TestEnvironment::empty().await;
-    let now = env.sims.clock().now();
+    let mut env = TestEnvironment::empty().await;
+    env.set_clock(Clock::system());
+    let now = env.app.clock.now();
     env.load(&GeneratorSpec {
         now,
         ..GeneratorSpec::plain(12, 12)

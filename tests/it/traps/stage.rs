@@ -85,7 +85,8 @@ impl Stage {
         self.arrivals = 0;
         self.env.dynamodb.clear().unwrap();
         // A stored case fails again at the same time.
-        self.env.app.clock = Clock::fixed_at(GeneratorSpec::default().now);
+        let start = Clock::fixed_at(GeneratorSpec::default().now);
+        self.env.set_clock(start);
         let mut world = DataSet::default();
         let quiet = Machine {
             platform: 0,

@@ -1,16 +1,27 @@
-//! The simulators' time: the machine's time plus an offset that a test sets.
+//! The simulators' time: that of a test, or the machine's time plus an offset.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 /// One clock for both simulators. Tests move it forward to expire cursors, tokens and attributes
 /// without waiting. Clones share the same time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Clock {
     ahead_ms: Arc<AtomicI64>,
+    /// Shows the time instead of the machine's clock.
+    source: Arc<RwLock<Option<Source>>>,
+}
+
+type Source = Box<dyn Fn() -> Timestamp + Send + Sync>;
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.now()).finish()
+    }
 }
 
 impl Clock {
@@ -20,7 +31,10 @@ impl Clock {
         reason = "the simulators' one door to the time"
     )]
     pub fn now(&self) -> Timestamp {
-        let real = Timestamp::now();
+        let source = self.source.read().unwrap_or_else(PoisonError::into_inner);
+        let real = source
+            .as_ref()
+            .map_or_else(Timestamp::now, |source| source());
         let ahead = self.ahead_ms.load(Ordering::Relaxed);
         Timestamp::from_millisecond(real.as_millisecond().saturating_add(ahead)).unwrap_or(real)
     }
@@ -31,7 +45,12 @@ impl Clock {
         self.ahead_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
-    /// Returns to the machine's time.
+    /// Shows the time of this clock instead of the machine's.
+    pub fn follow(&self, source: impl Fn() -> Timestamp + Send + Sync + 'static) {
+        *self.source.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(source));
+    }
+
+    /// Removes the offset.
     pub fn reset(&self) {
         self.ahead_ms.store(0, Ordering::Relaxed);
     }
