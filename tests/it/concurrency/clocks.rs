@@ -61,22 +61,25 @@ async fn is_overtaken(first: i64, second: i64, moves: bool) {
     let successor = elsewhere(&env, off_by(&env, second));
     let successors = overtake(&env, successor, moves);
     let answer = ask_as(&overtaken, "overtaken", json!({"command": "sync"})).await;
-    let said = match answer {
-        Ok(answer) => answer.to_string(),
-        Err(error) => chain(&error),
+    let said = match &answer {
+        Ok(answer) => answer["error"].as_str().unwrap_or_default().to_owned(),
+        Err(error) => chain(error),
     };
-    assert!(
-        said.contains("another run"),
-        "it does not say so: {said}; the successor said {:?}",
-        successors.lock().unwrap()
-    );
+    let taken = successors.lock().unwrap().take().unwrap();
     let changes = env.sims.tailscale().changes(TAILNET).unwrap();
     let comment = Some("falcon-posture-sync run overtaken".to_owned());
     let own = changes.iter().filter(|change| change.comment == comment);
-    // Five calls were on their way; it made no others.
-    assert!(own.count() <= 250);
+    if said.contains("another run") {
+        // Five calls were on their way; it made no others.
+        assert!(own.count() <= 250);
+    } else {
+        // All six were in the journal before the lease was lost. Then the successor says so.
+        assert_eq!(said, "");
+        assert_eq!(own.count(), 290);
+        assert!(taken.is_err(), "{taken:?}");
+    }
     // The writes that were on their way with the first one may have been recorded under the successor's hands.
-    match successors.lock().unwrap().take().unwrap() {
+    match taken {
         Ok(answer) => assert_eq!(answer["outcome"], "synced", "{answer:#}"),
         Err(error) => assert!(error.contains("another run"), "{error}"),
     }
