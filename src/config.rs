@@ -64,6 +64,9 @@ pub struct InvalidEnvironment {
 
 const TAILSCALE_API: &str = "https://api.tailscale.com";
 
+/// Fewest intervals of the schedule that a score lasts: it is renewed after the first of them, and two runs may fail.
+const MIN_INTERVALS_OF_SCORE: u32 = 4;
+
 /// CrowdStrike's clouds (CrowdStrike/gofalcon `falcon/cloud.go`, with the names it accepts for the government ones).
 const CLOUDS: [(&str, &str); 8] = [
     ("us-1", "https://api.crowdstrike.com"),
@@ -135,6 +138,14 @@ impl Config {
                 settings.attribute_key.as_str()
             );
             return Err(FieldError::new("integration.attributeKey", message));
+        }
+        let interval = self.sync_interval_minutes.get();
+        let min_hours = (u32::from(interval) * MIN_INTERVALS_OF_SCORE).div_ceil(60);
+        if u32::from(settings.score_ttl_hours) < min_hours {
+            let message = format!(
+                "scores would end between two runs, which are {interval} minutes apart: must be an integer from {min_hours} to 8760"
+            );
+            return Err(FieldError::new("integration.scoreTtlHours", message));
         }
         Ok(())
     }

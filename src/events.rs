@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::aws::{ExpiredSignatureRetry, aws_error};
 use crate::domain::status::outcome::Transition;
+use crate::domain::status::scores_end::ScoresEnd;
 use crate::settings::IntegrationId;
 
 /// The `source` of every event. Rules and the role's policy name it.
@@ -33,6 +34,12 @@ pub(crate) enum Event {
         /// `schedule`, `secret` or `console`.
         reason: &'static str,
     },
+    /// Feeds people's alerts: scores end soon, and no run renews them.
+    ScoresEnding {
+        integration: IntegrationId,
+        #[serde(flatten)]
+        end: ScoresEnd,
+    },
     /// Feeds people's alerts.
     StateChanged {
         integration: IntegrationId,
@@ -47,12 +54,14 @@ impl Event {
     // The `detail-type` of each variant.
     pub(crate) const INTEGRATION_CHANGED: &'static str = "Posture Integration Changed";
     pub(crate) const SYNC_REQUESTED: &'static str = "Posture Sync Requested";
+    const SCORES_ENDING: &'static str = "Posture Scores Ending";
     const STATE_CHANGED: &'static str = "Posture Sync State Changed";
 
     fn entry(&self, bus: &str) -> PutEventsRequestEntry {
         let kind = match self {
             Self::IntegrationChanged { .. } => Self::INTEGRATION_CHANGED,
             Self::SyncRequested { .. } => Self::SYNC_REQUESTED,
+            Self::ScoresEnding { .. } => Self::SCORES_ENDING,
             Self::StateChanged { .. } => Self::STATE_CHANGED,
         };
         PutEventsRequestEntry::builder()

@@ -23,6 +23,7 @@ use crate::settings::{IntegrationId, SecretName};
 use crate::status::{Summary, load_views};
 use crate::store::{AuditQuery, Integration, Integrations, StoreError};
 use crate::sync::{self, SyncRequest, SyncResponse, Trigger};
+use crate::text::error_chain;
 use error::CONSOLE_ALIAS;
 pub use error::HandlerError;
 use integrations::IntegrationCommands;
@@ -61,8 +62,9 @@ async fn dispatch(
     match command? {
         Command::SyncAll => {
             let mut all = app.store.integrations().await?;
+            let ending = announce_endings(app, &all.readable, invocation).await;
             all.readable.retain(Integration::should_run);
-            emit_schedule_metrics(app, &all);
+            emit_schedule_metrics(app, &all, ending);
             let enabled = all.readable.into_iter().map(|integration| integration.id);
             let mut answer = sync_each(app, enabled.collect(), "schedule", invocation).await?;
             if !all.unreadable.is_empty() {
@@ -95,8 +97,8 @@ async fn dispatch(
 }
 
 /// Emits the metrics of a scheduled run, even with no integrations, so that an alarm can detect missing runs.
-/// `integrations` are the enabled ones. An unreadable item counts as enabled and failing.
-fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
+/// `integrations` are the enabled ones, and `ending` devices have scores that end soon. An unreadable item counts as enabled and failing.
+fn emit_schedule_metrics(app: &App, integrations: &Integrations, ending: usize) {
     let now = app.clock.now();
     let (enabled, unreadable) = (&integrations.readable, &integrations.unreadable);
     let staying = enabled.iter().filter(|item| item.removal.is_none());
@@ -112,9 +114,48 @@ fn emit_schedule_metrics(app: &App, integrations: &Integrations) {
             .value(metrics::INTEGRATIONS, enabled.len() + unreadable.len())
             .value(metrics::FAILED, unreadable.len())
             .value(metrics::PAUSED, u64::from(is_paused))
+            .value(metrics::SCORES_ENDING, ending)
             .value(metrics::HELD, u64::from(is_held))
             .value(metrics::SECONDS_SINCE_SUCCESS, longest.unwrap_or(0)),
     );
+}
+
+/// Announces, once for each integration, that its scores end soon because no run renews them. Returns the number of their
+/// devices. A failure is no reason not to sync: the next run of the schedule announces it.
+async fn announce_endings(app: &App, all: &[Integration], invocation: &Invocation) -> usize {
+    let now = app.clock.now();
+    let mut devices = 0;
+    for integration in all {
+        let (id, status) = (&integration.id, integration.status.as_ref());
+        let Some(end) = integration.ending_scores(now) else {
+            continue;
+        };
+        devices += end.devices;
+        if status.is_some_and(|status| status.ending_announced) {
+            continue;
+        }
+        let event = Event::ScoresEnding {
+            integration: id.clone(),
+            end,
+        };
+        let put = app.events.put(&[event]).await;
+        let problem = match put {
+            Ok(()) => {
+                let marked = app.store.mark_ending_announced(id).await;
+                marked.err().map(|error| error_chain(&error))
+            }
+            Err(error) => Some(error_chain(&error)),
+        };
+        tracing::warn!(
+            integration = %id,
+            run_id = invocation.id,
+            devices = end.devices,
+            error = problem,
+            "scores of {id} end from {:.0} on, since no run renews them",
+            end.first
+        );
+    }
+    devices
 }
 
 /// Syncs the integrations that use a secret with a new version. An event that arrives twice starts a second run, which

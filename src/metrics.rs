@@ -53,12 +53,16 @@ pub(crate) const MATCHED: Metric = Metric::new("Matched", "Count");
 pub(crate) const WRITTEN: Metric = Metric::new("Written", "Count");
 /// Attributes that were removed.
 pub(crate) const REMOVED: Metric = Metric::new("Removed", "Count");
+/// Attributes that kept their value and got another end.
+pub(crate) const RENEWED: Metric = Metric::new("Renewed", "Count");
 /// Devices whose attribute Tailscale rejected.
 pub(crate) const REFUSED: Metric = Metric::new("Refused", "Count");
 /// Kinds of findings.
 pub(crate) const FINDINGS: Metric = Metric::new("Findings", "Count");
 /// 1 while an unauthorized credential pauses the integration, else 0.
 pub(crate) const PAUSED: Metric = Metric::new("Paused", "Count");
+/// Devices of which the scores of the integration end soon, since no run renews them.
+pub(crate) const SCORES_ENDING: Metric = Metric::new("ScoresEnding", "Count");
 /// 1 while removals are held, else 0.
 pub(crate) const HELD: Metric = Metric::new("Held", "Count");
 /// 1 for a failed run, else 0. For a tick: integrations whose item cannot be read.
@@ -85,9 +89,11 @@ pub const ALL: &[Metric] = &[
     MATCHED,
     WRITTEN,
     REMOVED,
+    RENEWED,
     REFUSED,
     FINDINGS,
     PAUSED,
+    SCORES_ENDING,
     HELD,
     FAILED,
     SUCCESS,

@@ -23,6 +23,7 @@ pub use values::{
 };
 use values::{
     decode_integer, decode_limit, default_max_host_age, default_max_silence, default_remove_after,
+    default_score_ttl,
 };
 
 /// The settings of an integration.
@@ -81,8 +82,12 @@ pub struct Settings {
     /// Maximum attributes that may be removed within 24 hours.
     #[serde(default)]
     pub max_removals: MaxRemovals,
-    #[serde(default, skip_serializing)]
-    pub(crate) score_ttl_hours: NotImplemented,
+    /// Each score ends by itself in Tailscale after this time, unless a run renews it. 1 to 8760.
+    #[serde(
+        default = "default_score_ttl",
+        deserialize_with = "decode_integer::<_,_,1,8760>"
+    )]
+    pub score_ttl_hours: u16,
     #[serde(default, skip_serializing)]
     pub(crate) os_score_key: NotImplemented,
     #[serde(default, skip_serializing)]
@@ -92,7 +97,7 @@ pub struct Settings {
 }
 
 /// The implemented fields of [`Settings`], by serialized name.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "id",
     "provider",
     "cloudId",
@@ -109,17 +114,13 @@ const FIELDS: [&str; 16] = [
     "ignoredSerials",
     "removeAfterMinutes",
     "maxRemovals",
+    "scoreTtlHours",
 ];
 
 /// The fields of which `null` is a value: no limit.
 const NULLABLE: [&str; 2] = ["maxHostAgeDays", "maxSilenceHours"];
 
-const NOT_IMPLEMENTED: [&str; 4] = [
-    "scoreTtlHours",
-    "osScoreKey",
-    "sensorScoreKey",
-    "tailscaleIdentity",
-];
+const NOT_IMPLEMENTED: [&str; 3] = ["osScoreKey", "sensorScoreKey", "tailscaleIdentity"];
 
 impl Settings {
     /// Decodes settings from the field `root` of a payload.

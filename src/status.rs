@@ -12,6 +12,7 @@ use crate::domain::plan::deprovision::Removal;
 use crate::domain::status::Status;
 use crate::domain::status::outcome::SyncState;
 use crate::domain::status::pause::Pause;
+use crate::domain::status::scores_end::ScoresEnd;
 use crate::settings::{IntegrationId, Settings};
 use crate::store::{Integration, Lease, StoreError, UnreadableItem};
 use crate::text::error_chain;
@@ -45,6 +46,9 @@ pub(crate) struct IntegrationView {
     /// No run was attempted for two intervals.
     #[serde(rename = "overdue")]
     pub(crate) is_overdue: bool,
+    /// The scores that end soon, since no run renews them.
+    #[serde(skip)]
+    pub(crate) ending_scores: Option<ScoresEnd>,
     /// Parts of the item that this version cannot read, each with its path and the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) unreadable: Vec<String>,
@@ -79,9 +83,15 @@ impl IntegrationView {
             time.saturating_add(interval * intervals).unwrap_or(time)
         };
         let state = IntegrationState::new(&integration);
+        let scores_end = integration.scores_end();
+        let ending_scores = integration.ending_scores(now);
         let is_enabled = integration.should_run();
+        let status = integration.status.map(|status| Status {
+            scores_end,
+            ..status
+        });
         let pause = integration.pause.filter(|pause| now < pause.until);
-        let last_run = integration.status.as_ref().map(|status| status.last_sync);
+        let last_run = status.as_ref().map(|status| status.last_sync);
         let next_run = last_run.map_or(now, |last_run| add_intervals(last_run, 1).max(now));
         let next_sync = pause
             .as_ref()
@@ -101,7 +111,8 @@ impl IntegrationView {
                 && last_run
                     .or(integration.config_updated)
                     .is_some_and(|since| add_intervals(since, 2) < now),
-            status: integration.status,
+            status,
+            ending_scores,
             pause,
             removal: integration.removal,
             lease: integration.lease.filter(|lease| now < lease.until),

@@ -24,6 +24,7 @@ use crate::domain::inventory::device::Devices;
 use crate::domain::inventory::record::NodeRecords;
 use crate::domain::plan::absence::take_waiting;
 use crate::domain::plan::guard::{GuardedPlan, guard};
+use crate::domain::plan::lifetime::Lifetime;
 use crate::domain::snapshot::Snapshot;
 use crate::domain::status::lost_identity::find_lost;
 use crate::settings::{IgnoredSerials, IntegrationId, Settings};
@@ -150,6 +151,7 @@ async fn decide_on(
         matches,
         confirmation,
         guarded,
+        lifetime: Lifetime::new(settings, run.started),
     })
 }
 

@@ -29,7 +29,7 @@ use crate::upstream::sessions::Session;
 
 pub use crate::tailscale::policy::Policy;
 pub use crate::tailscale::writer::WriteLimits;
-pub(crate) use crate::tailscale::writer::{AttributeWrite, TailscaleWriter};
+pub(crate) use crate::tailscale::writer::{AttributeWrite, SetAttribute, TailscaleWriter};
 
 const DEVICE_LISTING: Operation = operation("device listing", "devices:core:read");
 const DEVICE_LOOK_UP: Operation = operation("device lookup", "devices:core:read");

@@ -1,11 +1,12 @@
 //! Checks that the attribute can be written: scope, type, and no other writer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::{Check, CheckKind};
 use crate::app::App;
+use crate::domain::inventory::attribute::HeldAttributes;
 use crate::domain::inventory::device::{Device, Devices};
 use crate::domain::status::error_kind::ErrorKind;
 use crate::settings::{AttributeKey, Settings};
@@ -89,9 +90,9 @@ async fn sample_devices<'a>(inputs: &AttributeCheck<'a>) -> Result<Vec<&'a Devic
 fn has_integer_value(
     key: &AttributeKey,
     device: &Device,
-    attributes: BTreeMap<String, Value>,
+    held: HeldAttributes,
 ) -> Result<bool, String> {
-    let mut attributes = attributes.into_iter();
+    let mut attributes = held.0.into_iter().map(|(key, held)| (key, held.value));
     let attribute = attributes.find(|(name, _)| name.eq_ignore_ascii_case(key.as_str()));
     let device = sanitize(&device.name, 100);
     match attribute {

@@ -98,6 +98,9 @@ impl AuditContext {
             details["aid"] = json!(old.aid);
             details["serial"] = json!(old.serial);
         }
+        if change.ended.is_some() {
+            details["expired"] = json!(true);
+        }
         if change.is_approved {
             details["approved"] = json!(true);
         }

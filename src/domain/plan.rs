@@ -5,6 +5,7 @@ pub mod confirm;
 pub mod deprovision;
 pub mod guard;
 pub mod journal;
+pub mod lifetime;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,8 +15,9 @@ use smol_str::SmolStr;
 
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::inventory::record::{Absence, NodeRecord, NodeRecords};
+use crate::domain::inventory::record::{Absence, EndedRecords, NodeRecord, NodeRecords};
 use crate::domain::matching::{Evidence, MatchOutcome, Matches};
+use crate::domain::plan::lifetime::Lifetime;
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::settings::{AttributeKey, OnMissing};
 
@@ -30,6 +32,8 @@ pub struct Change {
     pub hostname: SmolStr,
     /// The present record, if any.
     pub old: Option<NodeRecord>,
+    /// The run of a record that the change replaces, whose attribute has ended by itself.
+    pub ended: Option<SmolStr>,
     /// The attribute to write; `None` removes it.
     pub new: Option<DesiredAttribute>,
     /// The reason, as a sentence about the device.
@@ -55,6 +59,9 @@ pub struct DesiredAttribute {
     pub serial: SmolStr,
     /// The name of the host, if it is known.
     pub falcon_hostname: Option<SmolStr>,
+    /// When Tailscale removes the attribute, unless a run renews it before. A run always names an end; what a device is found
+    /// to hold may have none.
+    pub expiry: Option<Timestamp>,
 }
 
 impl Change {
@@ -78,6 +85,14 @@ impl Change {
         self.new.as_ref().is_some_and(|new| Some(new.score) > old)
     }
 
+    /// Returns true if the attribute keeps its value and gets another end.
+    pub fn is_renewal(&self) -> bool {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else {
+            return false;
+        };
+        old.key == new.key && old.score == new.score
+    }
+
     /// Returns true if the attribute is removed.
     pub fn is_removal(&self) -> bool {
         self.new.is_none()
@@ -95,12 +110,16 @@ impl Change {
 pub struct Plan {
     /// Attributes to set, move or remove.
     pub changes: Vec<Change>,
-    /// The number of devices whose attribute is up to date.
+    /// Attributes that keep their value and get another end.
+    pub renewals: Vec<Change>,
+    /// The number of devices whose attribute has the right value.
     pub unchanged: usize,
     /// Unchanged devices that keep a score although they have none any more (`onMissing: keep`).
     pub kept: Vec<NodeId>,
     /// Recorded devices that have left the tailnet. Their attributes left with them; their records are deleted.
     pub departed: Vec<NodeId>,
+    /// Devices whose attribute has ended by itself, and which get no other. Their records are deleted.
+    pub ended: Vec<NodeId>,
     /// Devices that are present again after an absence, and whose attribute is up to date.
     pub returned: Vec<NodeId>,
 }
@@ -125,18 +144,33 @@ impl Plan {
         let nodes: BTreeSet<&NodeId> = nodes.into_iter().collect();
         self.changes
             .retain(|change| !nodes.contains(&change.node_id));
+        self.renewals
+            .retain(|renewal| !nodes.contains(&renewal.node_id));
         self.departed.retain(|node| !nodes.contains(node));
+        self.ended.retain(|node| !nodes.contains(node));
         self.returned.retain(|node| !nodes.contains(node));
         self
     }
 
     /// Returns true if the plan changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.departed.is_empty()
+        self.changes.is_empty() && self.renewals.is_empty() && self.departed.is_empty()
     }
 }
 
-/// Compares the outcome of each device with its record.
+/// The settings and the time that a plan depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanRules<'a> {
+    /// The attribute to write.
+    pub key: &'a AttributeKey,
+    /// The fate of a device's attribute when the device has no score any more.
+    pub on_missing: OnMissing,
+    /// How long the scores last that the run writes.
+    pub lifetime: Lifetime,
+}
+
+/// Compares the outcome of each device with its record. `ended` are the devices whose attribute has ended by itself: they have no
+/// record.
 ///
 /// ```
 /// use falcon_posture_sync::domain::inventory::device::{
@@ -149,7 +183,9 @@ impl Plan {
 /// use falcon_posture_sync::domain::inventory::serial::Serial;
 /// use falcon_posture_sync::domain::matching::{MatchRules, join};
 /// use falcon_posture_sync::domain::inventory::record::NodeRecords;
-/// use falcon_posture_sync::domain::plan::plan;
+/// use falcon_posture_sync::domain::inventory::record::EndedRecords;
+/// use falcon_posture_sync::domain::plan::lifetime::Lifetime;
+/// use falcon_posture_sync::domain::plan::{PlanRules, plan};
 /// use falcon_posture_sync::settings::OnMissing;
 /// use jiff::Timestamp;
 ///
@@ -184,8 +220,12 @@ impl Plan {
 ///
 /// let records = NodeRecords::new();
 /// let matches = join(&falcon, &devices, &records, &MatchRules::with_defaults(now));
-/// let key = "custom:ztaScore".to_owned().try_into().unwrap();
-/// let plan = plan(&matches, &devices, &records, &key, OnMissing::Delete);
+/// let rules = PlanRules {
+///     key: &"custom:ztaScore".to_owned().try_into().unwrap(),
+///     on_missing: OnMissing::Delete,
+///     lifetime: Lifetime::from_hours(168, now),
+/// };
+/// let plan = plan(&matches, &devices, &records, &EndedRecords::new(), &rules);
 /// assert_eq!(
 ///     plan.to_string(),
 ///     "+ nA laptop.tail1.ts.net: custom:ztaScore 71 (score 71 of host 4a027b0c95404062be4148c989dcf4c1)\n\
@@ -196,9 +236,14 @@ pub fn plan(
     matches: &Matches,
     devices: &Devices,
     records: &NodeRecords,
-    key: &AttributeKey,
-    on_missing: OnMissing,
+    ended: &EndedRecords,
+    rules: &PlanRules<'_>,
 ) -> Plan {
+    let PlanRules {
+        key,
+        on_missing,
+        lifetime,
+    } = *rules;
     let mut plan = Plan::default();
     let mut recorded = records.iter().peekable();
     for (node_id, outcome) in &matches.outcomes {
@@ -208,9 +253,9 @@ pub fn plan(
         let old = recorded
             .next_if(|(recorded, _)| *recorded == node_id)
             .map(|(_, record)| record);
-        let new = match (outcome, old) {
+        let mut new = match (outcome, old) {
             (MatchOutcome::Scored(evidence), _) => {
-                Some(DesiredAttribute::from_evidence(key, evidence))
+                Some(DesiredAttribute::from_evidence(key, evidence, lifetime))
             }
             (_, None) => continue,
             (_, Some(_)) => None,
@@ -228,24 +273,40 @@ pub fn plan(
             plan.kept.extend(is_kept.then(|| node_id.clone()));
             let returned = old.absence.is_some().then(|| node_id.clone());
             plan.returned.extend(returned);
-            continue;
+            // A record under another key alone is no evidence: what is kept there ends by itself.
+            if old.key != *key || !lifetime.needs_renewal(old) {
+                continue;
+            }
+            new = Some(DesiredAttribute::renewed(old, lifetime));
         }
         let device = devices.get(node_id);
         let text = |field: fn(&Device) -> &SmolStr| device.map(field).cloned().unwrap_or_default();
-        plan.changes.push(Change {
+        let change = Change {
             node_id: node_id.clone(),
             name: text(|device| &device.name),
             hostname: text(|device| &device.hostname),
             old: old.cloned(),
+            ended: ended.get(node_id).cloned(),
             new,
             reason: outcome.to_string(),
             is_approved: false,
             is_immediate,
             is_ephemeral: device.is_some_and(|device| device.is_ephemeral),
-        });
+        };
+        if change.is_renewal() {
+            plan.renewals.push(change);
+        } else {
+            plan.changes.push(change);
+        }
     }
     plan.departed
         .extend(recorded.map(|(departed, _)| departed.clone()));
+    let is_replaced = |node: &&NodeId| plan.change(node).is_some();
+    plan.ended = ended
+        .keys()
+        .filter(|node| !is_replaced(node))
+        .cloned()
+        .collect();
     plan
 }
 
@@ -270,13 +331,26 @@ pub fn scores_fell(plan: &Plan, records: &NodeRecords) -> Option<Finding> {
 }
 
 impl DesiredAttribute {
-    fn from_evidence(key: &AttributeKey, evidence: &Evidence) -> Self {
+    /// Returns what is recorded, with another end.
+    fn renewed(record: &NodeRecord, lifetime: Lifetime) -> Self {
+        Self {
+            key: record.key.clone(),
+            score: record.score,
+            aid: record.aid.clone(),
+            serial: record.serial.clone(),
+            falcon_hostname: None,
+            expiry: Some(lifetime.end()),
+        }
+    }
+
+    fn from_evidence(key: &AttributeKey, evidence: &Evidence, lifetime: Lifetime) -> Self {
         Self {
             key: key.clone(),
             score: evidence.score,
             aid: evidence.aid.clone(),
             serial: evidence.serial.as_str().into(),
             falcon_hostname: evidence.hostname.clone(),
+            expiry: Some(lifetime.end()),
         }
     }
 }
@@ -291,6 +365,9 @@ impl fmt::Display for Plan {
             writeln!(f, "x {node_id} has left the tailnet")?;
         }
         write!(f, "= {} unchanged", self.unchanged)?;
+        if !self.renewals.is_empty() {
+            write!(f, ", {} of them renewed", self.renewals.len())?;
+        }
         if !self.kept.is_empty() {
             write!(f, ", {} of them kept without a score", self.kept.len())?;
         }

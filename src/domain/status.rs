@@ -6,6 +6,7 @@ pub mod history;
 pub mod lost_identity;
 pub mod outcome;
 pub mod pause;
+pub mod scores_end;
 
 use std::fmt;
 
@@ -18,6 +19,7 @@ use crate::domain::is_default;
 use crate::domain::status::error_kind::ErrorKind;
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::domain::status::lost_identity::LostIdentity;
+use crate::domain::status::scores_end::ScoresEnd;
 use history::RunStreak;
 pub use outcome::RunOutcome;
 use outcome::SyncState;
@@ -86,6 +88,16 @@ pub struct Status {
     /// The device at which the next run goes on to confirm rises after a short listing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next_rise: Option<String>,
+    /// The end of the scores that no run renews: all while the runs fail, are paused or off, else those that are held or that
+    /// could not be renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scores_end: Option<ScoresEnd>,
+    /// The end of all scores, as of the latest run that could renew them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recorded_end: Option<ScoresEnd>,
+    /// True once it was announced on the event bus that the scores end.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) ending_announced: bool,
     /// The latest attempts, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) history: Vec<RunStreak>,

@@ -136,12 +136,7 @@ fn a_missing_field_is_named() {
 
 #[test]
 fn planned_settings_are_refused_by_name_and_accepted_as_null() {
-    for field in [
-        "scoreTtlHours",
-        "osScoreKey",
-        "sensorScoreKey",
-        "tailscaleIdentity",
-    ] {
+    for field in ["osScoreKey", "sensorScoreKey", "tailscaleIdentity"] {
         refused(field, json!(24), "not implemented yet");
         assert!(with(field, Value::Null).is_ok());
     }

@@ -398,6 +398,11 @@ pub(super) fn default_remove_after() -> u16 {
     25
 }
 
+/// A week: longer than a long weekend without a run.
+pub(super) fn default_score_ttl() -> u16 {
+    168
+}
+
 pub(super) fn decode_integer<
     'de,
     D: Deserializer<'de>,

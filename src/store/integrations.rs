@@ -95,6 +95,20 @@ impl Store {
         created.map_err(|_| StoreError::IntegrationExists(settings.id.clone()))
     }
 
+    /// Stores that the end of the scores was announced. A run that ends at the same time may undo it; then it is announced once
+    /// more.
+    pub(crate) async fn mark_ending_announced(&self, id: &IntegrationId) -> Result<(), StoreError> {
+        const OPERATION: &str = "store that the end of the scores was announced";
+        let request = self
+            .integration_update(id)
+            .update_expression("SET #status.endingAnnounced = :true")
+            .condition_expression("attribute_exists(#status)")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":true", AttributeValue::Bool(true));
+        // Without a status there is nothing that ends.
+        send_update(&request, OPERATION).await.map(drop)
+    }
+
     /// Stores the settings that differ as the next version and their audit record, or neither. The error is
     /// [`StoreError::Conflict`] if the integration changed after it was read.
     pub(crate) async fn update_settings(

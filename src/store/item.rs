@@ -14,8 +14,10 @@ use smol_str::SmolStr;
 
 use crate::domain::plan::deprovision::Removal;
 use crate::domain::plan::journal::Journal;
+use crate::domain::plan::lifetime::Lifetime;
 use crate::domain::status::Status;
 use crate::domain::status::pause::Pause;
+use crate::domain::status::scores_end::ScoresEnd;
 use crate::settings::{FieldError, IntegrationId, Settings};
 use crate::text::{redact, sanitize_smol};
 
@@ -112,6 +114,23 @@ impl Integration {
     /// Returns whether the schedule runs the integration. A run also reports invalid settings.
     pub(crate) fn should_run(&self) -> bool {
         self.removal.is_some() || self.settings.as_ref().map_or(true, |s| s.enabled)
+    }
+
+    /// Returns the end of the scores that no run renews: all of a disabled integration.
+    pub(crate) fn scores_end(&self) -> Option<ScoresEnd> {
+        let status = self.status.as_ref().filter(|_| self.removal.is_none())?;
+        if self.should_run() {
+            status.scores_end
+        } else {
+            status.recorded_end
+        }
+    }
+
+    /// Returns the same if the first of these scores has less than half of its life left.
+    pub(crate) fn ending_scores(&self, now: Timestamp) -> Option<ScoresEnd> {
+        let lifetime = Lifetime::new(self.settings.as_ref().ok()?, now);
+        self.scores_end()
+            .filter(|end| lifetime.is_nearly_over(end.first))
     }
 
     /// Reads an item. Optional attributes (status, pause, time and actor of the last change) are dropped if they cannot be
@@ -272,12 +291,14 @@ mod tests {
             name: hostile().into(),
             hostname: hostile().into(),
             old: None,
+            ended: None,
             new: Some(DesiredAttribute {
                 key: format!("custom:{}", "k".repeat(43)).try_into().unwrap(),
                 score: Score::new(100).unwrap(),
                 aid: Aid::from("4a027b0c95404062be4148c989dcf4c1"),
                 serial: hostile().as_str().into(),
                 falcon_hostname: None,
+                expiry: None,
             }),
             reason: String::new(),
             is_approved: false,
@@ -366,7 +387,9 @@ mod tests {
                 "lastFull": time, "beside": aids, "unmatched": hashes, "lookupsRefused": time,
             },
             "announced": "failing", "nativeIntegration": {"asked": time, "present": true},
-            "nextLookup": "n".repeat(128), "nextRise": "n".repeat(128), "history": vec![streak; MAX_ENTRIES],
+            "nextLookup": "n".repeat(128), "nextRise": "n".repeat(128), "scoresEnd": {"first": time, "devices": count},
+            "recordedEnd": {"first": time, "devices": count}, "endingAnnounced": true,
+            "history": vec![streak; MAX_ENTRIES],
         }))
         .unwrap()
     }

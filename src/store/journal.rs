@@ -84,9 +84,7 @@ impl Store {
             let update = self.removal_from_journal(id, term, key, nodes, OPERATION)?;
             let mut items = vec![TransactWriteItem::builder().update(update).build()];
             for change in &settlement.made {
-                items.push(self.node_write(context, change, entry.sent_at, OPERATION)?);
-                let record = context.attribute_changed(change, entry.sent_at);
-                items.push(self.put_audit(&record, OPERATION)?);
+                items.extend(self.change_items(context, change, entry.sent_at, OPERATION)?);
             }
             for change in &settlement.unknown {
                 let record = context.attribute_unknown(change, entry.sent_at);

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::item::Item;
 use super::{Store, StoreError, build_error, call_error, put_item, require, send_update};
+use crate::batch::batches;
 use crate::clock::rfc3339;
 use crate::domain::audit::AuditContext;
 use crate::domain::inventory::device::NodeId;
@@ -29,7 +30,7 @@ use crate::text::sanitize;
 /// DynamoDB's limit of items in a transaction.
 const MAX_TRANSACTION_ITEMS: usize = 100;
 
-/// Maximum changes in one transaction: each is a node record and an audit record.
+/// Maximum changes in one transaction: each is a node record and an audit record. A renewal has no audit record.
 pub(crate) const MAX_CHANGES: usize = MAX_TRANSACTION_ITEMS / 2;
 
 /// Maximum absences that are recorded concurrently.
@@ -39,7 +40,7 @@ const ABSENCE_CONCURRENCY: usize = 16;
 const MAX_PROBLEM_CHARS: usize = 300;
 
 /// The attributes of an item that a run reads.
-const PROJECTION: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, runId, ephemeral, absentSince, heldSince";
+const PROJECTION: &str = "nodeId, score, attributeKey, serial, #name, aid, writtenAt, expiry, runId, ephemeral, absentSince, heldSince";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +54,8 @@ struct NodeItem<'a> {
     hostname: &'a str,
     aid: &'a Aid,
     written_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiry: Option<String>,
     run_id: &'a str,
     #[serde(skip_serializing_if = "is_default")]
     ephemeral: bool,
@@ -89,6 +92,7 @@ fn node_record(item: &Item) -> Result<(NodeId, NodeRecord), (NodeId, String)> {
         serial: required("serial")?.into(),
         name: text("name").unwrap_or_default().into(),
         written_at: time("writtenAt"),
+        expiry: time("expiry"),
         run_id: required("runId")?.into(),
         is_ephemeral: item
             .get("ephemeral")
@@ -218,8 +222,8 @@ impl Store {
             .expression_attribute_values(":id", AttributeValue::S(integration.to_string()))
     }
 
-    /// Records up to [`MAX_CHANGES`] changes that Tailscale has accepted, of a journal entry with this time. All node records
-    /// and audit records are stored, or none.
+    /// Records changes that Tailscale has accepted, of a journal entry with this time: as many as
+    /// [`transactions`](Self::transactions) puts together. All node records and audit records are stored, or none.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if a record is not the one that the plan was made from, or another run has recorded a change.
@@ -233,8 +237,7 @@ impl Store {
         let items = || {
             let mut items = Vec::with_capacity(changes.len() * 2);
             for change in changes {
-                items.push(self.node_write(context, change, sent_at, OPERATION)?);
-                items.push(self.put_audit(&context.attribute_changed(change, sent_at), OPERATION)?);
+                items.extend(self.change_items(context, change, sent_at, OPERATION)?);
             }
             Ok(items)
         };
@@ -242,7 +245,30 @@ impl Store {
         recorded.map_err(|_| StoreError::Overtaken(context.integration.clone()))
     }
 
-    /// Deletes the records of devices whose attributes left the tailnet with them, or stay in it. Nothing changes in the
+    /// Splits changes into those of one transaction each.
+    pub(crate) fn transactions(changes: &[Change]) -> impl Iterator<Item = &[Change]> {
+        let items = |change: &Change| if change.is_renewal() { 1 } else { 2 };
+        let max = MAX_TRANSACTION_ITEMS;
+        batches(changes, max, max, items)
+    }
+
+    /// Builds the items that record a change. A renewal has no audit record: the value does not change.
+    pub(super) fn change_items(
+        &self,
+        context: &AuditContext,
+        change: &Change,
+        sent_at: Timestamp,
+        operation: &'static str,
+    ) -> Result<Vec<TransactWriteItem>, StoreError> {
+        let mut items = vec![self.node_write(context, change, sent_at, operation)?];
+        if !change.is_renewal() {
+            let record = context.attribute_changed(change, sent_at);
+            items.push(self.put_audit(&record, operation)?);
+        }
+        Ok(items)
+    }
+
+    /// Deletes the records of devices whose attributes left the tailnet with them, ended by themselves, or stay in it. Nothing changes in the
     /// tailnet, so there is no audit record.
     pub(crate) async fn delete_node_records(
         &self,
@@ -284,16 +310,17 @@ impl Store {
 
     /// Builds the write of one node record. Its condition is that the record is still the one that the plan was made from:
     /// if two runs believe that a change is theirs, only one of them records it.
-    pub(super) fn node_write(
+    fn node_write(
         &self,
         context: &AuditContext,
         change: &Change,
         sent_at: Timestamp,
         operation: &'static str,
     ) -> Result<TransactWriteItem, StoreError> {
-        let (condition, run) = match &change.old {
-            Some(old) => {
-                let run = AttributeValue::S(old.run_id.to_string());
+        let replaced = change.old.as_ref().map(|old| &old.run_id);
+        let (condition, run) = match replaced.or(change.ended.as_ref()) {
+            Some(run) => {
+                let run = AttributeValue::S(run.to_string());
                 ("runId = :run", Some([(":run".to_owned(), run)].into()))
             }
             None => ("attribute_not_exists(nodeId)", None),
@@ -312,6 +339,7 @@ impl Store {
             hostname: &change.hostname,
             aid: &new.aid,
             written_at: rfc3339(sent_at),
+            expiry: new.expiry.map(rfc3339),
             run_id: &context.run_id,
             ephemeral: change.is_ephemeral,
         };

@@ -1,5 +1,6 @@
 //! Applies a plan batch by batch: Tailscale first, then one transaction for the records. It makes no choices.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,8 +15,8 @@ use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::journal::{JournalEntry, SEND_TIME, batches};
 use crate::domain::plan::{Change, Plan};
-use crate::store::MAX_CHANGES;
-use crate::tailscale::{AttributeWrite, TailscaleWriter, WriteLimits};
+use crate::store::{MAX_CHANGES, Store};
+use crate::tailscale::{AttributeWrite, SetAttribute, TailscaleWriter, WriteLimits};
 
 /// Returns how many devices to write per call: as few as one transaction records, unless that makes more calls than may run
 /// at once.
@@ -35,6 +36,8 @@ pub(super) struct Applied {
     pub(super) written: usize,
     /// Attributes that were removed, and recorded.
     pub(super) removed: usize,
+    /// Attributes that got another end, and were recorded.
+    pub(super) renewed: usize,
     /// Devices whose change Tailscale rejected, with its message.
     pub(super) rejected: Vec<(NodeId, String)>,
     /// Devices whose change failed while others were accepted, with the message. It may have arrived.
@@ -51,12 +54,16 @@ const MIN_JOURNAL_BYTES: usize = 40_000;
 /// Writes the changes of the plan and records the accepted ones. Stops at the first failure that is not one device's own.
 pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'_>) -> Applied {
     let (limits, room) = (run.app.write_limits, run.journal_room());
-    if room < MIN_JOURNAL_BYTES && !plan.changes.is_empty() {
+    let mut changes = Cow::from(&plan.changes);
+    if !plan.renewals.is_empty() {
+        changes.to_mut().extend(plan.renewals.iter().cloned());
+    }
+    if room < MIN_JOURNAL_BYTES && !changes.is_empty() {
         return Applied::failed(SyncError::JournalFull);
     }
     let max_batch_bytes = room / limits.concurrency.max(2);
-    let batch_size = batch_size_for(limits, plan.changes.len());
-    let batches = batches(&plan.changes, batch_size, max_batch_bytes);
+    let batch_size = batch_size_for(limits, changes.len());
+    let batches = batches(&changes, batch_size, max_batch_bytes);
     let batch_writer = &BatchWriter {
         run,
         writer,
@@ -72,7 +79,8 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
         .await;
     if applied.failure.is_none() {
         let (store, id) = (&run.app.store, &run.integration.id);
-        let deleted = store.delete_node_records(id, &plan.departed).await;
+        let gone = [plan.departed.as_slice(), &plan.ended].concat();
+        let deleted = store.delete_node_records(id, &gone).await;
         applied.failure = deleted.err().map(SyncError::from);
     }
     applied
@@ -135,7 +143,7 @@ impl BatchWriter<'_> {
             open.extend(accepted.iter().cloned());
             unsettled.extend(accepted.iter().map(may_repeat));
         }
-        let records = accepted.chunks(MAX_CHANGES);
+        let records = Store::transactions(&accepted);
         let records = records.map(|changes| self.record(changes, sent_at));
         let recorded = join_all(records).await.into_iter();
         let recorded = recorded.fold(Applied::default(), Applied::merge);
@@ -191,9 +199,11 @@ impl BatchWriter<'_> {
             return Applied::failed(error);
         }
         let removed = changes.iter().filter(|change| change.is_removal()).count();
+        let renewed = changes.iter().filter(|change| change.is_renewal()).count();
         Applied {
-            written: changes.len() - removed,
+            written: changes.len() - removed - renewed,
             removed,
+            renewed,
             ..Applied::default()
         }
     }
@@ -214,7 +224,11 @@ fn attribute_write(change: &Change) -> AttributeWrite {
     let new = change.new.as_ref();
     AttributeWrite {
         node_id: change.node_id.clone(),
-        set: new.map(|new| (new.key.clone(), new.score.get())),
+        set: new.map(|new| SetAttribute {
+            key: new.key.clone(),
+            score: new.score.get(),
+            expiry: new.expiry,
+        }),
         delete: change.key_to_delete().cloned(),
     }
 }
@@ -231,6 +245,7 @@ impl Applied {
     fn merge(mut self, other: Self) -> Self {
         self.written += other.written;
         self.removed += other.removed;
+        self.renewed += other.renewed;
         self.rejected.extend(other.rejected);
         self.unknown.extend(other.unknown);
         self.unsettled.extend(other.unsettled);

@@ -8,7 +8,8 @@ use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::{MatchRules, Matches, join};
 use crate::domain::plan::confirm::{Lookups, Unconfirmed, find_unconfirmed};
 use crate::domain::plan::guard::GuardedPlan;
-use crate::domain::plan::{Plan, plan};
+use crate::domain::plan::lifetime::Lifetime;
+use crate::domain::plan::{Plan, PlanRules, plan};
 use crate::domain::status::lost_identity::LostIdentity;
 use crate::settings::Settings;
 use crate::upstream::error::UpstreamError;
@@ -22,11 +23,16 @@ pub(super) struct Proposal {
 impl Proposal {
     pub(super) fn new(run: &Run<'_>, settings: &Settings, observation: &Observation) -> Self {
         let (devices, records) = (&observation.devices, &observation.records);
-        let (key, on_missing) = (&settings.attribute_key, settings.on_missing);
         let rules = MatchRules::new(settings, run.started);
         let mut matches = join(&observation.falcon, devices, records, &rules);
-        let plan = plan(&matches, devices, records, key, on_missing);
-        let beyond = devices.keys().chain(records.keys());
+        let ended = &observation.ended;
+        let plan_rules = PlanRules {
+            key: &settings.attribute_key,
+            on_missing: settings.on_missing,
+            lifetime: Lifetime::new(settings, run.started),
+        };
+        let plan = plan(&matches, devices, records, ended, &plan_rules);
+        let beyond = devices.keys().chain(records.keys()).chain(ended.keys());
         let beyond = beyond.filter(|node| observation.is_beyond(node));
         let left_out = observation.unreadable.keys();
         let left_out = left_out.chain(observation.unsettled.keys()).chain(beyond);
@@ -78,6 +84,8 @@ pub(super) struct Decision {
     pub(super) confirmation: Confirmation,
     pub(super) lost_identities: Vec<LostIdentity>,
     pub(super) guarded: GuardedPlan,
+    /// How long the scores last that the run writes.
+    pub(super) lifetime: Lifetime,
 }
 
 impl Decision {

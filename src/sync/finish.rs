@@ -10,11 +10,13 @@ use super::response::SyncResponse;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::matching::{MatchCounts, MatchRules};
+use crate::domain::plan::lifetime::Lifetime;
 use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::history::{self, RunStreak};
 use crate::domain::status::lost_identity;
 use crate::domain::status::outcome::{SyncState, transition};
 use crate::domain::status::pause::Pause;
+use crate::domain::status::scores_end::ScoresEnd;
 use crate::domain::status::{LastChange, MAX_ERROR_BYTES, Problem, RunOutcome, Status};
 use crate::events::Event;
 use crate::metrics::{self, MetricEvent};
@@ -171,6 +173,15 @@ fn status(run: &Run<'_>, report: &Report, announced: Option<SyncState>) -> Statu
         let (since, runs) = failing_since(run);
         (status.failing_since, status.consecutive_failures) = (Some(since), runs);
     }
+    if let Some(ends) = report.score_ends {
+        (status.recorded_end, status.scores_end) = (ends.recorded, ends.unrenewed);
+    }
+    if !report.outcome.is_success() && report.outcome != RunOutcome::Held {
+        status.scores_end = status.recorded_end;
+    }
+    let lifetime = run.settings().map(|one| Lifetime::new(one, run.started));
+    let is_ending = |end: ScoresEnd| lifetime.is_ok_and(|life| life.is_nearly_over(end.first));
+    status.ending_announced &= status.scores_end.is_some_and(is_ending);
     if report.written + report.removed > 0 {
         status.last_change = Some(LastChange {
             at: run.started,
@@ -249,6 +260,7 @@ fn emit_metrics(run: &Run<'_>, report: &Report, status: &Status) {
         .value(metrics::TAILSCALE_RETRIES, budget.retries(tailscale))
         .value(metrics::WRITTEN, report.written)
         .value(metrics::REMOVED, report.removed)
+        .value(metrics::RENEWED, report.renewed)
         .value(metrics::REFUSED, report.failed)
         .value(metrics::FINDINGS, report.findings.len())
         .value(metrics::PAUSED, is(RunOutcome::Paused))
@@ -309,6 +321,7 @@ fn log(run: &Run<'_>, report: &Report, status: &Status) {
                 matched_count = status.matched_count,
                 written = report.written,
                 removed = report.removed,
+                renewed = report.renewed,
                 unchanged = report.unchanged,
                 failed = report.failed,
                 waiting = report.waiting,

@@ -15,7 +15,7 @@ use super::subject::{self, Subject};
 use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::{Devices, NodeId};
 use crate::domain::inventory::host::FalconInventory;
-use crate::domain::inventory::record::NodeRecords;
+use crate::domain::inventory::record::{EndedRecords, NodeRecords, take_ended};
 use crate::domain::matching::Matches;
 use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::guard::{GuardInputs, find_suspicion};
@@ -42,6 +42,8 @@ pub(super) struct Observation {
     pub(super) falcon: FalconInventory,
     pub(super) devices: Devices,
     pub(super) records: NodeRecords,
+    /// The records of attributes that have ended by themselves. Their devices have no score.
+    pub(super) ended: EndedRecords,
     pub(super) clients: Clients,
     pub(super) fetch_state: FetchState,
     /// Tailscale's own integration, if it is known to exist or not.
@@ -75,9 +77,10 @@ pub(super) async fn both_sides(
     };
     let (nodes, (clients, prefetched, devices, native)) = try_join(nodes, listings).await?;
     let StoredNodes {
-        records,
+        mut records,
         unreadable: unreadable_records,
     } = nodes;
+    let ended = take_ended(&mut records, run.started);
     let mut unreadable = recovery.unreadable;
     unreadable.extend(unreadable_records);
     let needs = Needs {
@@ -92,6 +95,7 @@ pub(super) async fn both_sides(
         falcon,
         devices,
         records,
+        ended,
         clients,
         fetch_state,
         native,
@@ -119,9 +123,10 @@ where
     };
     let (nodes, (clients, devices)) = try_join(nodes, tailnet).await?;
     let StoredNodes {
-        records,
+        mut records,
         unreadable,
     } = nodes;
+    let ended = take_ended(&mut records, run.started);
     let subject = find(&devices, &records, &settings.ignored_serials).await?;
     let needs = Needs {
         devices: &devices,
@@ -136,6 +141,7 @@ where
         falcon,
         devices,
         records,
+        ended,
         clients,
         fetch_state: FetchState::default(),
         native: None,

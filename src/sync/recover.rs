@@ -1,9 +1,11 @@
 //! Recovers writes that an earlier run made in Tailscale, or may have made, and could not record in DynamoDB.
 
 use futures::future::join_all;
+use jiff::Timestamp;
 
 use super::error::SyncError;
 use super::run::Run;
+use crate::domain::inventory::attribute::HeldAttributes;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::plan::Change;
 use crate::domain::plan::confirm::UnreadableDevices;
@@ -98,7 +100,8 @@ pub(super) async fn unrecorded_writes(
                     }
                 },
             };
-            let lookups = look_up_attributes(tailscale, changes).await;
+            let now = run.app.clock.now();
+            let lookups = look_up_attributes(tailscale, changes, now).await;
             let mut settlement = lookups.settlement;
             if !is_settled {
                 // A write that the device does not show may still take effect.
@@ -167,18 +170,22 @@ struct AttributeLookups {
     failure: Option<UpstreamError>,
 }
 
-async fn look_up_attributes(tailscale: &Tailscale, changes: &[Change]) -> AttributeLookups {
+async fn look_up_attributes(
+    tailscale: &Tailscale,
+    changes: &[Change],
+    now: Timestamp,
+) -> AttributeLookups {
     let requests = changes
         .iter()
         .map(|change| tailscale.attributes(&change.node_id));
     let mut lookups = AttributeLookups::default();
-    for (change, attributes) in changes.iter().zip(join_all(requests).await) {
+    for (change, held) in changes.iter().zip(join_all(requests).await) {
         let node = change.node_id.clone();
-        match attributes {
-            Ok(attributes) => {
+        match held {
+            Ok(held) => {
                 let settlement = &mut lookups.settlement;
-                match write_outcome(change, attributes.as_ref()) {
-                    WriteOutcome::Made => settlement.made.push(change.clone()),
+                match write_outcome(change, held.as_ref(), now) {
+                    WriteOutcome::Made => settlement.made.push(as_held(change, held.as_ref())),
                     WriteOutcome::Unknown => settlement.unknown.push(change.clone()),
                     WriteOutcome::NotMade => {}
                 }
@@ -195,6 +202,15 @@ async fn look_up_attributes(tailscale: &Tailscale, changes: &[Change]) -> Attrib
         }
     }
     lookups
+}
+
+/// Returns a change that was made, with the end that the device has.
+fn as_held(change: &Change, held: Option<&HeldAttributes>) -> Change {
+    let mut change = change.clone();
+    if let (Some(new), Some(held)) = (&mut change.new, held) {
+        new.expiry = held.expiry(&new.key);
+    }
+    change
 }
 
 fn not_asked(change: &Change) -> (NodeId, String) {

@@ -15,6 +15,7 @@ use crate::domain::status::error_kind::{ErrorKind, Service};
 use crate::domain::status::finding::{Finding, FindingKind};
 use crate::domain::status::lost_identity;
 use crate::domain::status::pause::Pause;
+use crate::domain::status::scores_end::ScoreEnds;
 use crate::domain::status::{NativeIntegration, Problem, RunOutcome};
 use crate::falcon::Falcon;
 use crate::store::StoreError;
@@ -32,8 +33,12 @@ pub(super) struct Report {
     pub(super) decision: Option<Box<Decision>>,
     pub(super) written: usize,
     pub(super) removed: usize,
+    /// Attributes that got another end.
+    pub(super) renewed: usize,
     pub(super) unchanged: usize,
     pub(super) failed: usize,
+    /// The ends of the scores after the run, if it applied a plan.
+    pub(super) score_ends: Option<ScoreEnds>,
     /// Attributes that wait for the second look.
     pub(super) waiting: usize,
     pub(super) findings: Vec<Finding>,
@@ -79,6 +84,7 @@ impl Report {
         let plan = &decision.guarded.plan;
         report.removed = plan.removals().count();
         report.written = plan.changes.len() - report.removed;
+        report.renewed = plan.renewals.len();
         report.apply_hold(decision.guarded.held.take());
         if let Some(error) = decision.confirmation.error.take() {
             report.problem = Some(SyncError::from(error).problem());
@@ -97,8 +103,9 @@ impl Report {
         };
         let plan = &decision.guarded.plan;
         let mut report = Self::from_decision(outcome, &decision);
+        report.score_ends = Some(score_ends(&decision, &applied));
         let failure = report.add_applied(plan, applied);
-        if decision.guarded.held.is_some() {
+        if decision.guarded.held.is_some() && report.outcome != RunOutcome::Failed {
             report.outcome = RunOutcome::Held;
         }
         report.apply_hold(decision.guarded.held.take());
@@ -203,6 +210,7 @@ impl Report {
             lost_identities,
             guarded,
             confirmation,
+            lifetime: _,
         } = decision;
         let records = &observation.records;
         let name = |node: &NodeId| {
@@ -236,10 +244,11 @@ impl Report {
     fn add_applied(&mut self, plan: &Plan, applied: Applied) -> Option<SyncError> {
         self.written = applied.written;
         self.removed = applied.removed;
+        self.renewed = applied.renewed;
         let failed = || applied.rejected.iter().chain(&applied.unknown);
         self.failed = failed().count();
         if let Some((node, message)) = failed().next()
-            && applied.written + applied.removed == 0
+            && applied.written + applied.removed + applied.renewed == 0
         {
             self.fail_by_rejected_writes(format!(
                 "Tailscale: could not write the attribute of {} devices, such as {node}: {message}",
@@ -247,7 +256,10 @@ impl Report {
             ));
         }
         let examples = failed().map(|(node, message)| {
-            let name = plan.change(node).map_or("", |change| &change.name);
+            let mut renewals = plan.renewals.iter();
+            let renewal = || renewals.find(|renewal| renewal.node_id == *node);
+            let name = plan.change(node).or_else(renewal);
+            let name = name.map_or("", |change| &change.name);
             format!("{name} ({node}): {message}")
         });
         let finding = Finding::new(FindingKind::RefusedWrites, examples);
@@ -266,8 +278,8 @@ impl Report {
 
     /// Adds the failure that stopped a plan.
     fn stopped(self, plan: &Plan, failure: SyncError) -> Self {
-        let done = self.written + self.removed;
-        let planned = plan.changes.len();
+        let done = self.written + self.removed + self.renewed;
+        let planned = plan.changes.len() + plan.renewals.len();
         let mut report = self.with_error(failure);
         report.append(&format!(
             "{done} of {planned} changes are written and recorded; the next run continues"
@@ -332,4 +344,25 @@ fn short_listings(falcon: &Falcon) -> Option<Finding> {
         .iter()
         .map(|(operation, progress)| format!("{operation}: {progress}"));
     Finding::new(FindingKind::ShortListing, examples)
+}
+
+/// Returns the ends of the scores after a run that applied its plan as far as this. If it was stopped, none of its writes counts:
+/// a score that ends later than it is told does no harm.
+fn score_ends(decision: &Decision, applied: &Applied) -> ScoreEnds {
+    let Decision {
+        guarded,
+        observation,
+        lifetime,
+        ..
+    } = decision;
+    let plan = &guarded.plan;
+    let failed = applied.rejected.iter().chain(&applied.unknown);
+    let mut failed: BTreeSet<NodeId> = failed.map(|(node, _)| node.clone()).collect();
+    if applied.failure.is_some() {
+        let writes = plan.changes.iter().chain(&plan.renewals);
+        failed.extend(writes.map(|write| write.node_id.clone()));
+    }
+    let held = guarded.held.iter().flat_map(|held| &held.removals);
+    let held = held.map(|change| &change.node_id).collect();
+    ScoreEnds::after(plan, &observation.records, &failed, &held, *lifetime)
 }

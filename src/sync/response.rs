@@ -33,8 +33,11 @@ pub struct SyncResponse {
     pub(crate) written: usize,
     /// Attributes removed; in a dry run, those that would be.
     pub(crate) removed: usize,
-    /// Attributes that were up to date.
+    /// Attributes with the right value.
     pub(crate) unchanged: usize,
+    /// Attributes with the right value that got another end.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) renewed: usize,
     /// Devices whose attribute Tailscale rejected.
     pub(crate) failed: usize,
     /// Attributes that wait for the second look.
@@ -72,6 +75,7 @@ impl SyncResponse {
             written: report.written,
             removed: report.removed,
             unchanged: report.unchanged,
+            renewed: report.renewed,
             failed: report.failed,
             waiting: report.waiting,
             plan_omitted: planned.as_ref().map_or(0, omitted),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::domain::inventory::attribute::{HeldAttribute, HeldAttributes};
 use crate::domain::inventory::device::NodeId;
 use crate::tailscale::{Tailscale, operation, wire};
 use crate::text::sanitize;
@@ -63,28 +64,38 @@ impl Tailscale {
         Ok(integrations.any(|integration| integration.provider == FALCON_PROVIDER))
     }
 
-    /// Gets a device's posture attributes by key, in all namespaces (`custom:`, `falcon:`, `node:`); `None` if the tailnet
-    /// does not have the device (any more).
-    ///
-    /// The values are strings, numbers or booleans by the schema, and not sanitized.
+    /// Gets a device's posture attributes; `None` if the tailnet does not have the device (any more).
     ///
     /// # Errors
     /// A missing scope without `devices:posture_attributes:read`; or as for any call.
     pub(crate) async fn attributes(
         &self,
         node: &NodeId,
-    ) -> Result<Option<BTreeMap<String, Value>>, UpstreamError> {
+    ) -> Result<Option<HeldAttributes>, UpstreamError> {
         #[derive(Deserialize)]
         struct Wire {
             /// Never null or absent: a device has at least the attributes of `node:`.
             attributes: BTreeMap<String, Value>,
+            /// Of the attributes that have an end.
+            #[serde(default)]
+            expiries: Option<BTreeMap<String, Value>>,
         }
         if !wire::is_node_id(&node.0) {
             return Ok(None);
         }
         let url = self.url(["device", &node.0, "attributes"]);
-        if let Some(Wire { attributes }) = self.find(ATTRIBUTES, &url).await? {
-            return Ok(Some(attributes));
+        if let Some(wire) = self.find(ATTRIBUTES, &url).await? {
+            let Wire {
+                attributes,
+                expiries,
+            } = wire;
+            let expiries = expiries.unwrap_or_default();
+            let held = attributes.into_iter().map(|(key, value)| {
+                let expiry = expiries.get(&key).and_then(Value::as_str);
+                let expiry = expiry.and_then(|expiry| expiry.parse().ok());
+                (key, HeldAttribute { value, expiry })
+            });
+            return Ok(Some(HeldAttributes(held.collect())));
         }
         // A wrong 404 would mean that an existing device has no attributes, so the device is looked up.
         match self.device(node).await? {

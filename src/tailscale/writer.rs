@@ -55,9 +55,18 @@ impl Default for WriteLimits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AttributeWrite {
     pub(crate) node_id: NodeId,
-    pub(crate) set: Option<(AttributeKey, u8)>,
+    pub(crate) set: Option<SetAttribute>,
     /// The attribute to delete; it need not exist.
     pub(crate) delete: Option<AttributeKey>,
+}
+
+/// An attribute to set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SetAttribute {
+    pub(crate) key: AttributeKey,
+    pub(crate) score: u8,
+    /// When Tailscale removes it. Each write says so: an omitted end may leave an earlier one as it is.
+    pub(crate) expiry: Option<Timestamp>,
 }
 
 /// The result of a list of writes. A write that is in no list may or may not have arrived.
@@ -217,9 +226,10 @@ impl TailscaleWriter<'_> {
         let node = &change.node_id.0;
         let url = |key: &AttributeKey| session.url(["device", node, "attributes", key.as_str()]);
         // The JSON of the responses is ignored: it is `null` instead of the schema's object (tailscale#18253).
-        if let Some((key, score)) = &change.set {
+        if let Some(SetAttribute { key, score, expiry }) = &change.set {
             let body = SingleWrite {
                 value: *score,
+                expiry: *expiry,
                 comment: &sanitize(comment, MAX_COMMENT_CHARS),
             };
             let request = || client.request(Method::POST, url(key)).json(&body);
@@ -338,6 +348,7 @@ fn node_ids(changes: &[AttributeWrite]) -> impl Iterator<Item = NodeId> {
 #[derive(Serialize)]
 struct SingleWrite<'a> {
     value: u8,
+    expiry: Option<Timestamp>,
     comment: &'a str,
 }
 
@@ -355,8 +366,8 @@ pub(super) fn batch_body<'a>(changes: &[AttributeWrite], comment: &'a str) -> Ba
         if let Some(key) = &change.delete {
             patch[key.as_str()] = Value::Null;
         }
-        if let Some((key, score)) = &change.set {
-            patch[key.as_str()] = json!({"value": score});
+        if let Some(SetAttribute { key, score, expiry }) = &change.set {
+            patch[key.as_str()] = json!({"value": score, "expiry": expiry});
         }
     }
     BatchWrite { nodes, comment }

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::platform::Platform;
-use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::inventory::record::{EndedRecords, NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchRules, join};
 use falcon_posture_sync::domain::plan::absence::take_waiting;
 use falcon_posture_sync::domain::plan::guard::{GuardInputs, GuardedPlan, find_suspicion, guard};
-use falcon_posture_sync::domain::plan::{Change, plan};
+use falcon_posture_sync::domain::plan::lifetime::Lifetime;
+use falcon_posture_sync::domain::plan::{Change, PlanRules, plan};
 use falcon_posture_sync::settings::{MaxRemovals, OnMissing};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::vec;
@@ -150,8 +151,13 @@ impl Model {
             &self.records,
             &MatchRules::with_defaults(self.now),
         );
-        let key = "custom:ztaScore".to_owned().try_into().unwrap();
-        let mut planned = plan(&matches, &devices, &self.records, &key, OnMissing::Delete);
+        let plan_rules = PlanRules {
+            key: &"custom:ztaScore".to_owned().try_into().unwrap(),
+            on_missing: OnMissing::Delete,
+            lifetime: Lifetime::from_hours(168, self.now),
+        };
+        let ended = EndedRecords::new();
+        let mut planned = plan(&matches, &devices, &self.records, &ended, &plan_rules);
         // Tailscale still has each device that its listing lacks.
         planned.departed.clear();
         let suspicion = find_suspicion(
@@ -221,6 +227,7 @@ impl Model {
             serial: new.serial.clone(),
             name: change.name.clone(),
             written_at: Some(self.now),
+            expiry: None,
             run_id: "run".into(),
             is_ephemeral: false,
             absence: None,

@@ -121,8 +121,12 @@ async fn settings() {
             ["integration.maxRemovals.atLeast", "0 to 1000000"],
         ),
         (
-            json!({"scoreTtlHours": 48}),
-            ["integration.scoreTtlHours", "not implemented yet"],
+            json!({"scoreTtlHours": 0}),
+            ["integration.scoreTtlHours", "1 to 8760"],
+        ),
+        (
+            json!({"osScoreKey": "custom:os"}),
+            ["integration.osScoreKey", "not implemented yet"],
         ),
         (
             json!({"falconUrl": "https://evil.example"}),

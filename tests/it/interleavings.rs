@@ -108,6 +108,17 @@ const HANDS: Faults = Faults {
     ..Faults::NONE
 };
 
+/// Scores end by themselves, and runs renew them.
+const ENDS: Faults = Faults {
+    runs: 3,
+    moves: 1,
+    crashes: 1,
+    lost: 1,
+    late: 1,
+    life: Some(2),
+    ..Faults::NONE
+};
+
 /// The integration is removed.
 const fn removal(keeps: bool) -> Faults {
     Faults {
@@ -144,6 +155,20 @@ fn clocks_apart_lose_nothing() {
 #[test]
 fn hands_hide_no_change() {
     assert_sound("hands", HANDS);
+}
+
+#[test]
+fn renewals_and_ends_lose_nothing() {
+    assert_sound("renewals and ends", ENDS);
+}
+
+#[test]
+fn a_removal_of_scores_that_end_loses_nothing() {
+    let faults = Faults {
+        removal: Some(false),
+        ..ENDS
+    };
+    assert_sound("removal of scores that end", faults);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod crawl;
 mod deadlines;
 mod disappearances;
 mod environment;
+mod expiry;
 mod explain;
 mod faults;
 mod filters;

@@ -34,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) serial: String,
     /// The first complete run that found the score undeserved.
     pub(crate) absent_since: Option<Timestamp>,
+    /// When the score ends by itself.
+    pub(crate) ends: Timestamp,
 }
 
 /// The reason why a device has its score or none, with the names of `explain`.
@@ -89,7 +91,9 @@ impl Oracle {
     pub(crate) fn run(&mut self, world: &World) -> Expected {
         // Nobody loses access by a device that left: its attributes went with it, and its record is forgotten.
         let is_there = |node: &String| world.devices.iter().any(|device| device.node_id == *node);
-        self.records.retain(|node, _| is_there(node));
+        // Of a score that ended by itself nothing is left.
+        self.records
+            .retain(|node, record| is_there(node) && record.ends > world.now);
         let claims = Claims::new(&self.settings, &self.records, world);
         let reasons: BTreeMap<String, Reason> = world
             .devices
@@ -114,12 +118,23 @@ impl Oracle {
         }
     }
 
+    /// Returns when a score ends whose value stays: a run renews what has less than three quarters of its life left.
+    fn renewed(&self, ends: Timestamp, now: Timestamp) -> Timestamp {
+        let ttl = self.settings.ttl;
+        if ends.duration_since(now) * 4 < ttl * 3 {
+            now + ttl
+        } else {
+            ends
+        }
+    }
+
     /// Returns what a device holds after a run.
     fn next(&self, before: Option<Record>, reason: &Reason, now: Timestamp) -> Option<Record> {
         let deserved = reason.score.map(|score| Record {
             score,
             serial: reason.serial.clone(),
             absent_since: None,
+            ends: now + self.settings.ttl,
         });
         match (before, deserved) {
             // A contained host takes the score at once, whatever `onMissing` says.
@@ -128,17 +143,23 @@ impl Oracle {
             (None, Some(deserved)) => reason.may_rise.then_some(deserved),
             (Some(before), Some(deserved)) => {
                 let rises = deserved.score > before.score;
-                Some(if rises && !reason.may_rise {
+                let is_left = rises && !reason.may_rise || deserved.score == before.score;
+                let ends = self.renewed(before.ends, now);
+                Some(if is_left && rises {
                     Record {
                         absent_since: None,
+                        ends,
                         ..before
                     }
+                } else if is_left {
+                    Record { ends, ..deserved }
                 } else {
                     deserved
                 })
             }
             (Some(before), None) if self.settings.keeps => Some(Record {
                 absent_since: None,
+                ends: self.renewed(before.ends, now),
                 ..before
             }),
             (Some(before), None) => {

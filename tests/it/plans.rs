@@ -4,10 +4,11 @@ use falcon_posture_sync::domain::audit;
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::platform::Platform;
-use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::inventory::record::{EndedRecords, NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchRules, join};
-use falcon_posture_sync::domain::plan::{Plan, plan};
+use falcon_posture_sync::domain::plan::lifetime::Lifetime;
+use falcon_posture_sync::domain::plan::{Plan, PlanRules, plan};
 use falcon_posture_sync::settings::OnMissing;
 use jiff::Timestamp;
 
@@ -123,6 +124,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
                 serial: "C02ZZZ".into(),
                 name: case.node.into(),
                 written_at: None,
+                expiry: None,
                 run_id: "before".into(),
                 is_ephemeral: false,
                 absence: None,
@@ -145,7 +147,11 @@ fn the_plan(on_missing: OnMissing) -> Plan {
     }
     let departed = records.values().next().cloned().unwrap();
     records.insert(NodeId("n99-departed".into()), departed);
-    let key = "custom:ztaScore".to_owned().try_into().unwrap();
+    let rules = PlanRules {
+        key: &"custom:ztaScore".to_owned().try_into().unwrap(),
+        on_missing,
+        lifetime: Lifetime::from_hours(168, NOW),
+    };
     plan(
         &join(
             &account,
@@ -155,8 +161,8 @@ fn the_plan(on_missing: OnMissing) -> Plan {
         ),
         &devices,
         &records,
-        &key,
-        on_missing,
+        &EndedRecords::new(),
+        &rules,
     )
 }
 

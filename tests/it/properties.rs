@@ -224,14 +224,15 @@ proptest! {
     ) {
         let joined = join(&account, &devices, &records, &rules);
         let meant = planned(&joined, &devices, &records, on_missing);
+        let writes = [meant.changes, meant.renewals].concat();
         let part = |least: u8| Plan {
-            changes: meant.changes.iter().zip(&fates).filter(|(_, fate)| **fate >= least).map(|(c, _)| c.clone()).collect(),
+            changes: writes.iter().zip(&fates).filter(|(_, fate)| **fate >= least).map(|(c, _)| c.clone()).collect(),
             ..Plan::default()
         };
         let tailnet = applied(&part(1), &records);
         let recorded = applied(&part(2), &records);
-        let open = JournalEntry::new("before", &meant.changes, NOW).unrecorded(&recorded);
-        let outcome = |change: &Change| write_outcome(change, Some(&attributes(&tailnet, &change.node_id)));
+        let open = JournalEntry::new("before", &writes, NOW).unrecorded(&recorded);
+        let outcome = |change: &Change| write_outcome(change, Some(&attributes(&tailnet, &change.node_id)), NOW);
         prop_assert!(open.iter().all(|change| outcome(change) != WriteOutcome::Unknown), "nobody else writes");
         let changes = open.into_iter().filter(|change| outcome(change) == WriteOutcome::Made).collect();
         let settled = applied(&Plan { changes, ..Plan::default() }, &recorded);

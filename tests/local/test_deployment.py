@@ -44,7 +44,7 @@ def test_the_dashboard_and_the_alarms_exist(aws: LocalAws) -> None:
     cloudwatch = aws.client("cloudwatch")
     body = json.loads(cloudwatch.get_dashboard(DashboardName=aws.function)["DashboardBody"])
     alarms = {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
-    kinds = ["dead-letters", "errors", "held", "no-success", "paused", "silent"]
+    kinds = ["dead-letters", "errors", "held", "no-success", "paused", "scores-ending", "silent"]
     assert sorted(alarms) == [f"{aws.function}-{kind}" for kind in kinds]
     assert alarms[f"{aws.function}-no-success"]["Threshold"] == 3600
     shown = [widget["properties"]["alarms"] for widget in body["widgets"] if widget["type"] == "alarm"]

@@ -204,7 +204,7 @@ def test_alarms_and_graphs_use_metrics_that_the_function_emits() -> None:
     assert len(metrics()) > 10
     alarms = resources(CONSOLE, "CloudWatch::Alarm").values()
     own = {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "FalconPostureSync"}
-    assert own == {"SecondsSinceSuccess", "Integrations", "Paused", "Held"}
+    assert own == {"SecondsSinceSuccess", "Integrations", "Paused", "Held", "ScoresEnding"}
     graphs = json.dumps([widget for widget in widgets() if widget["type"] == "metric"])
     drawn = set(re.findall(r'MetricName=[\\"]+(\w+)', graphs)) | set(re.findall(r'"([A-Z]\w+)", "function"', graphs))
     drawn |= set(re.findall(r'"\.", "(\w+)"', graphs))
@@ -220,7 +220,7 @@ def test_each_alarm_has_a_description_and_notifies_the_topic() -> None:
         assert len(alarm["AlarmDescription"]["Fn::Sub"]) > 100
     missing = {name: alarm["TreatMissingData"] for name, alarm in alarms.items()}
     assert missing["Silent"] == "breaching", "missing data means that the schedule does not run"
-    assert missing["NoSuccess"] == missing["Paused"] == missing["Held"] == "ignore"
+    assert {missing[name] for name in ("NoSuccess", "Paused", "Held", "ScoresEnding")} == {"ignore"}
     (alarm_widget,) = [widget for widget in widgets() if widget["type"] == "alarm"]
     assert alarm_widget["properties"]["alarms"] == [f"<{name}.Arn>" for name in alarms]
     names = {"Fn::Sub": "${AWS::StackName}-DeadLetterQueueName"}

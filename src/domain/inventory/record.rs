@@ -29,6 +29,9 @@ pub struct NodeRecord {
     /// The time of the write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_at: Option<Timestamp>,
+    /// When Tailscale removes the attribute, unless a run renews it before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<Timestamp>,
     /// The run that wrote it. A run replaces a record only while the record still names the run that it was read with.
     pub run_id: SmolStr,
     /// True if the tailnet forgets the device as soon as it disconnects.
@@ -41,6 +44,28 @@ pub struct NodeRecord {
 
 /// Node records of an integration.
 pub type NodeRecords = BTreeMap<NodeId, NodeRecord>;
+
+/// The records of attributes that ended by themselves, each by the run that wrote it.
+pub type EndedRecords = BTreeMap<NodeId, SmolStr>;
+
+impl NodeRecord {
+    /// Returns true if Tailscale has removed the attribute by itself at this time.
+    pub fn has_ended(&self, at: Timestamp) -> bool {
+        self.expiry.is_some_and(|expiry| expiry <= at)
+    }
+}
+
+/// Takes out the records of attributes that have ended at this time: their devices have no score.
+pub fn take_ended(records: &mut NodeRecords, at: Timestamp) -> EndedRecords {
+    let ended = records.iter().filter(|(_, record)| record.has_ended(at));
+    let ended: EndedRecords = ended
+        .map(|(node, record)| (node.clone(), record.run_id.clone()))
+        .collect();
+    for node in ended.keys() {
+        records.remove(node);
+    }
+    ended
+}
 
 /// The absence of a recorded device: it has no score any more, and its attribute is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -207,6 +207,7 @@ mod tests {
                     serial: "S1X".into(),
                     name: (*name).into(),
                     written_at: None,
+                    expiry: None,
                     run_id: "before".into(),
                     is_ephemeral: false,
                     absence: None,

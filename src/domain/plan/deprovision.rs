@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::inventory::device::Devices;
-use crate::domain::inventory::record::NodeRecords;
+use crate::domain::inventory::record::{EndedRecords, NodeRecords};
 use crate::domain::plan::{Change, Plan};
 
 /// The handling of an integration's attributes when it is removed.
@@ -31,9 +31,12 @@ pub struct Removal {
 }
 
 /// Plans the removal of all recorded attributes. Records of devices that have left the tailnet are departed: their
-/// attributes went with them.
-pub fn plan_deprovisioning(records: &NodeRecords, devices: &Devices) -> Plan {
-    let mut plan = Plan::default();
+/// attributes went with them. `ended` are the devices whose attribute has ended by itself.
+pub fn plan_deprovisioning(records: &NodeRecords, ended: &EndedRecords, devices: &Devices) -> Plan {
+    let mut plan = Plan {
+        ended: ended.keys().cloned().collect(),
+        ..Plan::default()
+    };
     for (node_id, record) in records {
         match devices.get(node_id) {
             Some(device) => plan.changes.push(Change {
@@ -41,6 +44,7 @@ pub fn plan_deprovisioning(records: &NodeRecords, devices: &Devices) -> Plan {
                 name: device.name.clone(),
                 hostname: device.hostname.clone(),
                 old: Some(record.clone()),
+                ended: None,
                 new: None,
                 reason: "the integration is removed".to_owned(),
                 is_approved: true,

@@ -82,7 +82,10 @@ const MIN_RECORDS_TO_JUDGE: usize = 2;
 /// ```
 pub fn guard(plan: Plan, waiting: Vec<WaitingRemoval>, inputs: GuardInputs<'_>) -> GuardedPlan {
     let Plan {
-        changes, departed, ..
+        changes,
+        departed,
+        ended,
+        ..
     } = plan;
     let (due, mut changes): (Vec<Change>, Vec<Change>) =
         changes.into_iter().partition(Change::is_removal);
@@ -91,9 +94,9 @@ pub fn guard(plan: Plan, waiting: Vec<WaitingRemoval>, inputs: GuardInputs<'_>) 
         inputs.suspicion.is_some() || excess.is_some() || change.held_since().is_some()
     });
     // The record is the only way to find the attribute again. It must not be deleted because a wrong tailnet lacks the device.
-    let (mut held_departed, mut departed) = match inputs.suspicion {
-        Some(_) => (departed, Vec::new()),
-        None => (Vec::new(), departed),
+    let (mut held_departed, mut departed, ended) = match inputs.suspicion {
+        Some(_) => (departed, Vec::new(), Vec::new()),
+        None => (Vec::new(), departed, ended),
     };
     held.sort_by_key(|change| (change.absent_since(inputs.now), change.node_id.clone()));
     let approved = held.drain(..inputs.allowed.min(held.len()));
@@ -113,6 +116,7 @@ pub fn guard(plan: Plan, waiting: Vec<WaitingRemoval>, inputs: GuardInputs<'_>) 
         plan: Plan {
             changes,
             departed,
+            ended,
             ..plan
         },
         waiting,

@@ -14,16 +14,15 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use smol_str::SmolStr;
 
 use crate::batch;
+use crate::domain::inventory::attribute::HeldAttributes;
 use crate::domain::inventory::device::NodeId;
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::inventory::record::NodeRecords;
+use crate::domain::inventory::record::{NodeRecord, NodeRecords};
 use crate::domain::inventory::serial::Serial;
 use crate::domain::plan::{Change, DesiredAttribute};
-use crate::settings::AttributeKey;
 use crate::text::truncate_bytes;
 
 /// Maximum bytes of a name: devices choose their names.
@@ -35,8 +34,8 @@ const MAX_SERIAL_BYTES: usize = 4 * Serial::MAX_CHARS;
 /// Maximum bytes of the journal: an item holds 400 kB, and the rest of it takes less than the difference.
 pub const MAX_JOURNAL_BYTES: usize = 280_000;
 
-/// Bytes of an entry without its writes: key, run id, time, and what DynamoDB adds.
-const ENTRY_BYTES: usize = 200;
+/// Bytes of an entry without its writes: key, run id, times, and what DynamoDB adds.
+const ENTRY_BYTES: usize = 240;
 
 /// How long after its entry was stored a batch may still be sent, retries included.
 pub const SEND_TIME: SignedDuration = SignedDuration::from_mins(5);
@@ -95,6 +94,8 @@ impl TryFrom<String> for PendingWrite {
                     aid: Aid::from(aid),
                     serial: serial.into(),
                     falcon_hostname: None,
+                    // It is that of the entry.
+                    expiry: None,
                 };
                 (name, hostname, Some(new))
             }
@@ -117,6 +118,9 @@ pub struct JournalEntry {
     /// When the entry was stored, which is just before the first request. The audit records of its writes have this time,
     /// whichever run records them, so that each can be recorded only once.
     pub sent_at: Timestamp,
+    /// When the attributes that it sets end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<Timestamp>,
     /// The pending writes, by node.
     pub writes: BTreeMap<String, PendingWrite>,
 }
@@ -154,12 +158,15 @@ impl JournalEntry {
             new: change.new.as_ref().map(|new| DesiredAttribute {
                 serial: truncate_bytes(&new.serial, MAX_SERIAL_BYTES).into(),
                 falcon_hostname: None,
+                expiry: None,
                 ..new.clone()
             }),
         };
         Self {
             run_id: run_id.to_owned(),
             sent_at,
+            // A run sets one end only.
+            expiry: batch.iter().find_map(|change| change.new.as_ref()?.expiry),
             writes: batch
                 .iter()
                 .map(|change| (change.node_id.to_string(), write(change)))
@@ -183,11 +190,21 @@ impl JournalEntry {
     pub fn unrecorded(&self, records: &NodeRecords) -> Vec<Change> {
         let unrecorded = |(node, write): (&String, &PendingWrite)| {
             let node_id = NodeId(node.into());
-            let old = records.get(&node_id);
-            let is_recorded = match (old, &write.new) {
+            let record = records.get(&node_id);
+            let (ended, old) = match record {
+                Some(record) if record.has_ended(self.sent_at) => (Some(&record.run_id), None),
+                record => (None, record),
+            };
+            let new = write.new.clone().map(|new| DesiredAttribute {
+                expiry: self.expiry,
+                ..new
+            });
+            let is_recorded = match (old, &new) {
                 // There was nothing to remove.
                 (None, None) => true,
-                (Some(old), Some(new)) => old.key == new.key && old.score == new.score,
+                (Some(old), Some(new)) => {
+                    old.key == new.key && old.score == new.score && old.expiry == new.expiry
+                }
                 _ => false,
             };
             (!is_recorded).then(|| Change {
@@ -195,7 +212,8 @@ impl JournalEntry {
                 name: write.name.clone(),
                 hostname: write.hostname.clone(),
                 old: old.cloned(),
-                new: write.new.clone(),
+                ended: ended.cloned(),
+                new,
                 reason: format!(
                     "found in the tailnet: run {} wrote it and could not record it",
                     self.run_id
@@ -257,30 +275,51 @@ pub fn pending_removals(journal: &Journal) -> impl Iterator<Item = NodeId> {
     removals.map(|(node, _)| NodeId(node.into()))
 }
 
-/// Judges a write by what its device holds: all of its attributes, by key, or `None` if it has left the tailnet.
+/// Judges a write by what its device holds now: all of its attributes, or `None` if it has left the tailnet.
 pub fn write_outcome(
     change: &Change,
-    attributes: Option<&BTreeMap<String, Value>>,
+    held: Option<&HeldAttributes>,
+    now: Timestamp,
 ) -> WriteOutcome {
-    let Some(attributes) = attributes else {
+    let Some(held) = held else {
         return WriteOutcome::Unknown;
     };
-    let holds = |key: &AttributeKey, score: Option<Score>| {
-        let value = attributes.get(key.as_str());
-        value.and_then(Value::as_f64) == score.map(|score| score.get().into())
-            && value.is_some() == score.is_some()
+    if let (true, Some(new)) = (change.is_renewal(), &change.new) {
+        // The value tells nothing. Without the new end, the record is as right as before.
+        let is_made = held.holds(&new.key, Some(new.score)) && held.expiry(&new.key) == new.expiry;
+        return if is_made {
+            WriteOutcome::Made
+        } else {
+            WriteOutcome::NotMade
+        };
+    }
+    // What ends by itself looks like a removal, and like a write that was not made.
+    let (key, end) = match (&change.new, &change.old) {
+        (Some(new), _) => (Some(&new.key), new.expiry),
+        (None, old) => (
+            old.as_ref().map(|old| &old.key),
+            old.as_ref().and_then(|old| old.expiry),
+        ),
     };
+    let is_gone = key.is_some_and(|key| held.holds(key, None));
+    if is_gone && end.is_some_and(|end| end <= now) {
+        return WriteOutcome::Unknown;
+    }
     let is_made = match (&change.new, &change.old) {
-        (Some(new), _) => holds(&new.key, Some(new.score)),
-        (None, Some(old)) => holds(&old.key, None),
+        (Some(new), _) => held.holds(&new.key, Some(new.score)),
+        (None, Some(old)) => held.holds(&old.key, None),
         (None, None) => false,
+    };
+    let holds_old = |old: &NodeRecord| {
+        let score = (!old.has_ended(now)).then_some(old.score);
+        held.holds(&old.key, score)
     };
     let is_as_before = match (&change.old, &change.new) {
         (Some(old), Some(new)) if old.key != new.key => {
-            holds(&old.key, Some(old.score)) && holds(&new.key, None)
+            holds_old(old) && held.holds(&new.key, None)
         }
-        (Some(old), _) => holds(&old.key, Some(old.score)),
-        (None, Some(new)) => holds(&new.key, None),
+        (Some(old), _) => holds_old(old),
+        (None, Some(new)) => held.holds(&new.key, None),
         (None, None) => true,
     };
     if is_made {
@@ -295,7 +334,7 @@ pub fn write_outcome(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::inventory::record::NodeRecord;
+    use crate::domain::inventory::attribute::HeldAttribute;
 
     fn change(n: usize, name: &str) -> Change {
         Change {
@@ -303,12 +342,14 @@ mod tests {
             name: name.into(),
             hostname: name.into(),
             old: None,
+            ended: None,
             new: Some(DesiredAttribute {
                 key: "custom:ztaScore".to_owned().try_into().unwrap(),
                 score: Score::new(70).unwrap(),
                 aid: Aid::from("4a027b0c95404062be4148c989dcf4c1"),
                 serial: "C02D91CNPV4M".into(),
                 falcon_hostname: None,
+                expiry: None,
             }),
             reason: String::new(),
             is_approved: false,
@@ -372,6 +413,7 @@ mod tests {
             serial: "S1".into(),
             name: "a".into(),
             written_at: None,
+            expiry: None,
             run_id: "before".into(),
             is_ephemeral: false,
             absence: None,
@@ -406,17 +448,94 @@ mod tests {
             (&moved, &[(key, 70)], Made),
             (&moved, none, Unknown),
         ] {
-            let attributes = attributes
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), Value::from(*value)))
-                .collect();
+            let held = held(attributes, None);
             assert_eq!(
-                write_outcome(change, Some(&attributes)),
+                write_outcome(change, Some(&held), Timestamp::UNIX_EPOCH),
                 expected,
-                "{change} {attributes:?}"
+                "{change} {held:?}"
             );
         }
-        assert_eq!(write_outcome(&set, None), Unknown, "the device is gone");
+        let gone = write_outcome(&set, None, Timestamp::UNIX_EPOCH);
+        assert_eq!(gone, Unknown, "the device is gone");
+    }
+
+    fn held(attributes: &[(&str, u8)], expiry: Option<Timestamp>) -> HeldAttributes {
+        let attributes = attributes.iter().map(|(key, value)| {
+            let value = (*value).into();
+            ((*key).to_owned(), HeldAttribute { value, expiry })
+        });
+        HeldAttributes(attributes.collect())
+    }
+
+    #[test]
+    fn the_end_tells_whether_a_renewal_was_made() {
+        use WriteOutcome::{Made, NotMade};
+        let key = "custom:ztaScore";
+        let [first, second] = [100, 200].map(|s| Timestamp::from_second(s).unwrap());
+        let set = change(1, "a");
+        let new = set.new.clone().unwrap();
+        let record = NodeRecord {
+            key: new.key.clone(),
+            score: new.score,
+            aid: new.aid.clone(),
+            serial: new.serial.clone(),
+            name: "a".into(),
+            written_at: None,
+            expiry: Some(first),
+            run_id: "before".into(),
+            is_ephemeral: false,
+            absence: None,
+        };
+        let renewal = Change {
+            old: Some(record.clone()),
+            new: Some(DesiredAttribute {
+                expiry: Some(second),
+                ..new
+            }),
+            ..set.clone()
+        };
+        assert!(renewal.is_renewal());
+        let now = Timestamp::UNIX_EPOCH;
+        for (attributes, expiry, expected) in [
+            (&[(key, 70)][..], Some(second), Made),
+            (&[(key, 70)], Some(first), NotMade),
+            (&[(key, 70)], None, NotMade),
+            (&[(key, 71)], Some(second), NotMade),
+            (&[], None, NotMade),
+        ] {
+            let held = held(attributes, expiry);
+            assert_eq!(write_outcome(&renewal, Some(&held), now), expected);
+        }
+        // The old score has ended meanwhile, and the device holds nothing.
+        let rise = Change {
+            old: Some(NodeRecord {
+                score: Score::new(20).unwrap(),
+                ..record
+            }),
+            ..set
+        };
+        let none = held(&[], None);
+        assert_eq!(write_outcome(&rise, Some(&none), first), NotMade);
+        assert_eq!(
+            write_outcome(&rise, Some(&none), now),
+            WriteOutcome::Unknown
+        );
+        // So may have the new one.
+        let first_score = Change {
+            old: None,
+            ..renewal
+        };
+        assert_eq!(write_outcome(&first_score, Some(&none), first), NotMade);
+        let outcome = write_outcome(&first_score, Some(&none), second);
+        assert_eq!(outcome, WriteOutcome::Unknown);
+        // A removal was made, or its score ended before.
+        let removal = Change { new: None, ..rise };
+        assert_eq!(
+            write_outcome(&removal, Some(&none), now),
+            WriteOutcome::Made
+        );
+        let outcome = write_outcome(&removal, Some(&none), first);
+        assert_eq!(outcome, WriteOutcome::Unknown);
     }
 
     #[test]

@@ -97,6 +97,7 @@ mod tests {
             serial: "S1".into(),
             name: "".into(),
             written_at: None,
+            expiry: None,
             run_id: "before".into(),
             is_ephemeral: false,
             absence: None,

@@ -149,6 +149,13 @@ fn problems(widget: &WidgetContext<'_>, view: &IntegrationView) -> Vec<(Severity
         let severity = Severity::from_outcome(status.outcome);
         problems.push((severity, html! { (truncate(error)) }));
     }
+    if let Some(end) = view.ending_scores {
+        let text = html! {
+            "The scores of " (pluralize(end.devices, "device")) " end from " (widget.local_time(end.first))
+            " on, since no run renews them."
+        };
+        problems.push((Severity::Failing, text));
+    }
     if let (IntegrationState::Removing, Some(removal)) = (view.state, &view.removal) {
         let text = html! { "Removal requested " (widget.relative_time(removal.since)) " by " (untrusted(&removal.actor)) "." };
         problems.push((Severity::Off, text));

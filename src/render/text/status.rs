@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{list_counts, time_with_age};
 use crate::domain::status::Status;
 use crate::domain::status::finding::Finding;
+use crate::domain::status::scores_end::ScoresEnd;
 use crate::status::{IntegrationView, Summary};
 
 /// Maximum examples of a finding. Three fit a line.
@@ -59,6 +60,12 @@ fn lines(view: &IntegrationView, now: Timestamp) -> Vec<(&'static str, String)> 
         let (times, service) = (times(pause.attempts), pause.service);
         let text = format!("until {until}, since {since}, rejected {times} by {service}");
         lines.push(("pause", text));
+    }
+    let ends = view.status.as_ref().and_then(|status| status.scores_end);
+    if let Some(ScoresEnd { first, devices }) = ends {
+        let first = time(first);
+        let text = format!("from {first} on, {devices} devices, unless a run renews them");
+        lines.push(("scores end", text));
     }
     if let Some(removal) = &view.removal {
         let since = time(removal.since);

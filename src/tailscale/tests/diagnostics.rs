@@ -1,5 +1,7 @@
 use super::*;
+use crate::domain::inventory::attribute::{HeldAttribute, HeldAttributes};
 use crate::domain::status::error_kind::ErrorKind;
+use jiff::Timestamp;
 
 const NOT_PERMITTED: &str =
     "calling actor does not have enough permissions to perform this function";
@@ -106,18 +108,19 @@ async fn attributes_are_unchanged_and_by_key() {
     });
     let tailscale = sign_in(&server).await;
     let attributes = tailscale.attributes(&id("nA")).await.unwrap().unwrap();
+    let end = "2024-04-23T18:25:43.511Z".parse().unwrap();
     let expect = [
-        ("custom:ztaScore", json!(80)),
-        ("kandji:agentInstalled", json!(true)),
-        ("node:os", json!("linux")),
+        ("custom:ztaScore", json!(80), Some(end)),
+        ("kandji:agentInstalled", json!(true), None),
+        ("node:os", json!("linux"), None),
     ];
-    assert_eq!(
-        attributes,
-        expect.map(|(key, value)| (key.to_owned(), value)).into()
-    );
+    let held = |(key, value, expiry): (&str, Value, Option<Timestamp>)| {
+        (key.to_owned(), HeldAttribute { value, expiry })
+    };
+    assert_eq!(attributes, HeldAttributes(expect.map(held).into()));
     assert_eq!(tailscale.attributes(&id("nB")).await.unwrap(), None);
     let none = tailscale.attributes(&id("nC")).await.unwrap().unwrap();
-    assert!(none.is_empty());
+    assert_eq!(none, HeldAttributes::default());
     assert_eq!(tailscale.attributes(&id("../keys")).await.unwrap(), None);
     // A 404 of a proxy says nothing about the device.
     let error = tailscale.attributes(&id("nD")).await.unwrap_err();

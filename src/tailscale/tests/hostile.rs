@@ -103,7 +103,11 @@ async fn every_write(tailscale: &Tailscale) {
     let key: AttributeKey = "custom:ztaScore".to_owned().try_into().unwrap();
     let writes = ["nA1", "nA2", "nA3"].map(|node| AttributeWrite {
         node_id: id(node),
-        set: Some((key.clone(), 7)),
+        set: Some(SetAttribute {
+            key: key.clone(),
+            score: 7,
+            expiry: None,
+        }),
         delete: None,
     });
     let written = tailscale

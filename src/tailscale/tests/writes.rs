@@ -6,7 +6,11 @@ use jiff::Timestamp;
 pub(super) fn write(node: &str, set: Option<u8>, delete: bool) -> AttributeWrite {
     AttributeWrite {
         node_id: id(node),
-        set: set.map(|score| ("custom:ztaScore".to_owned().try_into().unwrap(), score)),
+        set: set.map(|score| SetAttribute {
+            key: "custom:ztaScore".to_owned().try_into().unwrap(),
+            score,
+            expiry: Some("2026-02-01T12:00:00Z".parse().unwrap()),
+        }),
         delete: delete.then(|| "custom:old".to_owned().try_into().unwrap()),
     }
 }
@@ -52,7 +56,10 @@ async fn a_batch_is_one_merge_patch() {
     let body: Value = serde_json::from_str(&server.asked()[1].body).unwrap();
     assert_eq!(
         body["nodes"],
-        json!({"nA": {"custom:ztaScore": {"value": 71}, "custom:old": null}, "nB": {"custom:old": null}})
+        json!({
+            "nA": {"custom:ztaScore": {"value": 71, "expiry": "2026-02-01T12:00:00Z"}, "custom:old": null},
+            "nB": {"custom:old": null},
+        })
     );
     assert_eq!(body["comment"].as_str().unwrap().chars().count(), 200);
 }
@@ -62,7 +69,10 @@ fn a_batch_is_a_merge_patch_of_objects_and_nulls() {
     let changes = [write("nA", Some(71), true)];
     assert_eq!(
         serde_json::to_value(writer::batch_body(&changes, "why")).unwrap(),
-        json!({"nodes": {"nA": {"custom:ztaScore": {"value": 71}, "custom:old": null}}, "comment": "why"})
+        json!({
+            "nodes": {"nA": {"custom:ztaScore": {"value": 71, "expiry": "2026-02-01T12:00:00Z"}, "custom:old": null}},
+            "comment": "why",
+        })
     );
 }
 
@@ -233,7 +243,10 @@ async fn without_a_batch_call_attributes_are_written_singly() {
             .asked()
             .into_iter()
             .find(|asked| asked.line.contains("POST /api/v2/device/nA"));
-        assert_eq!(post.unwrap().body, r#"{"value":71,"comment":"why"}"#);
+        assert_eq!(
+            post.unwrap().body,
+            r#"{"value":71,"expiry":"2026-02-01T12:00:00Z","comment":"why"}"#
+        );
         // The batch call is not tried again.
         writer.write(&changes[..1], "why", Timestamp::MAX).await;
         assert_eq!(

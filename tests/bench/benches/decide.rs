@@ -6,11 +6,13 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::platform::Platform;
-use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::inventory::record::{EndedRecords, NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchOutcome, MatchRules, Matches, join};
-use falcon_posture_sync::domain::plan::plan;
+use falcon_posture_sync::domain::plan::lifetime::Lifetime;
+use falcon_posture_sync::domain::plan::{PlanRules, plan};
 use falcon_posture_sync::settings::{AttributeKey, OnMissing};
+use jiff::Timestamp;
 use posture_simulators::{DataSet, GeneratorSpec, PostureIdentity, generate};
 
 /// Hosts and devices.
@@ -70,7 +72,7 @@ fn devices(world: &DataSet) -> Devices {
 }
 
 /// Returns the node records: the present scores, and another score for each hundredth device.
-fn records(joined: &Matches, key: &AttributeKey) -> NodeRecords {
+fn records(joined: &Matches, key: &AttributeKey, now: Timestamp) -> NodeRecords {
     let scored = joined.outcomes.iter().filter_map(|(node, outcome)| {
         let MatchOutcome::Scored(evidence) = outcome else {
             return None;
@@ -91,7 +93,8 @@ fn records(joined: &Matches, key: &AttributeKey) -> NodeRecords {
                 run_id: "earlier".into(),
                 is_ephemeral: false,
                 absence: None,
-                written_at: None,
+                written_at: Some(now),
+                expiry: Some(Lifetime::from_hours(168, now).end()),
             };
             (node.clone(), written)
         })
@@ -104,9 +107,15 @@ fn decide(criterion: &mut Criterion) {
         let world = generate(&GeneratorSpec::plain(hosts, size));
         let (account, devices) = (account(&world), devices(&world));
         let newest = account.hosts.values().filter_map(|host| host.last_seen);
-        let rules = MatchRules::with_defaults(newest.max().unwrap_or_default());
+        let now = newest.max().unwrap_or_default();
+        let rules = MatchRules::with_defaults(now);
         let joined = join(&account, &devices, &NodeRecords::new(), &rules);
-        let records = records(&joined, &key);
+        let records = records(&joined, &key, now);
+        let plan_rules = PlanRules {
+            key: &key,
+            on_missing: OnMissing::Delete,
+            lifetime: Lifetime::from_hours(168, now),
+        };
         let mut group = criterion.benchmark_group("decide");
         group.throughput(Throughput::Elements(
             u64::try_from(hosts).unwrap_or(u64::MAX),
@@ -127,8 +136,8 @@ fn decide(criterion: &mut Criterion) {
                     black_box(&joined),
                     black_box(&devices),
                     black_box(&records),
-                    &key,
-                    OnMissing::Delete,
+                    &EndedRecords::new(),
+                    &plan_rules,
                 )
             });
         });

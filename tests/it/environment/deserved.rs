@@ -51,6 +51,7 @@ impl TestEnvironment {
                 score: item["score"].as_i64().unwrap(),
                 serial: text("serial").trim().to_lowercase(),
                 absent_since: time(&item["absentSince"]),
+                ends: time(&item["expiry"]).unwrap_or(jiff::Timestamp::MAX),
             };
             (text("nodeId"), record)
         });

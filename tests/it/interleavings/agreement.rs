@@ -16,9 +16,21 @@ use serde_json::{Value, json};
 
 use super::PROTOCOL;
 use super::tables::{
-    Audited, Entry, Key, Lease, NODE, Record, SentAt, Settled, Tables, change, run_id, time,
+    Audited, Entry, Key, Lease, NEVER, NODE, Record, SentAt, Settled, Tables, change, expiry,
+    run_id, time,
 };
 use crate::environment::{KEY, TestEnvironment};
+
+/// An entry that changes nothing.
+const NOTHING: Entry = Entry {
+    run: 9,
+    sent_at: SentAt {
+        epoch: 0,
+        number: 0,
+    },
+    new: None,
+    ends: NEVER,
+};
 
 /// A call of the store. Runs, terms and entries are told by small numbers, so that they meet.
 #[derive(Clone, Copy, Debug)]
@@ -41,20 +53,26 @@ fn key() -> impl Strategy<Value = Key> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     let new = proptest::option::of(1..3_u8);
-    (1..3_u8, 0..2_u8, 0..3_u8, new).prop_map(|(run, epoch, number, new)| Entry {
+    (1..3_u8, 0..2_u8, 0..3_u8, new, ends()).prop_map(|(run, epoch, number, new, ends)| Entry {
         run,
         sent_at: SentAt { epoch, number },
         new,
+        ends,
     })
 }
 
+fn ends() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(NEVER), 0..4_u8]
+}
+
 fn record() -> impl Strategy<Value = Option<Record>> {
-    proptest::option::of((1..3_u8, 1..3_u8).prop_map(|(score, run)| Record { score, run }))
+    let record = |(score, run, ends)| Record { score, run, ends };
+    proptest::option::of((1..3_u8, 1..3_u8, ends()).prop_map(record))
 }
 
 fn settled() -> impl Strategy<Value = Settled> {
     prop_oneof![
-        record().prop_map(Settled::Made),
+        (record(), ends()).prop_map(|(old, ends)| Settled::Made(old, ends)),
         Just(Settled::NotMade),
         record().prop_map(Settled::Unknown),
     ]
@@ -146,7 +164,7 @@ async fn in_store(env: &TestEnvironment, version: u64, call: Call) -> bool {
             )
         }
         Call::Record(old, entry) => {
-            let changes = [change(old, entry.new)];
+            let changes = [change(old, entry)];
             held(
                 store
                     .record_changes(&context(entry.run), &changes, entry.sent_at.time())
@@ -156,9 +174,11 @@ async fn in_store(env: &TestEnvironment, version: u64, call: Call) -> bool {
         Call::Settle(lease, (key, entry), settled) => {
             let mut settlement = Settlement::default();
             match settled {
-                Settled::Made(old) => settlement.made.push(change(old, entry.new)),
+                Settled::Made(old, ends) => {
+                    settlement.made.push(change(old, Entry { ends, ..entry }));
+                }
                 Settled::NotMade => {}
-                Settled::Unknown(old) => settlement.unknown.push(change(old, entry.new)),
+                Settled::Unknown(old) => settlement.unknown.push(change(old, entry)),
             }
             settlement.nodes.push(NodeId(NODE.into()));
             let (key, term) = (store_key(key), term_name(lease.term));
@@ -175,7 +195,8 @@ async fn in_store(env: &TestEnvironment, version: u64, call: Call) -> bool {
         }
         Call::Delete(lease) => {
             // The record of the removal is one of a device here, with a time of its own.
-            let record = context(9).attribute_changed(&change(None, None), Timestamp::UNIX_EPOCH);
+            let record =
+                context(9).attribute_changed(&change(None, NOTHING), Timestamp::UNIX_EPOCH);
             let term = term_name(lease.term);
             let deleted = store.delete_integration(&term, version, &record).await;
             deleted.unwrap() == FinishOutcome::Released
@@ -195,7 +216,7 @@ fn of_model(tables: &Tables) -> Value {
         .collect();
     let record = tables
         .record
-        .map(|record| json!([record.score, run_id(record.run)]));
+        .map(|record| json!([record.score, run_id(record.run), expiry(record.ends)]));
     let audit: Vec<Value> = tables
         .audit
         .iter()
@@ -223,9 +244,11 @@ async fn of_store(env: &TestEnvironment) -> Value {
         json!({"lease": lease, "journal": journal})
     });
     let nodes = env.items("nodes").await;
-    let record = nodes
-        .first()
-        .map(|record| json!([record["score"], record["runId"]]));
+    let record = nodes.first().map(|record| {
+        let expiry = record["expiry"].as_str();
+        let expiry: Option<Timestamp> = expiry.map(|expiry| expiry.parse().unwrap());
+        json!([record["score"], record["runId"], expiry])
+    });
     let audit = env.node_audit().await;
     let audit = audit.iter().filter(|record| record["runId"] != "run-9");
     let audit: Vec<Value> = audit

@@ -1,11 +1,13 @@
 //! The steps of a run, in the order of `src/sync.rs`. Between two steps anything can happen.
 
-use std::collections::BTreeMap;
-
+use falcon_posture_sync::domain::inventory::attribute::{HeldAttribute, HeldAttributes};
 use falcon_posture_sync::domain::plan::journal::{WriteOutcome, write_outcome};
 use serde_json::Value;
 
-use super::tables::{Entry, Key, Lease, NODE, Record, RunId, Settled, Term, records, time};
+use super::tables::{
+    Entry, Key, Lease, NEVER, NODE, Record, RunId, Settled, Term, expiry, records, time,
+};
+use super::world::Held;
 use crate::environment::KEY;
 
 /// A run.
@@ -60,6 +62,8 @@ pub(super) enum Step {
     /// With `keep`: reads the record, to record the first entry that is left as unknown.
     ReadUnknown,
     RecordUnknown(Settled),
+    /// Deletes the record of a score that has ended by itself.
+    ForgetEnded,
     DeleteRecord,
     Delete(Option<Key>),
 }
@@ -112,18 +116,24 @@ impl Run {
     pub(super) fn judge(
         &self,
         old: Option<Record>,
-        value: Option<u8>,
+        value: Option<Held>,
         (epoch, has_times): (u8, bool),
     ) -> Option<Settled> {
         let entry = self.pending[0].1;
-        let attributes = value.map(|value| (KEY.to_owned(), Value::from(value)));
-        let attributes: BTreeMap<String, Value> = attributes.into_iter().collect();
+        let held = value.map(|held| {
+            let (value, expiry) = (Value::from(held.score), expiry(held.ends));
+            (KEY.to_owned(), HeldAttribute { value, expiry })
+        });
+        let held = HeldAttributes(held.into_iter().collect());
         let changes = entry.to_code().unrecorded(&records(old));
         let [change] = &changes[..] else {
             panic!("one change of {NODE}: {changes:?}")
         };
-        match write_outcome(change, Some(&attributes)) {
-            WriteOutcome::Made => Some(Settled::Made(old)),
+        match write_outcome(change, Some(&held), time(epoch)) {
+            WriteOutcome::Made => {
+                let ends = value.map_or(NEVER, |held| held.ends);
+                Some(Settled::Made(old, ends))
+            }
             // The last run of an integration asks while writes may still take effect.
             _ if has_times && !entry.to_code().is_settled(time(epoch)) => None,
             WriteOutcome::NotMade => Some(Settled::NotMade),

@@ -39,6 +39,18 @@ impl SentAt {
     }
 }
 
+/// The end of an attribute that stays: no epoch.
+pub(super) const NEVER: u8 = u8::MAX;
+
+/// The end as the code knows it: at the beginning of an epoch.
+pub(super) fn expiry(ends: u8) -> Option<Timestamp> {
+    let start = SentAt {
+        epoch: ends,
+        number: 0,
+    };
+    (ends != NEVER).then(|| start.time())
+}
+
 const START: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
 /// The time at the beginning of an epoch, after its last entry.
@@ -57,12 +69,14 @@ pub(super) struct Entry {
     pub(super) sent_at: SentAt,
     /// The score to write; `None` removes the attribute.
     pub(super) new: Option<u8>,
+    /// The epoch at whose beginning the score ends by itself.
+    pub(super) ends: u8,
 }
 
 impl Entry {
     /// The entry as the code stores it.
     pub(super) fn to_code(self) -> JournalEntry {
-        let change = change(None, self.new);
+        let change = change(None, self);
         JournalEntry::new(&run_id(self.run), &[change], self.sent_at.time())
     }
 }
@@ -75,9 +89,14 @@ pub(super) type Key = (Term, u8);
 pub(super) struct Record {
     pub(super) score: u8,
     pub(super) run: RunId,
+    pub(super) ends: u8,
 }
 
 impl Record {
+    pub(super) fn is_alive(self, epoch: u8) -> bool {
+        self.ends > epoch
+    }
+
     pub(super) fn to_code(self) -> NodeRecord {
         NodeRecord {
             key: KEY.to_owned().try_into().unwrap(),
@@ -86,6 +105,7 @@ impl Record {
             serial: "S1".into(),
             name: "laptop".into(),
             written_at: None,
+            expiry: expiry(self.ends),
             run_id: run_id(self.run).into(),
             is_ephemeral: false,
             absence: None,
@@ -102,18 +122,23 @@ pub(super) fn run_id(run: RunId) -> String {
     format!("run-{run}")
 }
 
-pub(super) fn change(old: Option<Record>, new: Option<u8>) -> Change {
+/// The change of an entry, to a device with this record.
+pub(super) fn change(record: Option<Record>, entry: Entry) -> Change {
+    let old = record.filter(|record| record.is_alive(entry.sent_at.epoch));
+    let ended = record.filter(|_| old.is_none());
     Change {
         node_id: NodeId(NODE.into()),
         name: "laptop".into(),
         hostname: "laptop".into(),
         old: old.map(Record::to_code),
-        new: new.map(|score| DesiredAttribute {
+        ended: ended.map(|record| run_id(record.run).into()),
+        new: entry.new.map(|score| DesiredAttribute {
             key: KEY.to_owned().try_into().unwrap(),
             score: Score::new(score.into()).unwrap(),
             aid: Aid::from("a"),
             serial: "S1".into(),
             falcon_hostname: None,
+            expiry: expiry(entry.ends),
         }),
         reason: String::new(),
         is_approved: false,
@@ -163,7 +188,8 @@ pub(super) struct Tables {
 /// The outcome of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Settled {
-    Made(Option<Record>),
+    /// It was made, and the device holds a score with this end.
+    Made(Option<Record>, u8),
     NotMade,
     Unknown(Option<Record>),
 }
@@ -212,25 +238,32 @@ impl Tables {
     }
 
     /// `Store::record_changes`, of one change. The audit record has the time `at`.
-    pub(super) fn record(&mut self, old: Option<Record>, entry: Entry, at: SentAt) -> bool {
-        let is_same = match (old, self.record) {
+    pub(super) fn record(&mut self, before: Option<Record>, entry: Entry, at: SentAt) -> bool {
+        let is_same = match (before, self.record) {
             (None, None) => true,
             (Some(old), Some(record)) => record.run == old.run,
             _ => false,
         };
         let id = (at, entry.run);
-        if !is_same || self.audit.contains_key(&id) {
+        // What has ended by itself is not what the change replaces.
+        let old = before.filter(|old| old.is_alive(entry.sent_at.epoch));
+        let old = old.map(|old| old.score);
+        // A renewal has no audit record.
+        let is_renewal = old.is_some() && old == entry.new;
+        if !is_same || !is_renewal && self.audit.contains_key(&id) {
             return false;
         }
-        let old = old.map(|old| old.score);
         let audit = Audit {
             entry: entry.sent_at,
             audited: Audited::Changed(old, entry.new),
         };
-        self.audit.insert(id, audit);
+        if !is_renewal {
+            self.audit.insert(id, audit);
+        }
         self.record = entry.new.map(|score| Record {
             score,
             run: entry.run,
+            ends: entry.ends,
         });
         true
     }
@@ -257,7 +290,7 @@ impl Tables {
     /// The records of `Store::settle`.
     pub(super) fn record_settled(&mut self, entry: Entry, settled: Settled, at: SentAt) -> bool {
         match settled {
-            Settled::Made(old) => self.record(old, entry, at),
+            Settled::Made(old, ends) => self.record(old, Entry { ends, ..entry }, at),
             Settled::NotMade => true,
             Settled::Unknown(_) => {
                 let audit = Audit {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::Protocol;
 use super::runs::{Run, Step, Write};
 use super::search::Model;
-use super::tables::{Audited, Entry, EventId, Tables};
+use super::tables::{Audited, Entry, EventId, NEVER, Tables};
 
 /// The events that can happen, each with its maximum number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,8 @@ pub(super) struct Faults {
     pub(super) hands: u8,
     /// The integration is removed; true keeps its attributes.
     pub(super) removal: Option<bool>,
+    /// Scores end by themselves after so many epochs, and a run of a later epoch renews them.
+    pub(super) life: Option<u8>,
 }
 
 impl Faults {
@@ -46,11 +48,20 @@ impl Faults {
         stalls: 0,
         hands: 0,
         removal: None,
+        life: None,
     };
 }
 
 /// A score that somebody else sets.
 const BY_HAND: u8 = 99;
+
+/// The attribute of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Held {
+    pub(super) score: u8,
+    /// The epoch at whose beginning it ends by itself.
+    pub(super) ends: u8,
+}
 
 /// A request to Tailscale on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,8 +82,7 @@ pub(super) struct State {
     terms: u8,
     /// The score in Falcon.
     deserved: Option<u8>,
-    /// The attribute of the device.
-    value: Option<u8>,
+    value: Option<Held>,
     is_by_hand: bool,
     /// The changes in Tailscale's log that are ours.
     log: BTreeSet<(EventId, Option<u8>, Option<u8>)>,
@@ -179,7 +189,8 @@ impl Model for Interleavings {
         let is_needed = !state.runs.is_empty()
             || !state.on_their_way.is_empty()
             || state.tables.lease.is_some()
-            || !state.tables.journal.is_empty();
+            || !state.tables.journal.is_empty()
+            || left.life.is_some();
         if is_needed && state.epoch < self.faults.runs {
             actions.push(Action::Pass(None));
             if left.stalls > 0 {
@@ -238,7 +249,10 @@ impl Model for Interleavings {
             }
             Action::Hand => {
                 next.left.hands -= 1;
-                next.value = Some(BY_HAND);
+                next.value = Some(Held {
+                    score: BY_HAND,
+                    ends: NEVER,
+                });
                 next.is_by_hand = true;
             }
             Action::Remove => next.removal = next.left.removal.take(),
@@ -273,13 +287,16 @@ impl Model for Interleavings {
                 "{old:?} to {new:?} of {id:?} is not audited: {state:#?}"
             ));
         }
-        let record = state.tables.record.map(|record| record.score);
+        let record = state.tables.record.map(|record| Held {
+            score: record.score,
+            ends: record.ends,
+        });
         let is_right = if state.is_by_hand {
             true
         } else if state.tables.is_deleted {
             record.is_none() && (state.removal == Some(true) || state.value.is_none())
         } else {
-            state.value == state.deserved && record == state.value
+            state.value.map(|held| held.score) == state.deserved && record == state.value
         };
         let is_clean = state.tables.is_deleted || state.tables.journal.is_empty();
         (!is_right || !is_clean).then(|| format!("left wrong: {state:#?}"))
@@ -332,6 +349,7 @@ impl State {
     /// A quarter of an hour: leases expire, requests take effect no more, Lambda stops what runs.
     fn pass(&mut self, stalled: Option<usize>) {
         self.epoch += 1;
+        self.value = self.value.filter(|held| held.ends > self.epoch);
         self.on_their_way.clear();
         let stalled = stalled.map(|n| {
             self.left.stalls -= 1;
@@ -369,12 +387,18 @@ impl State {
     /// A request takes effect.
     fn arrive(&mut self, request: Request) {
         self.forget(request);
-        let Entry { run, sent_at, new } = request.entry;
-        if self.value != new {
-            self.log.insert(((sent_at, run), self.value, new));
-            self.value = new;
+        let Entry {
+            run,
+            sent_at,
+            new,
+            ends,
+        } = request.entry;
+        let old = self.value.map(|held| held.score);
+        if old != new {
+            self.log.insert(((sent_at, run), old, new));
             self.is_by_hand = false;
         }
+        self.value = new.map(|score| Held { score, ends });
         for run in &mut self.runs {
             if let Step::Wait(write) = &mut run.step
                 && (write.entry, write.attempts) == (request.entry, request.attempt)

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) keeps: bool,
     /// `removeAfterMinutes`.
     pub(crate) remove_after: SignedDuration,
+    /// `scoreTtlHours`.
+    pub(crate) ttl: SignedDuration,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Settings {
             ignored_serials: ignored.map(str::to_owned).collect(),
             keeps: says("onMissing", "keep"),
             remove_after: SignedDuration::from_mins(limit("removeAfterMinutes", 25).unwrap()),
+            ttl: SignedDuration::from_hours(limit("scoreTtlHours", 168).unwrap()),
         }
     }
 }

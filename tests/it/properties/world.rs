@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use falcon_posture_sync::domain::inventory::attribute::{HeldAttribute, HeldAttributes};
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::platform::Platform;
-use falcon_posture_sync::domain::inventory::record::{NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::inventory::record::{EndedRecords, NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchRules, Matches};
-use falcon_posture_sync::domain::plan::{Plan, plan};
+use falcon_posture_sync::domain::plan::lifetime::Lifetime;
+use falcon_posture_sync::domain::plan::{Plan, PlanRules, plan};
 use falcon_posture_sync::settings::{AttributeKey, OnContained, OnMissing, OnSharedSerial};
 use jiff::{SignedDuration, Timestamp};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use serde_json::Value;
 
 pub(super) const NOW: Timestamp = Timestamp::constant(1_768_478_400, 0);
 
@@ -163,6 +164,7 @@ pub(super) fn records() -> impl Strategy<Value = NodeRecords> {
                 serial: "A1".into(),
                 name: node.as_str().into(),
                 written_at: None,
+                expiry: None,
                 run_id: "before".into(),
                 is_ephemeral: false,
                 absence: None,
@@ -183,13 +185,18 @@ pub(super) fn planned(
     records: &NodeRecords,
     on_missing: OnMissing,
 ) -> Plan {
-    plan(joined, devices, records, &key("custom:a"), on_missing)
+    let rules = PlanRules {
+        key: &key("custom:a"),
+        on_missing,
+        lifetime: Lifetime::from_hours(168, NOW),
+    };
+    plan(joined, devices, records, &EndedRecords::new(), &rules)
 }
 
 /// The records after a plan is applied.
 pub(super) fn applied(plan: &Plan, records: &NodeRecords) -> NodeRecords {
     let mut records = records.clone();
-    for change in &plan.changes {
+    for change in plan.changes.iter().chain(&plan.renewals) {
         match &change.new {
             Some(new) => {
                 let written = NodeRecord {
@@ -198,7 +205,8 @@ pub(super) fn applied(plan: &Plan, records: &NodeRecords) -> NodeRecords {
                     aid: new.aid.clone(),
                     serial: new.serial.clone(),
                     name: change.name.clone(),
-                    written_at: None,
+                    written_at: Some(NOW),
+                    expiry: new.expiry,
                     run_id: "now".into(),
                     is_ephemeral: false,
                     absence: None,
@@ -224,10 +232,12 @@ pub(super) fn values(records: &NodeRecords) -> BTreeMap<&NodeId, (&AttributeKey,
 }
 
 /// Answers a lookup of a device's attributes.
-pub(super) fn attributes(records: &NodeRecords, node: &NodeId) -> BTreeMap<String, Value> {
-    let written = records.get(node).into_iter();
-    written
-        .map(|written| (written.key.as_str().to_owned(), written.score.get().into()))
-        .chain([("node:os".to_owned(), "linux".into())])
-        .collect()
+pub(super) fn attributes(records: &NodeRecords, node: &NodeId) -> HeldAttributes {
+    let held = |value, expiry| HeldAttribute { value, expiry };
+    let written = records.get(node).map(|written| {
+        let score = written.score.get().into();
+        (written.key.as_str().to_owned(), held(score, written.expiry))
+    });
+    let os = ("node:os".to_owned(), held("linux".into(), None));
+    HeldAttributes(written.into_iter().chain([os]).collect())
 }

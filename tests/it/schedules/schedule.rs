@@ -98,7 +98,8 @@ fn step() -> impl Strategy<Value = Step> {
     (
         vec(a_move(), 0..5),
         vec(fault(), 0..=3),
-        prop_oneof![3 => Just(0), 1 => 1..20_u64, 1 => 20..2000_u64],
+        // Scores are renewed after 42 hours, and end after a week.
+        prop_oneof![6 => Just(0), 2 => 1..20_u64, 2 => 20..4000_u64, 1 => 4000..15_000_u64],
         arrival(),
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.2),

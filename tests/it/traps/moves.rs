@@ -98,13 +98,15 @@ fn settings() -> impl Strategy<Value = Value> {
         prop_oneof![4 => Just(json!(168)), 1 => Just(json!(48)), 1 => Just(Value::Null)],
         prop_oneof![Just(0), Just(25)],
         prop_oneof![3 => Just(json!([])), 1 => Just(json!(["TRAPS03*", "!SN-12345"]))],
+        prop_oneof![3 => Just(168), 1 => Just(30), 1 => Just(8760)],
     )
         .prop_map(
-            |(shared, contained, missing, age, silence, remove_after, ignored)| {
+            |(shared, contained, missing, age, silence, remove_after, ignored, ttl)| {
                 json!({
                     "onSharedSerial": shared, "onContained": contained, "onMissing": missing,
                     "maxHostAgeDays": age, "maxSilenceHours": silence,
                     "removeAfterMinutes": remove_after, "ignoredSerials": ignored,
+                    "scoreTtlHours": ttl,
                 })
             },
         )

@@ -2,7 +2,7 @@
 
 use super::super::Protocol;
 use super::super::runs::{Step, Write};
-use super::super::tables::{Entry, Key, SentAt, Settled, time};
+use super::super::tables::{Entry, Key, NEVER, Record, SentAt, Settled, time};
 use super::{Request, State, give_up};
 
 impl State {
@@ -43,6 +43,7 @@ impl State {
             | Step::Settle(_)
             | Step::RecordSettled(_)
             | Step::Observe
+            | Step::ForgetEnded
             | Step::ReadUnknown
             | Step::RecordUnknown(_)
             | Step::DeleteRecord => Step::Finish {
@@ -126,7 +127,11 @@ impl State {
                 run.recover(self.epoch, protocol.has_times);
             }
             Step::Observe => {
-                let held = tables.record.map(|record| record.score);
+                // What ended before the run began counts as nothing.
+                let alive = tables.record.filter(|record| record.is_alive(run.epoch));
+                let held = alive.map(|record| record.score);
+                let life = self.left.life.map(|life| run.epoch + life);
+                let is_renewed = |record: Record| life.is_none_or(|life| record.ends == life);
                 let deserved = if run.removal == Some(false) {
                     None
                 } else {
@@ -135,6 +140,10 @@ impl State {
                 run.step = if run.is_left_out {
                     finish(None, None)
                 } else if held != deserved {
+                    Step::Journal(tables.record, deserved)
+                } else if alive.is_none() && tables.record.is_some() {
+                    Step::ForgetEnded
+                } else if deserved.is_some() && !alive.is_none_or(is_renewed) {
                     Step::Journal(tables.record, deserved)
                 } else if run.removal == Some(false) {
                     Step::Delete(None)
@@ -155,6 +164,7 @@ impl State {
                         run: run.id,
                         sent_at,
                         new,
+                        ends: self.left.life.map_or(NEVER, |life| run.epoch + life),
                     },
                 );
                 run.entries += 1;
@@ -242,6 +252,14 @@ impl State {
                 let at = self.stamp(protocol, entry.1);
                 run.step = if self.tables.settle(protocol, lease, entry, settled, at) {
                     Step::ReadUnknown
+                } else {
+                    finish(None, None)
+                };
+            }
+            Step::ForgetEnded => {
+                tables.record = None;
+                run.step = if run.removal == Some(false) {
+                    Step::Delete(None)
                 } else {
                     finish(None, None)
                 };
