@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{Check, CheckKind};
 use crate::app::App;
@@ -23,11 +23,13 @@ pub(super) struct AttributeCheck<'a> {
     pub(super) devices: &'a Devices,
 }
 
-/// Maximum devices in the sample: reading attributes takes one call per device.
+/// Maximum devices with a record in the sample, and maximum others: reading attributes takes one call per device.
 const MAX_SAMPLE_DEVICES: usize = 5;
 /// The scope that writing needs, and the scopes that include it.
 const WRITE_SCOPES: [&str; 3] = ["devices:posture_attributes", "devices", "all"];
 const ADD_SCOPE: &str = "add the scope devices:posture_attributes to the credential";
+const NOBODYS: &str = "a sync writes the score of the devices that have one; delete the attribute from the others in the \
+                       admin console, where it lets them pass";
 const OTHER_KEY: &str =
     "choose another attributeKey, or delete that attribute from all devices of the tailnet";
 
@@ -44,16 +46,21 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
         return Ok(Check::failed(kind, finding, ADD_SCOPE));
     }
     let mut in_use = 0;
-    let sample = sample_devices(inputs).await?;
-    for device in &sample {
+    let mut unrecorded = Vec::new();
+    let (recorded, others) = sample_devices(inputs).await?;
+    let sample = recorded.iter().chain(&others);
+    for (n, device) in sample.enumerate() {
         match inputs.tailscale.attributes(&device.node_id).await {
-            Ok(attributes) => {
-                match has_integer_value(key, device, attributes.unwrap_or_default()) {
-                    Ok(true) => in_use += 1,
-                    Ok(false) => {}
-                    Err(finding) => return Ok(Check::failed(kind, finding, OTHER_KEY)),
+            Ok(attributes) => match integer_value(key, device, attributes.unwrap_or_default()) {
+                Ok(Some(value)) => {
+                    in_use += 1;
+                    if n >= recorded.len() {
+                        unrecorded.push(format!("{} {value}", sanitize(&device.name, 100)));
+                    }
                 }
-            }
+                Ok(None) => {}
+                Err(finding) => return Ok(Check::failed(kind, finding, OTHER_KEY)),
+            },
             // The right to write includes the right to read.
             Err(error) if error.error_kind() == ErrorKind::MissingScope => {
                 let finding = "the credential cannot read posture attributes";
@@ -69,39 +76,51 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
     };
     let finding = format!(
         "{key}: {right}; of {} devices looked at, {in_use} have it, as a number",
-        sample.len()
+        recorded.len() + others.len()
     );
-    Ok(Check::passed(kind, finding))
+    if unrecorded.is_empty() {
+        return Ok(Check::passed(kind, finding));
+    }
+    let finding = format!(
+        "{finding}; {} of them by somebody else, without a record here: {}",
+        unrecorded.len(),
+        unrecorded.join(", ")
+    );
+    Ok(Check::warning(kind, finding, NOBODYS))
 }
 
-/// Returns a sample of devices: first the devices that this integration has written, then others of the tailnet.
-async fn sample_devices<'a>(inputs: &AttributeCheck<'a>) -> Result<Vec<&'a Device>, StoreError> {
-    let (id, devices) = (&inputs.settings.id, inputs.devices);
-    let store = &inputs.app.store;
-    let written = store.sample_nodes(id, MAX_SAMPLE_DEVICES).await?;
-    let known = written.iter().filter_map(|node| devices.get(node));
-    let others = devices.values().filter(|device| !device.is_external);
-    let others = others.filter(|device| !written.contains(&device.node_id));
-    Ok(known.chain(others).take(MAX_SAMPLE_DEVICES).collect())
+/// Returns a sample of the devices that this integration has written, and one of the others.
+async fn sample_devices<'a>(
+    inputs: &AttributeCheck<'a>,
+) -> Result<(Vec<&'a Device>, Vec<&'a Device>), StoreError> {
+    let nodes = inputs.app.store.nodes(&inputs.settings.id).await?;
+    let own = inputs.devices.values().filter(|device| !device.is_external);
+    let is_recorded = |device: &&Device| {
+        let node = &device.node_id;
+        nodes.records.contains_key(node) || nodes.unreadable.contains_key(node)
+    };
+    let (recorded, others): (Vec<&Device>, Vec<&Device>) = own.partition(is_recorded);
+    let sample = |devices: Vec<&'a Device>| devices.into_iter().take(MAX_SAMPLE_DEVICES).collect();
+    Ok((sample(recorded), sample(others)))
 }
 
-/// Returns whether a device has the attribute with an integer. A value of another type, or a key that differs in case, is
+/// Returns the value of the attribute if a device has it, an integer. A value of another type, or a key that differs in case, is
 /// an error: Tailscale keeps one type per key in a tailnet, and no two keys that differ only in case.
-fn has_integer_value(
+fn integer_value(
     key: &AttributeKey,
     device: &Device,
     held: HeldAttributes,
-) -> Result<bool, String> {
+) -> Result<Option<Number>, String> {
     let mut attributes = held.0.into_iter().map(|(key, held)| (key, held.value));
     let attribute = attributes.find(|(name, _)| name.eq_ignore_ascii_case(key.as_str()));
     let device = sanitize(&device.name, 100);
     match attribute {
-        None => Ok(false),
+        None => Ok(None),
         Some((name, _)) if name != key.as_str() => Err(format!(
             "{device} has an attribute {}, which is the same key as {key} for Tailscale",
             sanitize(&name, 140)
         )),
-        Some((_, Value::Number(number))) if number.is_i64() || number.is_u64() => Ok(true),
+        Some((_, Value::Number(number))) if number.is_i64() || number.is_u64() => Ok(Some(number)),
         Some(_) => Err(format!(
             "{key} is in use on {device} with a type other than integer"
         )),

@@ -281,6 +281,22 @@ async fn an_attribute_that_does_not_fit_is_found() {
     }
 }
 
+/// An attribute under the key that nobody recorded lets its device pass, so it is told before and after connecting.
+#[tokio::test]
+async fn an_attribute_that_nobody_recorded_is_told() {
+    let env = environment().await;
+    let devices = env.sims.tailscale().devices(TAILNET).unwrap();
+    let (node, name) = (&devices[1].node_id, &devices[1].name);
+    env.sims
+        .tailscale()
+        .set_attribute(TAILNET, node, KEY, 100)
+        .unwrap();
+    let words = ["1 of them by somebody else", &format!("{name} 100")];
+    expect(&env, "attribute", "warning", &words).await;
+    env.sync().await;
+    expect(&env, "attribute", "passed", &["5 have it"]).await;
+}
+
 #[tokio::test]
 async fn an_outage_is_no_verdict_on_the_credentials() {
     let env = environment().await;
