@@ -102,8 +102,9 @@ impl Refused {
         let others = BTreeMap::from([("FALCON_CLOUDS_EXTRA", cloud)]);
         let process = stage.function(binary, &others).await?;
         process.ready().await?;
-        // The same run each time: its lease is still its own when it comes again.
-        process.hand_out("bench-handshake", &json!({"command": "sync"}));
+        // A dry run takes no lease, which a killed process would leave behind.
+        let dry_run = json!({"command": "sync", "integration": "corp", "dryRun": true});
+        process.hand_out("bench-handshake", &dry_run);
         let (tcp, _) = self.listener.accept().await?;
         let accepted = self.acceptor.accept(tcp).await;
         let cpu = process.cpu()?;
