@@ -207,7 +207,11 @@ fn serial(rng: &mut SeededRng, number: usize, platform: &str) -> String {
     match platform {
         "Mac" => format!("C{number:06}{}", rng.letters(4)),
         // HP's begin with a digit. After letters that end in SN, some numbers would be fillers.
-        "Windows" => format!("5C{}{number:06}", rng.letters(3)),
+        "Windows" => {
+            let letters = rng.letters(3);
+            let letter = letters.chars().next().unwrap_or('G');
+            format!("5C{letter}{number:06}")
+        }
         // recorded of a virtual machine, with spaces and a dash
         _ => {
             let bytes = format!("{number:08x}{}", rng.hex(24));
