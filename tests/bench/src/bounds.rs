@@ -220,9 +220,10 @@ fn times(results: &Results) -> Vec<Bound> {
             of_floor("100k", Sync::Unchanged),
             2,
         ),
+        // The embedded DynamoDB works on the same cores, for longer than the sync takes.
         bound(
             "100,000 hosts, first: time, as a multiple of the floor",
-            3.0,
+            3.5,
             of_floor("100k", Sync::First),
             2,
         ),

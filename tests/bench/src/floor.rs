@@ -29,6 +29,8 @@ const HOSTS_A_PAGE: u64 = 10_000;
 const SCORES_A_PAGE: u64 = 1_000;
 /// Maximum serials or sensors in one filter.
 const VALUES_A_LOOK_UP: u64 = 250;
+/// Falcon's filter minds case, so a serial is asked for in upper and in lower case.
+const SPELLINGS: u64 = 2;
 /// Maximum ids in one look-up of assessments.
 const IDS_A_LOOK_UP: u64 = 1_000;
 
@@ -96,9 +98,10 @@ impl Work {
             Way::All => hosts + self.hosts.div_ceil(SCORES_A_PAGE),
             Way::Hosts => hosts + look_up,
             Way::BySerial => {
-                let values = self.devices.div_ceil(VALUES_A_LOOK_UP);
-                let beforehand = if self.first { 2 } else { 1 + values };
-                beforehand + values + look_up
+                let sensors = self.devices.div_ceil(VALUES_A_LOOK_UP);
+                let serials = (SPELLINGS * self.devices).div_ceil(VALUES_A_LOOK_UP);
+                let beforehand = if self.first { 2 } else { 1 + sensors };
+                beforehand + serials + look_up
             }
         }
     }
@@ -154,11 +157,11 @@ mod tests {
         }
         assert_eq!(
             work(100_000, 200, 0).fewest_falcon_requests(Way::BySerial),
-            5
+            6
         );
         assert_eq!(
             work(100_000, 1_001, 0).fewest_falcon_requests(Way::BySerial),
-            1 + 1 + 5 + 5 + 2
+            1 + 1 + 5 + 9 + 2
         );
     }
 
