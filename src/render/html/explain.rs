@@ -110,6 +110,7 @@ fn written(frame: &WidgetContext<'_>, written: Option<&NodeRecord>) -> Markup {
                 Some(written) => {
                     (written.key) " " b { (written.score) }
                     @if let Some(at) = written.written_at { " " (frame.relative_time(at)) }
+                    @if let Some(end) = written.expiry { div.fps-m { "ends " (frame.relative_time(end)) } }
                     div.fps-m { "by run " (untrusted(&written.run_id)) }
                 }
             }

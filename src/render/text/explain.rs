@@ -120,14 +120,16 @@ impl Lines {
         let Some(record) = record else {
             return self.block("written", "nothing");
         };
-        let since = record
-            .written_at
-            .map(|at| format!(" since {}", time_with_age(at, self.now)));
+        let time = |word: &str, time| format!("{word} {}", time_with_age(time, self.now));
+        // A renewal is a write, too, so this is not since when the value stands.
+        let at = record.written_at.map(|at| time(" at", at));
+        let until = record.expiry.map(|end| time(", until", end));
         let value = format!(
-            "{} {}{}, by run {} from host {}",
+            "{} {}{}{}, by run {} from host {}",
             record.key,
             record.score,
-            since.unwrap_or_default(),
+            at.unwrap_or_default(),
+            until.unwrap_or_default(),
             record.run_id,
             record.aid
         );

@@ -91,7 +91,7 @@ async fn while_nothing_can_be_seen_the_records_speak() {
             assert_eq!(trace["history"][0]["target"]["id"], "nBob");
             let text = text(&env, device).await;
             assert!(
-                text.starts_with("No data: ") && text.contains("custom:ztaScore 64 since"),
+                text.starts_with("No data: ") && text.contains("custom:ztaScore 64 at"),
                 "{text}"
             );
         }
