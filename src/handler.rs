@@ -97,7 +97,8 @@ async fn dispatch(
 }
 
 /// Emits the metrics of a scheduled run, even with no integrations, so that an alarm can detect missing runs.
-/// `integrations` are the enabled ones, and `ending` devices have scores that end soon. An unreadable item counts as enabled and failing.
+/// `integrations` are the enabled ones. An unreadable item counts as enabled and failing. `ending` is the number of devices
+/// whose scores end soon.
 fn emit_schedule_metrics(app: &App, integrations: &Integrations, ending: usize) {
     let now = app.clock.now();
     let (enabled, unreadable) = (&integrations.readable, &integrations.unreadable);

@@ -82,7 +82,7 @@ pub struct Settings {
     /// Maximum attributes that may be removed within 24 hours.
     #[serde(default)]
     pub max_removals: MaxRemovals,
-    /// Each score ends by itself in Tailscale after this time, unless a run renews it. 1 to 8760.
+    /// Each score expires in Tailscale after this time, unless a run renews it. 1 to 8760.
     #[serde(
         default = "default_score_ttl",
         deserialize_with = "decode_integer::<_,_,1,8760>"

@@ -47,14 +47,13 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
     }
     let mut in_use = 0;
     let mut unrecorded = Vec::new();
-    let (recorded, others) = sample_devices(inputs).await?;
-    let sample = recorded.iter().chain(&others);
-    for (n, device) in sample.enumerate() {
+    let sample = sample_devices(inputs).await?;
+    for (device, is_recorded) in &sample {
         match inputs.tailscale.attributes(&device.node_id).await {
             Ok(attributes) => match integer_value(key, device, attributes.unwrap_or_default()) {
                 Ok(Some(value)) => {
                     in_use += 1;
-                    if n >= recorded.len() {
+                    if !is_recorded {
                         unrecorded.push(format!("{} {value}", sanitize(&device.name, 100)));
                     }
                 }
@@ -76,7 +75,7 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
     };
     let finding = format!(
         "{key}: {right}; of {} devices looked at, {in_use} have it, as a number",
-        recorded.len() + others.len()
+        sample.len()
     );
     if unrecorded.is_empty() {
         return Ok(Check::passed(kind, finding));
@@ -89,10 +88,10 @@ pub(super) async fn check_writable(inputs: &AttributeCheck<'_>) -> Result<Check,
     Ok(Check::warning(kind, finding, NOBODYS))
 }
 
-/// Returns a sample of the devices that this integration has written, and one of the others.
+/// Returns a sample of the devices with a record of this integration, and of the others. True stands for a record.
 async fn sample_devices<'a>(
     inputs: &AttributeCheck<'a>,
-) -> Result<(Vec<&'a Device>, Vec<&'a Device>), StoreError> {
+) -> Result<Vec<(&'a Device, bool)>, StoreError> {
     let nodes = inputs.app.store.nodes(&inputs.settings.id).await?;
     let own = inputs.devices.values().filter(|device| !device.is_external);
     let is_recorded = |device: &&Device| {
@@ -100,8 +99,13 @@ async fn sample_devices<'a>(
         nodes.records.contains_key(node) || nodes.unreadable.contains_key(node)
     };
     let (recorded, others): (Vec<&Device>, Vec<&Device>) = own.partition(is_recorded);
-    let sample = |devices: Vec<&'a Device>| devices.into_iter().take(MAX_SAMPLE_DEVICES).collect();
-    Ok((sample(recorded), sample(others)))
+    let sample = |devices: Vec<&'a Device>, is_recorded| {
+        let devices = devices.into_iter().take(MAX_SAMPLE_DEVICES);
+        devices.map(move |device| (device, is_recorded))
+    };
+    Ok(sample(recorded, true)
+        .chain(sample(others, false))
+        .collect())
 }
 
 /// Returns the value of the attribute if a device has it, an integer. A value of another type, or a key that differs in case, is

@@ -98,7 +98,7 @@ impl AuditContext {
             details["aid"] = json!(old.aid);
             details["serial"] = json!(old.serial);
         }
-        if change.ended.is_some() {
+        if change.expired.is_some() {
             details["expired"] = json!(true);
         }
         if change.is_approved {

@@ -15,7 +15,7 @@ use smol_str::SmolStr;
 
 use crate::domain::inventory::device::{Device, Devices, NodeId};
 use crate::domain::inventory::host::{Aid, Score};
-use crate::domain::inventory::record::{Absence, EndedRecords, NodeRecord, NodeRecords};
+use crate::domain::inventory::record::{Absence, ExpiredRecords, NodeRecord, NodeRecords};
 use crate::domain::matching::{Evidence, MatchOutcome, Matches};
 use crate::domain::plan::lifetime::Lifetime;
 use crate::domain::status::finding::{Finding, FindingKind};
@@ -32,8 +32,8 @@ pub struct Change {
     pub hostname: SmolStr,
     /// The present record, if any.
     pub old: Option<NodeRecord>,
-    /// The run of a record that the change replaces, whose attribute has ended by itself.
-    pub ended: Option<SmolStr>,
+    /// The run of the record that the change replaces, if the attribute of that record has expired.
+    pub expired: Option<SmolStr>,
     /// The attribute to write; `None` removes it.
     pub new: Option<DesiredAttribute>,
     /// The reason, as a sentence about the device.
@@ -118,8 +118,8 @@ pub struct Plan {
     pub kept: Vec<NodeId>,
     /// Recorded devices that have left the tailnet. Their attributes left with them; their records are deleted.
     pub departed: Vec<NodeId>,
-    /// Devices whose attribute has ended by itself, and which get no other. Their records are deleted.
-    pub ended: Vec<NodeId>,
+    /// Devices whose attribute has expired and which get no other one. Their records are deleted.
+    pub expired: Vec<NodeId>,
     /// Devices that are present again after an absence, and whose attribute is up to date.
     pub returned: Vec<NodeId>,
 }
@@ -130,12 +130,15 @@ impl Plan {
         self.changes.iter().filter(|change| change.is_removal())
     }
 
-    /// Returns the change of a device. The changes are sorted by node id.
+    /// Returns the change of a device.
     pub(crate) fn change(&self, node_id: &NodeId) -> Option<&Change> {
-        let index = self
-            .changes
-            .binary_search_by_key(&node_id, |change| &change.node_id);
-        self.changes.get(index.ok()?)
+        find(&self.changes, node_id)
+    }
+
+    /// Returns the change or the renewal of a device.
+    pub(crate) fn write(&self, node_id: &NodeId) -> Option<&Change> {
+        self.change(node_id)
+            .or_else(|| find(&self.renewals, node_id))
     }
 
     /// Leaves out these devices: neither their attribute nor their record changes.
@@ -147,14 +150,20 @@ impl Plan {
         self.renewals
             .retain(|renewal| !nodes.contains(&renewal.node_id));
         self.departed.retain(|node| !nodes.contains(node));
-        self.ended.retain(|node| !nodes.contains(node));
+        self.expired.retain(|node| !nodes.contains(node));
         self.returned.retain(|node| !nodes.contains(node));
         self
     }
 
     /// Returns true if the plan changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.renewals.is_empty() && self.departed.is_empty()
+        let Self {
+            changes, renewals, ..
+        } = self;
+        changes.is_empty()
+            && renewals.is_empty()
+            && self.departed.is_empty()
+            && self.expired.is_empty()
     }
 }
 
@@ -169,8 +178,7 @@ pub struct PlanRules<'a> {
     pub lifetime: Lifetime,
 }
 
-/// Compares the outcome of each device with its record. `ended` are the devices whose attribute has ended by itself: they have no
-/// record.
+/// Compares the outcome of each device with its record. The devices in `expired` count as without a record.
 ///
 /// ```
 /// use falcon_posture_sync::domain::inventory::device::{
@@ -183,7 +191,7 @@ pub struct PlanRules<'a> {
 /// use falcon_posture_sync::domain::inventory::serial::Serial;
 /// use falcon_posture_sync::domain::matching::{MatchRules, join};
 /// use falcon_posture_sync::domain::inventory::record::NodeRecords;
-/// use falcon_posture_sync::domain::inventory::record::EndedRecords;
+/// use falcon_posture_sync::domain::inventory::record::ExpiredRecords;
 /// use falcon_posture_sync::domain::plan::lifetime::Lifetime;
 /// use falcon_posture_sync::domain::plan::{PlanRules, plan};
 /// use falcon_posture_sync::settings::OnMissing;
@@ -225,7 +233,7 @@ pub struct PlanRules<'a> {
 ///     on_missing: OnMissing::Delete,
 ///     lifetime: Lifetime::from_hours(168, now),
 /// };
-/// let plan = plan(&matches, &devices, &records, &EndedRecords::new(), &rules);
+/// let plan = plan(&matches, &devices, &records, &ExpiredRecords::new(), &rules);
 /// assert_eq!(
 ///     plan.to_string(),
 ///     "+ nA laptop.tail1.ts.net: custom:ztaScore 71 (score 71 of host 4a027b0c95404062be4148c989dcf4c1)\n\
@@ -236,7 +244,7 @@ pub fn plan(
     matches: &Matches,
     devices: &Devices,
     records: &NodeRecords,
-    ended: &EndedRecords,
+    expired: &ExpiredRecords,
     rules: &PlanRules<'_>,
 ) -> Plan {
     let PlanRules {
@@ -273,7 +281,7 @@ pub fn plan(
             plan.kept.extend(is_kept.then(|| node_id.clone()));
             let returned = old.absence.is_some().then(|| node_id.clone());
             plan.returned.extend(returned);
-            // A record under another key alone is no evidence: what is kept there ends by itself.
+            // A record under another key alone is no evidence, so the score under that key expires.
             if old.key != *key || !lifetime.needs_renewal(old) {
                 continue;
             }
@@ -286,7 +294,7 @@ pub fn plan(
             name: text(|device| &device.name),
             hostname: text(|device| &device.hostname),
             old: old.cloned(),
-            ended: ended.get(node_id).cloned(),
+            expired: expired.get(node_id).cloned(),
             new,
             reason: outcome.to_string(),
             is_approved: false,
@@ -302,7 +310,7 @@ pub fn plan(
     plan.departed
         .extend(recorded.map(|(departed, _)| departed.clone()));
     let is_replaced = |node: &&NodeId| plan.change(node).is_some();
-    plan.ended = ended
+    plan.expired = expired
         .keys()
         .filter(|node| !is_replaced(node))
         .cloned()
@@ -330,8 +338,14 @@ pub fn scores_fell(plan: &Plan, records: &NodeRecords) -> Option<Finding> {
     Finding::new(FindingKind::ScoresFell, falls).filter(|_| is_mass_fall)
 }
 
+/// Finds the change of a device. The changes are sorted by node id.
+fn find<'a>(changes: &'a [Change], node_id: &NodeId) -> Option<&'a Change> {
+    let index = changes.binary_search_by_key(&node_id, |change| &change.node_id);
+    changes.get(index.ok()?)
+}
+
 impl DesiredAttribute {
-    /// Returns what is recorded, with another end.
+    /// Returns the recorded attribute with another end.
     fn renewed(record: &NodeRecord, lifetime: Lifetime) -> Self {
         Self {
             key: record.key.clone(),

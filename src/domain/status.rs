@@ -88,11 +88,11 @@ pub struct Status {
     /// The device at which the next run goes on to confirm rises after a short listing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next_rise: Option<String>,
-    /// The end of the scores that no run renews: all while the runs fail, are paused or off, else those that are held or that
-    /// could not be renewed.
+    /// The end of the scores that the latest run did not renew: all of them after a failure or a pause, else those whose
+    /// removal is held or whose renewal failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) scores_end: Option<ScoresEnd>,
-    /// The end of all scores, as of the latest run that could renew them.
+    /// The end of all scores after the latest run that applied a plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) recorded_end: Option<ScoresEnd>,
     /// True once it was announced on the event bus that the scores end.

@@ -291,7 +291,7 @@ mod tests {
             name: hostile().into(),
             hostname: hostile().into(),
             old: None,
-            ended: None,
+            expired: None,
             new: Some(DesiredAttribute {
                 key: format!("custom:{}", "k".repeat(43)).try_into().unwrap(),
                 score: Score::new(100).unwrap(),

@@ -268,7 +268,7 @@ impl Store {
         Ok(items)
     }
 
-    /// Deletes the records of devices whose attributes left the tailnet with them, ended by themselves, or stay in it. Nothing changes in the
+    /// Deletes the records of devices whose attributes left the tailnet with them, expired, or stay in it. Nothing changes in the
     /// tailnet, so there is no audit record.
     pub(crate) async fn delete_node_records(
         &self,
@@ -318,7 +318,7 @@ impl Store {
         operation: &'static str,
     ) -> Result<TransactWriteItem, StoreError> {
         let replaced = change.old.as_ref().map(|old| &old.run_id);
-        let (condition, run) = match replaced.or(change.ended.as_ref()) {
+        let (condition, run) = match replaced.or(change.expired.as_ref()) {
             Some(run) => {
                 let run = AttributeValue::S(run.to_string());
                 ("runId = :run", Some([(":run".to_owned(), run)].into()))

@@ -79,7 +79,7 @@ pub(super) async fn apply(run: &Run<'_>, plan: &Plan, writer: &TailscaleWriter<'
         .await;
     if applied.failure.is_none() {
         let (store, id) = (&run.app.store, &run.integration.id);
-        let gone = [plan.departed.as_slice(), &plan.ended].concat();
+        let gone = [plan.departed.as_slice(), &plan.expired].concat();
         let deleted = store.delete_node_records(id, &gone).await;
         applied.failure = deleted.err().map(SyncError::from);
     }

@@ -25,14 +25,14 @@ impl Proposal {
         let (devices, records) = (&observation.devices, &observation.records);
         let rules = MatchRules::new(settings, run.started);
         let mut matches = join(&observation.falcon, devices, records, &rules);
-        let ended = &observation.ended;
+        let expired = &observation.expired;
         let plan_rules = PlanRules {
             key: &settings.attribute_key,
             on_missing: settings.on_missing,
             lifetime: Lifetime::new(settings, run.started),
         };
-        let plan = plan(&matches, devices, records, ended, &plan_rules);
-        let beyond = devices.keys().chain(records.keys()).chain(ended.keys());
+        let plan = plan(&matches, devices, records, expired, &plan_rules);
+        let beyond = devices.keys().chain(records.keys()).chain(expired.keys());
         let beyond = beyond.filter(|node| observation.is_beyond(node));
         let left_out = observation.unreadable.keys();
         let left_out = left_out.chain(observation.unsettled.keys()).chain(beyond);

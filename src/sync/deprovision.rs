@@ -9,7 +9,7 @@ use super::recover::{self, Recovery};
 use super::report::Report;
 use super::run::Run;
 use crate::domain::inventory::device::NodeId;
-use crate::domain::inventory::record::{NodeRecords, take_ended};
+use crate::domain::inventory::record::{NodeRecords, take_expired};
 use crate::domain::plan::deprovision::{Attributes, Removal, plan_deprovisioning};
 use crate::store::{MAX_SETTLED, Settlement, StoredNodes};
 use crate::text::error_chain;
@@ -31,9 +31,9 @@ async fn remove_attributes(run: &Run<'_>) -> Result<Report, SyncError> {
     } = recover::unrecorded_writes(run, false).await?.complete()?;
     let nodes = run.app.store.nodes(&run.integration.id).await?;
     let mut records = nodes.records;
-    let ended = take_ended(&mut records, run.started);
+    let expired = take_expired(&mut records, run.started);
     unreadable.extend(nodes.unreadable);
-    if records.is_empty() && ended.is_empty() {
+    if records.is_empty() && expired.is_empty() {
         return Ok(Report::nothing_to_remove().with_open_devices(&unreadable, &unsettled));
     }
     let tailscale = run.connect_tailscale().await?;
@@ -57,7 +57,7 @@ async fn remove_attributes(run: &Run<'_>) -> Result<Report, SyncError> {
         .filter_map(|(_, device)| device);
     devices.extend(found.map(|device| (device.node_id.clone(), device)));
     let open = unreadable.keys().chain(unsettled.keys());
-    let plan = plan_deprovisioning(&records, &ended, &devices).without_devices(open);
+    let plan = plan_deprovisioning(&records, &expired, &devices).without_devices(open);
     let mut applied = apply::apply(run, &plan, &tailscale.writer()).await;
     unsettled.append(&mut applied.unsettled);
     Ok(Report::from_deprovisioning(&plan, applied).with_open_devices(&unreadable, &unsettled))

@@ -15,7 +15,7 @@ use super::subject::{self, Subject};
 use crate::domain::fetch::FetchState;
 use crate::domain::inventory::device::{Devices, NodeId};
 use crate::domain::inventory::host::FalconInventory;
-use crate::domain::inventory::record::{EndedRecords, NodeRecords, take_ended};
+use crate::domain::inventory::record::{ExpiredRecords, NodeRecords, take_expired};
 use crate::domain::matching::Matches;
 use crate::domain::plan::confirm::UnreadableDevices;
 use crate::domain::plan::guard::{GuardInputs, find_suspicion};
@@ -42,8 +42,8 @@ pub(super) struct Observation {
     pub(super) falcon: FalconInventory,
     pub(super) devices: Devices,
     pub(super) records: NodeRecords,
-    /// The records of attributes that have ended by themselves. Their devices have no score.
-    pub(super) ended: EndedRecords,
+    /// The devices whose attribute has expired. They have no score.
+    pub(super) expired: ExpiredRecords,
     pub(super) clients: Clients,
     pub(super) fetch_state: FetchState,
     /// Tailscale's own integration, if it is known to exist or not.
@@ -80,7 +80,7 @@ pub(super) async fn both_sides(
         mut records,
         unreadable: unreadable_records,
     } = nodes;
-    let ended = take_ended(&mut records, run.started);
+    let expired = take_expired(&mut records, run.started);
     let mut unreadable = recovery.unreadable;
     unreadable.extend(unreadable_records);
     let needs = Needs {
@@ -95,7 +95,7 @@ pub(super) async fn both_sides(
         falcon,
         devices,
         records,
-        ended,
+        expired,
         clients,
         fetch_state,
         native,
@@ -126,7 +126,7 @@ where
         mut records,
         unreadable,
     } = nodes;
-    let ended = take_ended(&mut records, run.started);
+    let expired = take_expired(&mut records, run.started);
     let subject = find(&devices, &records, &settings.ignored_serials).await?;
     let needs = Needs {
         devices: &devices,
@@ -141,7 +141,7 @@ where
         falcon,
         devices,
         records,
-        ended,
+        expired,
         clients,
         fetch_state: FetchState::default(),
         native: None,

@@ -256,10 +256,7 @@ impl Report {
             ));
         }
         let examples = failed().map(|(node, message)| {
-            let mut renewals = plan.renewals.iter();
-            let renewal = || renewals.find(|renewal| renewal.node_id == *node);
-            let name = plan.change(node).or_else(renewal);
-            let name = name.map_or("", |change| &change.name);
+            let name = plan.write(node).map_or("", |change| &change.name);
             format!("{name} ({node}): {message}")
         });
         let finding = Finding::new(FindingKind::RefusedWrites, examples);
@@ -346,8 +343,8 @@ fn short_listings(falcon: &Falcon) -> Option<Finding> {
     Finding::new(FindingKind::ShortListing, examples)
 }
 
-/// Returns the ends of the scores after a run that applied its plan as far as this. If it was stopped, none of its writes counts:
-/// a score that ends later than it is told does no harm.
+/// Returns the ends of the scores after a run. If a failure stopped the run, none of its writes counts: a score that ends later
+/// than the status says does no harm.
 fn score_ends(decision: &Decision, applied: &Applied) -> ScoreEnds {
     let Decision {
         guarded,

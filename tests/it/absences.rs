@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::platform::Platform;
-use falcon_posture_sync::domain::inventory::record::{EndedRecords, NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::inventory::record::{ExpiredRecords, NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchRules, join};
 use falcon_posture_sync::domain::plan::absence::take_waiting;
@@ -156,8 +156,8 @@ impl Model {
             on_missing: OnMissing::Delete,
             lifetime: Lifetime::from_hours(168, self.now),
         };
-        let ended = EndedRecords::new();
-        let mut planned = plan(&matches, &devices, &self.records, &ended, &plan_rules);
+        let expired = ExpiredRecords::new();
+        let mut planned = plan(&matches, &devices, &self.records, &expired, &plan_rules);
         // Tailscale still has each device that its listing lacks.
         planned.departed.clear();
         let suspicion = find_suspicion(

@@ -1,4 +1,4 @@
-//! Scores end by themselves unless a run renews them, in simulated time.
+//! Scores expire unless a run renews them, in simulated time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -86,7 +86,7 @@ async fn scores_are_renewed_after_a_quarter_of_their_life() {
     env.assert_sound().await;
 }
 
-/// What changes and what is renewed goes in the same calls.
+/// Changes and renewals share the calls to Tailscale.
 #[tokio::test]
 async fn changes_and_renewals_share_their_calls() {
     let env = TestEnvironment::synced().await;
@@ -144,7 +144,7 @@ async fn the_scores_of_a_dead_function_end() {
     assert_eq!(env.sync().await["outcome"], "unchanged");
 }
 
-/// What ended without a run does not come back by an old host alone, as no first score does.
+/// A score that expired does not come back if the sensor is silent: a first score needs a sensor of the last day.
 #[tokio::test]
 async fn a_score_that_ended_is_no_ground_for_another_one() {
     let env = TestEnvironment::synced().await;
@@ -287,7 +287,7 @@ async fn assert_announced_at_half_time(env: &TestEnvironment) {
     for hour in 1..=200 {
         // The call itself takes a minute.
         env.app.clock.advance(Duration::from_mins(59));
-        // Whatever the runs say, the schedule goes on.
+        // The schedule ignores the outcome of a run.
         let _ = env.try_ask(json!({"command": "sync"})).await;
         if announced(env).len() > at.len() {
             at.push(hour);
@@ -386,13 +386,13 @@ async fn held_scores_end_and_are_announced() {
     assert_eq!(status["recordedEnd"]["devices"], 40);
     assert_announced_at_half_time(&env).await;
     assert_eq!(announced(&env)[0]["devices"], 30);
-    // What is held ends by itself, and nothing is left to hold.
+    // The held scores have expired, so no removal is left to hold.
     assert_eq!(env.scores().len(), 10);
     assert_eq!(env.sync().await["outcome"], "unchanged");
     env.assert_sound().await;
 }
 
-/// What the bus does not take is announced by the next run of the schedule.
+/// The next tick of the schedule repeats an announcement that EventBridge rejected.
 #[tokio::test]
 async fn an_announcement_is_not_lost() {
     let env = TestEnvironment::synced().await;

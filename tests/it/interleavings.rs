@@ -108,7 +108,7 @@ const HANDS: Faults = Faults {
     ..Faults::NONE
 };
 
-/// Scores end by themselves, and runs renew them.
+/// Scores expire, and runs renew them.
 const ENDS: Faults = Faults {
     runs: 3,
     moves: 1,

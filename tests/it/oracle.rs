@@ -34,7 +34,7 @@ pub(crate) struct Record {
     pub(crate) serial: String,
     /// The first complete run that found the score undeserved.
     pub(crate) absent_since: Option<Timestamp>,
-    /// When the score ends by itself.
+    /// When the score expires.
     pub(crate) ends: Timestamp,
 }
 
@@ -91,7 +91,7 @@ impl Oracle {
     pub(crate) fn run(&mut self, world: &World) -> Expected {
         // Nobody loses access by a device that left: its attributes went with it, and its record is forgotten.
         let is_there = |node: &String| world.devices.iter().any(|device| device.node_id == *node);
-        // Of a score that ended by itself nothing is left.
+        // An expired score has no record.
         self.records
             .retain(|node, record| is_there(node) && record.ends > world.now);
         let claims = Claims::new(&self.settings, &self.records, world);

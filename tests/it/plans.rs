@@ -4,7 +4,7 @@ use falcon_posture_sync::domain::audit;
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::platform::Platform;
-use falcon_posture_sync::domain::inventory::record::{EndedRecords, NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::inventory::record::{ExpiredRecords, NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchRules, join};
 use falcon_posture_sync::domain::plan::lifetime::Lifetime;
@@ -161,7 +161,7 @@ fn the_plan(on_missing: OnMissing) -> Plan {
         ),
         &devices,
         &records,
-        &EndedRecords::new(),
+        &ExpiredRecords::new(),
         &rules,
     )
 }

@@ -45,26 +45,26 @@ pub struct NodeRecord {
 /// Node records of an integration.
 pub type NodeRecords = BTreeMap<NodeId, NodeRecord>;
 
-/// The records of attributes that ended by themselves, each by the run that wrote it.
-pub type EndedRecords = BTreeMap<NodeId, SmolStr>;
+/// The devices whose attribute has expired, each with the run that wrote it.
+pub type ExpiredRecords = BTreeMap<NodeId, SmolStr>;
 
 impl NodeRecord {
-    /// Returns true if Tailscale has removed the attribute by itself at this time.
-    pub fn has_ended(&self, at: Timestamp) -> bool {
+    /// Returns true if the attribute has expired at this time: Tailscale has removed it.
+    pub fn has_expired(&self, at: Timestamp) -> bool {
         self.expiry.is_some_and(|expiry| expiry <= at)
     }
 }
 
-/// Takes out the records of attributes that have ended at this time: their devices have no score.
-pub fn take_ended(records: &mut NodeRecords, at: Timestamp) -> EndedRecords {
-    let ended = records.iter().filter(|(_, record)| record.has_ended(at));
-    let ended: EndedRecords = ended
+/// Takes out the records of attributes that have expired at this time: their devices have no score.
+pub fn take_expired(records: &mut NodeRecords, at: Timestamp) -> ExpiredRecords {
+    let expired = records.iter().filter(|(_, record)| record.has_expired(at));
+    let expired: ExpiredRecords = expired
         .map(|(node, record)| (node.clone(), record.run_id.clone()))
         .collect();
-    for node in ended.keys() {
+    for node in expired.keys() {
         records.remove(node);
     }
-    ended
+    expired
 }
 
 /// The absence of a recorded device: it has no score any more, and its attribute is still there.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::inventory::device::Devices;
-use crate::domain::inventory::record::{EndedRecords, NodeRecords};
+use crate::domain::inventory::record::{ExpiredRecords, NodeRecords};
 use crate::domain::plan::{Change, Plan};
 
 /// The handling of an integration's attributes when it is removed.
@@ -31,10 +31,14 @@ pub struct Removal {
 }
 
 /// Plans the removal of all recorded attributes. Records of devices that have left the tailnet are departed: their
-/// attributes went with them. `ended` are the devices whose attribute has ended by itself.
-pub fn plan_deprovisioning(records: &NodeRecords, ended: &EndedRecords, devices: &Devices) -> Plan {
+/// attributes went with them. The devices in `expired` have no attribute any more.
+pub fn plan_deprovisioning(
+    records: &NodeRecords,
+    expired: &ExpiredRecords,
+    devices: &Devices,
+) -> Plan {
     let mut plan = Plan {
-        ended: ended.keys().cloned().collect(),
+        expired: expired.keys().cloned().collect(),
         ..Plan::default()
     };
     for (node_id, record) in records {
@@ -44,7 +48,7 @@ pub fn plan_deprovisioning(records: &NodeRecords, ended: &EndedRecords, devices:
                 name: device.name.clone(),
                 hostname: device.hostname.clone(),
                 old: Some(record.clone()),
-                ended: None,
+                expired: None,
                 new: None,
                 reason: "the integration is removed".to_owned(),
                 is_approved: true,

@@ -84,7 +84,7 @@ pub fn guard(plan: Plan, waiting: Vec<WaitingRemoval>, inputs: GuardInputs<'_>) 
     let Plan {
         changes,
         departed,
-        ended,
+        expired,
         ..
     } = plan;
     let (due, mut changes): (Vec<Change>, Vec<Change>) =
@@ -94,9 +94,9 @@ pub fn guard(plan: Plan, waiting: Vec<WaitingRemoval>, inputs: GuardInputs<'_>) 
         inputs.suspicion.is_some() || excess.is_some() || change.held_since().is_some()
     });
     // The record is the only way to find the attribute again. It must not be deleted because a wrong tailnet lacks the device.
-    let (mut held_departed, mut departed, ended) = match inputs.suspicion {
+    let (mut held_departed, mut departed, expired) = match inputs.suspicion {
         Some(_) => (departed, Vec::new(), Vec::new()),
-        None => (Vec::new(), departed, ended),
+        None => (Vec::new(), departed, expired),
     };
     held.sort_by_key(|change| (change.absent_since(inputs.now), change.node_id.clone()));
     let approved = held.drain(..inputs.allowed.min(held.len()));
@@ -116,7 +116,7 @@ pub fn guard(plan: Plan, waiting: Vec<WaitingRemoval>, inputs: GuardInputs<'_>) 
         plan: Plan {
             changes,
             departed,
-            ended,
+            expired,
             ..plan
         },
         waiting,

@@ -194,8 +194,8 @@ impl JournalEntry {
         let unrecorded = |(node, write): (&String, &PendingWrite)| {
             let node_id = NodeId(node.into());
             let record = records.get(&node_id);
-            let (ended, old) = match record {
-                Some(record) if record.has_ended(self.sent_at) => (Some(&record.run_id), None),
+            let (expired, old) = match record {
+                Some(record) if record.has_expired(self.sent_at) => (Some(&record.run_id), None),
                 record => (None, record),
             };
             let new = write.new.clone().map(|new| DesiredAttribute {
@@ -215,7 +215,7 @@ impl JournalEntry {
                 name: write.name.clone(),
                 hostname: write.hostname.clone(),
                 old: old.cloned(),
-                ended: ended.cloned(),
+                expired: expired.cloned(),
                 new,
                 reason: format!(
                     "found in the tailnet: run {} wrote it and could not record it",
@@ -288,7 +288,7 @@ pub fn write_outcome(
         return WriteOutcome::Unknown;
     };
     if let (true, Some(new)) = (change.is_renewal(), &change.new) {
-        // The value tells nothing. Without the new end, the record is as right as before.
+        // The value is the same in both cases, so the end tells. If it is not the new one, the record stays right.
         let is_made = held.holds(&new.key, Some(new.score)) && held.expiry(&new.key) == new.expiry;
         return if is_made {
             WriteOutcome::Made
@@ -296,16 +296,16 @@ pub fn write_outcome(
             WriteOutcome::NotMade
         };
     }
-    // What ends by itself looks like a removal, and like a write that was not made.
-    let (key, end) = match (&change.new, &change.old) {
-        (Some(new), _) => (Some(&new.key), new.expiry),
-        (None, old) => (
-            old.as_ref().map(|old| &old.key),
-            old.as_ref().and_then(|old| old.expiry),
-        ),
+    // An expiry looks like a removal that was made, and like a write that was not made.
+    let last = match (&change.new, &change.old) {
+        (Some(new), _) => Some((&new.key, new.expiry)),
+        (None, Some(old)) => Some((&old.key, old.expiry)),
+        (None, None) => None,
     };
-    let is_gone = key.is_some_and(|key| held.holds(key, None));
-    if is_gone && end.is_some_and(|end| end <= now) {
+    if let Some((key, Some(end))) = last
+        && end <= now
+        && held.holds(key, None)
+    {
         return WriteOutcome::Unknown;
     }
     let is_made = match (&change.new, &change.old) {
@@ -314,7 +314,7 @@ pub fn write_outcome(
         (None, None) => false,
     };
     let holds_old = |old: &NodeRecord| {
-        let score = (!old.has_ended(now)).then_some(old.score);
+        let score = (!old.has_expired(now)).then_some(old.score);
         held.holds(&old.key, score)
     };
     let is_as_before = match (&change.old, &change.new) {

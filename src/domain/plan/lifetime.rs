@@ -1,5 +1,5 @@
-//! The end of scores: each ends by itself in Tailscale unless a run renews it, so that the scores of a dead function do not
-//! count for ever.
+//! The end of scores: each expires in Tailscale unless a run renews it, so that the scores of a dead function do not count
+//! for ever.
 
 use jiff::{SignedDuration, Timestamp};
 

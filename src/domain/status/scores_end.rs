@@ -29,8 +29,8 @@ pub struct ScoreEnds {
 }
 
 impl ScoreEnds {
-    /// Returns the ends after a run with this plan, of which the writes to `failed` were not made. `held` are the devices whose
-    /// removal waits for a person.
+    /// Returns the ends after a run with this plan. The writes to the devices in `failed` were not made. The removals of the
+    /// devices in `held` wait for a person.
     pub fn after(
         plan: &Plan,
         records: &NodeRecords,

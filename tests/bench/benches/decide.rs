@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::platform::Platform;
-use falcon_posture_sync::domain::inventory::record::{EndedRecords, NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::inventory::record::{ExpiredRecords, NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchOutcome, MatchRules, Matches, join};
 use falcon_posture_sync::domain::plan::lifetime::Lifetime;
@@ -136,7 +136,7 @@ fn decide(criterion: &mut Criterion) {
                     black_box(&joined),
                     black_box(&devices),
                     black_box(&records),
-                    &EndedRecords::new(),
+                    &ExpiredRecords::new(),
                     &plan_rules,
                 )
             });

@@ -22,7 +22,7 @@ impl TestEnvironment {
                 .changes(TAILNET)
                 .unwrap()
                 .into_iter()
-                // A score that ends by itself is nobody's change.
+                // The function does not record the expiry of a score.
                 .filter(|change| change.comment.as_deref() != Some("expired"))
                 .map(|change| {
                     (

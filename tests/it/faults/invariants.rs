@@ -77,7 +77,7 @@ pub(crate) struct AuditDiff {
 pub(crate) fn audit_diff(env: &TestEnvironment, audit: &[Value]) -> AuditDiff {
     let mut unrecorded: BTreeMap<Transition, usize> = BTreeMap::new();
     let changes = env.sims.tailscale().changes(TAILNET).unwrap();
-    // A score that ends by itself is nobody's change.
+    // The function does not record the expiry of a score.
     let changes = changes
         .into_iter()
         .filter(|change| change.comment.as_deref() != Some("expired"));

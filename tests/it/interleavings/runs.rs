@@ -62,8 +62,8 @@ pub(super) enum Step {
     /// With `keep`: reads the record, to record the first entry that is left as unknown.
     ReadUnknown,
     RecordUnknown(Settled),
-    /// Deletes the record of a score that has ended by itself.
-    ForgetEnded,
+    /// Deletes the record of a score that has expired.
+    ForgetExpired,
     DeleteRecord,
     Delete(Option<Key>),
 }

@@ -69,7 +69,7 @@ pub(super) struct Entry {
     pub(super) sent_at: SentAt,
     /// The score to write; `None` removes the attribute.
     pub(super) new: Option<u8>,
-    /// The epoch at whose beginning the score ends by itself.
+    /// The epoch at whose beginning the score expires.
     pub(super) ends: u8,
 }
 
@@ -125,13 +125,13 @@ pub(super) fn run_id(run: RunId) -> String {
 /// The change of an entry, to a device with this record.
 pub(super) fn change(record: Option<Record>, entry: Entry) -> Change {
     let old = record.filter(|record| record.is_alive(entry.sent_at.epoch));
-    let ended = record.filter(|_| old.is_none());
+    let expired = record.filter(|_| old.is_none());
     Change {
         node_id: NodeId(NODE.into()),
         name: "laptop".into(),
         hostname: "laptop".into(),
         old: old.map(Record::to_code),
-        ended: ended.map(|record| run_id(record.run).into()),
+        expired: expired.map(|record| run_id(record.run).into()),
         new: entry.new.map(|score| DesiredAttribute {
             key: KEY.to_owned().try_into().unwrap(),
             score: Score::new(score.into()).unwrap(),
@@ -245,7 +245,7 @@ impl Tables {
             _ => false,
         };
         let id = (at, entry.run);
-        // What has ended by itself is not what the change replaces.
+        // A score that has expired is not the old value of the change.
         let old = before.filter(|old| old.is_alive(entry.sent_at.epoch));
         let old = old.map(|old| old.score);
         // A renewal has no audit record.

@@ -32,7 +32,7 @@ pub(super) struct Faults {
     pub(super) hands: u8,
     /// The integration is removed; true keeps its attributes.
     pub(super) removal: Option<bool>,
-    /// Scores end by themselves after so many epochs, and a run of a later epoch renews them.
+    /// Scores expire after this number of epochs. A run in a later epoch renews them.
     pub(super) life: Option<u8>,
 }
 
@@ -59,7 +59,7 @@ const BY_HAND: u8 = 99;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Held {
     pub(super) score: u8,
-    /// The epoch at whose beginning it ends by itself.
+    /// The epoch at whose beginning the score expires.
     pub(super) ends: u8,
 }
 

@@ -6,7 +6,7 @@ use falcon_posture_sync::domain::inventory::attribute::{HeldAttribute, HeldAttri
 use falcon_posture_sync::domain::inventory::device::{Device, Devices, Identity, NodeId, Presence};
 use falcon_posture_sync::domain::inventory::host::{Aid, Assessment, FalconInventory, Host, Score};
 use falcon_posture_sync::domain::inventory::platform::Platform;
-use falcon_posture_sync::domain::inventory::record::{EndedRecords, NodeRecord, NodeRecords};
+use falcon_posture_sync::domain::inventory::record::{ExpiredRecords, NodeRecord, NodeRecords};
 use falcon_posture_sync::domain::inventory::serial::Serial;
 use falcon_posture_sync::domain::matching::{MatchRules, Matches};
 use falcon_posture_sync::domain::plan::lifetime::Lifetime;
@@ -190,7 +190,7 @@ pub(super) fn planned(
         on_missing,
         lifetime: Lifetime::from_hours(168, NOW),
     };
-    plan(joined, devices, records, &EndedRecords::new(), &rules)
+    plan(joined, devices, records, &ExpiredRecords::new(), &rules)
 }
 
 /// The records after a plan is applied.

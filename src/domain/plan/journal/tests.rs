@@ -9,7 +9,7 @@ fn change(n: usize, name: &str) -> Change {
         name: name.into(),
         hostname: name.into(),
         old: None,
-        ended: None,
+        expired: None,
         new: Some(DesiredAttribute {
             key: "custom:ztaScore".to_owned().try_into().unwrap(),
             score: Score::new(70).unwrap(),

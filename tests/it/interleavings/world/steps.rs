@@ -43,7 +43,7 @@ impl State {
             | Step::Settle(_)
             | Step::RecordSettled(_)
             | Step::Observe
-            | Step::ForgetEnded
+            | Step::ForgetExpired
             | Step::ReadUnknown
             | Step::RecordUnknown(_)
             | Step::DeleteRecord => Step::Finish {
@@ -127,7 +127,7 @@ impl State {
                 run.recover(self.epoch, protocol.has_times);
             }
             Step::Observe => {
-                // What ended before the run began counts as nothing.
+                // A score that expired before the run began does not count.
                 let alive = tables.record.filter(|record| record.is_alive(run.epoch));
                 let held = alive.map(|record| record.score);
                 let life = self.left.life.map(|life| run.epoch + life);
@@ -142,7 +142,7 @@ impl State {
                 } else if held != deserved {
                     Step::Journal(tables.record, deserved)
                 } else if alive.is_none() && tables.record.is_some() {
-                    Step::ForgetEnded
+                    Step::ForgetExpired
                 } else if deserved.is_some() && !alive.is_none_or(is_renewed) {
                     Step::Journal(tables.record, deserved)
                 } else if run.removal == Some(false) {
@@ -256,7 +256,7 @@ impl State {
                     finish(None, None)
                 };
             }
-            Step::ForgetEnded => {
+            Step::ForgetExpired => {
                 tables.record = None;
                 run.step = if run.removal == Some(false) {
                     Step::Delete(None)
