@@ -4,6 +4,7 @@
 //! integration has such a field, the name is the same.
 
 mod decode;
+mod ignored_serials;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -16,10 +17,11 @@ use serde_json::{Map, Value};
 
 pub use decode::FieldError;
 pub(crate) use decode::decode_with_path;
+pub use ignored_serials::{IgnoredSerials, SerialRule};
 pub(crate) use values::default_true;
 pub use values::{
-    AttributeKey, CloudId, IgnoredSerials, IntegrationId, MaxRemovals, NotImplemented, OnContained,
-    OnMissing, OnSharedSerial, Provider, SecretName, SerialRule, Tailnet,
+    AttributeKey, CloudId, IntegrationId, MaxRemovals, NotImplemented, OnContained, OnMissing,
+    OnSharedSerial, Provider, SecretName, Tailnet,
 };
 use values::{
     decode_integer, decode_limit, default_max_host_age, default_max_silence, default_remove_after,

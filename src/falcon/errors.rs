@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    /// What a 403 says: the body, the class, and words of the message or the remedy.
+    /// A 403: the body, the class, and words of the message or the remedy.
     #[test]
     fn a_403_is_told_as_what_it_is() {
         use ErrorKind::{Authentication, Configuration, MissingScope, Protocol};

@@ -246,7 +246,8 @@ mod tests {
     use crate::domain::fetch::MAX_TRACKED_AIDS;
     use crate::domain::fetch::unmatched::MAX_UNMATCHED;
     use crate::domain::inventory::device::NodeId;
-    use crate::domain::inventory::host::{Aid, Score};
+    use crate::domain::inventory::host::Score;
+    use crate::domain::plan::journal;
     use crate::domain::plan::journal::{JournalEntry, MAX_JOURNAL_BYTES, journal_key};
     use crate::domain::plan::{Change, DesiredAttribute};
     use crate::domain::status::MAX_ERROR_BYTES;
@@ -286,24 +287,17 @@ mod tests {
     }
 
     fn change(n: usize) -> Change {
+        let change = journal::tests::change(n, &hostile());
         Change {
             node_id: NodeId(format!("n{n:0127}").into()),
-            name: hostile().into(),
-            hostname: hostile().into(),
-            old: None,
-            expired: None,
-            new: Some(DesiredAttribute {
+            new: change.new.map(|new| DesiredAttribute {
                 key: format!("custom:{}", "k".repeat(43)).try_into().unwrap(),
                 score: Score::new(100).unwrap(),
-                aid: Aid::from("4a027b0c95404062be4148c989dcf4c1"),
                 serial: hostile().as_str().into(),
-                falcon_hostname: None,
-                expiry: None,
+                expiry: Some(Timestamp::MAX),
+                ..new
             }),
-            reason: String::new(),
-            is_approved: false,
-            is_immediate: false,
-            is_ephemeral: false,
+            ..change
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) enum Prefetched {
 /// The first pages of both listings.
 type FirstPages = (FirstHosts, FirstScores);
 
-/// What the run knows of Falcon, and the state for the next run.
+/// The data fetched from Falcon, and the state for the next run.
 type Fetched = (FalconInventory, FetchState);
 
 /// Fetches what the next step needs whatever the devices are.

@@ -234,7 +234,7 @@ mod tests {
     const ALL: Granted = Some(&["all"]);
     const UNKNOWN: Granted = None;
 
-    /// What a 403 says: the scopes of the token, the body, the class, and words of the message or the remedy.
+    /// A 403: the scopes of the token, the body, the class, and words of the message or the remedy.
     const FORBIDDEN: [(Granted, &str, ErrorKind, &str); 23] = [
         (
             UNKNOWN,

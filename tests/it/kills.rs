@@ -101,7 +101,7 @@ fn sync() -> Value {
     json!({"command": "sync", "integration": "corp", "allowMassRemoval": 1000})
 }
 
-/// What the schedule sends.
+/// The payload that the schedule sends.
 fn tick() -> Value {
     json!({"command": "sync"})
 }

@@ -204,7 +204,7 @@ async fn a_removal_that_keeps_the_attributes_records_what_is_open() {
     }
 }
 
-/// The same, while the writes may still take effect.
+/// A removal with keep records open writes as unknown, while the writes may still take effect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_that_keeps_the_attributes_waits_for_no_write() {
     for arrives in [true, false] {

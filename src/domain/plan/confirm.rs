@@ -1,4 +1,4 @@
-//! What a plan rests on only because a listing lacks it: hosts, scores, devices and identities move while they are listed,
+//! Lookups of what a listing lacks and a plan rests on: hosts, scores, devices and identities move while they are listed,
 //! so each is looked up before it is believed to be gone.
 
 use std::collections::{BTreeMap, BTreeSet};

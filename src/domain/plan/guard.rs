@@ -21,11 +21,11 @@ pub struct GuardedPlan {
     pub plan: Plan,
     /// The removals that wait for the second look.
     pub waiting: Vec<WaitingRemoval>,
-    /// What is held, if anything is.
+    /// The held removals, if there are any.
     pub held: Option<Held>,
 }
 
-/// What waits for a person, and why.
+/// The removals that wait for a person, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// A sentence for the status: how many, since when, why, and the command that lets them pass.

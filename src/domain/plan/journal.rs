@@ -11,7 +11,7 @@
 //! no batch waits for another.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@
 
 use super::InvalidSerial;
 
-/// What a word says in a text that consists of such words, the weakest first.
+/// The meaning of a word in a text that consists of such words, the weakest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Meaning {
     /// Nothing without another word.

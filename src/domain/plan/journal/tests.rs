@@ -3,7 +3,8 @@
 use super::*;
 use crate::domain::inventory::attribute::HeldAttribute;
 
-fn change(n: usize, name: &str) -> Change {
+/// A first score for the nth device.
+pub(crate) fn change(n: usize, name: &str) -> Change {
     Change {
         node_id: NodeId(format!("n{n:016}").into()),
         name: name.into(),
